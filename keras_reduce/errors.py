@@ -1,0 +1,64 @@
+"""What this package raises.
+
+Every message says what failed, where in the object graph, the likely cause, and what to do next.
+Constructor arguments are kept in ``args``, so each error survives pickling: a worker's error
+reaches the parent whole.
+"""
+
+from __future__ import annotations
+
+import pickle
+
+__all__ = [
+    "CustomObjectError",
+    "FrameworkError",
+    "KerasReduceError",
+    "PayloadError",
+    "ReduceError",
+]
+
+
+class KerasReduceError(Exception):
+    """Root of all errors that this package raises on purpose.
+
+    Parameters
+    ----------
+    what : str
+        What failed, as a sentence.
+    where : str, optional
+        Path inside the object graph, such as ``model.layers[2]``.
+    cause : str, optional
+        The likely cause.
+    cure : str, optional
+        What to do next.
+    """
+
+    def __init__(self, what: str, where: str = "", cause: str = "", cure: str = "") -> None:
+        super().__init__(what, where, cause, cure)
+        self.what, self.where, self.cause, self.cure = what, where, cause, cure
+
+    def __str__(self) -> str:
+        """Join the four parts, leaving out the empty ones."""
+        head = f"{self.what} - at {self.where}" if self.where else self.what
+        tail = [
+            f"{label}: {text}"
+            for label, text in (("Likely cause", self.cause), ("What to do", self.cure))
+            if text
+        ]
+        return "\n  ".join([head, *tail])
+
+
+class ReduceError(KerasReduceError, pickle.PicklingError):
+    """An object can't be carried: raised while pickling, before anything is lost."""
+
+
+class PayloadError(KerasReduceError, pickle.UnpicklingError):
+    """A payload disagrees with itself or with this version of the package."""
+
+
+class CustomObjectError(PayloadError):
+    """A class or function that a payload needs can't be had in this process."""
+
+
+class FrameworkError(KerasReduceError, ImportError):
+    """The framework that an object needs is missing, or is a version that we can't work with."""

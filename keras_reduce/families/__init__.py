@@ -1,0 +1,11 @@
+"""The Keras families: what Keras itself says about an object.
+
+A family is one generation of Keras. Each adapter is a module of its own and the only place that
+names its framework, inside functions, so that importing this package never imports one.
+"""
+
+from __future__ import annotations
+
+from ._base import Family, active, by_name, loaded, of
+
+__all__ = ["Family", "active", "by_name", "loaded", "of"]

@@ -1,7 +1,48 @@
-"""Ship Keras models through pickle, joblib and scikit-learn."""
+"""Ship Keras models through pickle, joblib and scikit-learn.
+
+>>> import keras_reduce
+>>> keras_reduce.install()
+"""
 
 from __future__ import annotations
 
-from ._version import __version__
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["__version__"]
+from . import errors
+from ._version import __version__
+from .errors import (
+    CustomObjectError,
+    FrameworkError,
+    KerasReduceError,
+    PayloadError,
+    ReduceError,
+)
+from .registry import install, installed, is_installed, uninstall
+
+if TYPE_CHECKING:
+    from .wrappers import KerasClassifier, KerasRegressor
+
+__all__ = [
+    "CustomObjectError",
+    "FrameworkError",
+    "KerasClassifier",
+    "KerasReduceError",
+    "KerasRegressor",
+    "PayloadError",
+    "ReduceError",
+    "__version__",
+    "errors",
+    "install",
+    "installed",
+    "is_installed",
+    "uninstall",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # The estimators are scikit-learn's, which takes a second to import: only when asked for.
+    if name in ("KerasClassifier", "KerasRegressor"):
+        from . import wrappers
+
+        return getattr(wrappers, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import Any, Protocol, cast
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from ..errors import FrameworkError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..custom_objects import Table
+
+Kind = Literal["model", "layer", "optimizer", "metric", "loss"]
 
 # Root module of each family's framework -> the adapter that speaks for it. A family counts as
 # loaded once its root module is in ``sys.modules``: asking must never import a framework.
@@ -20,23 +29,99 @@ class Family(Protocol):
     """
 
     NAME: str
-    ROOT_MODULE: str
+
+    def kind(self, obj: Any) -> Kind | None:
+        """Tell which kind of this family's objects `obj` is; None if it is none that we carry."""
+        ...
+
+    def base_classes(self) -> tuple[type, ...]:
+        """Return the classes that define how all others of this family are reduced."""
+        ...
+
+    def public_classes(self) -> tuple[type, ...]:
+        """Return the public classes of which everything that we carry is a subclass."""
+        ...
+
+    def repairs(self) -> Iterable[tuple[type, str, Callable[[Any], Any]]]:
+        """Return methods of the framework that lose data: class, name, old method -> new one."""
+        ...
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions that a payload's header records."""
+        ...
+
+    def backend(self) -> str:
+        """Return the name of the array library below Keras."""
+        ...
 
     def set_random_seed(self, seed: int) -> None:
         """Seed Python, NumPy and the framework, as ``keras.utils.set_random_seed`` does."""
-        ...
-
-    def owns(self, obj: Any) -> bool:
-        """Tell whether `obj` is an instance of one of this family's classes."""
         ...
 
     def is_model(self, obj: Any) -> bool:
         """Tell whether `obj` is a model of this family."""
         ...
 
+    def writing(self, table: Table) -> AbstractContextManager[None]:
+        """Enter the user's classes and functions into `table` while configs are made."""
+        ...
+
+    def reading(
+        self, custom_objects: Mapping[str, tuple[Any, str | None]]
+    ) -> AbstractContextManager[None]:
+        """Let configs find `custom_objects` while objects are rebuilt."""
+        ...
+
+    def architecture(self, obj: Any) -> dict[str, Any]:
+        """Return the config from which `construct` makes an object like `obj`."""
+        ...
+
+    def structure(self, obj: Any) -> dict[str, Any]:
+        """Return what the config leaves out and `construct` needs to create the same variables."""
+        ...
+
+    def compilation(self, obj: Any) -> dict[str, Any] | None:
+        """Return how `obj`, and models inside it, were compiled; None if nothing was."""
+        ...
+
+    def construct(
+        self,
+        architecture: dict[str, Any],
+        structure: dict[str, Any],
+        compilation: dict[str, Any] | None,
+    ) -> Any:
+        """Return a new object with all its variables created, their values to be overwritten."""
+        ...
+
+    def variables(self, obj: Any) -> dict[str, Any]:
+        """Return every variable below `obj` by its path, each once."""
+        ...
+
+    def assets(self, obj: Any) -> dict[str, np.ndarray[Any, Any]]:
+        """Return the state that is not in variables, as arrays by path."""
+        ...
+
+    def restore_assets(self, obj: Any, assets: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """Give `obj` what `assets` returned for its original."""
+        ...
+
+    def finish(self, obj: Any) -> None:
+        """Bring what `obj` derives from its variables up to date with them."""
+        ...
+
+    def state(self, obj: Any) -> dict[str, Any] | None:
+        """Return the attributes that pickle shall put back by itself."""
+        ...
+
 
 def by_name(name: str) -> Family:
-    """Return the family called `name`, as a payload's header spells it."""
+    """Return the family called `name`, as a payload's header spells it.
+
+    Raises
+    ------
+    FrameworkError
+        If this version of the package doesn't know it.
+    """
     if name not in _ADAPTERS.values():
         raise FrameworkError(
             f"Unknown Keras family {name!r}",
@@ -52,9 +137,9 @@ def loaded() -> tuple[Family, ...]:
 
 
 def of(obj: Any) -> Family | None:
-    """Return the family that `obj` belongs to, or None."""
+    """Return the family that carries `obj`, or None."""
     for family in loaded():
-        if family.owns(obj):
+        if family.kind(obj) is not None:
             return family
     return None
 

@@ -1,0 +1,289 @@
+"""Classes and functions that are the user's: which travel by reference, which by value.
+
+By reference (module and name) when the receiver can import them, by value (cloudpickle) when they
+live in ``__main__``, a notebook or a closure. Inside a payload each gets a key that is unique
+there, so that two classes of one name stay two.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import io
+import sys
+import threading
+import types
+from typing import Any, NamedTuple
+
+import cloudpickle
+
+from .errors import CustomObjectError, ReduceError
+
+__all__ = ["ByValue", "Reference", "Table", "by_value", "is_importable", "resolve", "unwrap"]
+
+
+class Reference(NamedTuple):
+    """How one custom object of a payload is found again; a plain tuple in the payload.
+
+    Attributes
+    ----------
+    key : str
+        Its name inside the payload.
+    module, qualname : str
+        Where it is imported from, or was defined.
+    position : int
+        Position among the objects that travel by value, or -1: by reference.
+    registered_name : str or None
+        Name under which Keras knew a class that travels by value.
+    """
+
+    key: str
+    module: str
+    qualname: str
+    position: int
+    registered_name: str | None = None
+
+
+# References, and the objects that travel by value: as cloudpickle's bytes, or themselves where the
+# pickler is known to be cloudpickle.
+Packed = tuple[tuple[tuple[Any, ...], ...], bytes | tuple[Any, ...] | None]
+
+# A payload that is pickled inside another payload's by-value part must not start one of its own:
+# a class whose methods mention a model of that very class as a global would never end. There the
+# pickler is our own cloudpickle, to which the live objects can be given.
+_nested = threading.local()
+
+
+def _dumps(obj: Any) -> bytes:
+    _nested.depth = getattr(_nested, "depth", 0) + 1
+    try:
+        blob: bytes = cloudpickle.dumps(obj)
+        return blob
+    finally:
+        _nested.depth -= 1
+
+
+def is_importable(obj: Any) -> bool:
+    """Tell whether another process that imports the same modules finds `obj` by its name."""
+    module_name = getattr(obj, "__module__", None)
+    qualname = getattr(obj, "__qualname__", None)
+    # "__mp_main__" is what multiprocessing calls the main module in a spawned child.
+    if not module_name or not qualname or module_name in ("__main__", "__mp_main__"):
+        return False
+    if _is_registered_by_value(module_name):
+        return False
+    found: Any = sys.modules.get(module_name)
+    for name in qualname.split("."):
+        found = getattr(found, name, None)
+    return found is obj
+
+
+def _is_registered_by_value(module_name: str) -> bool:
+    # The user's own choice, made with cloudpickle.register_pickle_by_value.
+    registered = cloudpickle.list_registry_pickle_by_value()
+    parts = module_name.split(".")
+    return any(".".join(parts[: i + 1]) in registered for i in range(len(parts)))
+
+
+class Table:
+    """The custom objects of one payload, gathered while it is written."""
+
+    def __init__(self) -> None:
+        self._keys: dict[int, str] = {}
+        self._objects: dict[str, Any] = {}
+        self._registered: dict[str, str | None] = {}
+
+    def key(self, obj: Any, registered_name: str | None = None) -> str:
+        """Return the key of `obj`, entering it when it is new."""
+        if id(obj) not in self._keys:
+            named = obj if hasattr(obj, "__qualname__") else type(obj)
+            base = key = f"{named.__module__}:{named.__qualname__}"
+            repetition = 1
+            while key in self._objects:
+                key = f"{base}#{repetition}"
+                repetition += 1
+            self._keys[id(obj)] = key
+            self._objects[key] = obj
+            self._registered[key] = registered_name
+        return self._keys[id(obj)]
+
+    def pack(self) -> Packed | None:
+        """Return the references and the by-value part, or None when the table is empty.
+
+        Raises
+        ------
+        ReduceError
+            If an object that must travel by value can't be pickled.
+        """
+        if not self._objects:
+            return None
+        references: list[Reference] = []
+        values: list[Any] = []
+        for key, obj in self._objects.items():
+            position = -1
+            if not is_importable(obj):
+                position = len(values)
+                values.append(obj)
+            named = obj if hasattr(obj, "__qualname__") else type(obj)
+            references.append(
+                Reference(
+                    key, named.__module__, named.__qualname__, position, self._registered[key]
+                )
+            )
+        plain = tuple(map(tuple, references))
+        if not values:
+            return plain, None
+        if getattr(_nested, "depth", 0):
+            return plain, tuple(values)
+        try:
+            return plain, _dumps(tuple(values))
+        except Exception as error:
+            names = ", ".join(ref.key for ref in references if ref.position >= 0)
+            raise ReduceError(
+                "A custom object that must travel by value can't be pickled",
+                where=names,
+                cause=f"{type(error).__name__}: {error}",
+                cure="move it into a module that the receiver can import, or remove what can't be "
+                "pickled (an open file, a lock, a session) from its closure, globals or attributes",
+            ) from error
+
+
+def resolve(packed: Packed | None) -> dict[str, tuple[Any, str | None]]:
+    """Return what `Table.pack` packed: key -> (object, name registered with Keras).
+
+    Raises
+    ------
+    CustomObjectError
+        If an object can't be imported or rebuilt here.
+    """
+    if packed is None:
+        return {}
+    references = [Reference(*reference) for reference in packed[0]]
+    blob = packed[1]
+    values: tuple[Any, ...] = ()
+    if isinstance(blob, bytes):
+        try:
+            values = cloudpickle.loads(blob)
+        except Exception as error:
+            raise CustomObjectError(
+                "Custom code that travels by value can't be rebuilt here",
+                where=", ".join(ref.key for ref in references if ref.position >= 0),
+                cause=f"{type(error).__name__}: {error}. Bytecode only loads in the minor version "
+                f"of Python that wrote it (this is {sys.version.split()[0]}), and what the code "
+                "imports must be installed here",
+                cure="load it with the Python that wrote it, install what is missing, or move the "
+                "code into an importable module and write the file anew",
+            ) from error
+    elif blob is not None:
+        values = blob
+    return {
+        ref.key: (
+            values[ref.position]
+            if ref.position >= 0
+            else _imported(ref.key, ref.module, ref.qualname),
+            ref.registered_name,
+        )
+        for ref in references
+    }
+
+
+def _imported(key: str, module: str, qualname: str) -> Any:
+    try:
+        found: Any = importlib.import_module(module)
+        for name in qualname.split("."):
+            found = getattr(found, name)
+    except (ImportError, AttributeError) as error:
+        raise CustomObjectError(
+            f"{qualname!r} can't be imported from module {module!r}",
+            where=key,
+            cause=f"{error}. The module is not installed or not on sys.path of this process, or "
+            "another version of it is",
+            cure=f"make {module!r} importable here; or, where the payload is written, call "
+            f"cloudpickle.register_pickle_by_value({module.split('.')[0]}) to ship the code itself",
+        ) from error
+    return found
+
+
+class ByValue:
+    """A function or class on its way through a pickler that only knows references.
+
+    Plain `pickle` writes functions as module and name, whatever their type's reducer says. An
+    object that wants to carry a lambda holds one of these in its state instead.
+
+    Parameters
+    ----------
+    blob : bytes
+        What cloudpickle made of the function or class.
+    name : str
+        Its qualified name, for messages.
+    """
+
+    def __init__(self, blob: bytes, name: str = "") -> None:
+        self.blob, self.name = blob, name
+
+    def __reduce__(self) -> tuple[type[ByValue], tuple[bytes, str]]:
+        """Reduce to the constructor's arguments."""
+        return ByValue, (self.blob, self.name)
+
+
+def by_value(obj: Any) -> Any:
+    """Return `obj`, or a `ByValue` for it if it is code that a receiver can't import.
+
+    Raises
+    ------
+    ReduceError
+        If the code refers to something that can't be pickled.
+    """
+    if getattr(_nested, "depth", 0) or not _is_foreign_code(obj):
+        return obj
+    name = getattr(obj, "__qualname__", repr(obj))
+    try:
+        return ByValue(_dumps(obj), name)
+    except Exception as error:
+        raise ReduceError(
+            f"{name!r} can't be pickled by value",
+            where=name,
+            cause=f"{type(error).__name__}: {error}",
+            cure="define it in an importable module, or remove what can't be pickled from its "
+            "closure or globals",
+        ) from error
+
+
+def unwrap(obj: Any) -> Any:
+    """Return what `by_value` was given.
+
+    Raises
+    ------
+    CustomObjectError
+        If the code can't be rebuilt in this process.
+    """
+    if not isinstance(obj, ByValue):
+        return obj
+    try:
+        return cloudpickle.loads(obj.blob)
+    except Exception as error:
+        raise CustomObjectError(
+            f"{obj.name!r} can't be rebuilt here",
+            cause=f"{type(error).__name__}: {error}",
+            cure="load it with the minor version of Python that wrote it, and install what its "
+            "code imports",
+        ) from error
+
+
+def _is_foreign_code(obj: Any) -> bool:
+    if isinstance(obj, functools.partial):
+        return any(map(_is_foreign_code, (obj.func, *obj.args, *obj.keywords.values())))
+    if isinstance(obj, types.MethodType):
+        owner = obj.__self__ if isinstance(obj.__self__, type) else type(obj.__self__)
+        return not is_importable(owner)
+    if isinstance(obj, (types.FunctionType, type)):
+        return not is_importable(obj)
+    # An instance of a class from __main__: its pickle would name a class the receiver lacks. One
+    # with a reducer of its own (a Keras model is callable, too) knows better than we do.
+    has_reducer = any("__reduce__" in vars(cls) for cls in type(obj).__mro__[:-1])
+    return callable(obj) and not has_reducer and not is_importable(type(obj))
+
+
+def companion() -> cloudpickle.Pickler:
+    """Return a pickler that is asked for its reduce values only; it writes nothing."""
+    return cloudpickle.Pickler(io.BytesIO())

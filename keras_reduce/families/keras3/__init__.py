@@ -1,0 +1,138 @@
+"""Keras 3, on any of its backends.
+
+`tree` names everything below an object, `config` makes and reads its description, `compilation`
+and `assets` add what a description leaves out. This module puts them together into a family.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from .assets import assets, finish, restore_assets
+from .compilation import compilation
+from .config import architecture, construct, reading, structure, writing
+from .tree import variables
+
+if TYPE_CHECKING:
+    from .._base import Kind
+
+__all__ = [
+    "NAME",
+    "architecture",
+    "assets",
+    "backend",
+    "base_classes",
+    "compilation",
+    "construct",
+    "finish",
+    "is_model",
+    "kind",
+    "public_classes",
+    "reading",
+    "repairs",
+    "restore_assets",
+    "set_random_seed",
+    "state",
+    "structure",
+    "variables",
+    "versions",
+    "writing",
+]
+
+NAME = "keras3"
+
+
+def kind(obj: Any) -> Kind | None:
+    """Tell which kind of Keras 3 object `obj` is; None if it is none that we carry."""
+    kinds: tuple[Kind, ...] = ("model", "layer", "optimizer", "metric", "loss")
+    pairs = zip(kinds, public_classes(), strict=True)
+    return next((name for name, base in pairs if isinstance(obj, base)), None)
+
+
+def public_classes() -> tuple[type, ...]:
+    """Return the public classes of which everything that we carry is a subclass."""
+    import keras
+
+    return (
+        keras.Model,
+        keras.Layer,
+        keras.optimizers.Optimizer,
+        keras.metrics.Metric,
+        keras.losses.Loss,
+    )
+
+
+def base_classes() -> tuple[type, ...]:
+    """Return the classes whose ``__reduce__`` all other Keras classes inherit."""
+    # Keras 3 has one class at the root of all, which defines __reduce__; it has no public name,
+    # so it is found through those that have one.
+    found = {
+        next((base for base in root.__mro__[:-1] if "__reduce__" in vars(base)), root)
+        for root in public_classes()
+    }
+    return tuple(sorted(found, key=lambda cls: cls.__qualname__))
+
+
+def repairs() -> Iterable[tuple[type, str, Callable[[Any], Any]]]:
+    """Return the methods of Keras that lose data, and how they are mended."""
+    import keras
+
+    for cls in keras.wrappers.SKLearnRegressor.__mro__:
+        # SKLBase.__sklearn_clone__ leaves fit_kwargs out, so that each clone that
+        # cross-validation makes trains with Keras's default number of epochs.
+        if "__sklearn_clone__" in vars(cls) and cls.__module__.partition(".")[0] == "keras":
+            yield cls, "__sklearn_clone__", _clone_with_fit_kwargs
+
+
+def _clone_with_fit_kwargs(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def __sklearn_clone__(self: Any) -> Any:  # noqa: N807
+        clone = original(self)
+        if getattr(clone, "fit_kwargs", None) is None and self.fit_kwargs is not None:
+            clone.fit_kwargs = dict(self.fit_kwargs)
+        return clone
+
+    return __sklearn_clone__
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Keras and of what computes for it."""
+    import keras
+
+    framework = sys.modules.get(backend())
+    found = {"keras": keras.version(), "backend": backend()}
+    if framework is not None and hasattr(framework, "__version__"):
+        found[backend()] = str(framework.__version__)
+    return found
+
+
+def backend() -> str:
+    """Return the name of Keras's backend in this process."""
+    import keras
+
+    return str(keras.backend.backend())
+
+
+def set_random_seed(seed: int) -> None:
+    """Seed Python, NumPy and the framework."""
+    import keras
+
+    keras.utils.set_random_seed(seed)
+
+
+def is_model(obj: Any) -> bool:
+    """Tell whether `obj` is a Keras 3 model."""
+    return kind(obj) == "model"
+
+
+def state(obj: Any) -> dict[str, Any] | None:
+    """Return the attributes of a model that training sets and pickle shall put back.
+
+    A `History` refers to its model; pickle has memoized the model by then, so the two come back
+    as they were.
+    """
+    attributes = vars(obj)
+    return {
+        name: attributes[name] for name in ("history", "stop_training") if name in attributes
+    } or None

@@ -1,0 +1,153 @@
+"""State of layers that is not in variables: vocabularies, and what a user's layer saves itself.
+
+An asset is an array under ``path@name``. Text travels as UTF-8 bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...errors import PayloadError
+from ...weights import ASSET
+from .tree import nodes
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+
+def assets(obj: Any) -> dict[str, Array]:
+    """Return the state below `obj` that is not in variables, as arrays by path."""
+    found: dict[str, Array] = {}
+    for path, node in nodes(obj).items():
+        for name, array in _assets_of(node):
+            found[f"{path}{ASSET}{name}"] = array
+    return found
+
+
+def restore_assets(obj: Any, assets: Mapping[str, Array]) -> None:
+    """Give the parts of `obj` what `assets` returned for its original.
+
+    Raises
+    ------
+    PayloadError
+        If an asset belongs to a part that `obj` lacks.
+    """
+    by_node: dict[str, dict[str, Array]] = {}
+    for key, array in assets.items():
+        path, _, name = key.rpartition(ASSET)
+        by_node.setdefault(path, {})[name] = array
+    if not by_node:
+        return
+    parts = nodes(obj)
+    for path, named in by_node.items():
+        if path not in parts:
+            raise PayloadError(
+                "The payload holds an asset for a layer that was not rebuilt",
+                where=path,
+                cause="the class that creates this layer has changed since",
+                cure="load it with the code that wrote it",
+            )
+        _restore(parts[path], named)
+
+
+def finish(obj: Any) -> None:
+    """Recompute what layers derive from their variables.
+
+    Normalization turns its mean and variance into constants; Keras does so after loading, too.
+    """
+    for node in nodes(obj).values():
+        if _is_built_in(type(node)) and hasattr(node, "finalize_state") and _has_variables(node):
+            node.finalize_state()
+
+
+def _assets_of(node: Any) -> list[tuple[str, Array]]:
+    import numpy as np
+
+    if _is_lookup(node):
+        if node.lookup_table.size() == 0:
+            return []
+        found = [("vocabulary", _to_bytes(json.dumps([_item(t) for t in node.get_vocabulary()])))]
+        if node.output_mode == "tf_idf":
+            found.append(("idf_weights", np.asarray(node.idf_weights_const)))
+        return found
+
+    found = []
+    if _overrides(node, "save_own_variables") and _overrides(node, "load_own_variables"):
+        store: dict[str, Any] = {}
+        node.save_own_variables(store)
+        found += [(f"own/{key}", np.asarray(value)) for key, value in store.items()]
+    if _overrides(node, "save_assets") and _overrides(node, "load_assets"):
+        with tempfile.TemporaryDirectory() as folder:
+            node.save_assets(folder)
+            found += [
+                (f"files/{file.relative_to(folder).as_posix()}", _to_bytes(file.read_bytes()))
+                for file in sorted(Path(folder).rglob("*"))
+                if file.is_file()
+            ]
+    return found
+
+
+def _restore(node: Any, named: Mapping[str, Array]) -> None:
+    if "vocabulary" in named:
+        vocabulary = json.loads(named["vocabulary"].tobytes().decode())
+        if "idf_weights" in named:
+            # Keras pads the weights that it is given for tokens in front of the vocabulary; the
+            # ones carried are padded already, and set as Keras's own loading does.
+            node.load_own_variables({"idf_weights": named["idf_weights"]})
+            node.set_vocabulary(vocabulary, idf_weights=named["idf_weights"])
+            node.load_own_variables({"idf_weights": named["idf_weights"]})
+        else:
+            node.set_vocabulary(vocabulary)
+    own = _below("own/", named)
+    if own:
+        node.load_own_variables(own)
+    files = _below("files/", named)
+    if files:
+        with tempfile.TemporaryDirectory() as folder:
+            for name, array in files.items():
+                target = Path(folder, name)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(array.tobytes())
+            node.load_assets(folder)
+
+
+def _below(prefix: str, named: Mapping[str, Array]) -> dict[str, Array]:
+    return {
+        name.removeprefix(prefix): array for name, array in named.items() if name.startswith(prefix)
+    }
+
+
+def _is_lookup(node: Any) -> bool:
+    import keras
+
+    return isinstance(node, (keras.layers.StringLookup, keras.layers.IntegerLookup))
+
+
+def _item(token: Any) -> Any:
+    return token.item() if hasattr(token, "item") else token
+
+
+def _to_bytes(content: str | bytes) -> Array:
+    import numpy as np
+
+    return np.frombuffer(content.encode() if isinstance(content, str) else content, dtype="uint8")
+
+
+def _is_built_in(cls: type) -> bool:
+    return cls.__module__.partition(".")[0] == "keras"
+
+
+def _overrides(node: Any, method: str) -> bool:
+    """Tell whether a class of the user's, not of Keras's, defines `method`."""
+    owner = next((cls for cls in type(node).__mro__ if method in vars(cls)), None)
+    return owner is not None and not _is_built_in(owner)
+
+
+def _has_variables(node: Any) -> bool:
+    return bool(getattr(node, "_non_trainable_variables", ()))

@@ -1,0 +1,183 @@
+"""How models were compiled, and what compiling has made since: resolved metrics and losses.
+
+Keras resolves ``metrics=["accuracy"]`` at the first batch, when it sees shapes. A payload has no
+batch, so it carries what was resolved.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from ...errors import PayloadError, ReduceError
+from .tree import nodes
+
+_HOOKS = ("get_compile_config", "compile_from_config")
+
+
+def compilation(obj: Any) -> dict[str, Any] | None:
+    """Return how `obj`, and models inside it, were compiled; None if nothing was.
+
+    Raises
+    ------
+    ReduceError
+        If a model's own ``compile`` takes arguments that nothing records.
+    """
+    specs = {
+        path: _specification(node, path)
+        for path, node in nodes(obj).items()
+        if getattr(node, "compiled", False) and hasattr(node, "get_compile_config")
+    }
+    return specs or None
+
+
+def compile_all(obj: Any, specs: dict[str, Any], deserialize: Callable[[Any], Any]) -> None:
+    """Compile `obj`, and models inside it, as `compilation` found them.
+
+    Raises
+    ------
+    PayloadError
+        If a model that was compiled is not there or refuses.
+    """
+    for path, spec in specs.items():
+        model = nodes(obj).get(path)
+        if model is None:
+            raise PayloadError(
+                "A model that was compiled has not been rebuilt",
+                where=path,
+                cause="the class that creates it has changed since",
+                cure="load it with the code that wrote it",
+            )
+        _compile(model, spec["config"], deserialize)
+        if spec.get("metrics") is not None:
+            _restore_metrics(model._compile_metrics, spec["metrics"], deserialize)
+        if spec.get("loss") is not None:
+            _restore_loss(model._compile_loss, spec["loss"], deserialize)
+
+
+def _specification(model: Any, path: str) -> dict[str, Any]:
+    from keras.src.saving import serialization_lib
+
+    serialize = serialization_lib.serialize_keras_object
+    if _overrides(model, "get_compile_config"):
+        config = model.get_compile_config()
+    else:
+        # Private: the arguments as `compile` received them. What may have been set since is read
+        # from the model, the live optimizer above all.
+        arguments = {
+            **model._compile_config.config,
+            "optimizer": model.optimizer,
+            "run_eagerly": model.run_eagerly,
+            "steps_per_execution": model.steps_per_execution,
+            "jit_compile": model.jit_compile,
+        }
+        _check_arguments(model, arguments, path)
+        config = serialize(arguments)
+    spec: dict[str, Any] = {"config": config}
+    metrics, loss = model._compile_metrics, model._compile_loss
+    if metrics is not None and metrics.built:
+        spec["metrics"] = {
+            "output_names": metrics._resolved_output_names,
+            "flat": [_metrics_list(item, serialize) for item in metrics._flat_metrics],
+            "weighted": [_metrics_list(item, serialize) for item in metrics._flat_weighted_metrics],
+        }
+    if loss is not None and loss.built:
+        spec["loss"] = {
+            "flat": [
+                [list(path), serialize(function), weight, name]
+                for path, function, weight, name in loss._flat_losses
+            ],
+            "y_pred": _skeleton(loss._y_pred_build_structure),
+            "y_true": _skeleton(loss._y_true_build_structure),
+        }
+    return spec
+
+
+def _check_arguments(model: Any, arguments: dict[str, Any], path: str) -> None:
+    if not _overrides(model, "compile") or _overrides(model, "compile_from_config"):
+        return
+    try:
+        inspect.signature(model.compile).bind(**arguments)
+    except TypeError as error:
+        raise ReduceError(
+            f"{type(model).__qualname__}.compile() takes arguments of its own, which Keras doesn't "
+            "record",
+            where=path or "model",
+            cause=str(error),
+            cure="implement get_compile_config() and compile_from_config(config) on the class",
+        ) from error
+
+
+def _compile(model: Any, config: dict[str, Any], deserialize: Callable[[Any], Any]) -> None:
+    if _overrides(model, "compile_from_config"):
+        model.compile_from_config(config)
+        return
+    arguments = deserialize(config)
+    if not _overrides(model, "compile"):
+        # The optimizer that was carried is wrapped already, if it ever was.
+        arguments["auto_scale_loss"] = False
+    model.compile(**arguments)
+
+
+def _metrics_list(item: Any, serialize: Callable[[Any], Any]) -> Any:
+    if item is None:
+        return None
+    return {"output": item.output_name, "metrics": [serialize(m) for m in item.metrics]}
+
+
+def _restore_metrics(group: Any, spec: dict[str, Any], deserialize: Callable[[Any], Any]) -> None:
+    # Private: the container that CompileMetrics.build makes of the metrics of one output.
+    from keras.src.trainers.compile_utils import MetricsList
+
+    def restored(items: list[Any]) -> list[Any]:
+        return [
+            item
+            and MetricsList([deserialize(m) for m in item["metrics"]], output_name=item["output"])
+            for item in items
+        ]
+
+    group._flat_metrics = restored(spec["flat"])
+    group._flat_weighted_metrics = restored(spec["weighted"])
+    group._resolved_output_names = spec["output_names"]
+    group.built = True
+
+
+def _restore_loss(group: Any, spec: dict[str, Any], deserialize: Callable[[Any], Any]) -> None:
+    import keras
+
+    group._flat_losses = [
+        type(group).Loss(tuple(path), deserialize(fn), weight, name)
+        for path, fn, weight, name in spec["flat"]
+    ]
+    if len(group._flat_losses) > 1:
+        # As CompileLoss.build does: one running mean for each output's loss.
+        for _, _, _, name in group._flat_losses:
+            group._tracker.add_to_store("metrics", keras.metrics.Mean(name=f"{name}_loss"))
+    group._y_pred_build_structure = _fleshed(spec["y_pred"])
+    group._y_true_build_structure = _fleshed(spec["y_true"])
+    group.built = True
+
+
+def _skeleton(structure: Any) -> Any:
+    """Write a nesting of lists, tuples and dicts around None so that JSON keeps the types."""
+    if isinstance(structure, dict):
+        return {"dict": [[key, _skeleton(value)] for key, value in structure.items()]}
+    if isinstance(structure, (list, tuple)):
+        name = "tuple" if isinstance(structure, tuple) else "list"
+        return {name: [_skeleton(value) for value in structure]}
+    return None
+
+
+def _fleshed(skeleton: Any) -> Any:
+    if skeleton is None:
+        return None
+    ((name, items),) = skeleton.items()
+    if name == "dict":
+        return {key: _fleshed(value) for key, value in items}
+    return (tuple if name == "tuple" else list)(_fleshed(value) for value in items)
+
+
+def _overrides(model: Any, method: str) -> bool:
+    owner = next(cls for cls in type(model).__mro__ if method in vars(cls))
+    return owner.__module__.partition(".")[0] != "keras"

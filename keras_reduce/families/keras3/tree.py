@@ -1,0 +1,197 @@
+"""Every part of a Keras object under a path that its rebuilt twin gives the same part.
+
+Paths are wire format: a payload's weights are matched by them. A layer of a functional or
+sequential model is found by its name, which the config keeps; any other part by the attribute that
+holds it, since auto-generated names differ from process to process.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+# What Keras calls a variable that was not given a name; the counter differs between processes.
+_AUTO_NAME = re.compile(r"(backend_)?variable(_\d+)?")
+
+# Keras's own bookkeeping, in which a tracked part is found as well; its position there is the
+# name of last resort.
+_STORES = ("_layers", "_metrics", "_seed_generators")
+_BOOKKEEPING = frozenset(
+    {
+        *_STORES,
+        "_trainable_variables",
+        "_non_trainable_variables",
+        "_tracker",
+        "_operations",
+        "_operations_by_depth",
+        "_nodes",
+        "_nodes_by_depth",
+        "_functional",
+        "_compiled_trainable_state",
+        "_obj_reference_counts_dict",
+        "_self_tracked_trackables",
+    }
+)
+
+
+def nodes(obj: Any) -> dict[str, Any]:
+    """Return `obj` and every layer, optimizer, metric and seed generator below it, by path.
+
+    Parents precede their children. A part that is reached twice stands under its first path.
+    """
+    found: dict[str, Any] = {}
+    seen: set[int] = set()
+
+    def visit(node: Any, path: str) -> None:
+        if id(node) in seen:
+            return
+        seen.add(id(node))
+        found[_unique(path, found)] = node
+        for name, child in _children(node):
+            visit(child, f"{path}/{name}" if path else name)
+
+    visit(obj, "")
+    return found
+
+
+def variables(obj: Any) -> dict[str, Any]:
+    """Return every variable below `obj` by its path, each once."""
+    found: dict[str, Any] = {}
+    seen: set[int] = set()
+    for path, node in nodes(obj).items():
+        for name, variable in named_variables(node):
+            if id(variable) not in seen:
+                seen.add(id(variable))
+                found[_unique(f"{path}/{name}" if path else name, found)] = variable
+    return found
+
+
+def named_variables(node: Any) -> list[tuple[str, Any]]:
+    """Return the variables that `node` itself owns, with names that are the same in its twin."""
+    own = own_variables(node)
+    names = [str(variable.name) for variable in own]
+    # An optimizer names its slots after the variables' paths, which auto-generated names enter.
+    if (
+        is_optimizer(node)
+        or len(set(names)) < len(names)
+        or any(_AUTO_NAME.fullmatch(name) for name in names)
+    ):
+        names = [str(position) for position in range(len(own))]
+    return list(zip(names, own, strict=True))
+
+
+def own_variables(node: Any) -> list[Any]:
+    """Return the variables that `node` itself owns.
+
+    These are the lists that Keras's own saving goes through (``save_own_variables``), but without
+    the conversions that some layers make there, such as merging LoRA factors. They are private:
+    the public ``variables`` also holds those of the children.
+    """
+    if hasattr(node, "_non_trainable_variables"):
+        return [*node._trainable_variables, *node._non_trainable_variables]
+    if hasattr(node, "_variables"):
+        return list(node._variables)
+    return [node.state] if _is_seed_generator(node) else []
+
+
+def is_optimizer(node: Any) -> bool:
+    """Tell whether `node` is an optimizer."""
+    import keras
+
+    return isinstance(node, keras.optimizers.Optimizer)
+
+
+def is_container(node: Any) -> bool:
+    """Tell whether `node` knows its layers by name (functional and sequential models)."""
+    import keras
+
+    return isinstance(node, (keras.Sequential, _functional_class()))
+
+
+def _functional_class() -> type:
+    # The class that keras.Model(inputs, outputs) makes has no public name in Keras 3.
+    from keras.src.models.functional import Functional
+
+    return Functional  # type: ignore[no-any-return]
+
+
+def _is_seed_generator(node: Any) -> bool:
+    import keras
+
+    return isinstance(node, keras.random.SeedGenerator)
+
+
+def _children(node: Any) -> Iterator[tuple[str, Any]]:
+    import keras
+
+    named: set[int] = set()
+    if is_container(node):
+        for layer in node.layers:
+            named.add(id(layer))
+            yield f"layers/{layer.name}", layer
+
+    stored = {
+        id(part): (f"{store}/{position}", part)
+        for store in _STORES
+        for position, part in enumerate(getattr(node, store, ()))
+        if id(part) not in named
+    }
+    if isinstance(node, keras.Sequential):
+        # A built Sequential wraps its layers in a functional model; they are named already.
+        stored.pop(id(getattr(node, "_functional", None)), None)
+    by_attribute = _names_by_attribute(node, stored) if stored else {}
+    for key, (fallback, part) in stored.items():
+        yield by_attribute.get(key, fallback), part
+
+    if isinstance(node, (keras.Model, keras.optimizers.Optimizer)):
+        for name, value in list(vars(node).items()):
+            if is_optimizer(value):
+                yield name, value
+    if isinstance(node, keras.Model):
+        yield from compiled_metrics(node)
+
+
+def compiled_metrics(model: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the metrics that ``compile`` made, under names that their twins will have.
+
+    Keras keeps them out of its tracking, in private attributes without a public view: the public
+    ``metrics`` has neither their order nor their roles.
+    """
+    if not getattr(model, "compiled", False):
+        return
+    if model._loss_tracker is not None:
+        yield "loss_tracker", model._loss_tracker
+    for role in ("compile_metrics", "compile_loss"):
+        group = getattr(model, f"_{role}")
+        for position, metric in enumerate(group.metrics if group is not None else ()):
+            yield f"{role}/{position}", metric
+
+
+def _names_by_attribute(node: Any, wanted: dict[int, Any]) -> dict[int, str]:
+    """Return the names of the attributes (and positions in them) that hold the wanted parts."""
+    names: dict[int, str] = {}
+
+    def look(value: Any, name: str, depth: int) -> None:
+        if id(value) in wanted:
+            names.setdefault(id(value), name)
+        elif depth and isinstance(value, dict):
+            for key, item in value.items():
+                look(item, f"{name}/{key}", depth - 1)
+        elif depth and isinstance(value, (list, tuple)):
+            for position, item in enumerate(value):
+                look(item, f"{name}/{position}", depth - 1)
+
+    for attribute, value in vars(node).items():
+        if attribute not in _BOOKKEEPING:
+            look(value, attribute, 4)
+    return names
+
+
+def _unique(path: str, taken: dict[str, Any]) -> str:
+    if path not in taken:
+        return path
+    repetition = 1
+    while f"{path}#{repetition}" in taken:
+        repetition += 1
+    return f"{path}#{repetition}"

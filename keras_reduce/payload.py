@@ -1,0 +1,111 @@
+"""The tuple that stands for a Keras object, and its text.
+
+A payload is plain Python: ``(json, weights, compile_config, custom_objects)``. ``json`` is a `str`
+with two members, ``header`` (protocol, family, versions, the list of weights) and ``config`` (the
+architecture as Keras writes it); ``weights`` a tuple of arrays in the header's order;
+``compile_config`` a `str` or None. Further members only ever get added, with defaults.
+
+When to raise `PROTOCOL`
+------------------------
+It counts the meanings of a payload, not the releases of this package. Raise it by one when an
+older reader would misread what a newer writer wrote: a member changes its meaning, a path in the
+list of weights is spelled differently, a new member must not be ignored. Leave it when an older
+reader may ignore what is new (an additional key in the header, say).
+
+On raising it: keep the old branch of every reader, by number; add golden files that the last
+release of the old number wrote; and say in the changelog which release reads which numbers.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from .errors import PayloadError, ReduceError
+
+PROTOCOL = 1
+
+# Weights whose dtype NumPy doesn't have natively travel as unsigned integers of the same width, so
+# that a receiver needs no further package to unpickle them; the header keeps the true name.
+Weight = tuple[str, tuple[int, ...], str]
+
+
+def encode(document: Any, *, where: str = "") -> str:
+    """Write `document` as canonical JSON: no spaces, shared ids renumbered.
+
+    Keys keep their order: it is the same for the same object, and a user's dictionary may mean
+    something by it.
+
+    Raises
+    ------
+    ReduceError
+        If `document` holds what JSON can't.
+    """
+    try:
+        return json.dumps(_renumbered(document, {}), separators=(",", ":"), default=_plain)
+    except (TypeError, ValueError) as error:
+        raise ReduceError(
+            "A config holds a value that JSON can't",
+            where=where,
+            cause=str(error),
+            cure="return plain values from get_config(), or Keras objects by way of "
+            "keras.saving.serialize_keras_object",
+        ) from error
+
+
+def decode(text: str) -> Any:
+    """Read what `encode` wrote.
+
+    Raises
+    ------
+    PayloadError
+        If `text` is not JSON.
+    """
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError) as error:
+        raise PayloadError(
+            "The payload's JSON can't be read",
+            cause=f"the file is damaged or was not written by keras_reduce ({error})",
+            cure="write it anew from the original object",
+        ) from error
+
+
+def check_protocol(header: dict[str, Any]) -> None:
+    """Refuse a payload that this version can't read.
+
+    Raises
+    ------
+    PayloadError
+        If the protocol number is missing or newer than `PROTOCOL`.
+    """
+    number = header.get("protocol")
+    if isinstance(number, int) and 1 <= number <= PROTOCOL:
+        return
+    written_by = header.get("versions", {}).get("keras_reduce", "an unknown version")
+    raise PayloadError(
+        f"The payload has protocol number {number!r}, but this version reads 1 to {PROTOCOL}",
+        cause=f"it was written by keras_reduce {written_by}",
+        cure=f"pip install 'keras_reduce>={written_by}'" if number else "write the payload anew",
+    )
+
+
+def _renumbered(node: Any, numbers: dict[int, int]) -> Any:
+    """Copy `node` with ``shared_object_id`` (a memory address) replaced by order of appearance."""
+    if isinstance(node, dict):
+        return {
+            key: numbers.setdefault(value, len(numbers))
+            if key == "shared_object_id" and isinstance(value, int)
+            else _renumbered(value, numbers)
+            for key, value in node.items()
+        }
+    if isinstance(node, (list, tuple)):
+        return [_renumbered(item, numbers) for item in node]
+    return node
+
+
+def _plain(value: Any) -> Any:
+    # NumPy scalars reach configs through users' arithmetic; the same numbers as Python's own.
+    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
+        return value.item()
+    raise TypeError(f"{value!r} of type {type(value).__qualname__} is not JSON serializable")

@@ -1,0 +1,279 @@
+"""Who asks whom: `install` puts the reducers where picklers look, `uninstall` leaves no trace.
+
+Keras classes inherit one ``__reduce__``, so replacing that one reaches every class of today and of
+tomorrow, in ``__main__``, a notebook or a closure, through every pickler and `copy.deepcopy`, and
+leaves a class with a ``__reduce__`` of its own alone. Tables of exact types (`copyreg`) would have
+to hold each class that is ever defined, and would keep all of them alive.
+
+Nothing here imports a framework. What concerns a module that is not loaded waits for its import.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import functools
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from .import_hooks import ImportHooks
+
+__all__ = ["install", "installed", "is_installed", "uninstall"]
+
+_MISSING = object()
+
+
+class Installation(NamedTuple):
+    """The options of an installation, which also travel in payloads and batches.
+
+    Unpickling one installs the same in a worker process, before anything is sent back from there.
+    """
+
+    functions_by_value: bool = True
+    legacy_wrappers: bool = False
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return receive, (self.functions_by_value, self.legacy_wrappers)
+
+
+class _Patches:
+    """Attributes that were set on other people's objects, and how they were before."""
+
+    def __init__(self) -> None:
+        self._undo: list[tuple[Any, str, Any, Any]] = []
+
+    def set(self, owner: Any, name: str, value: Any) -> None:
+        self._undo.append((owner, name, vars(owner).get(name, _MISSING), value))
+        setattr(owner, name, value)
+
+    def delete(self, owner: Any, name: str) -> None:
+        self._undo.append((owner, name, vars(owner)[name], _MISSING))
+        delattr(owner, name)
+
+    def undo(self) -> None:
+        while self._undo:
+            owner, name, before, ours = self._undo.pop()
+            if vars(owner).get(name, _MISSING) is not ours:
+                continue  # somebody has set another one since; it is theirs
+            if before is _MISSING:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, before)
+
+
+_lock = threading.RLock()
+_current: Installation | None = None
+_patches = _Patches()
+_hooks = ImportHooks()
+
+
+def install(*, functions_by_value: bool | None = None, legacy_wrappers: bool | None = None) -> None:
+    """Make every pickler of this process ship Keras objects by way of this package.
+
+    Costs about a millisecond and imports no framework; what concerns one happens when the program
+    imports it. May be called again, from any thread, to change an option.
+
+    Parameters
+    ----------
+    functions_by_value : bool, optional
+        Let `joblib.dump` carry functions and classes that a reader can't import (of ``__main__``,
+        lambdas, closures) by value. True unless told otherwise.
+    legacy_wrappers : bool, optional
+        Make ``tensorflow.keras.wrappers.scikit_learn`` importable on a TensorFlow that has no such
+        module any more. False unless told otherwise.
+    """
+    global _current
+    with _lock:
+        before = _current or Installation()
+        wanted = Installation(
+            before.functions_by_value if functions_by_value is None else functions_by_value,
+            before.legacy_wrappers if legacy_wrappers is None else legacy_wrappers,
+        )
+        if wanted == _current:
+            return
+        if _current is not None:
+            uninstall()
+        _current = wanted
+        _hooks.when_imported("keras", _install_keras)
+        _hooks.when_imported("scikeras", _set_scikeras_aside)
+        _hooks.when_imported("joblib.parallel", _install_batches)
+        if wanted.functions_by_value:
+            _hooks.when_imported("joblib.numpy_pickle", _install_by_value)
+        if wanted.legacy_wrappers:
+            from . import legacy
+
+            legacy.enable()
+
+
+def uninstall() -> None:
+    """Put everything back as it was before `install`; without effect if nothing is installed."""
+    global _current
+    with _lock:
+        if _current is None:
+            return
+        if _current.legacy_wrappers:
+            from . import legacy
+
+            legacy.disable()
+        _hooks.clear()
+        _patches.undo()
+        _forget_batches()
+        _current = None
+
+
+def is_installed() -> bool:
+    """Tell whether `install` is in effect."""
+    return _current is not None
+
+
+@contextmanager
+def installed(
+    *, functions_by_value: bool | None = None, legacy_wrappers: bool | None = None
+) -> Iterator[None]:
+    """Install for a ``with`` block; what was in effect before is so again afterwards.
+
+    Parameters
+    ----------
+    functions_by_value, legacy_wrappers : bool, optional
+        As for `install`.
+    """
+    before = _current
+    install(functions_by_value=functions_by_value, legacy_wrappers=legacy_wrappers)
+    try:
+        yield
+    finally:
+        uninstall()
+        if before is not None:
+            install(**before._asdict())
+
+
+# --- Keras -----------------------------------------------------------------------------------
+
+
+def _install_keras() -> None:
+    from . import families
+
+    for family in families.loaded():
+        for base in family.base_classes():
+            _patches.set(base, "__reduce__", _reducing(vars(base).get("__reduce__")))
+        for owner, name, repair in family.repairs():
+            _patches.set(owner, name, repair(vars(owner)[name]))
+    _set_scikeras_aside()
+
+
+def _reducing(original: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
+    """Return the ``__reduce__`` that takes the place of `original`."""
+
+    def untouched(obj: Any) -> Any:
+        return object.__reduce__(obj) if original is None else original(obj)
+
+    def __reduce__(self: Any) -> Any:  # noqa: N807
+        if _has_own_getstate(type(self)):
+            return untouched(self)
+        from . import reducers
+
+        reduced = reducers.reduce(self)
+        if reduced is None:
+            return untouched(self)
+        rebuild, arguments, state = reduced
+        if _current is not None:
+            arguments = (*arguments, _current)
+        return (rebuild, arguments) if state is None else (rebuild, arguments, state)
+
+    return functools.wraps(original)(__reduce__) if original else __reduce__
+
+
+def _has_own_getstate(cls: type) -> bool:
+    # Not Keras's or TensorFlow's: a class that says itself what its state is.
+    return any(
+        "__getstate__" in vars(base) and base.__module__.partition(".")[0] not in _FRAMEWORKS
+        for base in cls.__mro__[:-1]
+    )
+
+
+_FRAMEWORKS = {"keras", "tensorflow", "torch", "flax", "builtins"}
+
+
+def _set_scikeras_aside() -> None:
+    """Take SciKeras's own reducers off the Keras classes, on which it sets them when imported.
+
+    They would win over ours: `copy.deepcopy` asks ``__deepcopy__`` first, and a class's own
+    ``__reduce__`` comes before an inherited one.
+    """
+    from . import families
+
+    if "scikeras" not in sys.modules:
+        return
+    for family in families.loaded():
+        for cls in family.public_classes():
+            for name in ("__reduce__", "__deepcopy__"):
+                method = vars(cls).get(name)
+                if getattr(method, "__module__", "").partition(".")[0] == "scikeras":
+                    _patches.delete(cls, name)
+
+
+# --- joblib ----------------------------------------------------------------------------------
+
+
+def _install_by_value() -> None:
+    """Teach joblib's pickler, a Python class, what cloudpickle knows of functions and classes."""
+    import cloudpickle
+    from joblib.numpy_pickle import NumpyPickler
+
+    from .custom_objects import companion
+
+    def reducer_override(self: Any, obj: Any) -> Any:
+        pickler = vars(self).get("_keras_reduce_companion")
+        if pickler is None:
+            pickler = self._keras_reduce_companion = companion()
+        return pickler.reducer_override(obj)
+
+    _patches.set(NumpyPickler, "reducer_override", reducer_override)
+    # Cells, code objects and the like, of which functions consist; copyreg's table is part of it.
+    _patches.set(NumpyPickler, "dispatch_table", cloudpickle.Pickler.dispatch_table)
+
+
+def _install_batches() -> None:
+    from joblib.parallel import BatchedCalls
+
+    _forgotten[BatchedCalls] = copyreg.dispatch_table.get(BatchedCalls, _MISSING)
+    copyreg.pickle(BatchedCalls, reduce_batch)
+
+
+_forgotten: dict[type, Any] = {}
+
+
+def _forget_batches() -> None:
+    for cls, before in _forgotten.items():
+        if copyreg.dispatch_table.get(cls) is not reduce_batch:
+            continue
+        if before is _MISSING:
+            del copyreg.dispatch_table[cls]
+        else:
+            copyreg.dispatch_table[cls] = before
+    _forgotten.clear()
+
+
+def reduce_batch(batch: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """Let a batch of joblib's tasks carry the installation to the worker that runs it."""
+    rebuild, arguments = batch.__reduce__()[:2]
+    return rebuild_batch, (_current, rebuild, arguments)
+
+
+def rebuild_batch(installation: None, rebuild: Callable[..., Any], arguments: Any) -> Any:
+    """Rebuild a batch; `installation` has done its work by being unpickled before the tasks."""
+    return rebuild(*arguments)
+
+
+def receive(*options: bool) -> None:
+    """Install in a worker process what the sender had installed; elsewhere, do nothing.
+
+    Loading a file in a program that never called `install` changes nothing in that program.
+    """
+    # A child process of multiprocessing or loky has imported it; there is no need to be the first.
+    multiprocessing = sys.modules.get("multiprocessing")
+    if multiprocessing is None or multiprocessing.parent_process() is None or is_installed():
+        return
+    install(**dict(zip(Installation._fields, options, strict=False)))

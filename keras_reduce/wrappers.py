@@ -1,0 +1,837 @@
+"""`KerasRegressor` and `KerasClassifier`: Keras models as scikit-learn estimators.
+
+The constructor is the one that TensorFlow shipped until 2.12, so old code keeps its ``build_fn``
+and its keyword arguments; everything that scikit-learn has come to expect since is there too.
+"""
+
+# ruff: noqa: N803  scikit-learn calls its matrix X, and passes it by that name.
+
+from __future__ import annotations
+
+import copy
+import difflib
+import inspect
+from collections.abc import Callable, Container, Iterable, Mapping
+from numbers import Integral
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
+from scipy.special import expit, softmax
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils import check_array, check_consistent_length, check_random_state, column_or_1d
+from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from . import custom_objects, families
+from .errors import KerasReduceError
+
+_Array = NDArray[Any]
+
+__all__ = ["BaseWrapper", "EstimatorError", "KerasClassifier", "KerasRegressor"]
+
+# What Keras's own methods take. Spelled out rather than asked of Keras, so that an estimator can be
+# made, cloned and searched over in a process that has not imported Keras yet. `callbacks` stay with
+# `fit`: a callback that stops training has nothing to do in `predict`, which would mark it as used.
+_FIT = frozenset(
+    {
+        "batch_size",
+        "callbacks",
+        "class_weight",
+        "epochs",
+        "initial_epoch",
+        "sample_weight",
+        "shuffle",
+        "steps_per_epoch",
+        "validation_batch_size",
+        "validation_data",
+        "validation_freq",
+        "validation_split",
+        "validation_steps",
+        "verbose",
+    }
+)
+_PREDICT = frozenset({"batch_size", "steps", "verbose"})
+# Keras 2 alone takes these. They steered speed and never results: where Keras has dropped them, an
+# old program may go on naming them.
+_RETIRED = frozenset({"max_queue_size", "use_multiprocessing", "workers"})
+_KERAS = _FIT | _PREDICT | _RETIRED
+
+
+class EstimatorError(KerasReduceError, ValueError):
+    """An estimator was given a parameter, a build function or a model that it can't use."""
+
+
+class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+    """What the two estimators share: parameters and their routing, building, training, pickling.
+
+    Not to be used itself.
+    """
+
+    build_fn: Any
+    random_state: Any
+    model_: Any
+    history_: Any
+
+    def __init__(
+        self,
+        build_fn: Callable[..., Any] | None = None,
+        *,
+        random_state: Any = None,
+        **sk_params: Any,
+    ) -> None:
+        if build_fn is None and self._builder(None) is None:
+            build_fn = sk_params.pop("model", None)
+        self.build_fn = build_fn
+        self.random_state = random_state
+        # Private, since scikit-learn's constructors set nothing else that is public.
+        self._sk_params = sk_params
+        self.check_params(sk_params)
+
+    # -- parameters -------------------------------------------------------------------------------
+
+    @property
+    def sk_params(self) -> dict[str, Any]:
+        """The keyword arguments of the constructor."""
+        return self._sk_params
+
+    def _builder(self, build_fn: Any) -> Callable[..., Any] | None:
+        """Return what builds a model, given `build_fn`, or None if nothing does."""
+        builder: Any = self if build_fn is None else build_fn
+        return builder if callable(builder) else None
+
+    def check_params(self, params: Iterable[str]) -> None:
+        """Check that each parameter has a place to go.
+
+        While `build_fn` can't be called, nobody knows its arguments: then every name passes here,
+        and `fit` refuses.
+
+        Parameters
+        ----------
+        params : iterable of str
+            Names of parameters; a dict will do.
+
+        Raises
+        ------
+        EstimatorError
+            A kind of ``ValueError``: neither `build_fn` nor Keras's ``fit``, ``predict`` and
+            ``evaluate`` take an argument of that name.
+        """
+        self._check_params(params, self.build_fn)
+
+    def _check_params(self, params: Iterable[str], build_fn: Any) -> None:
+        builder = self._builder(build_fn)
+        if builder is None or _takes_any(builder):
+            return
+        legal = _KERAS | _names(builder)
+        for name in params:
+            if name not in legal:
+                close = difflib.get_close_matches(name, legal, n=1)
+                raise EstimatorError(
+                    f"{name} is not a legal parameter",
+                    where=type(self).__name__,
+                    cause=f"neither {_title(builder)} nor fit, predict or evaluate of a Keras "
+                    "model takes an argument of that name",
+                    cure=f"did you mean {close[0]}?" if close else "",
+                )
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters of this estimator.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to add the parameters of `build_fn` if it is itself an estimator.
+
+        Returns
+        -------
+        dict
+            ``build_fn``, ``random_state`` and each keyword argument given.
+        """
+        return {**super().get_params(deep), **self.sk_params}
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, also such as the constructor was not given.
+
+        Parameters
+        ----------
+        **params
+            ``build_fn``, ``random_state``, or anything that the build function or Keras's ``fit``
+            and ``predict`` take. `model` means `build_fn`, unless that has an argument `model`.
+
+        Returns
+        -------
+        KerasRegressor or KerasClassifier
+            This estimator. Nothing is set if one of the parameters is refused.
+
+        Raises
+        ------
+        EstimatorError
+            A kind of ``ValueError``: a parameter has no place to go.
+        """
+        if "model" in params and "build_fn" not in params:
+            builder = self._builder(self.build_fn)
+            if builder is None or "model" not in _names(builder):
+                params["build_fn"] = params.pop("model")
+        own = {
+            name: value
+            for name, value in params.items()
+            if name.partition("__")[0] in self._get_param_names()
+        }
+        routed = {name: value for name, value in params.items() if name not in own}
+        self._check_params(routed, own.get("build_fn", self.build_fn))
+        super().set_params(**own)
+        self._sk_params = {**self.sk_params, **routed}
+        return self
+
+    def filter_sk_params(
+        self, fn: Callable[..., Any], override: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Return those keyword arguments of the constructor that `fn` names.
+
+        Parameters
+        ----------
+        fn : callable
+            The function to call.
+        override : mapping, optional
+            Further arguments; they win over the constructor's.
+
+        Returns
+        -------
+        dict
+            Arguments for `fn`.
+        """
+        return {**_pick(self.sk_params, _names(fn)), **(override or {})}
+
+    def _arguments(self, model: Any, method: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return arguments for a `method` of `model`: quiet, the constructor's, then `given`."""
+        known = _FIT if method == "fit" else _PREDICT
+        fn = getattr(model, method)
+        names = known if _takes_any(fn) else (known | _RETIRED) & _names(fn)
+        return {"verbose": 0, **_pick(self.sk_params, names), **given}
+
+    # -- the fitted model -------------------------------------------------------------------------
+
+    @property
+    def model(self) -> Any:
+        """The fitted Keras model, `model_` by its old name.
+
+        It can be set: a model that was saved apart goes back into its estimator in this way, and
+        None takes the model out. What the constructor got as ``model=`` is `build_fn`.
+
+        Raises
+        ------
+        NotFittedError
+            A kind of ``AttributeError``: there is no model before `fit`.
+        """
+        if not self.__sklearn_is_fitted__():
+            raise NotFittedError(
+                f"This {type(self).__name__} instance has no model yet. Call 'fit' first; what "
+                "builds the model is the parameter 'build_fn'."
+            )
+        return self.model_
+
+    @model.setter
+    def model(self, model: Any) -> None:
+        # The history tells of the model that goes, and keeps it alive.
+        for name in self.__dict__.keys() & {"model_", "history_"}:
+            delattr(self, name)
+        if model is not None:
+            self.model_ = model
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Tell whether there is a model to predict with."""
+        return "model_" in vars(self)
+
+    def __sklearn_tags__(self) -> Any:
+        """Return what scikit-learn wants to know about this estimator."""
+        tags = super().__sklearn_tags__()
+        tags.non_deterministic = self.random_state is None
+        tags.input_tags.three_d_array = True
+        return tags
+
+    # -- building and training --------------------------------------------------------------------
+
+    def _build(self) -> Any:
+        """Return a new compiled model from the build function."""
+        builder = self._builder(self.build_fn)
+        if builder is None:
+            raise EstimatorError(
+                "There is nothing to build a model with",
+                where=f"{type(self).__name__}.build_fn",
+                cause=f"build_fn is {self.build_fn!r}, and this class has no __call__",
+                cure="pass a function that returns a compiled Keras model",
+            )
+        if _is_model(builder):
+            raise EstimatorError(
+                "build_fn is a model",
+                where=f"{type(self).__name__}.build_fn",
+                cause="each fit trains a new model, so it needs to know how to build one",
+                cure="pass the function that builds and compiles the model",
+            )
+        self.check_params(self.sk_params)
+        names = _names(builder)
+        # **kwargs gets what nobody else names: `epochs` was never meant for it.
+        extra = self.sk_params.keys() - _KERAS if _takes_any(builder) else set()
+        arguments = _pick(self.sk_params, names | extra)
+        if "meta" in names:
+            arguments.setdefault("meta", self._meta())
+        if self.random_state is not None:
+            families.active().set_random_seed(self._seed())
+            if "random_state" in names:
+                arguments["random_state"] = self.random_state
+        model = builder(**arguments)
+        if not _is_model(model):
+            raise EstimatorError(
+                f"The build function returned {_title(model)}, not a Keras model",
+                where=f"{type(self).__name__}.build_fn",
+                cause=f"{_title(builder)} has no return statement" if model is None else "",
+                cure="return the compiled model",
+            )
+        if getattr(model, "optimizer", None) is None:
+            raise EstimatorError(
+                "The build function returned a model that is not compiled",
+                where=f"{type(self).__name__}.build_fn",
+                cure="call model.compile(optimizer=..., loss=...) before returning it",
+            )
+        return model
+
+    def _seed(self) -> int:
+        if isinstance(self.random_state, Integral):
+            return int(self.random_state)
+        return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+
+    def _meta(self) -> dict[str, Any]:
+        """Return what is known about the data, for a build function that asks for `meta`."""
+        names = ("n_features_in_", "X_shape_", "n_outputs_", "classes_", "n_classes_")
+        return _pick(vars(self), {*names, "target_type_"})
+
+    def _inputs(self, X: Any, *, reset: bool = False) -> Any:
+        """Return `X` checked, as Keras takes it; with `reset`, remember what it looks like."""
+        if isinstance(X, Mapping) and not issparse(X):  # SciPy's DOK format is a dict
+            return {name: self._array(part) for name, part in X.items()}
+        if isinstance(X, (list, tuple)) and X and all(getattr(x, "ndim", 0) > 1 for x in X):
+            return [self._array(part) for part in X]
+        array = self._array(X)
+        if reset:
+            self.X_shape_ = array.shape
+        if array.ndim == 2:
+            # From three dimensions on, the second is as often time as features, and free to vary.
+            validate_data(self, X, reset=reset, skip_check_array=True)
+        return array
+
+    def _array(self, X: Any) -> _Array:
+        array = np.asarray(X)
+        if array.dtype.kind in "US" or (
+            array.dtype.kind == "O"
+            and array.size > 0
+            and all(isinstance(value, str) for value in array.flat)
+        ):
+            # Text, for a model with its own TextVectorization or StringLookup. Keras takes strings
+            # as objects only.
+            return array.astype(object)
+        checked: _Array = check_array(X, allow_nd=True, input_name="X", estimator=self)
+        return checked
+
+    def _targets(self, y: Any, *, reset: bool = False) -> _Array:
+        """Return `y` checked; with `reset`, remember what it looks like."""
+        targets: _Array = check_array(
+            y, ensure_2d=False, allow_nd=True, input_name="y", estimator=self
+        )
+        if reset:
+            self.target_type_ = type_of_target(targets)
+            self.n_outputs_ = targets.shape[1] if targets.ndim > 1 else 1
+        return targets
+
+    def _encode(self, model: Any, y: _Array) -> _Array:
+        """Return checked targets in the form that the loss of `model` wants."""
+        return y
+
+    def _weights(self, y: _Array, arguments: dict[str, Any]) -> None:
+        """Check the weights among the `arguments` for Keras, which train on `y`."""
+        weight = arguments.get("sample_weight")
+        if weight is None:
+            return
+        weight = check_array(weight, ensure_2d=False, input_name="sample_weight")
+        if weight.ndim != 1:
+            raise ValueError(f"Sample weights must be 1D, got an array of shape {weight.shape}")
+        check_consistent_length(y, weight)
+        if not weight.any():
+            raise ValueError("Sample weights must contain at least one non-zero number.")
+        arguments["sample_weight"] = weight
+
+    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None, **kwargs: Any) -> Self:
+        """Build a new model and train it.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or what else Keras takes
+            Also arrays of more dimensions, arrays of strings for a model that reads text, and a
+            list or dict of arrays for a model with several inputs. The number of features and
+            their names are remembered and checked for two dimensions only.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            The targets.
+        sample_weight : array-like of shape (n_samples,), optional
+            Weights, as Keras's losses apply them.
+        **kwargs
+            Further arguments for Keras's ``fit``; they win over the constructor's.
+            ``validation_data`` is checked and encoded as `X` and `y` are.
+
+        Returns
+        -------
+        KerasRegressor or KerasClassifier
+            This estimator, fitted. (The wrappers of old returned the ``History``, which is the
+            attribute `history_` now.)
+
+        Raises
+        ------
+        EstimatorError
+            The build function can't be used, or its model doesn't fit the targets.
+        ValueError
+            `X`, `y` or `sample_weight` are not what scikit-learn lets pass.
+        """
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None"
+            )
+        inputs = self._inputs(X, reset=True)
+        targets = self._targets(y, reset=True)
+        check_consistent_length(*_parts(inputs), targets)
+        model = self._build()
+
+        # A callback keeps what it saw of a fit. The next fit, of this estimator or of a clone,
+        # starts from the callback that the user wrote down.
+        given = copy.deepcopy(_pick(self.sk_params, {"callbacks"})) | kwargs
+        if sample_weight is not None:
+            given["sample_weight"] = sample_weight
+        arguments = self._arguments(model, "fit", given)
+        self._weights(targets, arguments)
+        held_out = arguments.get("validation_data")
+        if isinstance(held_out, (tuple, list)):
+            X_val, y_val, *rest = held_out  # noqa: N806
+            labels = self._targets(y_val)
+            arguments["validation_data"] = (self._inputs(X_val), self._encode(model, labels), *rest)
+
+        self.history_ = model.fit(inputs, self._encode(model, targets), **arguments)
+        self.model_ = model
+        return self
+
+    def _raw(self, X: Any, kwargs: Mapping[str, Any]) -> Any:
+        """Return what the model says of `X`."""
+        check_is_fitted(self)
+        inputs = self._inputs(X)
+        return self.model_.predict(inputs, **self._arguments(self.model_, "predict", kwargs))
+
+    # -- pickling ---------------------------------------------------------------------------------
+
+    # A build function is often a lambda, a closure or at home in __main__. Plain pickle can't ship
+    # such a function, and it asks no reducer about functions: the estimator has to.
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state, with functions that the receiver can't import packed by value."""
+        state = super().__getstate__()
+        packed = {name: custom_objects.by_value(v) for name, v in self.sk_params.items()}
+        return {**state, "build_fn": custom_objects.by_value(self.build_fn), "_sk_params": packed}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take the state that `__getstate__` gave."""
+        params = {name: custom_objects.unwrap(v) for name, v in state["_sk_params"].items()}
+        build_fn = custom_objects.unwrap(state["build_fn"])
+        super().__setstate__({**state, "build_fn": build_fn, "_sk_params": params})
+
+
+class KerasRegressor(RegressorMixin, BaseWrapper):  # type: ignore[misc]
+    """A Keras model as a scikit-learn regressor.
+
+    Parameters
+    ----------
+    build_fn : callable, optional
+        Returns a compiled Keras model; a function, or an object with ``__call__``. None if a
+        subclass has a ``__call__`` that does this. ``model=`` is accepted as another name for it,
+        unless `build_fn` is given or ``__call__`` exists.
+
+        It gets those of `sk_params` that it names. An argument called ``meta`` gets a dict with
+        what is known of the data: ``n_features_in_``, ``X_shape_``, ``n_outputs_`` and
+        ``target_type_``. Nothing else is passed unasked.
+    random_state : int, RandomState instance or None, default=None
+        Seeds Python, NumPy and the framework before `build_fn` is called. None leaves them alone.
+        Also passed to a `build_fn` that names it.
+    **sk_params
+        Arguments of `build_fn`, and of Keras's ``fit`` and ``predict``, routed by their names. A
+        `build_fn` with ``**kwargs`` gets there what nobody else names. All are parameters in
+        scikit-learn's sense: a search may vary them, whether the constructor was given them or
+        not. Callbacks are copied for each fit. ``verbose`` is 0 if not given.
+
+    Attributes
+    ----------
+    model_ : keras.Model
+        The fitted model; also to be had, and set, as ``model``.
+    history_ : keras.callbacks.History
+        What Keras's ``fit`` returned.
+    n_features_in_ : int
+        Number of features, if `X` had two dimensions.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if `X` had names that are strings.
+    X_shape_ : tuple of int
+        Shape of `X`, if it was one array.
+    n_outputs_ : int
+        Number of columns of `y`.
+    target_type_ : str
+        Type of `y`, as ``sklearn.utils.multiclass.type_of_target`` names it.
+
+    Raises
+    ------
+    EstimatorError
+        A kind of ``ValueError``: a parameter that has no place to go.
+
+    Examples
+    --------
+    >>> def create_model(units=8):
+    ...     model = keras.Sequential([keras.layers.Dense(units, "relu"), keras.layers.Dense(1)])
+    ...     model.compile("adam", "mse")
+    ...     return model
+    >>> estimator = KerasRegressor(build_fn=create_model, units=16, epochs=10, random_state=0)
+    >>> estimator.fit(X, y).predict(X)  # doctest: +SKIP
+    """
+
+    # A model put in by hand has seen no y; nearly all regressors have one output.
+    _flat = True
+
+    def _targets(self, y: Any, *, reset: bool = False) -> _Array:
+        targets: _Array = super()._targets(y, reset=reset)
+        if reset:
+            self._flat = targets.ndim == 1
+        return targets
+
+    def __sklearn_tags__(self) -> Any:
+        """Return what scikit-learn wants to know about this estimator."""
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+    def predict(self, X: Any, **kwargs: Any) -> _Array:
+        """Predict targets.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or what else `fit` takes
+            The samples.
+        **kwargs
+            Further arguments for Keras's ``predict``; they win over the constructor's.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Of one dimension if the `y` of `fit` was.
+
+        Raises
+        ------
+        NotFittedError
+            `fit` has not been called.
+        """
+        y = np.asarray(self._raw(X, kwargs))
+        return y[:, 0] if self._flat and y.ndim == 2 and y.shape[1] == 1 else y
+
+    def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None, **kwargs: Any) -> float:
+        """Return the coefficient of determination, R².
+
+        The wrappers of old returned the negative loss.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or what else `fit` takes
+            The samples.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            The true targets.
+        sample_weight : array-like of shape (n_samples,), optional
+            Weights.
+        **kwargs
+            Further arguments for Keras's ``predict``.
+
+        Returns
+        -------
+        float
+            R² of the predictions.
+
+        Raises
+        ------
+        NotFittedError
+            `fit` has not been called.
+        """
+        return float(r2_score(y, self.predict(X, **kwargs), sample_weight=sample_weight))
+
+
+class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
+    """A Keras model as a scikit-learn classifier.
+
+    Labels may be of any type. The loss sees them as positions in `classes_`, or one-hot where one
+    of Keras's own losses needs that: where the model has more than one output unit and the loss is
+    not a ``sparse_`` one. A loss that you wrote gets positions.
+
+    Parameters
+    ----------
+    build_fn : callable, optional
+        Returns a compiled Keras model; a function, or an object with ``__call__``. None if a
+        subclass has a ``__call__`` that does this. ``model=`` is accepted as another name for it,
+        unless `build_fn` is given or ``__call__`` exists.
+
+        It gets those of `sk_params` that it names. An argument called ``meta`` gets a dict with
+        what is known of the data: ``n_features_in_``, ``X_shape_``, ``classes_``, ``n_classes_``
+        and ``target_type_``. Nothing else is passed unasked.
+    random_state : int, RandomState instance or None, default=None
+        Seeds Python, NumPy and the framework before `build_fn` is called. None leaves them alone.
+        Also passed to a `build_fn` that names it.
+    **sk_params
+        Arguments of `build_fn`, and of Keras's ``fit`` and ``predict``, routed by their names. A
+        `build_fn` with ``**kwargs`` gets there what nobody else names. All are parameters in
+        scikit-learn's sense: a search may vary them, whether the constructor was given them or
+        not. Callbacks are copied for each fit. ``verbose`` is 0 if not given.
+
+        ``class_weight`` is "balanced" or a dict. If all its keys are labels it goes by labels, else
+        by positions in `classes_`, as in Keras.
+
+    Attributes
+    ----------
+    model_ : keras.Model
+        The fitted model; also to be had, and set, as ``model``.
+    history_ : keras.callbacks.History
+        What Keras's ``fit`` returned.
+    classes_ : ndarray of shape (n_classes_,)
+        The labels, sorted; the numbers of the columns if `y` was one-hot.
+    n_classes_ : int
+        Number of classes.
+    n_features_in_ : int
+        Number of features, if `X` had two dimensions.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if `X` had names that are strings.
+    X_shape_ : tuple of int
+        Shape of `X`, if it was one array.
+    target_type_ : str
+        Type of `y`, as ``sklearn.utils.multiclass.type_of_target`` names it.
+
+    Raises
+    ------
+    EstimatorError
+        A kind of ``ValueError``: a parameter that has no place to go.
+    """
+
+    classes_: _Array
+
+    def _targets(self, y: Any, *, reset: bool = False) -> _Array:
+        """Return positions in `classes_`, or rows of probabilities if `y` has such."""
+        labels: _Array = check_array(y, ensure_2d=False, dtype=None, input_name="y", estimator=self)
+        if labels.ndim == 2 and labels.shape[1] > 1:
+            return self._rows(labels, reset=reset)
+        labels = column_or_1d(labels, warn=True)
+        if reset:
+            check_classification_targets(labels)
+            self._learn(labels, np.unique(labels))
+        unknown = np.setdiff1d(labels, self.classes_)
+        if unknown.size:
+            raise ValueError(f"y has labels that fit has not seen: {unknown.tolist()}")
+        return np.searchsorted(self.classes_, labels)
+
+    def _rows(self, y: _Array, *, reset: bool) -> _Array:
+        if y.dtype.kind not in "biuf" or y.min() < 0 or not np.allclose(y.sum(axis=1), 1):
+            raise ValueError(
+                "Each row of a two-dimensional y must be one-hot, or probabilities that sum to 1; "
+                "multi-label targets are not supported"
+            )
+        if reset:
+            self._learn(y, np.arange(y.shape[1]))
+        return y
+
+    def _learn(self, y: _Array, classes: _Array) -> None:
+        if len(classes) < 2:
+            raise ValueError("y has 1 class, and a classifier needs at least two classes")
+        self.target_type_ = type_of_target(y)
+        self.classes_ = classes
+        self.n_classes_ = len(classes)
+
+    def _encode(self, model: Any, y: _Array) -> _Array:
+        units, n_classes = _units(model), len(self.classes_)
+        if units is not None and units < n_classes and (units > 1 or n_classes > 2):
+            raise EstimatorError(
+                f"The model has {units} output units for {n_classes} classes",
+                where=f"{type(self).__name__}.build_fn",
+                cure="give the last layer one unit per class (for two classes, one will do)",
+            )
+        sparse = _is_sparse(model.loss, units, n_classes)
+        if y.ndim == 1 and sparse is False:
+            # A fold may lack a class that the model has a unit for.
+            return np.eye(units or n_classes, dtype="float32")[y]
+        if y.ndim == 2 and (sparse or units == 1) and (y.max(axis=1) == 1).all():
+            y = y.argmax(axis=1)
+        return y
+
+    def _weights(self, y: _Array, arguments: dict[str, Any]) -> None:
+        super()._weights(y, arguments)
+        class_weight = arguments.pop("class_weight", None)
+        if class_weight is None:
+            return
+        # Keras refuses both kinds of weights at once, and knows classes by position only.
+        position = y.argmax(axis=1) if y.ndim == 2 else y
+        positions = range(len(self.classes_))
+        if class_weight == "balanced":
+            present = np.unique(position)
+            weights = compute_class_weight("balanced", classes=present, y=position)
+            class_weight = dict(zip(present.tolist(), weights, strict=True))
+        elif class_weight.keys() <= set(self.classes_.tolist()):
+            class_weight = {
+                position: class_weight[label]
+                for position, label in enumerate(self.classes_.tolist())
+                if label in class_weight
+            }
+        elif not class_weight.keys() <= set(positions):
+            raise ValueError(
+                f"class_weight has keys that are no class: {list(class_weight)}, but the classes "
+                f"are {self.classes_.tolist()}"
+            )
+        by_position = np.array([class_weight.get(p, 1.0) for p in positions])
+        arguments["sample_weight"] = by_position[position] * arguments.get("sample_weight", 1.0)
+
+    def predict_proba(self, X: Any, **kwargs: Any) -> _Array:
+        """Predict the probability of each class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or what else `fit` takes
+            The samples.
+        **kwargs
+            Further arguments for Keras's ``predict``; they win over the constructor's.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Columns in the order of `classes_`, two of them if the model has one output unit. If
+            the loss works on logits, so does the model, and they are turned into probabilities.
+
+        Raises
+        ------
+        NotFittedError
+            `fit` has not been called.
+        """
+        raw: _Array = np.asarray(self._raw(X, kwargs))
+        raw = raw.reshape(len(raw), -1)
+        logits = getattr(self.model_.loss, "from_logits", False)
+        if raw.shape[1] == 1:
+            positive = expit(raw) if logits else raw
+            return np.hstack([1 - positive, positive])
+        # Units beyond the classes stand for classes that the training data lacked.
+        return (softmax(raw, axis=1) if logits else raw)[:, : len(self.classes_)]
+
+    def predict(self, X: Any, **kwargs: Any) -> _Array:
+        """Predict labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or what else `fit` takes
+            The samples.
+        **kwargs
+            Further arguments for Keras's ``predict``; they win over the constructor's.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            The most probable label of each sample.
+
+        Raises
+        ------
+        NotFittedError
+            `fit` has not been called.
+        """
+        position = self.predict_proba(X, **kwargs).argmax(axis=1)
+        labels: _Array = self.classes_[position]
+        return labels
+
+    def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None, **kwargs: Any) -> float:
+        """Return the accuracy of the predicted labels.
+
+        The wrappers of old asked the model's ``evaluate``, so the model had to be compiled with
+        an accuracy metric.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or what else `fit` takes
+            The samples.
+        y : array-like of shape (n_samples,) or (n_samples, n_classes)
+            The true labels, or one-hot rows.
+        sample_weight : array-like of shape (n_samples,), optional
+            Weights.
+        **kwargs
+            Further arguments for Keras's ``predict``.
+
+        Returns
+        -------
+        float
+            Share of samples whose label is predicted.
+
+        Raises
+        ------
+        NotFittedError
+            `fit` has not been called.
+        """
+        predicted = self.predict(X, **kwargs)
+        y = np.asarray(y)
+        labels = self.classes_[y.argmax(axis=1)] if y.ndim == 2 and y.shape[1] > 1 else y
+        return float(accuracy_score(labels, predicted, sample_weight=sample_weight))
+
+
+def _names(fn: Callable[..., Any]) -> frozenset[str]:
+    """Return the names by which `fn` takes arguments."""
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    parameters = inspect.signature(fn).parameters.values()
+    return frozenset(p.name for p in parameters if p.kind in by_name)
+
+
+def _takes_any(fn: Callable[..., Any]) -> bool:
+    """Tell whether `fn` has a ``**kwargs``."""
+    parameters = inspect.signature(fn).parameters.values()
+    return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
+
+
+def _pick(values: Mapping[str, Any], names: Container[str]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name in names}
+
+
+def _title(obj: Any) -> str:
+    """Return a short name for `obj`, for messages."""
+    return "None" if obj is None else getattr(obj, "__name__", f"a {type(obj).__name__}")
+
+
+def _parts(inputs: Any) -> list[Any]:
+    """Return the arrays of `inputs`, which may be one, or several in a list or dict."""
+    if isinstance(inputs, dict):
+        return list(inputs.values())
+    return inputs if isinstance(inputs, list) else [inputs]
+
+
+def _is_model(obj: Any) -> bool:
+    family = families.of(obj)
+    return family is not None and family.is_model(obj)
+
+
+def _units(model: Any) -> int | None:
+    """Return the number of output units of `model`, or None if it has yet to see data."""
+    shape = getattr(model, "output_shape", None)
+    return shape[-1] if isinstance(shape, tuple) else None
+
+
+def _is_sparse(loss: Any, units: int | None, n_classes: int) -> bool | None:
+    """Tell whether `loss` takes positions (True) or one-hot rows (False); None if nobody knows."""
+    named = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
+    name = named.lower().replace("_", "")
+    home = "keras" if isinstance(loss, str) else getattr(loss, "__module__", None) or ""
+    if home.partition(".")[0] not in ("keras", "tf_keras"):
+        return None
+    if name.startswith("sparse"):
+        return True
+    if units is None:
+        # A model that has yet to see data. Three classes take more than one unit; for two, only
+        # the loss can tell.
+        units = 2 if n_classes > 2 or name.startswith("categorical") else 1
+    return None if units == 1 else False

@@ -24,7 +24,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import check_array, check_consistent_length, check_random_state, column_or_1d
 from sklearn.utils.class_weight import compute_class_weight
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from . import custom_objects, families
@@ -238,8 +238,8 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
     @model.setter
     def model(self, model: Any) -> None:
         # The history tells of the model that goes, and keeps it alive.
-        for name in self.__dict__.keys() & {"model_", "history_"}:
-            delattr(self, name)
+        for name in ("model_", "history_"):
+            self.__dict__.pop(name, None)
         if model is not None:
             self.model_ = model
 
@@ -307,8 +307,15 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
 
     def _meta(self) -> dict[str, Any]:
         """Return what is known about the data, for a build function that asks for `meta`."""
-        names = ("n_features_in_", "X_shape_", "n_outputs_", "classes_", "n_classes_")
-        return _pick(vars(self), {*names, "target_type_"})
+        told = {
+            "n_features_in_",
+            "X_shape_",
+            "n_outputs_",
+            "classes_",
+            "n_classes_",
+            "target_type_",
+        }
+        return _pick(vars(self), told)
 
     def _inputs(self, X: Any, *, reset: bool = False) -> Any:
         """Return `X` checked, as Keras takes it; with `reset`, remember what it looks like."""
@@ -343,8 +350,8 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
             y, ensure_2d=False, allow_nd=True, input_name="y", estimator=self
         )
         if reset:
-            self.target_type_ = type_of_target(targets)
             self.n_outputs_ = targets.shape[1] if targets.ndim > 1 else 1
+            self.target_type_ = "continuous-multioutput" if self.n_outputs_ > 1 else "continuous"
         return targets
 
     def _encode(self, model: Any, y: _Array) -> _Array:
@@ -443,6 +450,20 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
         build_fn = custom_objects.unwrap(state["build_fn"])
         super().__setstate__({**state, "build_fn": build_fn, "_sk_params": params})
 
+    # A copy stays in this process: it shares functions as they are, like any other copy.
+
+    def __copy__(self) -> Self:
+        """Return a copy that shares everything with this one."""
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return a copy that shares functions and classes only."""
+        twin = memo[id(self)] = type(self).__new__(type(self))
+        twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return twin
+
 
 class KerasRegressor(RegressorMixin, BaseWrapper):  # type: ignore[misc]
     """A Keras model as a scikit-learn regressor.
@@ -481,7 +502,7 @@ class KerasRegressor(RegressorMixin, BaseWrapper):  # type: ignore[misc]
     n_outputs_ : int
         Number of columns of `y`.
     target_type_ : str
-        Type of `y`, as ``sklearn.utils.multiclass.type_of_target`` names it.
+        "continuous", or "continuous-multioutput" if `y` has several columns.
 
     Raises
     ------
@@ -611,7 +632,7 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
     X_shape_ : tuple of int
         Shape of `X`, if it was one array.
     target_type_ : str
-        Type of `y`, as ``sklearn.utils.multiclass.type_of_target`` names it.
+        "binary" or "multiclass".
 
     Raises
     ------
@@ -629,7 +650,7 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
         labels = column_or_1d(labels, warn=True)
         if reset:
             check_classification_targets(labels)
-            self._learn(labels, np.unique(labels))
+            self._learn(np.unique(labels))
         unknown = np.setdiff1d(labels, self.classes_)
         if unknown.size:
             raise ValueError(f"y has labels that fit has not seen: {unknown.tolist()}")
@@ -642,15 +663,15 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
                 "multi-label targets are not supported"
             )
         if reset:
-            self._learn(y, np.arange(y.shape[1]))
+            self._learn(np.arange(y.shape[1]))
         return y
 
-    def _learn(self, y: _Array, classes: _Array) -> None:
+    def _learn(self, classes: _Array) -> None:
         if len(classes) < 2:
             raise ValueError("y has 1 class, and a classifier needs at least two classes")
-        self.target_type_ = type_of_target(y)
         self.classes_ = classes
         self.n_classes_ = len(classes)
+        self.target_type_ = "binary" if self.n_classes_ == 2 else "multiclass"
 
     def _encode(self, model: Any, y: _Array) -> _Array:
         units, n_classes = _units(model), len(self.classes_)

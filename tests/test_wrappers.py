@@ -1,5 +1,6 @@
 """The estimators: scikit-learn's own checks, and what those don't know of."""
 
+import copy
 import os
 import pickle
 import re
@@ -376,6 +377,12 @@ def test_regressor():
         estimator.predict(X[:, :4])
 
 
+@pytest.mark.filterwarnings("error")
+def test_targets_that_are_whole_numbers():
+    estimator = KerasRegressor(create_model).fit(X, np.arange(60))
+    assert estimator.target_type_ == "continuous"
+
+
 @pytest.mark.parametrize("columns", [1, 3])
 def test_columns_of_y_come_back(columns):
     y = np.column_stack([Y] * columns)
@@ -616,6 +623,27 @@ assert estimator.model.layers[0].units == 10
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
     subprocess.run([sys.executable, "-c", code, path], env=environment, check=True, timeout=300)
+
+
+def test_copies_share_functions():
+    calls = []
+
+    def build():
+        calls.append(1)
+        return create_model()
+
+    estimator = KerasRegressor(build, callbacks=[]).fit(X, Y)
+    shallow, deep = copy.copy(estimator), copy.deepcopy(estimator)
+    assert shallow.model is estimator.model
+    assert shallow.sk_params["callbacks"] is estimator.sk_params["callbacks"]
+    assert deep.model is not estimator.model
+    assert deep.history_.model is deep.model
+    assert deep.sk_params["callbacks"] is not estimator.sk_params["callbacks"]
+    assert np.array_equal(deep.predict(X), estimator.predict(X))
+    for twin in (shallow, deep):
+        assert twin.set_params(epochs=2).fit(X, Y).model is not estimator.model
+    assert "epochs" not in estimator.get_params()
+    assert len(calls) == 3
 
 
 def test_unfitted_estimators_pickle_and_importable_functions_go_by_name():

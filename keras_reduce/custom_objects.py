@@ -13,6 +13,7 @@ import io
 import sys
 import threading
 import types
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import cloudpickle
@@ -86,9 +87,22 @@ def _is_registered_by_value(module_name: str) -> bool:
 
 
 class Table:
-    """The custom objects of one payload, gathered while it is written."""
+    """The custom objects of one payload, gathered while it is written.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    outermost : object
+        What the payload stands for.
+
+    Attributes
+    ----------
+    objects : list
+        Values inside the payload that are the pickler's to carry.
+    """
+
+    def __init__(self, outermost: Any = None) -> None:
+        self.objects: list[Any] = []
+        self._outermost = outermost
         self._keys: dict[int, str] = {}
         self._objects: dict[str, Any] = {}
         self._registered: dict[str, str | None] = {}
@@ -106,6 +120,15 @@ class Table:
             self._objects[key] = obj
             self._registered[key] = registered_name
         return self._keys[id(obj)]
+
+    def entrust(self, value: Any) -> int:
+        """Leave `value` to the pickler; return the number under which it comes back."""
+        self.objects.append(value)
+        return len(self.objects) - 1
+
+    def is_outermost(self, obj: Any) -> bool:
+        """Tell whether `obj` is what the payload stands for."""
+        return obj is self._outermost
 
     def pack(self) -> Packed | None:
         """Return the references and the by-value part, or None when the table is empty.
@@ -221,9 +244,20 @@ class ByValue:
     def __init__(self, blob: bytes, name: str = "") -> None:
         self.blob, self.name = blob, name
 
-    def __reduce__(self) -> tuple[type[ByValue], tuple[bytes, str]]:
-        """Reduce to the constructor's arguments."""
-        return ByValue, (self.blob, self.name)
+    def __reduce__(self) -> tuple[Callable[[bytes, str], Any], tuple[bytes, str]]:
+        """Reduce to the code itself: what is unpickled is the function or class."""
+        return rebuild_by_value, (self.blob, self.name)
+
+
+def rebuild_by_value(blob: bytes, name: str = "") -> Any:
+    """Rebuild the function or class that a `ByValue` carried; its path is wire format.
+
+    Raises
+    ------
+    CustomObjectError
+        If the code can't be rebuilt in this process.
+    """
+    return unwrap(ByValue(blob, name))
 
 
 def by_value(obj: Any) -> Any:

@@ -19,6 +19,8 @@ release of the old number wrote; and say in the changelog which release reads wh
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from .errors import PayloadError, ReduceError
@@ -30,8 +32,19 @@ PROTOCOL = 1
 Weight = tuple[str, tuple[int, ...], str]
 
 
+def canonical(document: Any) -> Any:
+    """Return `document` with what differs between two runs of one program made equal.
+
+    Keras marks objects that occur more than once with their memory address as
+    ``shared_object_id``: numbered by first appearance here, and left out where it occurs once.
+    """
+    addresses = Counter(_addresses(document))
+    numbers: dict[int, int] = {}
+    return _renumbered(document, addresses, numbers)
+
+
 def encode(document: Any, *, where: str = "") -> str:
-    """Write `document` as canonical JSON: no spaces, shared ids renumbered.
+    """Write `document` as JSON without spaces.
 
     Keys keep their order: it is the same for the same object, and a user's dictionary may mean
     something by it.
@@ -42,7 +55,7 @@ def encode(document: Any, *, where: str = "") -> str:
         If `document` holds what JSON can't.
     """
     try:
-        return json.dumps(_renumbered(document, {}), separators=(",", ":"), default=_plain)
+        return json.dumps(document, separators=(",", ":"), default=_plain)
     except (TypeError, ValueError) as error:
         raise ReduceError(
             "A config holds a value that JSON can't",
@@ -90,17 +103,28 @@ def check_protocol(header: dict[str, Any]) -> None:
     )
 
 
-def _renumbered(node: Any, numbers: dict[int, int]) -> Any:
-    """Copy `node` with ``shared_object_id`` (a memory address) replaced by order of appearance."""
+def _addresses(node: Any) -> Iterator[int]:
     if isinstance(node, dict):
-        return {
-            key: numbers.setdefault(value, len(numbers))
-            if key == "shared_object_id" and isinstance(value, int)
-            else _renumbered(value, numbers)
-            for key, value in node.items()
-        }
+        if isinstance(node.get("shared_object_id"), int):
+            yield node["shared_object_id"]
+        for value in node.values():
+            yield from _addresses(value)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            yield from _addresses(value)
+
+
+def _renumbered(node: Any, addresses: Counter[int], numbers: dict[int, int]) -> Any:
+    if isinstance(node, dict):
+        copy = {}
+        for key, value in node.items():
+            if key != "shared_object_id" or not isinstance(value, int):
+                copy[key] = _renumbered(value, addresses, numbers)
+            elif addresses[value] > 1:
+                copy[key] = numbers.setdefault(value, len(numbers))
+        return copy
     if isinstance(node, (list, tuple)):
-        return [_renumbered(item, numbers) for item in node]
+        return [_renumbered(value, addresses, numbers) for value in node]
     return node
 
 

@@ -33,6 +33,7 @@ def rebuild_model(
     arrays: tuple[Any, ...],
     compile_config: str | None = None,
     custom_objects: Any = None,
+    objects: tuple[Any, ...] = (),
     installation: Any = None,
 ) -> Any:
     """Rebuild what `reduce_model` took apart.
@@ -47,6 +48,8 @@ def rebuild_model(
         How the model was compiled.
     custom_objects : tuple, optional
         What `keras_reduce.custom_objects.Table.pack` returned.
+    objects : tuple, optional
+        Values inside the object that no JSON can hold.
     installation : None
         Place for an object whose own unpickling prepares a worker; see `keras_reduce.registry`.
 
@@ -57,7 +60,7 @@ def rebuild_model(
     CustomObjectError
         If a custom class or function can't be had here.
     """
-    return _put_together(json, arrays, compile_config, custom_objects)
+    return _put_together(json, arrays, compile_config, custom_objects, objects)
 
 
 def reduce_layer(layer: Any) -> Reduced:
@@ -73,10 +76,11 @@ def rebuild_layer(
     arrays: tuple[Any, ...],
     compile_config: str | None = None,
     custom_objects: Any = None,
+    objects: tuple[Any, ...] = (),
     installation: Any = None,
 ) -> Any:
     """Rebuild what `reduce_layer` took apart; parameters as for `rebuild_model`."""
-    return _put_together(json, arrays, compile_config, custom_objects)
+    return _put_together(json, arrays, compile_config, custom_objects, objects)
 
 
 def reduce_optimizer(optimizer: Any) -> Reduced:
@@ -93,10 +97,11 @@ def rebuild_optimizer(
     arrays: tuple[Any, ...],
     compile_config: str | None = None,
     custom_objects: Any = None,
+    objects: tuple[Any, ...] = (),
     installation: Any = None,
 ) -> Any:
     """Rebuild what `reduce_optimizer` took apart; parameters as for `rebuild_model`."""
-    return _put_together(json, arrays, compile_config, custom_objects)
+    return _put_together(json, arrays, compile_config, custom_objects, objects)
 
 
 def reduce_metric(metric: Any) -> Reduced:
@@ -109,10 +114,11 @@ def rebuild_metric(
     arrays: tuple[Any, ...],
     compile_config: str | None = None,
     custom_objects: Any = None,
+    objects: tuple[Any, ...] = (),
     installation: Any = None,
 ) -> Any:
     """Rebuild what `reduce_metric` took apart; parameters as for `rebuild_model`."""
-    return _put_together(json, arrays, compile_config, custom_objects)
+    return _put_together(json, arrays, compile_config, custom_objects, objects)
 
 
 def reduce_loss(loss: Any) -> Reduced:
@@ -125,10 +131,11 @@ def rebuild_loss(
     arrays: tuple[Any, ...],
     compile_config: str | None = None,
     custom_objects: Any = None,
+    objects: tuple[Any, ...] = (),
     installation: Any = None,
 ) -> Any:
     """Rebuild what `reduce_loss` took apart; parameters as for `rebuild_model`."""
-    return _put_together(json, arrays, compile_config, custom_objects)
+    return _put_together(json, arrays, compile_config, custom_objects, objects)
 
 
 TABLE: dict[families.Kind, Callable[[Any], Reduced]] = {
@@ -155,7 +162,7 @@ def _take_apart(obj: Any) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
             cure="pickle it without keras_reduce",
         )
     where = f"{type(obj).__qualname__} {getattr(obj, 'name', '')!r}"
-    table = _custom_objects.Table()
+    table = _custom_objects.Table(obj)
     try:
         with family.writing(table):
             architecture = family.architecture(obj)
@@ -179,13 +186,19 @@ def _take_apart(obj: Any) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
         "weights": entries,
         **structure,
     }
+    header, architecture, compilation = payload.canonical([header, architecture, compilation])
     json = payload.encode({"header": header, "config": architecture}, where=where)
     compile_config = None if compilation is None else payload.encode(compilation, where=where)
-    return (json, arrays, compile_config, table.pack()), family.state(obj)
+    arguments = (json, arrays, compile_config, table.pack(), tuple(table.objects))
+    return arguments, family.state(obj)
 
 
 def _put_together(
-    json: str, arrays: tuple[Any, ...], compile_config: str | None, packed: Any
+    json: str,
+    arrays: tuple[Any, ...],
+    compile_config: str | None,
+    packed: Any,
+    objects: tuple[Any, ...],
 ) -> Any:
     document = payload.decode(json)
     try:
@@ -200,9 +213,9 @@ def _put_together(
     payload.check_protocol(header)
     family = families.by_name(header["family"])
     compilation = None if compile_config is None else payload.decode(compile_config)
-    objects = _custom_objects.resolve(packed)
+    custom_objects = _custom_objects.resolve(packed)
     try:
-        with family.reading(objects):
+        with family.reading(custom_objects, objects):
             obj = family.construct(architecture, header, compilation)
             weights.restore(family, obj, entries, arrays)
     except KerasReduceError:

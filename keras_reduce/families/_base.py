@@ -67,9 +67,9 @@ class Family(Protocol):
         ...
 
     def reading(
-        self, custom_objects: Mapping[str, tuple[Any, str | None]]
+        self, custom_objects: Mapping[str, tuple[Any, str | None]], objects: tuple[Any, ...] = ()
     ) -> AbstractContextManager[None]:
-        """Let configs find `custom_objects` while objects are rebuilt."""
+        """Let configs find `custom_objects` and `objects` while objects are rebuilt."""
         ...
 
     def architecture(self, obj: Any) -> dict[str, Any]:

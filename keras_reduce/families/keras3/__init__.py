@@ -11,6 +11,13 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from .assets import assets, finish, restore_assets
+from .attributes import (
+    describes_itself,
+    entrusted_attributes,
+    is_built_in,
+    own_attributes,
+    unwrapped,
+)
 from .compilation import compilation
 from .config import architecture, construct, reading, structure, writing
 from .tree import variables
@@ -127,12 +134,18 @@ def is_model(obj: Any) -> bool:
 
 
 def state(obj: Any) -> dict[str, Any] | None:
-    """Return the attributes of a model that training sets and pickle shall put back.
+    """Return the attributes that pickle shall put back by itself.
 
-    A `History` refers to its model; pickle has memoized the model by then, so the two come back
-    as they were.
+    They may refer to `obj`, as a `History` does to its model: pickle has memoized it by then.
     """
+    from ...custom_objects import by_value
+
     attributes = vars(obj)
-    return {
-        name: attributes[name] for name in ("history", "stop_training") if name in attributes
-    } or None
+    names = ("history", "stop_training") if is_model(obj) else ()
+    found = {name: attributes[name] for name in names if name in attributes}
+    if not describes_itself(obj):
+        found.update(entrusted_attributes(obj))
+    elif is_model(obj) and is_built_in(type(obj)):
+        # What the user has put on a model of Keras's own.
+        found.update({name: unwrapped(value) for name, value in own_attributes(obj).items()})
+    return {name: by_value(value) for name, value in found.items()} or None

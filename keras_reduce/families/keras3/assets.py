@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import PayloadError
 from ...weights import ASSET
+from .attributes import is_built_in
 from .tree import nodes
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def finish(obj: Any) -> None:
     Normalization turns its mean and variance into constants; Keras does so after loading, too.
     """
     for node in nodes(obj).values():
-        if _is_built_in(type(node)) and hasattr(node, "finalize_state") and _has_variables(node):
+        if is_built_in(type(node)) and hasattr(node, "finalize_state") and _has_variables(node):
             node.finalize_state()
 
 
@@ -139,14 +140,10 @@ def _to_bytes(content: str | bytes) -> Array:
     return np.frombuffer(content.encode() if isinstance(content, str) else content, dtype="uint8")
 
 
-def _is_built_in(cls: type) -> bool:
-    return cls.__module__.partition(".")[0] == "keras"
-
-
 def _overrides(node: Any, method: str) -> bool:
     """Tell whether a class of the user's, not of Keras's, defines `method`."""
     owner = next((cls for cls in type(node).__mro__ if method in vars(cls)), None)
-    return owner is not None and not _is_built_in(owner)
+    return owner is not None and not is_built_in(owner)
 
 
 def _has_variables(node: Any) -> bool:

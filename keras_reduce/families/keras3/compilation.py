@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ...errors import PayloadError, ReduceError
+from .attributes import is_built_in
 from .tree import nodes
 
 _HOOKS = ("get_compile_config", "compile_from_config")
@@ -180,4 +181,4 @@ def _fleshed(skeleton: Any) -> Any:
 
 def _overrides(model: Any, method: str) -> bool:
     owner = next(cls for cls in type(model).__mro__ if method in vars(cls))
-    return owner.__module__.partition(".")[0] != "keras"
+    return not is_built_in(owner)

@@ -8,6 +8,8 @@ lets Keras find them again under these keys.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import random
 import threading
 import types
@@ -15,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from .attributes import describe, describes_itself, is_built_in, rebuild
 from .compilation import compile_all
 from .tree import is_container, is_optimizer, nodes, own_variables, variables
 
@@ -70,11 +73,15 @@ def _writing_patches() -> list[tuple[Any, str, Callable[[Any], Any]]]:
 
 
 def _reading_patches() -> list[tuple[Any, str, Callable[[Any], Any]]]:
-    # Private: the one place where Keras draws seeds that nobody gave. Rebuilding an object must
-    # not advance the program's random numbers.
+    # Private: where configs become objects, at every depth; and the one place where Keras draws
+    # seeds that nobody gave (rebuilding must not advance the program's random numbers).
     from keras.src.random import seed_generator
+    from keras.src.saving import serialization_lib
 
-    return [(seed_generator, "python_random", _PrivateRandom)]
+    return [
+        (serialization_lib, "deserialize_keras_object", _rebuilt_object),
+        (seed_generator, "python_random", _PrivateRandom),
+    ]
 
 
 _while_writing = _Patches(_writing_patches)
@@ -84,21 +91,15 @@ _while_reading = _Patches(_reading_patches)
 @contextmanager
 def writing(table: Table) -> Iterator[None]:
     """Enter the user's classes and functions into `table` while this thread makes configs."""
-    from keras.src.saving.serialization_lib import ObjectSharingScope
-
-    outer = getattr(_thread, "table", None)
-    _thread.table = table
-    try:
-        # Private: without the scope, a layer that two submodels share would be written twice.
-        with _while_writing(), ObjectSharingScope():
-            yield
-    finally:
-        _thread.table = outer
+    with _thread_local(table=table), _while_writing():
+        yield
 
 
 @contextmanager
-def reading(custom_objects: Mapping[str, tuple[Any, str | None]]) -> Iterator[None]:
-    """Let Keras find `custom_objects` by their keys in this thread."""
+def reading(
+    custom_objects: Mapping[str, tuple[Any, str | None]], objects: tuple[Any, ...] = ()
+) -> Iterator[None]:
+    """Let Keras find `custom_objects` by their keys, and `objects` by number, in this thread."""
     import keras
     from keras.src.saving.serialization_lib import ObjectSharingScope
 
@@ -107,14 +108,21 @@ def reading(custom_objects: Mapping[str, tuple[Any, str | None]]) -> Iterator[No
             # Code that travelled by value: importing it would have registered it.
             package, _, name = registered_name.rpartition(">")
             keras.saving.register_keras_serializable(package or "Custom", name)(obj)
-    outer = getattr(_thread, "reading", False)
-    _thread.reading = True
+    by_key = {key: obj for key, (obj, _) in custom_objects.items()}
+    scope = keras.saving.custom_object_scope(by_key)
+    # Private: within the scope, configs with one shared_object_id make one object.
+    with _thread_local(reading=(by_key, objects)), _while_reading(), scope, ObjectSharingScope():
+        yield
+
+
+@contextmanager
+def _thread_local(**values: Any) -> Iterator[None]:
+    outer = {name: getattr(_thread, name, None) for name in values}
+    vars(_thread).update(values)
     try:
-        scope = keras.saving.custom_object_scope({k: v for k, (v, _) in custom_objects.items()})
-        with _while_reading(), scope, ObjectSharingScope():
-            yield
+        yield
     finally:
-        _thread.reading = outer
+        vars(_thread).update(outer)
 
 
 def _keyed_name(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -135,14 +143,124 @@ def _keyed_object(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
             return original(obj)
         if _is_opaque(obj):
             return _function_config(table.key(obj))
-        config = original(obj)
-        if _is_lambda_layer(obj):
-            for name, value in config["config"].items():
-                if isinstance(value, dict) and value.get("class_name") == "__lambda__":
-                    config["config"][name] = _function_config(value["config"]["code"])
+        if not _is_saveable(obj):
+            config = original(obj)
+            return _completed(obj, config) if hasattr(obj, "get_config") else config
+        config = _described(obj, table) if not describes_itself(obj) else _configured(obj, original)
+        # Everywhere, not only where Keras sees an object again: which occurrence comes first in
+        # the finished text is not known here. Those that stay alone lose it in the payload.
+        config["shared_object_id"] = id(obj)
         return config
 
     return serialize_keras_object
+
+
+def _described(obj: Any, table: Table) -> dict[str, Any]:
+    cls = type(obj)
+    return {
+        "module": cls.__module__,
+        "class_name": cls.__name__,
+        "registered_name": table.key(cls, _registered_name(cls)),
+        "config": {},
+        "attributes": describe(obj, _serialize, table),
+    }
+
+
+def _configured(obj: Any, original: Callable[[Any], Any]) -> dict[str, Any]:
+    config: dict[str, Any] = _completed(obj, original(obj))
+    inner = config["config"]
+    if _is_lambda_layer(obj):
+        for name, value in inner.items():
+            if isinstance(value, dict) and value.get("class_name") == "__lambda__":
+                inner[name] = _function_config(value["config"]["code"])
+    # A get_config() of the user's may leave out what Keras's own would have put in.
+    if "name" not in inner and isinstance(getattr(obj, "name", None), str):
+        config["name"] = obj.name
+    if "dtype" not in inner and hasattr(obj, "dtype_policy"):
+        config["dtype"] = _serialize(obj.dtype_policy)
+    return config
+
+
+def _completed(obj: Any, config: dict[str, Any]) -> dict[str, Any]:
+    """Add constructor arguments of built-in classes that their get_config() forgets.
+
+    Huber's ``delta``, CosineSimilarity's ``axis``, the dtype of every loss, Identity's ``gain``
+    (Keras 3.15).
+    """
+    inner = config.get("config")
+    constructor: Callable[..., Any] = type(obj)
+    if not is_built_in(type(obj)) or not isinstance(inner, dict):
+        return config
+    for name, default in _parameters(constructor):
+        if name not in inner:
+            value = getattr(obj, "_fn_kwargs", {}).get(name, getattr(obj, name, default))
+            if isinstance(value, (bool, int, float, str)) and value != default:
+                inner[name] = value
+    return config
+
+
+@functools.cache
+def _parameters(cls: Callable[..., Any]) -> list[tuple[str, Any]]:
+    """Return the named parameters of a constructor with their defaults."""
+    kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    found = inspect.signature(cls).parameters.values()
+    return [(parameter.name, parameter.default) for parameter in found if parameter.kind in kinds]
+
+
+def _registered_name(cls: type) -> str | None:
+    import keras
+
+    # Bound before any patch of ours, so it answers what was registered, not a key.
+    name = str(keras.saving.get_registered_name(cls))
+    return name if name != cls.__name__ else None
+
+
+def _rebuilt_object(original: Callable[..., Any]) -> Callable[..., Any]:
+    def deserialize_keras_object(config: Any, *args: Any, **kwargs: Any) -> Any:
+        reading = getattr(_thread, "reading", None)
+        if reading is None or not isinstance(config, dict) or "class_name" not in config:
+            return original(config, *args, **kwargs)
+        if "attributes" in config:
+            return _from_attributes(config, *reading)
+        with _dtype_policy(config.get("dtype")):
+            obj = original(config, *args, **kwargs)
+        name = config.get("name")
+        if isinstance(name, str) and getattr(obj, "name", name) != name:
+            obj.name = name
+        return obj
+
+    return deserialize_keras_object
+
+
+def _from_attributes(
+    config: dict[str, Any], by_key: Mapping[str, Any], objects: tuple[Any, ...]
+) -> Any:
+    from keras.src.saving import serialization_lib
+
+    number = config.get("shared_object_id")
+    obj = None if number is None else serialization_lib.get_shared_object(number)
+    if obj is None:
+        cls = by_key[config["registered_name"]]
+        obj = rebuild(cls, config["attributes"], deserialize, objects)
+        if number is not None:
+            serialization_lib.record_object_after_deserialization(obj, number)
+    return obj
+
+
+@contextmanager
+def _dtype_policy(policy: Any) -> Iterator[None]:
+    """Let this thread's new layers have `policy`, for one whose config leaves it out."""
+    if policy is None:
+        yield
+        return
+    import keras
+
+    outer = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(deserialize(policy))
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(outer)
 
 
 def _without_compile_config(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -174,15 +292,25 @@ class _PrivateRandom:
         self._private = random.Random(0)
 
     def __getattr__(self, name: str) -> Any:
-        source = self._private if getattr(_thread, "reading", False) else self._original
+        source = self._private if getattr(_thread, "reading", None) else self._original
         return getattr(source, name)
 
 
 def _is_opaque(obj: Any) -> bool:
-    """Tell whether Keras has no config for `obj`, although it can be called."""
+    """Tell whether Keras has no config for `obj`, or one that forgets what it holds."""
     if isinstance(obj, types.FunctionType):
         return obj.__name__ == "<lambda>"
-    return callable(obj) and (isinstance(obj, type) or not hasattr(obj, "get_config"))
+    if isinstance(obj, type) or not hasattr(obj, "get_config"):
+        return callable(obj)
+    # An initializer, regularizer or constraint of the user's that has no get_config of its own.
+    return callable(obj) and not _is_saveable(obj) and not describes_itself(obj)
+
+
+def _is_saveable(obj: Any) -> bool:
+    import keras
+
+    kinds = (keras.Operation, keras.losses.Loss, keras.metrics.Metric)
+    return isinstance(obj, (*kinds, keras.optimizers.Optimizer))
 
 
 def _is_lambda_layer(obj: Any) -> bool:
@@ -210,10 +338,11 @@ def _serialize(obj: Any) -> Any:
 
 def deserialize(config: Any) -> Any:
     """Return the object that `config` describes."""
-    import keras
+    from keras.src.saving import serialization_lib
 
-    # A pickle is trusted or not as a whole: Keras's own check of a part of it adds nothing here.
-    return keras.saving.deserialize_keras_object(config, safe_mode=False)
+    # Through the module, as in `_serialize`. A pickle is trusted or not as a whole: Keras's own
+    # check of a part of it adds nothing here.
+    return serialization_lib.deserialize_keras_object(config, safe_mode=False)
 
 
 def architecture(obj: Any) -> dict[str, Any]:
@@ -242,7 +371,8 @@ def structure(obj: Any) -> dict[str, Any]:
     paths = {id(variable): path for path, variable in variables(obj).items()}
     for path, node in parts.items():
         if is_optimizer(node):
-            if node._trainable_variables and not any(path.startswith(p + "/") for p in optimizers):
+            inside = any(path.startswith(f"{outer}/".lstrip("/")) for outer in optimizers)
+            if node._trainable_variables and not inside:
                 optimizers[path] = [
                     paths.get(id(v)) or [list(v.shape), _dtype(v), v.path]
                     for v in node._trainable_variables
@@ -254,7 +384,7 @@ def structure(obj: Any) -> dict[str, Any]:
             build_config = node.get_build_config() if node.built else None
             if build_config is not None:
                 built.append((path, _serialize(build_config)))
-        if not is_container(node) and type(node).__module__.partition(".")[0] != "keras":
+        if not is_container(node) and not is_built_in(type(node)):
             custom.append(f"{path}/" if path else "")
         if not node._trainable:
             frozen.append(path)
@@ -314,33 +444,35 @@ def _mend_lambda_masks(parts: Mapping[str, Any]) -> None:
 def _build_optimizers(obj: Any, optimizers: Mapping[str, list[Any]]) -> None:
     if not optimizers:
         return
+    import keras
+
     by_path = variables(obj)
     parts = nodes(obj)
     for path, references in optimizers.items():
         optimizer = parts.get(path)
         if optimizer is None or optimizer.built:
             continue
-        targets = [
-            by_path.get(ref) if isinstance(ref, str) else _StandIn(*ref) for ref in references
-        ]
-        if any(target is None for target in targets):
-            continue  # `restore` names the paths that are missing
-        optimizer.build(targets)
-        if any(isinstance(target, _StandIn) for target in targets):
-            _await_variables(optimizer)
+        absent = [_Absent(*ref) for ref in references if not isinstance(ref, str)]
+        if absent:
+            # An optimizer asks its variables for more than a shape while it makes slots for them.
+            optimizer.build(
+                [keras.Variable("zeros", shape=v.shape, dtype=v.dtype, name=v.name) for v in absent]
+            )
+            _await_variables(optimizer, absent)
+        elif all(ref in by_path for ref in references):
+            optimizer.build([by_path[ref] for ref in references])
+        # Otherwise `restore` will name the paths that are missing.
 
 
-class _StandIn:
-    """What an optimizer asks of a variable while it creates slots, for one that is not here."""
-
-    trainable = True
+class _Absent:
+    """A variable that an optimizer has slots for, but that is not part of its payload."""
 
     def __init__(self, shape: list[int], dtype: str, path: str) -> None:
         self.shape, self.dtype, self.path = tuple(shape), dtype, path
         self.name = path.rpartition("/")[2]
 
 
-def _await_variables(optimizer: Any) -> None:
+def _await_variables(optimizer: Any, absent: list[_Absent]) -> None:
     """Make a lone optimizer take the first variables of the right shapes for its own.
 
     Its slots belong to variables that travelled elsewhere or not at all. Keras calls ``build`` of
@@ -349,7 +481,7 @@ def _await_variables(optimizer: Any) -> None:
 
     def build(variables: Any) -> None:
         variables = list(variables)
-        expected = [(tuple(v.shape), _dtype(v)) for v in optimizer._trainable_variables]
+        expected = [(v.shape, v.dtype) for v in absent]
         received = [(tuple(v.shape), _dtype(v)) for v in variables]
         if expected != received:
             raise ValueError(
@@ -360,14 +492,19 @@ def _await_variables(optimizer: Any) -> None:
             )
         for part in nodes(optimizer).values():
             vars(part).pop("build", None)
-            part._trainable_variables = variables[:]
-            part._trainable_variables_indices = {
-                part._var_key(v): position for position, v in enumerate(variables)
-            }
-            part.built = True
+            indices = {part._var_key(v): position for position, v in enumerate(variables)}
+            _bind(part, variables, indices, built=True)
 
-    optimizer.built = False
+    for part in nodes(optimizer).values():
+        _bind(part, absent, {}, built=False)
     vars(optimizer)["build"] = build
+
+
+def _bind(optimizer: Any, variables: list[Any], indices: dict[Any, int], *, built: bool) -> None:
+    # Not by setattr, which would count the variables among the optimizer's own.
+    vars(optimizer).update(
+        _trainable_variables=list(variables), _trainable_variables_indices=indices, built=built
+    )
 
 
 def _dtype(variable: Any) -> str:

@@ -30,7 +30,6 @@ _BOOKKEEPING = frozenset(
         "_functional",
         "_compiled_trainable_state",
         "_obj_reference_counts_dict",
-        "_self_tracked_trackables",
     }
 )
 
@@ -70,6 +69,7 @@ def variables(obj: Any) -> dict[str, Any]:
 def named_variables(node: Any) -> list[tuple[str, Any]]:
     """Return the variables that `node` itself owns, with names that are the same in its twin."""
     own = own_variables(node)
+    states = [(f"states/{i}", state) for i, state in enumerate(_recurrent_states(node))]
     names = [str(variable.name) for variable in own]
     # An optimizer names its slots after the variables' paths, which auto-generated names enter.
     if (
@@ -78,7 +78,7 @@ def named_variables(node: Any) -> list[tuple[str, Any]]:
         or any(_AUTO_NAME.fullmatch(name) for name in names)
     ):
         names = [str(position) for position in range(len(own))]
-    return list(zip(names, own, strict=True))
+    return [*zip(names, own, strict=True), *states]
 
 
 def own_variables(node: Any) -> list[Any]:
@@ -95,6 +95,16 @@ def own_variables(node: Any) -> list[Any]:
     return [node.state] if _is_seed_generator(node) else []
 
 
+def _recurrent_states(node: Any) -> list[Any]:
+    """Return the states of a stateful recurrent layer, which Keras leaves out of its tracking."""
+    import keras
+
+    if not isinstance(node, keras.layers.RNN) or not node.stateful:
+        return []
+    flat: list[Any] = keras.tree.flatten(node.states)
+    return [state for state in flat if isinstance(state, keras.Variable)]
+
+
 def is_optimizer(node: Any) -> bool:
     """Tell whether `node` is an optimizer."""
     import keras
@@ -106,14 +116,20 @@ def is_container(node: Any) -> bool:
     """Tell whether `node` knows its layers by name (functional and sequential models)."""
     import keras
 
-    return isinstance(node, (keras.Sequential, _functional_class()))
+    return isinstance(node, keras.Sequential) or is_functional(node)
 
 
-def _functional_class() -> type:
-    # The class that keras.Model(inputs, outputs) makes has no public name in Keras 3.
+def is_functional(node: Any) -> bool:
+    """Tell whether `node` is a model made of inputs and outputs."""
+    return isinstance(node, functional_class())
+
+
+def functional_class() -> Any:
+    """Return the class that ``keras.Model(inputs, outputs)`` makes."""
+    # Private: it has no public name in Keras 3.
     from keras.src.models.functional import Functional
 
-    return Functional  # type: ignore[no-any-return]
+    return Functional
 
 
 def _is_seed_generator(node: Any) -> bool:
@@ -183,7 +199,7 @@ def _names_by_attribute(node: Any, wanted: dict[int, Any]) -> dict[int, str]:
                 look(item, f"{name}/{position}", depth - 1)
 
     for attribute, value in vars(node).items():
-        if attribute not in _BOOKKEEPING:
+        if attribute not in _BOOKKEEPING and not attribute.startswith("_self_"):
             look(value, attribute, 4)
     return names
 

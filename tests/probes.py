@@ -1,0 +1,185 @@
+"""How the tests try an object: what it answers, and what becomes of it when training goes on.
+
+A probe returns everything observable as a flat mapping of names to arrays, so that two processes
+can compare it bit for bit.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+
+def parts(obj: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every Keras object and fitted estimator in a nest of containers and estimators."""
+    import keras
+
+    kinds = (keras.Layer, keras.Metric, keras.Loss, keras.Optimizer)
+    if isinstance(obj, kinds):
+        yield path, obj
+    elif isinstance(obj, dict):
+        for key, value in obj.items():
+            yield from parts(value, f"{path}/{key}")
+    elif isinstance(obj, (list, tuple)):
+        for position, value in enumerate(obj):
+            yield from parts(value, f"{path}/{position}")
+    elif hasattr(obj, "get_params"):
+        for name, value in sorted(vars(obj).items()):
+            yield from parts(value, f"{path}/{name}")
+
+
+def probe(obj: Any, x: Any, y: Any) -> dict[str, np.ndarray]:
+    """Return what `obj` answers now; changes nothing in it but metric state."""
+    found = collections.OrderedDict()
+    if hasattr(obj, "predict") and hasattr(obj, "get_params"):
+        found["predict"] = np.asarray(obj.predict(x))
+    if hasattr(obj, "predict_proba"):
+        found["predict_proba"] = np.asarray(obj.predict_proba(x))
+    for path, part in parts(obj):
+        found.update(_flat(f"{path} state", _state(part)))
+        found.update(_flat(f"{path} flags", _flags(part)))
+        found.update(_flat(f"{path} answer", _answer(part, x, y)))
+    return found
+
+
+def advance(obj: Any, x: Any, y: Any) -> dict[str, np.ndarray]:
+    """Train `obj`, or what is in it, some more and return what has become of it."""
+    found = collections.OrderedDict()
+    seen = set()
+    for path, part in parts(obj):
+        if id(part) not in seen:
+            seen.add(id(part))
+            found.update(_flat(f"{path} advance", _advance(part, x, y)))
+            found.update(_flat(f"{path} state", _state(part)))
+    return found
+
+
+def _state(part: Any) -> dict[str, Any]:
+    from keras import Layer, Loss, Model
+
+    if isinstance(part, Loss):
+        return {}
+    lists = {"variables": part.variables}
+    if isinstance(part, Layer):
+        lists["metrics"] = part.metrics_variables
+    if isinstance(part, Model) and getattr(part, "optimizer", None) is not None:
+        lists["optimizer"] = part.optimizer.variables
+    return {name: [np.asarray(_numpy(v)) for v in variables] for name, variables in lists.items()}
+
+
+def _numpy(variable: Any) -> np.ndarray:
+    array = np.array(variable.numpy() if hasattr(variable, "numpy") else variable)
+    return array if array.dtype.isbuiltin else array.view(f"uint{8 * array.dtype.itemsize}")
+
+
+def _flags(part: Any) -> dict[str, Any]:
+    from keras import Layer, Model
+
+    flags: dict[str, Any] = {}
+    if isinstance(part, Layer):
+        flags["trainable"] = [v.trainable for v in part.variables]
+        flags["layers"] = [layer.trainable for layer in part._flatten_layers()]
+    if isinstance(part, Model):
+        flags["compiled"] = part.compiled
+        if part.compiled:
+            flags["names"] = [str(metric.name) for metric in part.metrics]
+            flags["epochs"] = len(part.history.epoch) if hasattr(part, "history") else -1
+            flags["model_of_history"] = not hasattr(part, "history") or part.history.model is part
+    return flags
+
+
+def _answer(part: Any, x: Any, y: Any) -> Any:
+    from keras import Layer, Loss, Metric, Model
+
+    if isinstance(part, Model):
+        return part.predict(_tensors(x), batch_size=8, verbose=0) if _fits(part, x) else 0
+    if isinstance(part, Layer):
+        return part(x) if part.built else 0
+    if isinstance(part, Metric):
+        return part.result()
+    if isinstance(part, Loss):
+        return part(y, x)
+    return 0
+
+
+def _tensors(x: Any) -> Any:
+    """Return `x` with text as tensors: Keras takes no arrays of strings."""
+    import tensorflow as tf
+
+    if isinstance(x, list):
+        return [_tensors(item) for item in x]
+    return tf.constant(x) if isinstance(x, np.ndarray) and x.dtype == object else x
+
+
+def _fits(model: Any, x: Any) -> bool:
+    if not model.built or x is None:
+        return False
+    # Inside a search or an ensemble a model may see other columns than the estimator around it.
+    shape = getattr(model, "input_shape", None)
+    return not isinstance(x, np.ndarray) or not isinstance(shape, tuple) or shape[1:] == x.shape[1:]
+
+
+def _advance(part: Any, x: Any, y: Any) -> Any:
+    import keras
+    from keras import ops
+
+    if isinstance(part, keras.Model):
+        if not _fits(part, x) or not _numeric(x):
+            return 0
+        if not part.compiled:
+            return part(x, training=True)
+        if y is None:
+            y = np.linspace(0, 1, len(x)).reshape(-1, 1).astype("float32")
+            y = np.arange(len(x)) % 3 if "sparse" in str(part.loss) else y
+        fitted = part.fit(x, y, epochs=2, batch_size=8, shuffle=False, verbose=0)
+        return fitted.history
+    if isinstance(part, keras.Layer):
+        return [part(x, training=True) for _ in range(2)] if part.built else 0
+    if isinstance(part, keras.Metric):
+        part.update_state(*((x,) if type(part) is keras.metrics.Mean else (y, x)))
+        return part.result()
+    if isinstance(part, keras.Optimizer):
+        # The original only takes the variables that it was built for, a copy any of their shapes.
+        variables = [v for v in part._trainable_variables if isinstance(v, keras.Variable)]
+        variables = variables or [keras.Variable(np.ones((3, 2))), keras.Variable(np.ones(2))]
+        for variable in variables:
+            variable.assign(ops.ones_like(variable))
+        part.apply([ops.ones((3, 2)), ops.ones(2)], variables)
+        return variables
+    return 0
+
+
+def _numeric(x: Any) -> bool:
+    return not isinstance(x, np.ndarray) or x.dtype.kind in "fiu"
+
+
+def _flat(prefix: str, value: Any) -> Iterator[tuple[str, np.ndarray]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _flat(f"{prefix}/{key}", item)
+    elif isinstance(value, (list, tuple)):
+        yield f"{prefix}/len", np.asarray(len(value))
+        for position, item in enumerate(value):
+            yield from _flat(f"{prefix}/{position}", item)
+    else:
+        yield prefix, _numpy(value) if hasattr(value, "dtype") else np.asarray(value)
+
+
+def difference(expected: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> str:
+    """Return the first name whose arrays differ in a bit, or an empty string."""
+    if list(expected) != list(found):
+        missing = [name for name in expected if name not in found]
+        return f"names differ: {missing[:3] or [n for n in found if n not in expected][:3]}"
+    for name, array in expected.items():
+        other = found[name]
+        if array.dtype != other.dtype or array.shape != other.shape:
+            return f"{name}: {array.dtype}{array.shape} against {other.dtype}{other.shape}"
+        if array.dtype == object:
+            if array.tolist() != other.tolist():
+                return f"{name}: {array.tolist()} against {other.tolist()}"
+        elif array.tobytes() != other.tobytes():
+            return f"{name}: {array.ravel()[:4]} against {other.ravel()[:4]}"
+    return ""

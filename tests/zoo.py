@@ -1,0 +1,917 @@
+"""The zoo: at least one of every kind of object that ships.
+
+Run as a program, so that its classes and functions live in ``__main__``, where no reader can
+import them from. Each case returns an object and the data to try it with; `probes` says how.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import importable
+import keras
+import numpy as np
+from keras import layers, losses, metrics, ops, optimizers
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.datasets import load_iris
+from sklearn.ensemble import BaggingRegressor, StackingRegressor
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV
+from sklearn.multioutput import MultiOutputRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from keras_reduce import KerasClassifier, KerasRegressor
+
+CASES = {}
+
+
+def case(function):
+    CASES[function.__name__] = function
+    return function
+
+
+# --- data -----------------------------------------------------------------------------------
+
+rng = np.random.default_rng(0)
+X = rng.normal(size=(24, 6)).astype("float32")
+Y = (X @ rng.normal(size=(6, 1)) + 0.5).astype("float32")
+Y2 = (X @ rng.normal(size=(6, 2))).astype("float32")
+LABELS = (rng.random(24) * 3).astype("int64")
+IMAGES = rng.random((8, 12, 12, 3)).astype("float32")
+TOKENS = (rng.random((16, 5)) * 20).astype("int64")
+SERIES = rng.normal(size=(16, 7, 3)).astype("float32")
+TEXT = np.array(["the cat sat", "a dog ran off", "the dog sat", "cats and dogs"] * 4, dtype=object)
+
+
+def trained(model, x=X, y=Y, *, optimizer="adam", loss="mse", eager=True, epochs=1, **compile_args):
+    """Compile and fit; eagerly unless told otherwise, since tracing is what takes the time."""
+    model.compile(optimizer=optimizer, loss=loss, run_eagerly=eager, **compile_args)
+    model.fit(x, y, epochs=epochs, batch_size=8, shuffle=False, verbose=0)
+    return model, x, y
+
+
+def mlp(*hidden, outputs=1):
+    hidden = hidden or (layers.Dense(8, activation="relu"),)
+    return keras.Sequential([keras.Input((6,)), *hidden, layers.Dense(outputs)])
+
+
+# --- ways to build a model ------------------------------------------------------------------
+
+
+@case
+def sequential():
+    hidden = [layers.Dense(8, activation="relu"), layers.BatchNormalization(), layers.Dropout(0.3)]
+    return trained(mlp(*hidden), eager=False, metrics=["mae"], epochs=2)
+
+
+@case
+def sequential_without_input_shape():
+    return trained(keras.Sequential([layers.Dense(4, activation="tanh"), layers.Dense(1)]))
+
+
+@case
+def sequential_unbuilt():
+    return keras.Sequential([layers.Dense(4), layers.Dense(1)]), None, None
+
+
+@case
+def sequential_uncompiled():
+    return mlp(layers.Dense(4), layers.Dropout(0.5)), X, None
+
+
+@case
+def functional_two_inputs_two_outputs():
+    a, b = keras.Input((6,), name="a"), keras.Input((6,), name="b")
+    hidden = layers.concatenate([layers.Dense(4)(a), layers.Dense(4)(b)])
+    first = layers.Dense(1, name="first")(hidden)
+    second = layers.Dense(3, activation="softmax", name="second")(hidden)
+    model = keras.Model({"a": a, "b": b}, {"first": first, "second": second})
+    return trained(
+        model,
+        {"a": X, "b": X[::-1].copy()},
+        {"first": Y, "second": LABELS},
+        loss={"first": "mse", "second": "sparse_categorical_crossentropy"},
+        loss_weights={"first": 1.0, "second": 0.5},
+        metrics={"second": ["accuracy"]},
+        weighted_metrics={"first": ["mae"]},
+    )
+
+
+@case
+def functional_list_of_outputs():
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, [layers.Dense(1)(inputs), layers.Dense(2)(inputs)])
+    return trained(model, X, [Y, Y2], loss=["mse", "mae"], metrics=[["mae"], ["mse"]])
+
+
+@case
+def functional_shared_layer():
+    inputs = keras.Input((6,))
+    shared = layers.Dense(6, activation="tanh")
+    return trained(keras.Model(inputs, layers.Dense(1)(shared(shared(inputs)))))
+
+
+@case
+def functional_with_operations():
+    inputs = keras.Input((6,))
+    hidden = ops.concatenate([ops.exp(-ops.square(inputs)), inputs * 2.0 + 1.0], axis=-1)
+    return trained(keras.Model(inputs, layers.Dense(1)(hidden)))
+
+
+@case
+def functional_in_functional():
+    inner = mlp(layers.Dense(5, activation="relu"), outputs=3)
+    inner.compile("sgd", "mse")
+    inputs = keras.Input((6,))
+    return trained(keras.Model(inputs, layers.Dense(1)(inner(inputs))))
+
+
+@case
+def residual_and_multiple_merges():
+    inputs = keras.Input((6,))
+    hidden = layers.add([inputs, layers.Dense(6)(inputs)])
+    hidden = layers.multiply([hidden, layers.LayerNormalization()(hidden)])
+    return trained(keras.Model(inputs, layers.Dense(1)(hidden)))
+
+
+class MainModel(keras.Model):
+    def __init__(self, units=4, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden = layers.Dense(units, activation="relu")
+        self.drop = layers.Dropout(0.25)
+        self.last = layers.Dense(1)
+
+    def call(self, inputs, training=False):
+        return self.last(self.drop(self.hidden(inputs), training=training))
+
+
+@case
+def subclassed_model():
+    return trained(MainModel(5))
+
+
+class ContainerModel(keras.Model):
+    def __init__(self, depth=2, **kwargs):
+        super().__init__(**kwargs)
+        self.depth = depth
+        self.stack = [layers.Dense(4, activation="relu") for _ in range(depth)]
+        self.heads = {"one": layers.Dense(1), "two": layers.Dense(1)}
+
+    def call(self, inputs):
+        for layer in self.stack:
+            inputs = layer(inputs)
+        return self.heads["one"](inputs) + self.heads["two"](inputs)
+
+    def get_config(self):
+        return {**super().get_config(), "depth": self.depth}
+
+
+@case
+def subclassed_model_with_containers():
+    return trained(ContainerModel(3))
+
+
+class OwnTrainStep(keras.Model):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.own_tracker = metrics.Mean(name="own")
+
+    def train_step(self, data):
+        logs = super().train_step(data)
+        self.own_tracker.update_state(logs["loss"])
+        return {**logs, "own": self.own_tracker.result()}
+
+    @property
+    def metrics(self):
+        return [*super().metrics, self.own_tracker]
+
+
+@case
+def own_train_step():
+    inputs = keras.Input((6,))
+    return trained(OwnTrainStep(inputs, layers.Dense(1)(layers.Dense(4)(inputs))))
+
+
+class OwnCompile(keras.Model):
+    def compile(self, strength, **kwargs):
+        super().compile(**kwargs)
+        self.strength = strength
+
+    def get_compile_config(self):
+        return {**super().get_compile_config(), "strength": self.strength}
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+
+
+@case
+def own_compile():
+    inputs = keras.Input((6,))
+    return trained(OwnCompile(inputs, layers.Dense(1)(inputs)), strength=2.0)
+
+
+# --- custom objects -------------------------------------------------------------------------
+
+
+class MainLayer(layers.Layer):
+    def __init__(self, units=3, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight(shape=(input_shape[-1], self.units), name="kernel")
+        self.unnamed = self.add_weight(shape=(self.units,), initializer="zeros")
+        self.calls = self.add_weight(
+            shape=(), initializer="zeros", dtype="int32", trainable=False, name="calls"
+        )
+
+    def call(self, inputs, training=False):
+        if training:
+            self.calls.assign_add(1)
+        return ops.matmul(inputs, self.kernel) + self.unnamed
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+@case
+def layer_of_main():
+    return trained(mlp(MainLayer(4)))
+
+
+@case
+def layer_without_get_config():
+    class Shift(layers.Layer):
+        def __init__(self, by, label="x"):
+            super().__init__()
+            self.by, self.label = by, label
+
+        def call(self, inputs):
+            return inputs + self.by
+
+    return trained(mlp(Shift(0.5), layers.Dense(3)))
+
+
+@case
+def layer_of_a_closure():
+    factor = 1.5
+
+    class Scaled(layers.Layer):
+        def call(self, inputs):
+            return inputs * factor
+
+    return trained(mlp(Scaled(), layers.Dense(3)))
+
+
+@case
+def two_classes_of_one_name():
+    def make(sign):
+        class Signed(layers.Layer):
+            def call(self, inputs):
+                return sign * inputs
+
+        return Signed
+
+    return trained(mlp(make(-1.0)(), layers.Dense(3), make(2.0)()))
+
+
+@case
+def layer_of_a_module():
+    return trained(mlp(importable.ImportableScale(0.5)), loss=importable.importable_loss)
+
+
+@keras.saving.register_keras_serializable(package="zoo", name="Registered")
+class RegisteredLayer(layers.Dense):
+    pass
+
+
+@case
+def registered_layer():
+    return trained(mlp(RegisteredLayer(4)))
+
+
+class Composite(layers.Layer):
+    """A layer that creates its children where it is built, one of them without a fixed name."""
+
+    def build(self, input_shape):
+        self.inner = layers.Dense(input_shape[-1])
+        self.inner.build(input_shape)
+        self.norm = layers.LayerNormalization()
+        self.norm.build(input_shape)
+
+    def call(self, inputs):
+        return self.norm(self.inner(inputs)) + inputs
+
+
+@case
+def composite_layer():
+    return trained(mlp(Composite(), Composite()))
+
+
+class SavesItself(layers.Layer):
+    """Has state outside variables, and Keras's hooks for it."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.table = np.zeros(3)
+        self.words = ""
+
+    def call(self, inputs):
+        return inputs * float(self.table.sum())
+
+    def save_own_variables(self, store):
+        store["table"] = self.table
+
+    def load_own_variables(self, store):
+        self.table = np.array(store["table"])
+
+    def save_assets(self, dir_path):
+        with open(f"{dir_path}/words.txt", "w") as file:  # noqa: PTH123
+            file.write(self.words)
+
+    def load_assets(self, dir_path):
+        with open(f"{dir_path}/words.txt") as file:  # noqa: PTH123
+            self.words = file.read()
+
+
+@case
+def layer_that_saves_itself():
+    layer = SavesItself()
+    layer.table, layer.words = np.array([0.5, 0.25, 0.125]), "alpha\nbeta"
+    return trained(mlp(layer, layers.Dense(2)))
+
+
+def scaled(value):
+    return value * OFFSET
+
+
+OFFSET = 1.25
+
+
+@case
+def lambda_layers():
+    local = 0.75
+    return trained(
+        mlp(
+            layers.Lambda(lambda t: t * local + OFFSET),
+            layers.Lambda(scaled, output_shape=(6,)),
+            layers.Lambda(lambda t, by: t - by, arguments={"by": 2.0}),
+        )
+    )
+
+
+@case
+def lambda_loss_and_metric():
+    return trained(
+        mlp(),
+        loss=lambda t, p: ops.mean(ops.abs(t - p) * OFFSET, axis=-1),
+        metrics=[lambda t, p: ops.max(ops.abs(t - p), axis=-1)],
+    )
+
+
+class MainLoss(losses.Loss):
+    def __init__(self, power=2.0, **kwargs):
+        super().__init__(**kwargs)
+        self.power = power
+
+    def call(self, y_true, y_pred):
+        return ops.mean(ops.abs(y_true - y_pred) ** self.power, axis=-1)
+
+    def get_config(self):
+        return {**super().get_config(), "power": self.power}
+
+
+class MainMetric(metrics.Metric):
+    def __init__(self, name="biggest", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.biggest = self.add_variable(shape=(), initializer="zeros", name="biggest")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        found = ops.max(ops.abs(ops.convert_to_tensor(y_true) - y_pred))
+        self.biggest.assign(ops.maximum(self.biggest, ops.cast(found, self.biggest.dtype)))
+
+    def result(self):
+        return ops.convert_to_tensor(self.biggest)
+
+
+@case
+def loss_and_metric_of_main():
+    return trained(mlp(), loss=MainLoss(1.5), metrics=[MainMetric(), "mae"])
+
+
+def soft(value):
+    return value / (1.0 + ops.abs(value))
+
+
+def ramp(shape, dtype=None):
+    return ops.reshape(ops.linspace(-1.0, 1.0, int(np.prod(shape))), shape)
+
+
+class MainInitializer(keras.initializers.Initializer):
+    def __init__(self, level=0.1):
+        self.level = level
+
+    def __call__(self, shape, dtype=None):
+        return ops.ones(shape, dtype) * self.level
+
+    def get_config(self):
+        return {"level": self.level}
+
+
+class MainRegularizer(keras.regularizers.Regularizer):
+    def __call__(self, value):
+        return 0.01 * ops.sum(ops.square(value))
+
+    def get_config(self):
+        return {}
+
+
+class MainConstraint(keras.constraints.Constraint):
+    def __call__(self, value):
+        return ops.clip(value, -0.5, 0.5)
+
+
+@case
+def activation_initializer_regularizer_constraint_of_main():
+    return trained(
+        mlp(
+            layers.Dense(
+                5,
+                activation=soft,
+                kernel_initializer=MainInitializer(0.2),
+                bias_initializer=ramp,
+                kernel_regularizer=MainRegularizer(),
+                bias_constraint=MainConstraint(),
+            ),
+            layers.Dense(4, activation=lambda v: ops.tanh(v) * OFFSET),
+        )
+    )
+
+
+def weighted_error(y_true, y_pred, weight):
+    return ops.mean(weight * ops.square(y_true - y_pred), axis=-1)
+
+
+@case
+def partial_as_loss():
+    loss = functools.partial(weighted_error, weight=3.0)
+    loss.__name__ = "weighted"
+    return trained(mlp(), loss=loss)
+
+
+class MainOptimizer(optimizers.SGD):
+    pass
+
+
+@case
+def optimizer_of_main():
+    return trained(mlp(), optimizer=MainOptimizer(0.01, momentum=0.9))
+
+
+# --- layers with special state --------------------------------------------------------------
+
+
+@case
+def convolutions():
+    model = keras.Sequential(
+        [
+            keras.Input((12, 12, 3)),
+            layers.RandomFlip(seed=3),
+            layers.Conv2D(4, 3, activation="relu"),
+            layers.SeparableConv2D(4, 3),
+            layers.DepthwiseConv2D(3, padding="same"),
+            layers.GroupNormalization(2),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(1),
+        ]
+    )
+    return trained(model, IMAGES, Y[:8])
+
+
+@case
+def mobilenet():
+    model = keras.applications.MobileNetV2(
+        input_shape=(32, 32, 3), alpha=0.35, weights=None, classes=3
+    )
+    return model, rng.random((2, 32, 32, 3)).astype("float32"), None
+
+
+@case
+def recurrent():
+    model = keras.Sequential(
+        [
+            keras.Input((7, 3)),
+            layers.Bidirectional(layers.LSTM(3, return_sequences=True, dropout=0.2)),
+            layers.GRU(3, recurrent_dropout=0.1),
+            layers.Dense(1),
+        ]
+    )
+    return trained(model, SERIES, Y[:16])
+
+
+@case
+def recurrent_stateful():
+    model = keras.Sequential(
+        [keras.Input(batch_shape=(8, 7, 3)), layers.LSTM(3, stateful=True), layers.Dense(1)]
+    )
+    return trained(model, SERIES, Y[:16])
+
+
+@case
+def recurrent_with_own_cell():
+    cells = [layers.GRUCell(3), layers.LSTMCell(2)]
+    model = keras.Sequential([keras.Input((7, 3)), layers.RNN(cells), layers.Dense(1)])
+    return trained(model, SERIES, Y[:16])
+
+
+@case
+def transformer():
+    inputs = keras.Input((5,), dtype="int64")
+    hidden = layers.Embedding(20, 8, mask_zero=True)(inputs)
+    attended = layers.MultiHeadAttention(2, 4, dropout=0.1)(hidden, hidden)
+    hidden = layers.LayerNormalization()(hidden + attended)
+    model = keras.Model(inputs, layers.Dense(1)(layers.GlobalAveragePooling1D()(hidden)))
+    return trained(model, TOKENS, Y[:16])
+
+
+@case
+def noise_and_normalizations():
+    hidden = [
+        layers.GaussianNoise(0.1),
+        layers.GaussianDropout(0.2),
+        layers.AlphaDropout(0.1),
+        layers.SpectralNormalization(layers.Dense(5)),
+        layers.UnitNormalization(),
+    ]
+    return trained(mlp(*hidden))
+
+
+@case
+def wrapped_layers():
+    model = keras.Sequential(
+        [
+            keras.Input((7, 3)),
+            layers.TimeDistributed(layers.Dense(2)),
+            layers.Masking(),
+            layers.Flatten(),
+            layers.Dense(1),
+        ]
+    )
+    return trained(model, SERIES, Y[:16])
+
+
+@case
+def normalization_adapted():
+    layer = layers.Normalization()
+    layer.adapt(X)
+    return trained(mlp(layer))
+
+
+@case
+def discretization_adapted():
+    layer = layers.Discretization(num_bins=4)
+    layer.adapt(X)
+    model = keras.Sequential([keras.Input((6,)), layer, layers.Embedding(4, 2), layers.Flatten()])
+    return model, X, None
+
+
+@case
+def text_vectorization():
+    layer = layers.TextVectorization(max_tokens=20, output_sequence_length=4)
+    layer.adapt(TEXT)
+    model = keras.Sequential(
+        [
+            keras.Input((1,), dtype="string"),
+            layer,
+            layers.Embedding(20, 3),
+            layers.Flatten(),
+            layers.Dense(1),
+        ]
+    )
+    return model, TEXT[:, None], None
+
+
+@case
+def text_vectorization_tf_idf():
+    layer = layers.TextVectorization(max_tokens=12, output_mode="tf_idf")
+    layer.adapt(TEXT)
+    model = keras.Sequential([keras.Input((1,), dtype="string"), layer, layers.Dense(1)])
+    return model, TEXT[:, None], None
+
+
+@case
+def string_and_integer_lookup():
+    words, numbers = layers.StringLookup(), layers.IntegerLookup()
+    words.adapt(["with\nnewline", "plain", "ünï¢ode", "plain"])
+    numbers.adapt([7, 7, 9, 11])
+    a, b = keras.Input((1,), dtype="string"), keras.Input((1,), dtype="int64")
+    model = keras.Model([a, b], [words(a), numbers(b)])
+    data = [
+        np.array([["plain"], ["with\nnewline"], ["ünï¢ode"], ["unknown"]], dtype=object),
+        np.array([[7], [9], [11], [12]]),
+    ]
+    return model, data, None
+
+
+@case
+def lookup_with_given_vocabulary():
+    layer = layers.StringLookup(vocabulary=["b", "a"], invert=False, num_oov_indices=2)
+    model = keras.Sequential([keras.Input((1,), dtype="string"), layer])
+    return model, np.array([["a"], ["b"], ["c"]], dtype=object), None
+
+
+@case
+def hashing_and_category_encoding():
+    inputs = keras.Input((1,), dtype="string")
+    hidden = layers.CategoryEncoding(5, output_mode="one_hot")(layers.Hashing(5)(inputs))
+    return keras.Model(inputs, layers.Dense(1)(hidden)), TEXT[:, None], None
+
+
+# --- dtypes, flags, quantization ------------------------------------------------------------
+
+
+@case
+def mixed_float16():
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(4), layers.Dense(1)])
+    twin = keras.Sequential(
+        [
+            keras.Input((6,)),
+            layers.Dense(4, dtype="mixed_float16"),
+            layers.Dense(1, dtype="mixed_float16"),
+        ]
+    )
+    twin.set_weights(model.get_weights())
+    return trained(twin, optimizer=optimizers.LossScaleOptimizer(optimizers.Adam(0.01)))
+
+
+@case
+def bfloat16():
+    hidden = [layers.Dense(4, dtype="bfloat16"), layers.Dense(4, dtype="mixed_bfloat16")]
+    return trained(mlp(*hidden))
+
+
+@case
+def float64():
+    model = keras.Sequential([keras.Input((6,), dtype="float64"), layers.Dense(1, dtype="float64")])
+    return trained(model, X.astype("float64"), Y.astype("float64"))
+
+
+@case
+def frozen_layers():
+    model = mlp(layers.Dense(4, name="frozen"), layers.BatchNormalization())
+    model.get_layer("frozen").trainable = False
+    model.layers[-1].bias.trainable = False
+    return trained(model)
+
+
+@case
+def frozen_model():
+    model = mlp(layers.Dense(4))
+    model.trainable = False
+    model.layers[0].trainable = True
+    return model, X, None
+
+
+@case
+def regularizers_and_constraints():
+    layer = layers.Dense(
+        4,
+        kernel_regularizer=keras.regularizers.L1L2(0.01, 0.02),
+        bias_regularizer="l2",
+        kernel_constraint="max_norm",
+    )
+    return trained(mlp(layer, layers.ActivityRegularization(0.01)))
+
+
+@case
+def lora():
+    layer = layers.Dense(6)
+    model = mlp(layer)
+    layer.enable_lora(2)
+    return trained(model)
+
+
+@case
+def quantized_int8():
+    model = mlp(layers.Dense(8), layers.Dense(4))
+    model.quantize("int8")
+    return model, X, None
+
+
+# --- optimizers -----------------------------------------------------------------------------
+
+
+@case
+def every_optimizer():
+    schedule = optimizers.schedules.ExponentialDecay(0.01, 2, 0.5)
+    made = [
+        optimizers.SGD(0.01, momentum=0.9, nesterov=True),
+        optimizers.RMSprop(centered=True, momentum=0.1),
+        optimizers.AdamW(0.01, use_ema=True, ema_overwrite_frequency=2),
+        optimizers.Adam(schedule, amsgrad=True, clipnorm=1.0),
+        optimizers.Adam(gradient_accumulation_steps=2),
+        optimizers.Nadam(optimizers.schedules.CosineDecay(0.01, 10)),
+        optimizers.Adagrad(),
+        optimizers.Adadelta(),
+        optimizers.Adamax(),
+        optimizers.Adafactor(),
+        optimizers.Ftrl(l1_regularization_strength=0.01),
+        optimizers.Lion(),
+        optimizers.Lamb(),
+        optimizers.Muon(),
+    ]
+    return {f"{o.name} {i}": trained(mlp(), optimizer=o)[0] for i, o in enumerate(made)}, X, Y
+
+
+@case
+def optimizer_changed_after_compile():
+    model, x, y = trained(mlp())
+    model.optimizer.learning_rate = 0.05
+    model.optimizer.clipvalue = 0.1
+    return model, x, y
+
+
+# --- lone objects ---------------------------------------------------------------------------
+
+
+@case
+def lone_optimizers():
+    found = {}
+    for optimizer in (
+        optimizers.Adam(0.01),
+        optimizers.SGD(optimizers.schedules.InverseTimeDecay(0.1, 1, 0.5), momentum=0.5),
+        optimizers.LossScaleOptimizer(optimizers.RMSprop(0.01)),
+    ):
+        variables = [keras.Variable(np.ones((3, 2))), keras.Variable(np.zeros(2))]
+        optimizer.build(variables)
+        for step in range(3):
+            optimizer.apply([ops.ones((3, 2)) * (step + 1), ops.ones(2)], variables)
+        found[optimizer.name] = optimizer
+    return {**found, "fresh": optimizers.Nadam()}, None, None
+
+
+@case
+def lone_layers():
+    found = {
+        "dense": layers.Dense(3),
+        "norm": layers.BatchNormalization(),
+        "dropout": layers.Dropout(0.5),
+        "attention": layers.Dense(2, activation=soft),
+        "own": MainLayer(2),
+    }
+    for layer in found.values():
+        layer(X, training=True)
+    return {**found, "unbuilt": layers.Dense(4)}, X, None
+
+
+@case
+def lone_metrics():
+    scores = rng.random((24, 1)).astype("float32")
+    hits = (scores > 0.4).astype("float32")
+    found = {}
+    for metric in (
+        metrics.Mean(),
+        metrics.AUC(num_thresholds=10),
+        metrics.PrecisionAtRecall(0.5),
+        metrics.MeanAbsoluteError(),
+        MainMetric(),
+        metrics.MeanMetricWrapper(lambda t, p: ops.mean(ops.abs(t - p) * OFFSET, axis=-1)),
+    ):
+        metric.update_state(*((scores,) if type(metric) is metrics.Mean else (hits, scores)))
+        found[metric.name] = metric
+    return found, scores, hits
+
+
+@case
+def lone_losses():
+    return (
+        {
+            "huber": losses.Huber(0.5),
+            "main": MainLoss(1.5),
+            "crossentropy": losses.BinaryCrossentropy(from_logits=True, label_smoothing=0.1),
+        },
+        X,
+        X * 0.5,
+    )
+
+
+@case
+def models_in_a_container():
+    model, x, y = trained(mlp())
+    return {"list": [model, model], "history": model.history, "other": trained(mlp())[0]}, x, y
+
+
+# --- estimators -----------------------------------------------------------------------------
+
+
+def build_regressor(units=8, outputs=1):
+    model = mlp(layers.Dense(units, activation="relu"), layers.Dropout(0.2), outputs=outputs)
+    model.compile("adam", loss="mse", run_eagerly=True)
+    return model
+
+
+def build_classifier():
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            layers.Dense(6, activation="relu"),
+            layers.Dense(3, activation="softmax"),
+        ]
+    )
+    model.compile("adam", loss="sparse_categorical_crossentropy", run_eagerly=True)
+    return model
+
+
+def regressor(**parameters):
+    return KerasRegressor(build_regressor, **{"epochs": 1, "random_state": 0, **parameters})
+
+
+@case
+def wrapper():
+    return regressor(units=4).fit(X, Y[:, 0]), X, None
+
+
+@case
+def wrapper_with_lambda():
+    width = 5
+    return KerasRegressor(lambda: build_regressor(width), epochs=1).fit(X, Y[:, 0]), X, None
+
+
+@case
+def wrapper_in_pipeline():
+    return make_pipeline(StandardScaler(), regressor()).fit(X, Y[:, 0]), X, None
+
+
+@case
+def classifier():
+    x, y = load_iris(return_X_y=True)
+    names = np.array(["setosa", "versicolor", "virginica"])[y]
+    return KerasClassifier(build_classifier, epochs=1).fit(x[::5], names[::5]), x[::5], None
+
+
+@case
+def wrapper_in_column_transformer():
+    def build():
+        model = keras.Sequential([keras.Input((3,)), layers.Dense(1)])
+        model.compile("sgd", loss="mse", run_eagerly=True)
+        return model
+
+    columns = ColumnTransformer(
+        [
+            ("keras", importable.ModelFeatures(KerasRegressor(build, epochs=1)), [0, 1, 2]),
+            ("rest", "passthrough", [3, 4, 5]),
+        ]
+    )
+    return make_pipeline(columns, Ridge()).fit(X, Y[:, 0]), X, None
+
+
+@case
+def wrapper_in_stacking():
+    stack = StackingRegressor([("keras", regressor()), ("ridge", Ridge())], Ridge(), cv=2)
+    return stack.fit(X, Y[:, 0]), X, None
+
+
+@case
+def wrapper_in_bagging():
+    return BaggingRegressor(regressor(), n_estimators=2, random_state=0).fit(X, Y[:, 0]), X, None
+
+
+@case
+def wrapper_in_multi_output():
+    return MultiOutputRegressor(regressor()).fit(X, Y2), X, None
+
+
+@case
+def wrapper_in_target_transformer():
+    return TransformedTargetRegressor(regressor(), transformer=StandardScaler()).fit(X, Y), X, None
+
+
+@case
+def fitted_search():
+    search = GridSearchCV(
+        make_pipeline(StandardScaler(), regressor()),
+        {"kerasregressor__units": [2, 3]},
+        cv=2,
+        error_score="raise",
+    )
+    return search.fit(X, Y[:, 0]), X, None
+
+
+@case
+def wrapper_of_keras():
+    wrapper = keras.wrappers.SKLearnRegressor(
+        importable.build_for_keras, fit_kwargs={"epochs": 2, "verbose": 0}
+    )
+    return wrapper.fit(X, Y), X, None
+
+
+@case
+def wrapper_of_scikeras():
+    from scikeras.wrappers import KerasRegressor as SciKerasRegressor
+
+    return (
+        SciKerasRegressor(importable.build_for_keras, epochs=1, verbose=0).fit(X, Y[:, 0]),
+        X,
+        None,
+    )

@@ -168,7 +168,9 @@ def _take_apart(obj: Any) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
             architecture = family.architecture(obj)
             structure = family.structure(obj)
             compilation = family.compilation(obj)
-        entries, arrays = weights.collect(family, obj)
+        entries, arrays = weights.collect(
+            family.variables(obj), family.assets(obj), family.backend()
+        )
     except KerasReduceError:
         raise
     except Exception as error:
@@ -214,10 +216,15 @@ def _put_together(
     family = families.by_name(header["family"])
     compilation = None if compile_config is None else payload.decode(compile_config)
     custom_objects = _custom_objects.resolve(packed)
+    values, assets = weights.pair(entries, arrays)
     try:
         with family.reading(custom_objects, objects):
             obj = family.construct(architecture, header, compilation)
-            weights.restore(family, obj, entries, arrays)
+            # Assets first: some create variables, and a user's own loading method may write
+            # rounded values into variables that the exact ones must then overwrite.
+            family.restore_assets(obj, assets)
+            weights.assign(family.variables(obj), values)
+            family.finish(obj)
     except KerasReduceError:
         raise
     except Exception as error:

@@ -102,9 +102,9 @@ def install(*, functions_by_value: bool | None = None, legacy_wrappers: bool | N
         if wanted.functions_by_value:
             _hooks.when_imported("joblib.numpy_pickle", _install_by_value)
         if wanted.legacy_wrappers:
-            from . import legacy
+            from .legacy import enable
 
-            legacy.enable()
+            enable()
 
 
 def uninstall() -> None:
@@ -114,9 +114,9 @@ def uninstall() -> None:
         if _current is None:
             return
         if _current.legacy_wrappers:
-            from . import legacy
+            from .legacy import disable
 
-            legacy.disable()
+            disable()
         _hooks.clear()
         _patches.undo()
         _forget_batches()

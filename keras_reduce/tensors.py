@@ -64,10 +64,14 @@ def _carried(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return array if carrier is None else array.view(carrier)
 
 
-def true_dtype(array: np.ndarray[Any, Any], variable: Any) -> str:
-    """Return the dtype's name as the header keeps it."""
-    name = getattr(variable.dtype, "name", variable.dtype)
-    return str(name) if str(name) in _CARRIERS else str(array.dtype)
+def dtype_name(variable: Any) -> str:
+    """Return the name of a variable's dtype, as the header keeps it."""
+    return str(getattr(variable.dtype, "name", variable.dtype))
+
+
+def carrier(dtype: str) -> str:
+    """Return the name of the array dtype that carries values of `dtype`."""
+    return _CARRIERS.get(dtype, dtype)
 
 
 def write(variable: Any, array: np.ndarray[Any, Any], dtype: str) -> None:

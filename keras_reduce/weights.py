@@ -13,85 +13,104 @@ from . import tensors
 from .errors import PayloadError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
 
-    from .families import Family
     from .payload import Weight
+
+    Array = np.ndarray[Any, Any]
 
 # Between the path of a layer and the name of an asset that belongs to it.
 ASSET = "@"
 
 
-def collect(family: Family, obj: Any) -> tuple[list[Weight], tuple[np.ndarray[Any, Any], ...]]:
-    """Return the list of weights for the header, and the arrays in the same order."""
-    backend = family.backend()
+def collect(
+    variables: Mapping[str, Any], assets: Mapping[str, Array], backend: str
+) -> tuple[list[Weight], tuple[Array, ...]]:
+    """Return the list of weights for the header, and the arrays in the same order.
+
+    Parameters
+    ----------
+    variables : mapping
+        Variables by path.
+    assets : mapping
+        Arrays by path, with an `ASSET` in each path.
+    backend : str
+        Keras backend that made the variables.
+    """
     entries: list[Weight] = []
-    arrays: list[np.ndarray[Any, Any]] = []
-    for path, variable in family.variables(obj).items():
+    arrays: list[Array] = []
+    for path, variable in variables.items():
         array = tensors.read(variable, backend)
-        entries.append((path, array.shape, tensors.true_dtype(array, variable)))
+        entries.append((path, array.shape, tensors.dtype_name(variable)))
         arrays.append(array)
-    for path, array in family.assets(obj).items():
+    for path, array in assets.items():
         entries.append((path, array.shape, str(array.dtype)))
         arrays.append(array)
     return entries, tuple(arrays)
 
 
-def restore(
-    family: Family,
-    obj: Any,
-    entries: Sequence[Any],
-    arrays: Sequence[np.ndarray[Any, Any]],
-) -> None:
-    """Give `obj` the arrays that `collect` took from its original.
+def pair(
+    entries: Sequence[Any], arrays: Sequence[Array]
+) -> tuple[dict[str, tuple[Array, str]], dict[str, Array]]:
+    """Return what `collect` was given, as arrays by path: for variables (with dtype), for assets.
+
+    Raises
+    ------
+    PayloadError
+        If the header's list and the arrays disagree.
+    """
+    if len(entries) != len(arrays):
+        raise PayloadError(
+            f"The header lists {len(entries)} weights, the payload holds {len(arrays)}",
+            **_DAMAGED,
+        )
+    variables: dict[str, tuple[Array, str]] = {}
+    assets: dict[str, Array] = {}
+    for (path, shape, dtype), array in zip(entries, arrays, strict=True):
+        if tuple(shape) != array.shape or tensors.carrier(dtype) != array.dtype:
+            raise PayloadError(
+                f"The header gives a weight as {dtype}{tuple(shape)}, its array is "
+                f"{array.dtype}{array.shape}",
+                where=path,
+                **_DAMAGED,
+            )
+        if ASSET in path:
+            assets[path] = array
+        else:
+            variables[path] = (array, dtype)
+    return variables, assets
+
+
+def assign(targets: Mapping[str, Any], values: Mapping[str, tuple[Array, str]]) -> None:
+    """Give the variables `targets` the `values` that stand under the same paths.
 
     Raises
     ------
     PayloadError
         If paths, shapes or dtypes disagree; nothing has been written then.
     """
-    if len(entries) != len(arrays):
-        raise PayloadError(
-            f"The header lists {len(entries)} weights, the payload holds {len(arrays)}",
-            cause="the payload is damaged or was put together by hand",
-            cure="write it anew from the original object",
-        )
-    variables: dict[str, tuple[np.ndarray[Any, Any], str]] = {}
-    assets: dict[str, np.ndarray[Any, Any]] = {}
-    for (path, shape, dtype), array in zip(entries, arrays, strict=True):
-        if tuple(shape) != array.shape:
-            raise PayloadError(
-                f"The header gives a weight the shape {tuple(shape)}, its array has {array.shape}",
-                where=path,
-                cause="the payload is damaged or was put together by hand",
-                cure="write it anew from the original object",
-            )
-        if ASSET in path:
-            assets[path] = array
-        else:
-            variables[path] = (array, dtype)
-
-    # Assets first: some create variables, and a user's own loading method may write rounded
-    # values into variables that the exact ones must then overwrite.
-    family.restore_assets(obj, assets)
-    targets = family.variables(obj)
-    _check_paths(set(targets), set(variables))
+    _check_paths(set(targets), set(values))
     for path, variable in targets.items():
-        array, _ = variables[path]
-        if tuple(variable.shape) != array.shape:
+        array, dtype = values[path]
+        if tuple(variable.shape) != array.shape or tensors.dtype_name(variable) != dtype:
             raise PayloadError(
-                f"A weight of shape {array.shape} meets a variable of shape "
-                f"{tuple(variable.shape)}",
+                f"A weight {dtype}{array.shape} meets a variable "
+                f"{tensors.dtype_name(variable)}{tuple(variable.shape)}",
                 where=path,
                 cause="the class that builds this variable has changed since the payload was "
                 "written",
                 cure="load it with the code that wrote it",
             )
     for path, variable in targets.items():
-        tensors.write(variable, *variables[path])
-    family.finish(obj)
+        tensors.write(variable, *values[path])
+
+
+_DAMAGED = {
+    "cause": "the payload is damaged or was put together by hand",
+    "cure": "write it anew from the original object",
+}
 
 
 def _check_paths(built: set[str], carried: set[str]) -> None:

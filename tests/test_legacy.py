@@ -1,15 +1,7 @@
 """The import path of old, and whole programs that use it, each in a process of its own."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-from textwrap import dedent
-
 import pytest
-
-PROGRAMS = Path(__file__).parent / "programs"
-ROOT = Path(__file__).parents[1]
+from processes import PROGRAMS, python
 
 # Runs a program that knows nothing of keras_reduce as it is.
 WITH_LEGACY = """
@@ -19,20 +11,6 @@ keras_reduce.install(legacy_wrappers=True)
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
-
-
-def python(code, *arguments, path=()):
-    """Run `code` in a fresh process and return what it prints; it must not fail."""
-    search = os.pathsep.join(map(str, [*path, ROOT]))
-    result = subprocess.run(
-        [sys.executable, "-c", dedent(code), *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": search, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
 
 
 def predictions(output):

@@ -1,7 +1,8 @@
 """Keras 3, on any of its backends.
 
-`tree` names everything below an object, `config` makes and reads its description, `compilation`
-and `assets` add what a description leaves out. This module puts them together into a family.
+`tree` names everything below an object; `writing` and `reading` turn objects into configs and back,
+`attributes` those that no config describes; `structure`, `compilation` and `assets` add what a
+config leaves out. This module puts them together into a family.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from .attributes import (
     unwrapped,
 )
 from .compilation import compilation
-from .config import architecture, construct, reading, structure, writing
+from .reading import reading
+from .structure import construct, structure
 from .tree import variables
+from .writing import architecture, writing
 
 if TYPE_CHECKING:
     from .._base import Kind

@@ -7,14 +7,13 @@ batch, so it carries what was resolved.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
 from typing import Any
 
 from ...errors import PayloadError, ReduceError
 from .attributes import is_built_in
+from .reading import deserialize
 from .tree import nodes
-
-_HOOKS = ("get_compile_config", "compile_from_config")
+from .writing import serialize
 
 
 def compilation(obj: Any) -> dict[str, Any] | None:
@@ -33,7 +32,7 @@ def compilation(obj: Any) -> dict[str, Any] | None:
     return specs or None
 
 
-def compile_all(obj: Any, specs: dict[str, Any], deserialize: Callable[[Any], Any]) -> None:
+def compile_all(obj: Any, specs: dict[str, Any]) -> None:
     """Compile `obj`, and models inside it, as `compilation` found them.
 
     Raises
@@ -50,17 +49,14 @@ def compile_all(obj: Any, specs: dict[str, Any], deserialize: Callable[[Any], An
                 cause="the class that creates it has changed since",
                 cure="load it with the code that wrote it",
             )
-        _compile(model, spec["config"], deserialize)
+        _compile(model, spec["config"])
         if spec.get("metrics") is not None:
-            _restore_metrics(model._compile_metrics, spec["metrics"], deserialize)
+            _restore_metrics(model._compile_metrics, spec["metrics"])
         if spec.get("loss") is not None:
-            _restore_loss(model._compile_loss, spec["loss"], deserialize)
+            _restore_loss(model._compile_loss, spec["loss"])
 
 
 def _specification(model: Any, path: str) -> dict[str, Any]:
-    from keras.src.saving import serialization_lib
-
-    serialize = serialization_lib.serialize_keras_object
     if _overrides(model, "get_compile_config"):
         config = model.get_compile_config()
     else:
@@ -80,8 +76,8 @@ def _specification(model: Any, path: str) -> dict[str, Any]:
     if metrics is not None and metrics.built:
         spec["metrics"] = {
             "output_names": metrics._resolved_output_names,
-            "flat": [_metrics_list(item, serialize) for item in metrics._flat_metrics],
-            "weighted": [_metrics_list(item, serialize) for item in metrics._flat_weighted_metrics],
+            "flat": [_metrics_list(item) for item in metrics._flat_metrics],
+            "weighted": [_metrics_list(item) for item in metrics._flat_weighted_metrics],
         }
     if loss is not None and loss.built:
         spec["loss"] = {
@@ -110,7 +106,7 @@ def _check_arguments(model: Any, arguments: dict[str, Any], path: str) -> None:
         ) from error
 
 
-def _compile(model: Any, config: dict[str, Any], deserialize: Callable[[Any], Any]) -> None:
+def _compile(model: Any, config: dict[str, Any]) -> None:
     if _overrides(model, "compile_from_config"):
         model.compile_from_config(config)
         return
@@ -121,13 +117,13 @@ def _compile(model: Any, config: dict[str, Any], deserialize: Callable[[Any], An
     model.compile(**arguments)
 
 
-def _metrics_list(item: Any, serialize: Callable[[Any], Any]) -> Any:
+def _metrics_list(item: Any) -> Any:
     if item is None:
         return None
     return {"output": item.output_name, "metrics": [serialize(m) for m in item.metrics]}
 
 
-def _restore_metrics(group: Any, spec: dict[str, Any], deserialize: Callable[[Any], Any]) -> None:
+def _restore_metrics(group: Any, spec: dict[str, Any]) -> None:
     # Private: the container that CompileMetrics.build makes of the metrics of one output.
     from keras.src.trainers.compile_utils import MetricsList
 
@@ -144,7 +140,7 @@ def _restore_metrics(group: Any, spec: dict[str, Any], deserialize: Callable[[An
     group.built = True
 
 
-def _restore_loss(group: Any, spec: dict[str, Any], deserialize: Callable[[Any], Any]) -> None:
+def _restore_loss(group: Any, spec: dict[str, Any]) -> None:
     import keras
 
     group._flat_losses = [

@@ -915,3 +915,11 @@ def wrapper_of_scikeras():
         X,
         None,
     )
+
+
+if __name__ == "__main__":
+    import sys
+
+    import shipping
+
+    shipping.main(sys.argv[1], CASES, sys.argv[2:])

@@ -1,0 +1,63 @@
+"""Points inside Keras 3 that this thread's work goes through while it writes or reads configs.
+
+Keras has no hook between an object and its config. All private names that are replaced for it
+stand in `writing` and `reading`, one list each; a replacement falls through to the original in
+every thread that did not ask for it, and is taken back when the last one leaves.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+# What the current thread is doing: `table` while it writes, `reading` while it reads.
+current = threading.local()
+
+Patch = tuple[Any, str, Callable[[Any], Any]]
+
+
+class Patches:
+    """Replacements of module attributes while at least one thread needs them.
+
+    Parameters
+    ----------
+    make : callable
+        Returns triples of a module, the name of an attribute, and a function from the original
+        attribute to its replacement. Called when needed, as it imports Keras.
+    """
+
+    def __init__(self, make: Callable[[], list[Patch]]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._users = 0
+        self._originals: list[tuple[Any, str, Any]] = []
+
+    @contextmanager
+    def __call__(self, **doing: Any) -> Iterator[None]:
+        """Put the replacements in place, and note in `current` what this thread is `doing`."""
+        outer = {name: getattr(current, name, None) for name in doing}
+        self._enter()
+        vars(current).update(doing)
+        try:
+            yield
+        finally:
+            vars(current).update(outer)
+            self._leave()
+
+    def _enter(self) -> None:
+        with self._lock:
+            if not self._users:
+                for module, name, replace in self._make():
+                    original = getattr(module, name)
+                    self._originals.append((module, name, original))
+                    setattr(module, name, replace(original))
+            self._users += 1
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                while self._originals:
+                    setattr(*self._originals.pop())

@@ -1,0 +1,115 @@
+"""From configs back to Keras 3 objects, custom ones found by their keys."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from .attributes import rebuild
+from .patches import Patch, Patches, current
+
+
+def deserialize(config: Any) -> Any:
+    """Return the object that `config` describes."""
+    from keras.src.saving import serialization_lib
+
+    # Through the module, where `reading` has put its own. A pickle is trusted or not as a whole:
+    # Keras's own check of a part of it adds nothing here.
+    return serialization_lib.deserialize_keras_object(config, safe_mode=False)
+
+
+@contextmanager
+def reading(
+    custom_objects: Mapping[str, tuple[Any, str | None]], objects: tuple[Any, ...] = ()
+) -> Iterator[None]:
+    """Let Keras find `custom_objects` by their keys, and `objects` by number, in this thread."""
+    import keras
+    from keras.src.saving.serialization_lib import ObjectSharingScope
+
+    for obj, registered_name in custom_objects.values():
+        if registered_name and keras.saving.get_registered_object(registered_name) is None:
+            # Code that travelled by value: importing it would have registered it.
+            package, _, name = registered_name.rpartition(">")
+            keras.saving.register_keras_serializable(package or "Custom", name)(obj)
+    by_key = {key: obj for key, (obj, _) in custom_objects.items()}
+    scope = keras.saving.custom_object_scope(by_key)
+    # Private: within the scope, configs with one shared_object_id make one object.
+    with _patches(reading=(by_key, objects)), scope, ObjectSharingScope():
+        yield
+
+
+def _points() -> list[Patch]:
+    # Private: where configs become objects, at every depth; and the one place where Keras draws
+    # seeds that nobody gave (rebuilding must not advance the program's random numbers).
+    from keras.src.random import seed_generator
+    from keras.src.saving import serialization_lib
+
+    return [
+        (serialization_lib, "deserialize_keras_object", _rebuilt_object),
+        (seed_generator, "python_random", _PrivateRandom),
+    ]
+
+
+_patches = Patches(_points)
+
+
+def _rebuilt_object(original: Callable[..., Any]) -> Callable[..., Any]:
+    def deserialize_keras_object(config: Any, *args: Any, **kwargs: Any) -> Any:
+        reading = getattr(current, "reading", None)
+        if reading is None or not isinstance(config, dict) or "class_name" not in config:
+            return original(config, *args, **kwargs)
+        if "attributes" in config:
+            return _from_attributes(config, *reading)
+        with _dtype_policy(config.get("dtype")):
+            obj = original(config, *args, **kwargs)
+        name = config.get("name")
+        if isinstance(name, str) and getattr(obj, "name", name) != name:
+            obj.name = name
+        return obj
+
+    return deserialize_keras_object
+
+
+def _from_attributes(
+    config: dict[str, Any], by_key: Mapping[str, Any], objects: tuple[Any, ...]
+) -> Any:
+    from keras.src.saving import serialization_lib
+
+    number = config.get("shared_object_id")
+    obj = None if number is None else serialization_lib.get_shared_object(number)
+    if obj is None:
+        cls = by_key[config["registered_name"]]
+        obj = rebuild(cls, config["attributes"], deserialize, objects)
+        if number is not None:
+            serialization_lib.record_object_after_deserialization(obj, number)
+    return obj
+
+
+@contextmanager
+def _dtype_policy(policy: Any) -> Iterator[None]:
+    """Let this thread's new layers have `policy`, for one whose config leaves it out."""
+    if policy is None:
+        yield
+        return
+    import keras
+
+    outer = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(deserialize(policy))
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(outer)
+
+
+class _PrivateRandom:
+    """The module `random`, except for a thread that rebuilds an object."""
+
+    def __init__(self, original: Any) -> None:
+        self._original = original
+        self._private = random.Random(0)
+
+    def __getattr__(self, name: str) -> Any:
+        source = self._private if getattr(current, "reading", None) else self._original
+        return getattr(source, name)

@@ -1,0 +1,33 @@
+"""Run programs in processes of their own: what only works in one process does not ship."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+PROGRAMS = Path(__file__).parent / "programs"
+ROOT = Path(__file__).parents[1]
+
+
+def python(code, *arguments, path=(), cwd=None, timeout=300):
+    """Run `code` as ``__main__`` of a fresh process and return what it prints.
+
+    `code` is a program's text, or the path of one. It must not fail.
+    """
+    program = [code] if isinstance(code, Path) else ["-c", dedent(code)]
+    search = os.pathsep.join(map(str, [*path, ROOT]))
+    result = subprocess.run(
+        [sys.executable, *map(str, [*program, *arguments])],
+        env={**os.environ, "PYTHONPATH": search, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import os
 import subprocess
 import sys
@@ -31,3 +33,20 @@ def python(code, *arguments, path=(), cwd=None, timeout=300):
     )
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
+
+
+def decorated(program, decorator):
+    """Return the names of a program's functions with `decorator`, without importing it."""
+    return [
+        node.name
+        for node in ast.parse((PROGRAMS / program).read_text()).body
+        if isinstance(node, ast.FunctionDef)
+        and any(getattr(mark, "id", "") == decorator for mark in node.decorator_list)
+    ]
+
+
+def words(program, *arguments):
+    """Run a program of checks and return its words by name; see ``programs/checks.py``."""
+    printed = python(PROGRAMS / program, *arguments)
+    (line,) = [line for line in printed.splitlines() if line.startswith("WORDS ")]
+    return json.loads(line.removeprefix("WORDS "))

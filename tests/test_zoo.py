@@ -4,25 +4,16 @@ Two programs do the work, so that hundreds of checks cost two TensorFlow process
 that the transports start; each test looks up one word of theirs.
 """
 
-import ast
 import json
 
 import pytest
-from processes import PROGRAMS, python
+from processes import PROGRAMS, decorated, python
 
 FILES = ("pickle", "cloudpickle", "joblib", "joblib compressed", "joblib mmap")
 TRANSPORTS = (*FILES, "deepcopy", "clone", "loky", "multiprocessing")
 
 
-def case_names():
-    """Read the names off the program: importing it would import TensorFlow into the test run."""
-    tree = ast.parse((PROGRAMS / "zoo.py").read_text())
-    return [
-        node.name
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef)
-        and any(getattr(decorator, "id", "") == "case" for decorator in node.decorator_list)
-    ]
+CASES = decorated("zoo.py", "case")
 
 
 @pytest.fixture(scope="session")
@@ -42,11 +33,11 @@ def arrivals(tmp_path_factory):
 
 def test_zoo_is_large_enough_and_complete(arrivals):
     assert len(arrivals) >= 40
-    assert list(arrivals) == case_names()
+    assert list(arrivals) == CASES
     assert all(set(words) == set(TRANSPORTS) for words in arrivals.values())
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-@pytest.mark.parametrize("name", case_names())
+@pytest.mark.parametrize("name", CASES)
 def test_arrives_and_continues_bit_for_bit(arrivals, name, transport):
     assert arrivals[name][transport] == ""

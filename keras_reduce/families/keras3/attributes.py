@@ -165,18 +165,17 @@ def entrusted_attributes(obj: Any) -> dict[str, Any]:
 
 def own_attributes(obj: Any) -> dict[str, Any]:
     """Return the attributes that are not Keras's own."""
+    made_by_config = is_built_in(type(obj))
     return {
         name: value
         for name, value in vars(obj).items()
-        if name not in INTERNAL and not name.startswith("_self_") and not _is_default(name, value)
+        if name not in INTERNAL
+        and not name.startswith("_self_")
+        and not (name in _DEFAULTS and (made_by_config or value == _DEFAULTS[name]))
     }
 
 
-def _is_default(name: str, value: Any) -> bool:
-    # Attributes of Keras's own that matter where a class has changed them.
-    return name in _DEFAULTS and value == _DEFAULTS[name]
-
-
+# Attributes of Keras's own that matter where a class of the user's has changed them.
 _DEFAULTS = {
     "activity_regularizer": None,
     "autocast": True,

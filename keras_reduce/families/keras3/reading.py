@@ -62,6 +62,7 @@ def _rebuilt_object(original: Callable[..., Any]) -> Callable[..., Any]:
             return original(config, *args, **kwargs)
         if "attributes" in config:
             return _from_attributes(config, *reading)
+        _shift_nodes(config.get("config"))
         with _dtype_policy(config.get("dtype")):
             obj = original(config, *args, **kwargs)
         name = config.get("name")
@@ -70,6 +71,45 @@ def _rebuilt_object(original: Callable[..., Any]) -> Callable[..., Any]:
         return obj
 
     return deserialize_keras_object
+
+
+def _shift_nodes(config: Any) -> None:
+    """Mend the references of a functional config to layers that another model has called before.
+
+    A functional config counts the calls of a layer within its own model. A layer that comes out of
+    the sharing scope has calls already, so that Keras would wire the wrong ones together.
+    """
+    if not isinstance(config, dict) or not {"layers", "output_layers"} <= config.keys():
+        return
+    from keras.src.saving.serialization_lib import get_shared_object
+
+    earlier_calls: dict[str, int] = {}
+    for layer in config["layers"]:
+        known = get_shared_object(layer.get("shared_object_id"))
+        if known is not None and layer["inbound_nodes"]:
+            earlier_calls[layer["name"]] = len(known._inbound_nodes)
+    if not earlier_calls:
+        return
+
+    def shift(reference: list[Any]) -> None:
+        reference[1] += earlier_calls.get(reference[0], 0)
+
+    def walk(node: Any) -> None:
+        if isinstance(node, dict):
+            if node.get("class_name") == "__keras_tensor__":
+                walk(node["config"]["keras_history"])
+                return
+            for value in node.values():
+                walk(value)
+        elif isinstance(node, list):
+            if len(node) == 3 and isinstance(node[0], str):
+                shift(node)
+                return
+            for value in node:
+                walk(value)
+
+    walk([layer["inbound_nodes"] for layer in config["layers"]])
+    walk([config["input_layers"], config["output_layers"]])
 
 
 def _from_attributes(

@@ -1,0 +1,29 @@
+"""`install`, `uninstall`, `installed`: see ``programs/installation.py`` for the checks."""
+
+import pytest
+from processes import decorated, python, words
+
+CHECKS = decorated("installation.py", "check")
+
+
+@pytest.fixture(scope="module")
+def outcome():
+    return words("installation.py")
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_installation(outcome, name):
+    assert not outcome[name], outcome[name]
+
+
+LOADED = "sorted({'keras', 'tensorflow', 'jax', 'torch', 'numpy', 'sklearn'} & set(sys.modules))"
+
+
+def test_import_and_install_load_no_framework():
+    printed = python(f"import sys, keras_reduce; keras_reduce.install(); print({LOADED})")
+    assert printed.strip() == "[]"
+
+
+def test_the_probe_for_loaded_frameworks_sees_one():
+    printed = python(f"import sys, numpy; print({LOADED})")
+    assert printed.strip() == "['numpy']"

@@ -1,0 +1,64 @@
+"""The command line: ``python -m keras_reduce``.
+
+A command is a module with a ``main`` function that returns an exit code, and a few lines in
+`_parser`. Its module is imported when the command runs, so that asking for help costs nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from ._version import __version__
+from .errors import FrameworkError, KerasReduceError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that `argv` names.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments; those of the program if not given.
+
+    Returns
+    -------
+    int
+        The exit code: 0 if all is well, 1 if not, 2 if the command could not begin.
+    """
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.run is None:
+        parser.print_help(sys.stderr)
+        return 2
+    try:
+        code: int = arguments.run(arguments)
+    except KerasReduceError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2 if isinstance(error, FrameworkError) else 1
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m keras_reduce",
+        description="Ship Keras models through pickle, joblib and scikit-learn.",
+    )
+    parser.add_argument("--version", action="version", version=f"keras_reduce {__version__}")
+    parser.set_defaults(run=None)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="search, dump, load elsewhere, train on: in a minute")
+    demo.set_defaults(run=_demo)
+    return parser
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from . import demo
+
+    return demo.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

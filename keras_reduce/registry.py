@@ -274,6 +274,6 @@ def receive(*options: bool) -> None:
     """
     # A child process of multiprocessing or loky has imported it; there is no need to be the first.
     multiprocessing = sys.modules.get("multiprocessing")
-    if multiprocessing is None or multiprocessing.parent_process() is None or is_installed():
+    if multiprocessing is None or multiprocessing.parent_process() is None:
         return
     install(**dict(zip(Installation._fields, options, strict=False)))

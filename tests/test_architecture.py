@@ -36,7 +36,9 @@ def imports(path):
     """Yield (imported room or framework, inside a function?) for each import of `path`."""
     depth = len(path.relative_to(PACKAGE).parts) - 1
     tree = ast.parse(path.read_text())
-    functions = [n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    functions = [
+        n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))
+    ]
     inner = {id(node) for function in functions for node in ast.walk(function)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -1,6 +1,7 @@
 """`install`, `uninstall`, `installed`: see ``programs/installation.py`` for the checks."""
 
 import pytest
+
 from processes import decorated, python, words
 
 CHECKS = decorated("installation.py", "check")

@@ -1,6 +1,7 @@
 """The import path of old, and whole programs that use it, each in a process of its own."""
 
 import pytest
+
 from processes import PROGRAMS, python
 
 # Runs a program that knows nothing of keras_reduce as it is.

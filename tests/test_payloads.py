@@ -1,6 +1,7 @@
 """What a payload is made of, and what happens to a wrong one: see ``programs/payloads.py``."""
 
 import pytest
+
 from processes import decorated, words
 
 CHECKS = decorated("payloads.py", "check")

@@ -7,6 +7,7 @@ that the transports start; each test looks up one word of theirs.
 import json
 
 import pytest
+
 from processes import PROGRAMS, decorated, python
 
 FILES = ("pickle", "cloudpickle", "joblib", "joblib compressed", "joblib mmap")

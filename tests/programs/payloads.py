@@ -6,10 +6,11 @@ import sys
 import types
 
 import keras
-import keras_reduce
 import numpy as np
-from checks import check, main, raises
 from keras import layers
+
+import keras_reduce
+from checks import check, main, raises
 from keras_reduce import CustomObjectError, PayloadError, ReduceError, reducers
 
 keras_reduce.install()
@@ -17,7 +18,12 @@ keras_reduce.install()
 
 def small_model():
     model = keras.Sequential(
-        [keras.Input((2,)), layers.Dense(3, name="first"), layers.Dropout(0.5), layers.Dense(1, name="last")]
+        [
+            keras.Input((2,)),
+            layers.Dense(3, name="first"),
+            layers.Dropout(0.5),
+            layers.Dense(1, name="last"),
+        ]
     )
     model.compile("adam", loss="mse", run_eagerly=True)
     model.fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0)
@@ -175,7 +181,7 @@ def an_unknown_class():
 @check
 def a_module_that_can_not_be_imported():
     module = types.ModuleType("passing_module")
-    exec("import keras\nclass Passing(keras.layers.Dense): pass", vars(module))  # noqa: S102
+    exec("import keras\nclass Passing(keras.layers.Dense): pass", vars(module))
     sys.modules["passing_module"] = module
     content = pickle.dumps(keras.Sequential([keras.Input((2,)), module.Passing(1)]))
     assert pickle.loads(content).layers[0].__class__ is module.Passing
@@ -183,7 +189,9 @@ def a_module_that_can_not_be_imported():
     with raises(CustomObjectError, "'Passing' can't be imported from module 'passing_module'"):
         pickle.loads(content)
     del sys.modules["passing_module"]
-    with raises(CustomObjectError, "passing_module:Passing", "sys.path", "register_pickle_by_value"):
+    with raises(
+        CustomObjectError, "passing_module:Passing", "sys.path", "register_pickle_by_value"
+    ):
         pickle.loads(content)
 
 
@@ -199,7 +207,9 @@ def code_by_value_that_can_not_be_rebuilt():
 def code_that_can_not_be_pickled():
     lock = __import__("threading").Lock()
     model = keras.Sequential([layers.Lambda(lambda x: x if lock else -x)])
-    with raises(ReduceError, "__main__:code_that_can_not_be_pickled", "cannot pickle", "What to do"):
+    with raises(
+        ReduceError, "__main__:code_that_can_not_be_pickled", "cannot pickle", "What to do"
+    ):
         pickle.dumps(model)
 
 

@@ -21,8 +21,9 @@ from typing import Any
 
 import cloudpickle
 import joblib
-import probes
 from sklearn.base import BaseEstimator, clone
+
+import probes
 
 Outcome = tuple[dict, dict]  # what an object answers, and what becomes of it
 
@@ -66,6 +67,7 @@ def visit(obj: Any, x: Any, y: Any) -> tuple[Outcome, Any]:
 
 
 def attempt(function: Callable[..., str], *arguments: Any) -> str:
+    """Return the word of `function`, or how it failed."""
     try:
         return function(*arguments)
     except Exception:
@@ -74,6 +76,7 @@ def attempt(function: Callable[..., str], *arguments: Any) -> str:
 
 def write(cases: dict[str, Callable], folder: Path, only: list[str]) -> dict[str, dict[str, str]]:
     import keras
+
     import keras_reduce
 
     keras_reduce.install()
@@ -93,7 +96,9 @@ def attempt_all(name: str, build: Callable, folder: Path, loky: Any, spawned: An
     words: dict[str, str] = {}
     obj, x, y = build()
     for transport, (dump, _) in FILES.items():
-        words[transport] = attempt(lambda d=dump, t=transport: d(obj, folder / f"{name}.{t}") and "")
+        words[transport] = attempt(
+            lambda d=dump, t=transport: d(obj, folder / f"{name}.{t}") and ""
+        )
     copies: dict[str, Any] = {}
     # scikit-learn clones the items of a container one by one, so that what they share is not
     # shared afterwards; inside an object it leaves them to deepcopy.
@@ -145,21 +150,21 @@ def _differing_parameters(estimator: Any, copied: Any) -> str:
 
 def read(folder: Path) -> dict[str, dict[str, str]]:
     """Read all files in a fresh process."""
+    import keras
+
     results: dict[str, dict[str, str]] = {}
     for path in sorted(folder.glob("*.expected")):
-        expected, x, y = pickle.loads(path.read_bytes())
-        words = results[path.stem] = {}
-        for transport, (_, load) in FILES.items():
-            file = path.with_suffix(f".{transport}")
-            words[transport] = (
-                attempt(lambda f=file, load=load: compare(expected, outcome(load(f), x, y)))
-                if file.exists()
-                else "was not written"
-            )
-        import keras
-
+        results[path.stem] = {
+            transport: attempt(_arrival, path, path.with_suffix(f".{transport}"), load)
+            for transport, (_, load) in FILES.items()
+        }
         keras.utils.clear_session()
     return results
+
+
+def _arrival(expectation: Path, file: Path, load: Callable[[Path], Any]) -> str:
+    expected, x, y = pickle.loads(expectation.read_bytes())
+    return compare(expected, outcome(load(file), x, y))
 
 
 def main(folder: str, cases: dict[str, Callable] | None = None, only: list[str] | None = None):

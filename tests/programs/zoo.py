@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 
-import importable
 import keras
 import numpy as np
 from keras import layers, losses, metrics, ops, optimizers
@@ -21,6 +20,7 @@ from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+import importable
 from keras_reduce import KerasClassifier, KerasRegressor
 
 CASES = {}

@@ -1,0 +1,180 @@
+"""scikit-learn's meta-estimators over worker processes, with everything of ours in ``__main__``."""
+
+import multiprocessing
+import pickle
+import sys
+from pathlib import Path
+
+import joblib
+import keras
+import numpy as np
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import BaggingRegressor, StackingRegressor
+from sklearn.inspection import permutation_importance
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV, cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import keras_reduce
+from checks import check, main
+from keras_reduce import KerasRegressor, reducers
+
+keras_reduce.install()
+rng = np.random.default_rng(0)
+X = rng.normal(size=(30, 4)).astype("float32")
+Y = X.sum(axis=1)
+
+# What arrives from workers is counted where pickle looks the rebuilder up.
+arrived = []
+rebuild_model = reducers.rebuild_model
+
+
+def counting(*arguments):
+    arrived.append(arguments[0])
+    return rebuild_model(*arguments)
+
+
+class Halved(keras.layers.Layer):
+    def call(self, inputs):
+        return inputs / 2
+
+
+def build(units=3):
+    model = keras.Sequential(
+        [keras.Input((4,)), Halved(), keras.layers.Dense(units), keras.layers.Dense(1)]
+    )
+    model.compile(keras.optimizers.Adam(0.05), loss="mse", run_eagerly=True)
+    return model
+
+
+def regressor(**parameters):
+    return KerasRegressor(build, **{"epochs": 1, "random_state": 0, **parameters})
+
+
+def pipeline():
+    return make_pipeline(StandardScaler(), regressor())
+
+
+def count_arrivals(function):
+    reducers.rebuild_model = counting
+    arrived.clear()
+    try:
+        return function(), len(arrived)
+    finally:
+        reducers.rebuild_model = rebuild_model
+
+
+@check
+def grid_search_over_two_workers():
+    grid = {"kerasregressor__units": [2, 3], "kerasregressor__epochs": [1, 2]}
+    parallel, sequential = (
+        GridSearchCV(pipeline(), grid, cv=2, n_jobs=n_jobs, error_score="raise").fit(X, Y)
+        for n_jobs in (2, 1)
+    )
+    name = "mean_test_score"
+    assert parallel.cv_results_[name].tobytes() == sequential.cv_results_[name].tobytes()
+    assert parallel.best_params_ == sequential.best_params_
+    joblib.dump(parallel, FOLDER / "search.joblib")
+    np.save(FOLDER / "expected.npy", parallel.predict(X))
+    np.save(FOLDER / "X.npy", X)
+
+
+@check
+def estimators_that_come_back():
+    results, arrivals = count_arrivals(
+        lambda: cross_validate(
+            pipeline(), X, Y, cv=2, n_jobs=2, return_estimator=True, error_score="raise"
+        )
+    )
+    assert arrivals == 2
+    first, second = results["estimator"]
+    assert first[-1].model_ is not second[-1].model_
+    assert np.isfinite(first.predict(X)).all()
+    assert type(first[-1].model_.layers[0]) is Halved
+
+
+@check
+def ensembles():
+    for estimator in (
+        BaggingRegressor(pipeline(), n_estimators=2, n_jobs=2, random_state=0),
+        StackingRegressor([("keras", pipeline()), ("ridge", Ridge())], cv=2, n_jobs=2),
+        ColumnTransformer([("scale", StandardScaler(), [0])], n_jobs=2),
+    ):
+        (fitted, arrivals) = count_arrivals(lambda e=estimator: e.fit(X, Y))
+        if hasattr(fitted, "predict"):
+            assert arrivals, type(fitted)
+            assert np.isfinite(fitted.predict(X)).all()
+
+
+@check
+def permutation_importance_of_a_fitted_pipeline():
+    fitted = pipeline().fit(X, Y)
+    parallel, sequential = (
+        permutation_importance(fitted, X, Y, n_repeats=2, n_jobs=n_jobs, random_state=0)
+        for n_jobs in (2, 1)
+    )
+    assert parallel.importances.tobytes() == sequential.importances.tobytes()
+
+
+def look_around(_):
+    import copyreg
+
+    import keras
+    from joblib.parallel import BatchedCalls
+
+    return (
+        keras_reduce.is_installed(),
+        keras.layers.Dense(1).__reduce__()[0].__module__,
+        BatchedCalls in copyreg.dispatch_table,
+    )
+
+
+EXPECTED = (True, "keras_reduce.reducers", True)
+
+
+@check
+def a_batch_carries_the_installation():
+    for backend in ("loky", "multiprocessing"):
+        with joblib.parallel_config(backend=backend):
+            seen = joblib.Parallel(n_jobs=2)(joblib.delayed(look_around)(i) for i in range(4))
+        assert set(seen) == {EXPECTED}, (backend, seen)
+
+
+@check
+def options_travel_with_it():
+    with keras_reduce.installed(functions_by_value=False):
+        work = joblib.delayed(lambda: keras_reduce.registry._current.functions_by_value)
+        # Workers of their own: those that stand have been installed with other options.
+        with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
+            options = joblib.Parallel(n_jobs=2)([work(), work()])
+    assert set(options) == {False}
+
+
+@check
+def a_payload_carries_the_installation_to_any_child():
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        importable = sys.modules["checks"]
+        assert importable is not None
+        layer = keras.layers.Dense(1)
+        assert pool.apply(reducer_of, (layer,)) == "keras_reduce.reducers"
+
+
+def reducer_of(layer):
+    return layer.__reduce__()[0].__module__
+
+
+@check
+def loading_in_a_program_installs_nothing():
+    content = pickle.dumps(keras.layers.Dense(1))
+    keras_reduce.uninstall()
+    try:
+        pickle.loads(content)
+        assert not keras_reduce.is_installed()
+    finally:
+        keras_reduce.install()
+
+
+if __name__ == "__main__":
+    FOLDER = Path(sys.argv[1])
+    main()

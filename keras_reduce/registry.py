@@ -102,7 +102,7 @@ def install(*, functions_by_value: bool | None = None, legacy_wrappers: bool | N
         if wanted.functions_by_value:
             _hooks.when_imported("joblib.numpy_pickle", _install_by_value)
         if wanted.legacy_wrappers:
-            from .legacy import enable
+            from .legacy_path import enable
 
             enable()
 
@@ -114,7 +114,7 @@ def uninstall() -> None:
         if _current is None:
             return
         if _current.legacy_wrappers:
-            from .legacy import disable
+            from .legacy_path import disable
 
             disable()
         _hooks.clear()

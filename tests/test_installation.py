@@ -20,8 +20,9 @@ def test_installation(outcome, name):
 LOADED = "sorted({'keras', 'tensorflow', 'jax', 'torch', 'numpy', 'sklearn'} & set(sys.modules))"
 
 
-def test_import_and_install_load_no_framework():
-    printed = python(f"import sys, keras_reduce; keras_reduce.install(); print({LOADED})")
+@pytest.mark.parametrize("options", ["", "legacy_wrappers=True"])
+def test_import_and_install_load_no_framework(options):
+    printed = python(f"import sys, keras_reduce; keras_reduce.install({options}); print({LOADED})")
     assert printed.strip() == "[]"
 
 

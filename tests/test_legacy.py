@@ -49,14 +49,14 @@ def test_every_way_to_name_the_module_and_no_trace_afterwards():
     python(
         """
         import sys
-        from keras_reduce import legacy
+        from keras_reduce import legacy, legacy_path
 
         def ours():
             return [f for f in sys.meta_path if type(f).__module__.startswith("keras_reduce")]
 
-        legacy.enable()
+        legacy_path.enable()
         finders = ours()
-        legacy.enable()
+        legacy_path.enable()
         assert finders and ours() == finders
         assert not {"keras", "tensorflow"} & set(sys.modules)
 
@@ -74,8 +74,8 @@ def test_every_way_to_name_the_module_and_no_trace_afterwards():
         assert KerasClassifier is legacy.KerasClassifier
         from keras.wrappers import SKLearnRegressor
 
-        legacy.disable()
-        legacy.disable()
+        legacy_path.disable()
+        legacy_path.disable()
         assert not ours()
         assert not [name for name in sys.modules if name.endswith("wrappers.scikit_learn")]
         for wrappers in (keras.wrappers, tf.keras.wrappers):
@@ -89,7 +89,7 @@ def test_every_way_to_name_the_module_and_no_trace_afterwards():
             raise AssertionError("still there")
 
         # A second time, with everything imported already.
-        legacy.enable()
+        legacy_path.enable()
         assert tf.keras.wrappers.scikit_learn.KerasRegressor is legacy.KerasRegressor
         """
     )
@@ -107,12 +107,12 @@ def package(root, *files):
 def test_a_module_that_exists_is_left_alone(tmp_path, enabled_first):
     fake = package(tmp_path, "keras/__init__.py", "keras/wrappers/__init__.py")
     (fake / "keras/wrappers/scikit_learn.py").write_text("KerasRegressor = 'the real one'")
-    lines = ["legacy.enable()", "import keras.wrappers.scikit_learn as module"]
+    lines = ["legacy_path.enable()", "import keras.wrappers.scikit_learn as module"]
     code = "\n".join(lines if enabled_first else reversed(lines))
     python(
-        f"from keras_reduce import legacy\n{code}\n"
+        f"from keras_reduce import legacy, legacy_path\n{code}\n"
         "assert module.KerasRegressor == 'the real one'\n"
-        "legacy.disable()\n"
+        "legacy_path.disable()\n"
         "import sys\n"
         "assert sys.modules['keras.wrappers.scikit_learn'] is module\n",
         path=[fake],
@@ -123,12 +123,12 @@ def test_a_keras_without_any_wrappers(tmp_path):
     python(
         """
         import sys
-        from keras_reduce import legacy
+        from keras_reduce import legacy, legacy_path
 
-        legacy.enable()
+        legacy_path.enable()
         import keras.wrappers.scikit_learn
         assert keras.wrappers.scikit_learn.KerasRegressor is legacy.KerasRegressor
-        legacy.disable()
+        legacy_path.disable()
         assert not hasattr(keras, "wrappers")
         assert not [name for name in sys.modules if name.startswith("keras.")]
         """,
@@ -140,10 +140,10 @@ def test_no_keras_at_all(tmp_path):
     python(
         """
         import sys
-        from keras_reduce import legacy
+        from keras_reduce import legacy, legacy_path
 
         sys.modules["keras"] = None
-        legacy.enable()
+        legacy_path.enable()
         try:
             import keras.wrappers.scikit_learn
         except ModuleNotFoundError:

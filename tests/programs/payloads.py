@@ -259,6 +259,14 @@ def a_compile_method_whose_arguments_nothing_records():
 
 
 @check
+def an_optimizer_of_variables_elsewhere():
+    model, other = small_model(), small_model()
+    model.optimizer = other.optimizer
+    with raises(ReduceError, "not part of the object", "at optimizer"):
+        pickle.dumps(model)
+
+
+@check
 def errors_survive_pickling():
     for kind in (PayloadError, ReduceError, CustomObjectError, keras_reduce.FrameworkError):
         error = kind("what", where="model.layers[2]", cause="why", cure="do this")

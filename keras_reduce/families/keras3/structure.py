@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ...errors import ReduceError
 from .attributes import is_built_in
 from .compilation import compile_all
 from .reading import deserialize
@@ -34,10 +35,7 @@ def structure(obj: Any) -> dict[str, Any]:
         if is_optimizer(node):
             inside = any(path.startswith(f"{outer}/".lstrip("/")) for outer in optimizers)
             if node._trainable_variables and not inside:
-                optimizers[path] = [
-                    paths.get(id(v)) or [list(v.shape), _dtype(v), v.path]
-                    for v in node._trainable_variables
-                ]
+                optimizers[path] = _references(node, path, paths)
             continue
         if not hasattr(node, "get_build_config"):
             continue
@@ -56,6 +54,22 @@ def structure(obj: Any) -> dict[str, Any]:
                 flags[paths[id(variable)]] = bool(variable.trainable)
     found = {"built": built, "frozen": frozen, "flags": flags, "optimizers": optimizers}
     return {name: value for name, value in found.items() if value}
+
+
+def _references(optimizer: Any, path: str, paths: Mapping[int, str]) -> list[Any]:
+    own = optimizer._trainable_variables
+    absent = [variable for variable in own if id(variable) not in paths]
+    if absent and path:
+        raise ReduceError(
+            "An optimizer has state for variables that are not part of the object around it",
+            where=path,
+            cause=f"it was built for {absent[0].path!r}, which no layer here holds",
+            cure="pickle it beside its own model, or compile this model with an optimizer of its "
+            "own",
+        )
+    if absent:
+        return [[list(v.shape), _dtype(v), v.path] for v in own]
+    return [paths[id(variable)] for variable in own]
 
 
 def construct(

@@ -1,0 +1,97 @@
+"""README's code runs, and its commands are those of the gate."""
+
+import re
+
+import pytest
+
+from processes import ROOT, python
+
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def programs():
+    """Put README's blocks of Python together: one that begins with a file name starts a program."""
+    found = []
+    for block in blocks("python"):
+        if re.match(r"# \w+\.py\n", block):
+            found.append("")
+        found[-1] += block
+    return {text.partition("\n")[0].removeprefix("# "): text for text in found}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("readme")
+
+
+@pytest.fixture(scope="module")
+def printed(folder):
+    """What each program prints, all run in one folder in README's order."""
+    outputs = {}
+    for name, text in programs().items():
+        path = folder / name
+        path.write_text(text)
+        outputs[name] = python(path, cwd=folder)
+    return outputs
+
+
+def test_a_search_is_read_by_another_program(printed):
+    assert programs()["train.py"].count("\n") < 20
+    assert re.search(r"\{'units': [48]\} \[", printed["read.py"])
+
+
+def test_files_with_code_of_one_program_are_read_by_another(printed, folder):
+    python(
+        """
+        import pickle
+        import joblib
+        import numpy as np
+        with open("model.pickle", "rb") as file:
+            model = pickle.load(file)
+        assert model.predict(np.ones((1, 3)), verbose=0).tolist() == [[3, 3, 3]]
+        assert joblib.load("square.joblib").transform(np.array([[3]])) == [[9]]
+        """,
+        cwd=folder,
+    )
+
+
+def test_the_classifier_learns(printed):
+    scores = [float(score) for score in re.findall(r"\d\.\d+", printed["classify.py"])]
+    assert len(scores) == 3
+    assert min(scores) > 0.7
+
+
+def test_layers_shared_between_two_models(printed):
+    """A limit that README admits; when this fails, one can go from there."""
+    python(
+        """
+        import pickle
+        import keras, keras_reduce
+        keras_reduce.install()
+        inputs = keras.Input((3,))
+        shared = keras.layers.Dense(2)
+        models = [keras.Model(inputs, shared(inputs)) for _ in range(2)]
+        one, two = pickle.loads(pickle.dumps(models))
+        assert one.layers[1] is not two.layers[1]
+        """
+    )
+
+
+def test_commands():
+    run, test = blocks("console")
+    assert run.endswith(" -m keras_reduce demo\n")
+    assert test.endswith(" -m pytest\n")
+    for command in (run, test):
+        assert command.count("\n") == 1
+        set_up, install, _ = command.split(" && ")
+        assert set_up == "python3 -m venv .venv"
+        assert install.startswith(".venv/bin/pip install ")
+    # The gate takes the command from here, so that the two can't differ.
+    gate = (ROOT / ".ci" / "run").read_text()
+    (found,) = re.findall(r"grep -x '(.*)' README\.md", gate)
+    (line,) = [line for line in README.splitlines() if re.fullmatch(found, line)]
+    assert f"{line}\n" == test

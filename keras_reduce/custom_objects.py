@@ -98,10 +98,14 @@ class Table:
     ----------
     objects : list
         Values inside the payload that are the pickler's to carry.
+    state : dict
+        Attributes of the outermost object that the pickler shall put back once it stands, since
+        they may refer to it.
     """
 
     def __init__(self, outermost: Any = None) -> None:
         self.objects: list[Any] = []
+        self.state: dict[str, Any] = {}
         self._outermost = outermost
         self._keys: dict[int, str] = {}
         self._objects: dict[str, Any] = {}

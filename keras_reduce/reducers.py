@@ -192,7 +192,8 @@ def _take_apart(obj: Any) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
     json = payload.encode({"header": header, "config": architecture}, where=where)
     compile_config = None if compilation is None else payload.encode(compilation, where=where)
     arguments = (json, arrays, compile_config, table.pack(), tuple(table.objects))
-    return arguments, family.state(obj)
+    state = {**table.state, **family.state(obj)}
+    return arguments, {name: _custom_objects.by_value(v) for name, v in state.items()} or None
 
 
 def _put_together(

@@ -109,7 +109,7 @@ class Family(Protocol):
         """Bring what `obj` derives from its variables up to date with them."""
         ...
 
-    def state(self, obj: Any) -> dict[str, Any] | None:
+    def state(self, obj: Any) -> dict[str, Any]:
         """Return the attributes that pickle shall put back by itself."""
         ...
 

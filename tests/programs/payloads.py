@@ -403,6 +403,27 @@ def a_constructor_is_not_called_again():
 
 
 @check
+def a_class_that_says_it_has_no_config():
+    class Unwilling(keras.Model):
+        def __init__(self, units):
+            super().__init__()
+            self.last = layers.Dense(units)
+            self.table = np.arange(3)
+
+        def call(self, inputs):
+            return self.last(inputs)
+
+        def get_config(self):
+            raise NotImplementedError
+
+    model = Unwilling(3)
+    expected = model(np.ones((1, 2)))
+    copied = pickle.loads(pickle.dumps(model))
+    assert np.array_equal(copied(np.ones((1, 2))), expected)
+    assert copied.table.tolist() == [0, 1, 2]
+
+
+@check
 def attributes_that_the_user_set():
     model = small_model()
     model.note = {"by": "me", "when": [1, 2]}

@@ -12,13 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from .assets import assets, finish, restore_assets
-from .attributes import (
-    describes_itself,
-    entrusted_attributes,
-    is_built_in,
-    own_attributes,
-    unwrapped,
-)
+from .attributes import is_built_in, own_attributes, unwrapped
 from .compilation import compilation
 from .reading import reading
 from .structure import construct, structure
@@ -136,19 +130,16 @@ def is_model(obj: Any) -> bool:
     return kind(obj) == "model"
 
 
-def state(obj: Any) -> dict[str, Any] | None:
-    """Return the attributes that pickle shall put back by itself.
+def state(obj: Any) -> dict[str, Any]:
+    """Return the attributes of a model that training or the user has set, for pickle to put back.
 
     They may refer to `obj`, as a `History` does to its model: pickle has memoized it by then.
     """
-    from ...custom_objects import by_value
-
+    if not is_model(obj):
+        return {}
     attributes = vars(obj)
-    names = ("history", "stop_training") if is_model(obj) else ()
+    names = ("history", "stop_training")
     found = {name: attributes[name] for name in names if name in attributes}
-    if not describes_itself(obj):
-        found.update(entrusted_attributes(obj))
-    elif is_model(obj) and is_built_in(type(obj)):
-        # What the user has put on a model of Keras's own.
+    if is_built_in(type(obj)):
         found.update({name: unwrapped(value) for name, value in own_attributes(obj).items()})
-    return {name: by_value(value) for name, value in found.items()} or None
+    return found

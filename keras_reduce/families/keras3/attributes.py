@@ -103,16 +103,17 @@ def describe(obj: Any, serialize: Callable[[Any], Any], table: Table) -> dict[st
             return {"keras": serialize(value)}
         return {"object": table.entrust(unwrapped(value))}
 
+    attributes = {}
+    for name, value in own_attributes(obj).items():
+        if table.is_outermost(obj) and _is_opaque(value):
+            table.state[name] = unwrapped(value)
+        else:
+            attributes[name] = encode(value)
     stored = {id(variable) for variable in getattr(obj, "_trainable_variables", ())}
     return {
         "base": _base(obj, serialize),
         "variables": [_describe_variable(v, id(v) in stored, serialize) for v in own],
-        "attributes": {
-            name: encode(value)
-            for name, value in own_attributes(obj).items()
-            # The pickler puts these back itself, once the object stands: they may refer to it.
-            if not (table.is_outermost(obj) and _is_opaque(value))
-        },
+        "attributes": attributes,
         "built": bool(getattr(obj, "built", True)),
         "build_shapes": serialize(getattr(obj, "_build_shapes_dict", None)),
     }
@@ -154,13 +155,6 @@ def rebuild(
         obj._post_build()
         obj._lock_state()
     return obj
-
-
-def entrusted_attributes(obj: Any) -> dict[str, Any]:
-    """Return the attributes of an outermost object that only a pickler can carry."""
-    return {
-        name: unwrapped(value) for name, value in own_attributes(obj).items() if _is_opaque(value)
-    }
 
 
 def own_attributes(obj: Any) -> dict[str, Any]:

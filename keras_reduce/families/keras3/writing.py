@@ -80,7 +80,8 @@ def _keyed_object(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
         if not _is_saveable(obj):
             config = original(obj)
             return _completed(obj, config) if hasattr(obj, "get_config") else config
-        config = _described(obj, table) if not describes_itself(obj) else _configured(obj, original)
+        own = describes_itself(obj)
+        config = _configured(obj, original, table) if own else _described(obj, table)
         # Everywhere, not only where Keras sees an object again: which occurrence comes first in
         # the finished text is not known here. Those that stay alone lose it in the payload.
         config["shared_object_id"] = id(obj)
@@ -100,8 +101,13 @@ def _described(obj: Any, table: Table) -> dict[str, Any]:
     }
 
 
-def _configured(obj: Any, original: Callable[[Any], Any]) -> dict[str, Any]:
-    config: dict[str, Any] = _completed(obj, original(obj))
+def _configured(obj: Any, original: Callable[[Any], Any], table: Table) -> dict[str, Any]:
+    try:
+        config: dict[str, Any] = _completed(obj, original(obj))
+    except NotImplementedError:
+        if is_built_in(type(obj)):
+            raise
+        return _described(obj, table)  # A get_config() that says it has none.
     inner = config["config"]
     if is_lambda_layer(obj):
         for name, value in inner.items():

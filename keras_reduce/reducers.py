@@ -59,8 +59,44 @@ def rebuild_model(
         If the parts disagree, or with what this process rebuilds from them.
     CustomObjectError
         If a custom class or function can't be had here.
+    FrameworkError
+        If Keras can't be imported here.
     """
-    return _put_together(json, arrays, compile_config, custom_objects, objects)
+    document = payload.decode(json)
+    try:
+        header, architecture = document["header"], document["config"]
+        entries = header["weights"]
+    except (KeyError, TypeError) as error:
+        raise PayloadError(
+            "The payload lacks its header",
+            cause="it is damaged or was not written by keras_reduce",
+            cure="write it anew from the original object",
+        ) from error
+    payload.check_protocol(header)
+    family = families.required(header["family"])
+    compilation = None if compile_config is None else payload.decode(compile_config)
+    own = _custom_objects.resolve(custom_objects)
+    values, assets = weights.pair(entries, arrays)
+    try:
+        with family.reading(own, objects):
+            obj = family.construct(architecture, header, compilation)
+            # Assets first: some create variables, and a user's own loading method may write
+            # rounded values into variables that the exact ones must then overwrite.
+            family.restore_assets(obj, assets)
+            weights.assign(family.variables(obj), values)
+            family.finish(obj)
+    except KerasReduceError:
+        raise
+    except Exception as error:
+        raise PayloadError(
+            f"The {architecture.get('class_name', 'object')} can't be rebuilt from its config",
+            where=str(architecture.get("config", {}).get("name", "")),
+            cause=f"{type(error).__name__}: {error}. Written with {_spelled(header)}, read with "
+            f"{_spelled({'versions': family.versions()})}",
+            cure="compare the versions and the code of custom classes on both sides; a class whose "
+            "constructor takes more than its get_config() returns can't be rebuilt",
+        ) from error
+    return obj
 
 
 def reduce_layer(layer: Any) -> Reduced:
@@ -71,16 +107,9 @@ def reduce_layer(layer: Any) -> Reduced:
     return (rebuild_layer, *_take_apart(layer))
 
 
-def rebuild_layer(
-    json: str,
-    arrays: tuple[Any, ...],
-    compile_config: str | None = None,
-    custom_objects: Any = None,
-    objects: tuple[Any, ...] = (),
-    installation: Any = None,
-) -> Any:
+def rebuild_layer(*payload: Any) -> Any:
     """Rebuild what `reduce_layer` took apart; parameters as for `rebuild_model`."""
-    return _put_together(json, arrays, compile_config, custom_objects, objects)
+    return rebuild_model(*payload)
 
 
 def reduce_optimizer(optimizer: Any) -> Reduced:
@@ -92,16 +121,9 @@ def reduce_optimizer(optimizer: Any) -> Reduced:
     return (rebuild_optimizer, *_take_apart(optimizer))
 
 
-def rebuild_optimizer(
-    json: str,
-    arrays: tuple[Any, ...],
-    compile_config: str | None = None,
-    custom_objects: Any = None,
-    objects: tuple[Any, ...] = (),
-    installation: Any = None,
-) -> Any:
+def rebuild_optimizer(*payload: Any) -> Any:
     """Rebuild what `reduce_optimizer` took apart; parameters as for `rebuild_model`."""
-    return _put_together(json, arrays, compile_config, custom_objects, objects)
+    return rebuild_model(*payload)
 
 
 def reduce_metric(metric: Any) -> Reduced:
@@ -109,16 +131,9 @@ def reduce_metric(metric: Any) -> Reduced:
     return (rebuild_metric, *_take_apart(metric))
 
 
-def rebuild_metric(
-    json: str,
-    arrays: tuple[Any, ...],
-    compile_config: str | None = None,
-    custom_objects: Any = None,
-    objects: tuple[Any, ...] = (),
-    installation: Any = None,
-) -> Any:
+def rebuild_metric(*payload: Any) -> Any:
     """Rebuild what `reduce_metric` took apart; parameters as for `rebuild_model`."""
-    return _put_together(json, arrays, compile_config, custom_objects, objects)
+    return rebuild_model(*payload)
 
 
 def reduce_loss(loss: Any) -> Reduced:
@@ -126,16 +141,9 @@ def reduce_loss(loss: Any) -> Reduced:
     return (rebuild_loss, *_take_apart(loss))
 
 
-def rebuild_loss(
-    json: str,
-    arrays: tuple[Any, ...],
-    compile_config: str | None = None,
-    custom_objects: Any = None,
-    objects: tuple[Any, ...] = (),
-    installation: Any = None,
-) -> Any:
+def rebuild_loss(*payload: Any) -> Any:
     """Rebuild what `reduce_loss` took apart; parameters as for `rebuild_model`."""
-    return _put_together(json, arrays, compile_config, custom_objects, objects)
+    return rebuild_model(*payload)
 
 
 TABLE: dict[families.Kind, Callable[[Any], Reduced]] = {
@@ -194,50 +202,6 @@ def _take_apart(obj: Any) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
     arguments = (json, arrays, compile_config, table.pack(), tuple(table.objects))
     state = {**table.state, **family.state(obj)}
     return arguments, {name: _custom_objects.by_value(v) for name, v in state.items()} or None
-
-
-def _put_together(
-    json: str,
-    arrays: tuple[Any, ...],
-    compile_config: str | None,
-    packed: Any,
-    objects: tuple[Any, ...],
-) -> Any:
-    document = payload.decode(json)
-    try:
-        header, architecture = document["header"], document["config"]
-        entries = header["weights"]
-    except (KeyError, TypeError) as error:
-        raise PayloadError(
-            "The payload lacks its header",
-            cause="it is damaged or was not written by keras_reduce",
-            cure="write it anew from the original object",
-        ) from error
-    payload.check_protocol(header)
-    family = families.by_name(header["family"])
-    compilation = None if compile_config is None else payload.decode(compile_config)
-    custom_objects = _custom_objects.resolve(packed)
-    values, assets = weights.pair(entries, arrays)
-    try:
-        with family.reading(custom_objects, objects):
-            obj = family.construct(architecture, header, compilation)
-            # Assets first: some create variables, and a user's own loading method may write
-            # rounded values into variables that the exact ones must then overwrite.
-            family.restore_assets(obj, assets)
-            weights.assign(family.variables(obj), values)
-            family.finish(obj)
-    except KerasReduceError:
-        raise
-    except Exception as error:
-        raise PayloadError(
-            f"The {architecture.get('class_name', 'object')} can't be rebuilt from its config",
-            where=str(architecture.get("config", {}).get("name", "")),
-            cause=f"{type(error).__name__}: {error}. Written with {_spelled(header)}, read with "
-            f"{_spelled({'versions': family.versions()})}",
-            cure="compare the versions and the code of custom classes on both sides; a class whose "
-            "constructor takes more than its get_config() returns can't be rebuilt",
-        ) from error
-    return obj
 
 
 def _spelled(header: dict[str, Any]) -> str:

@@ -131,6 +131,29 @@ def by_name(name: str) -> Family:
     return cast(Family, importlib.import_module(f"{__package__}.{name}"))
 
 
+def required(name: str) -> Family:
+    """Return the family called `name` with its framework imported.
+
+    Raises
+    ------
+    FrameworkError
+        If the family is unknown, or its framework can't be imported here.
+    """
+    family = by_name(name)
+    root = next(root for root, adapter in _ADAPTERS.items() if adapter == name)
+    try:
+        importlib.import_module(root)
+    except ImportError as error:
+        raise FrameworkError(
+            f"Keras objects can't be rebuilt without {root!r}",
+            cause=f"{error}. Keras, or the framework that it computes with, is not installed in "
+            f"{sys.prefix}",
+            cure="install what the object was made with, for example: "
+            "pip install 'keras_reduce[tensorflow]'",
+        ) from error
+    return family
+
+
 def loaded() -> tuple[Family, ...]:
     """Return the families whose framework this process has imported."""
     return tuple(by_name(name) for root, name in _ADAPTERS.items() if root in sys.modules)

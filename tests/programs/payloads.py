@@ -164,6 +164,17 @@ def an_unknown_family():
 
 
 @check
+def no_keras_where_it_is_read():
+    rebuild, arguments = taken_apart()
+    sys.modules["keras"] = None
+    try:
+        with raises(keras_reduce.FrameworkError, "without 'keras'", "pip install"):
+            rebuild(*arguments)
+    finally:
+        sys.modules["keras"] = keras
+
+
+@check
 def text_that_is_not_json():
     rebuild, arguments = taken_apart()
     for text in ("", "{", "null", "[]", '{"header": {}}'):

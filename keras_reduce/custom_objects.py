@@ -7,18 +7,23 @@ there, so that two classes of one name stay two.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import io
+import itertools
+import os
 import sys
 import threading
 import types
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import uuid
+import weakref
+from collections.abc import Callable, Container
+from typing import Any, NamedTuple, cast
 
 import cloudpickle
 
-from .errors import CustomObjectError, ReduceError
+from .errors import CustomObjectError, KerasReduceError, ReduceError
 
 __all__ = ["ByValue", "Reference", "Table", "by_value", "is_importable", "resolve", "unwrap"]
 
@@ -35,7 +40,9 @@ class Reference(NamedTuple):
     position : int
         Position among the objects that travel by value, or -1: by reference.
     registered_name : str or None
-        Name under which Keras knew a class that travels by value.
+        Name under which Keras knew a class.
+    token : str or None
+        For what travels by value, a name that only the process that wrote it can resolve.
     """
 
     key: str
@@ -43,6 +50,7 @@ class Reference(NamedTuple):
     qualname: str
     position: int
     registered_name: str | None = None
+    token: str | None = None
 
 
 # References, and the objects that travel by value: as cloudpickle's bytes, or themselves where the
@@ -52,16 +60,70 @@ Packed = tuple[tuple[tuple[Any, ...], ...], bytes | tuple[Any, ...] | None]
 # A payload that is pickled inside another payload's by-value part must not start one of its own:
 # a class whose methods mention a model of that very class as a global would never end. There the
 # pickler is our own cloudpickle, to which the live objects can be given.
-_nested = threading.local()
+class _Nested(threading.local):
+    depth = 0
+    parts: Container[int] = ()
 
 
-def _dumps(obj: Any) -> bytes:
-    _nested.depth = getattr(_nested, "depth", 0) + 1
+_nested = _Nested()
+
+
+# In the process that wrote it, code that travels by value comes back as itself, as classes and
+# functions do in any pickle or copy. Unpickling it there would make a second one, and would undo
+# what has been changed on a class since.
+_tokens: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+_own: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+_counter = itertools.count()
+_process = uuid.uuid4().hex
+
+
+def _token(obj: Any) -> str:
+    """Return the token of `obj`, also where it was received with one."""
+    try:
+        if obj not in _tokens:
+            # With the number of the process: a forked child inherits what it then sees change.
+            token = f"{_process}-{os.getpid()}-{next(_counter)}"
+            _tokens[obj] = token
+            _own[token] = obj
+        return _tokens[obj]
+    except TypeError:  # neither hashable nor weakly referable: never recognised
+        return ""
+
+
+def _recognised(tokens: list[str]) -> tuple[Any, ...] | None:
+    """Return the live objects of `tokens` if this process gave out all of them."""
+    here = f"{_process}-{os.getpid()}-"
+    found = [_own.get(token) if token.startswith(here) else None for token in tokens]
+    return None if any(obj is None for obj in found) else tuple(found)
+
+
+def _dumps(obj: Any, parts: Container[int] = ()) -> bytes:
+    _nested.depth += 1
+    outer, _nested.parts = _nested.parts, parts
     try:
         blob: bytes = cloudpickle.dumps(obj)
         return blob
     finally:
         _nested.depth -= 1
+        _nested.parts = outer
+
+
+def refuse_own_parts(obj: Any) -> None:
+    """Refuse `obj` if code that is being packed for its own payload refers to it.
+
+    Raises
+    ------
+    ReduceError
+        If it does.
+    """
+    if id(obj) in _nested.parts:
+        raise ReduceError(
+            "A function or class that travels by value refers to the object that it belongs to",
+            where=getattr(obj, "name", ""),
+            cause="its closure, globals or attributes hold the model or one of its layers, so that "
+            "it would come back with a copy of its own, which training then leaves behind",
+            cure="move the code into an importable module, or hand it what it needs as an argument",
+        )
 
 
 def is_importable(obj: Any) -> bool:
@@ -108,21 +170,37 @@ class Table:
         self.state: dict[str, Any] = {}
         self._outermost = outermost
         self._keys: dict[int, str] = {}
-        self._objects: dict[str, Any] = {}
-        self._registered: dict[str, str | None] = {}
+        self._entries: dict[str, tuple[Any, Reference]] = {}
 
-    def key(self, obj: Any, registered_name: str | None = None) -> str:
-        """Return the key of `obj`, entering it when it is new."""
+    def key(
+        self,
+        obj: Any,
+        registered_name: str | None = None,
+        location: tuple[str, str] | None = None,
+    ) -> str:
+        """Return the key of `obj`, entering it when it is new.
+
+        Parameters
+        ----------
+        obj : object
+            A class, a function, or another callable.
+        registered_name : str, optional
+            Name under which Keras knows a class.
+        location : tuple of str, optional
+            Module and name to import it from, if not from its own module.
+        """
         if id(obj) not in self._keys:
             named = obj if hasattr(obj, "__qualname__") else type(obj)
-            base = key = f"{named.__module__}:{named.__qualname__}"
+            module, qualname = location or (named.__module__, named.__qualname__)
+            base = key = f"{module}:{qualname}"
             repetition = 1
-            while key in self._objects:
+            while key in self._entries:
                 key = f"{base}#{repetition}"
                 repetition += 1
+            by_value = location is None and not is_importable(obj)
+            token = _token(obj) if by_value else None
             self._keys[id(obj)] = key
-            self._objects[key] = obj
-            self._registered[key] = registered_name
+            self._entries[key] = obj, Reference(key, module, qualname, -1, registered_name, token)
         return self._keys[id(obj)]
 
     def entrust(self, value: Any) -> int:
@@ -134,38 +212,38 @@ class Table:
         """Tell whether `obj` is what the payload stands for."""
         return obj is self._outermost
 
-    def pack(self) -> Packed | None:
+    def pack(self, parts: Container[int] = ()) -> Packed | None:
         """Return the references and the by-value part, or None when the table is empty.
+
+        Parameters
+        ----------
+        parts : container of int
+            Ids of the parts of the outermost object: code that travels by value must not refer to
+            them, as it would come back with a copy of its own.
 
         Raises
         ------
         ReduceError
             If an object that must travel by value can't be pickled.
         """
-        if not self._objects:
+        if not self._entries:
             return None
-        references: list[Reference] = []
+        references: list[tuple[Any, ...]] = []
         values: list[Any] = []
-        for key, obj in self._objects.items():
-            position = -1
-            if not is_importable(obj):
-                position = len(values)
-                values.append(obj)
-            named = obj if hasattr(obj, "__qualname__") else type(obj)
-            references.append(
-                Reference(
-                    key, named.__module__, named.__qualname__, position, self._registered[key]
-                )
-            )
-        plain = tuple(map(tuple, references))
-        if not values:
-            return plain, None
-        if getattr(_nested, "depth", 0):
-            return plain, tuple(values)
+        for obj, reference in self._entries.values():
+            if reference.token is None:
+                references.append(tuple(reference))
+                continue
+            references.append(tuple(reference._replace(position=len(values))))
+            values.append(obj)
+        if not values or _nested.depth:
+            return tuple(references), tuple(values) or None
+        names = ", ".join(key for key, (_, ref) in self._entries.items() if ref.token is not None)
         try:
-            return plain, _dumps(tuple(values))
+            return tuple(references), _dumps(tuple(values), parts)
+        except KerasReduceError:
+            raise
         except Exception as error:
-            names = ", ".join(ref.key for ref in references if ref.position >= 0)
             raise ReduceError(
                 "A custom object that must travel by value can't be pickled",
                 where=names,
@@ -186,23 +264,24 @@ def resolve(packed: Packed | None) -> dict[str, tuple[Any, str | None]]:
     if packed is None:
         return {}
     references = [Reference(*reference) for reference in packed[0]]
-    blob = packed[1]
-    values: tuple[Any, ...] = ()
-    if isinstance(blob, bytes):
+    by_value = [reference for reference in references if reference.position >= 0]
+    values = _recognised([ref.token or "" for ref in by_value]) or packed[1] or ()
+    if isinstance(values, bytes):
         try:
-            values = cloudpickle.loads(blob)
+            values = cast("tuple[Any, ...]", cloudpickle.loads(values))
         except Exception as error:
             raise CustomObjectError(
                 "Custom code that travels by value can't be rebuilt here",
-                where=", ".join(ref.key for ref in references if ref.position >= 0),
+                where=", ".join(ref.key for ref in by_value),
                 cause=f"{type(error).__name__}: {error}. Bytecode only loads in the minor version "
                 f"of Python that wrote it (this is {sys.version.split()[0]}), and what the code "
                 "imports must be installed here",
                 cure="load it with the Python that wrote it, install what is missing, or move the "
                 "code into an importable module and write the file anew",
             ) from error
-    elif blob is not None:
-        values = blob
+        for reference in by_value:
+            with contextlib.suppress(TypeError):
+                _tokens.setdefault(values[reference.position], reference.token or "")
     return {
         ref.key: (
             values[ref.position]
@@ -272,7 +351,7 @@ def by_value(obj: Any) -> Any:
     ReduceError
         If the code refers to something that can't be pickled.
     """
-    if getattr(_nested, "depth", 0) or not _is_foreign_code(obj):
+    if _nested.depth or not _is_foreign_code(obj):
         return obj
     name = getattr(obj, "__qualname__", repr(obj))
     try:

@@ -169,6 +169,7 @@ def _take_apart(obj: Any) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
             f"{type(obj).__qualname__} is not a Keras object",
             cure="pickle it without keras_reduce",
         )
+    _custom_objects.refuse_own_parts(obj)
     where = f"{type(obj).__qualname__} {getattr(obj, 'name', '')!r}"
     table = _custom_objects.Table(obj)
     try:
@@ -199,7 +200,7 @@ def _take_apart(obj: Any) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
     header, architecture, compilation = payload.canonical([header, architecture, compilation])
     json = payload.encode({"header": header, "config": architecture}, where=where)
     compile_config = None if compilation is None else payload.encode(compilation, where=where)
-    arguments = (json, arrays, compile_config, table.pack(), tuple(table.objects))
+    arguments = (json, arrays, compile_config, table.pack(family.parts(obj)), tuple(table.objects))
     state = {**table.state, **family.state(obj)}
     return arguments, {name: _custom_objects.by_value(v) for name, v in state.items()} or None
 

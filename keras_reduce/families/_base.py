@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
@@ -91,6 +91,10 @@ class Family(Protocol):
         compilation: dict[str, Any] | None,
     ) -> Any:
         """Return a new object with all its variables created, their values to be overwritten."""
+        ...
+
+    def parts(self, obj: Any) -> Container[int]:
+        """Return the ids of `obj` and of every Keras object below it."""
         ...
 
     def variables(self, obj: Any) -> dict[str, Any]:

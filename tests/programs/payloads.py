@@ -210,8 +210,10 @@ def a_module_that_can_not_be_imported():
 def code_by_value_that_can_not_be_rebuilt():
     rebuild, arguments = taken_apart(keras.Sequential([layers.Lambda(lambda x: x)]))
     references, blob = arguments[3]
+    # As another process sees it, to which the token says nothing.
+    strange = tuple((*reference[:5], "token of another process") for reference in references)
     with raises(CustomObjectError, "<lambda>", "minor version of Python"):
-        rebuild(*arguments[:3], (references, blob[:-9]), *arguments[4:])
+        rebuild(*arguments[:3], (strange, blob[:-9]), *arguments[4:])
 
 
 @check
@@ -303,15 +305,44 @@ SELF_MENTIONED = None
 
 
 @check
-def a_class_that_mentions_a_model_of_its_own():
+def code_that_mentions_its_own_model():
     global SELF_MENTIONED
     model = keras.Sequential([keras.Input((2,)), Mentions()])
+    other = keras.Sequential([keras.Input((2,)), Mentions()])
     SELF_MENTIONED = model
     try:
-        copied = pickle.loads(pickle.dumps(model))
-        assert np.array_equal(copied(np.ones((1, 2))), model(np.ones((1, 2))))
+        with raises(ReduceError, "refers to the object that it belongs to"):
+            pickle.dumps(model)
+        # Another model that is mentioned travels with the code.
+        copied = pickle.loads(pickle.dumps(other))
+        assert np.array_equal(copied(np.ones((1, 2))), other(np.ones((1, 2))))
     finally:
         SELF_MENTIONED = None
+
+
+@check
+def a_loss_that_mentions_a_layer_of_its_model():
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(1)])
+    layer = model.layers[0]
+    model.compile("sgd", loss=lambda y, p: keras.ops.mean(y - p) + keras.ops.sum(layer.kernel))
+    with raises(ReduceError, "refers to the object that it belongs to", "dense"):
+        pickle.dumps(model)
+
+
+@check
+def loading_leaves_classes_of_this_process_alone():
+    class Counted(layers.Layer):
+        count = 7
+
+        def call(self, inputs):
+            return inputs * self.count
+
+    content = pickle.dumps(keras.Sequential([keras.Input((2,)), Counted()]))
+    Counted.count = 9
+    copied = pickle.loads(content)
+    assert Counted.count == 9
+    assert type(copied.layers[0]) is Counted
+    assert pickle.dumps(copied) == pickle.dumps(pickle.loads(content))
 
 
 @check

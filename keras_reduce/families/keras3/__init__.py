@@ -16,7 +16,7 @@ from .attributes import is_built_in, own_attributes, unwrapped
 from .compilation import compilation
 from .reading import reading
 from .structure import construct, structure
-from .tree import variables
+from .tree import parts, variables
 from .writing import architecture, writing
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ __all__ = [
     "finish",
     "is_model",
     "kind",
+    "parts",
     "public_classes",
     "reading",
     "repairs",

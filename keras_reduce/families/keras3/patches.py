@@ -49,8 +49,9 @@ class Patches:
     def _enter(self) -> None:
         with self._lock:
             if not self._users:
-                for module, name, replace in self._make():
-                    original = getattr(module, name)
+                # All looked up before the first is set: a name that is gone must leave no trace.
+                found = [(m, name, getattr(m, name), make) for m, name, make in self._make()]
+                for module, name, original, replace in found:
                     self._originals.append((module, name, original))
                     setattr(module, name, replace(original))
             self._users += 1

@@ -41,13 +41,16 @@ def reading(
 
 
 def _points() -> list[Patch]:
-    # Private: where configs become objects, at every depth; and the one place where Keras draws
-    # seeds that nobody gave (rebuilding must not advance the program's random numbers).
+    # Private: where the class of a config is looked up, at every depth and by every route; where
+    # lambdas are unpacked; and the one place where Keras draws seeds that nobody gave (rebuilding
+    # must not advance the program's random numbers).
     from keras.src.random import seed_generator
     from keras.src.saving import serialization_lib
+    from keras.src.utils import python_utils
 
     return [
-        (serialization_lib, "deserialize_keras_object", _rebuilt_object),
+        (serialization_lib, "_retrieve_class_or_fn", _mended_class),
+        (python_utils, "func_load", _keyed_lambda),
         (seed_generator, "python_random", _PrivateRandom),
     ]
 
@@ -55,31 +58,61 @@ def _points() -> list[Patch]:
 _patches = Patches(_points)
 
 
-def _rebuilt_object(original: Callable[..., Any]) -> Callable[..., Any]:
-    def deserialize_keras_object(config: Any, *args: Any, **kwargs: Any) -> Any:
-        reading = getattr(current, "reading", None)
-        if reading is None or not isinstance(config, dict) or "class_name" not in config:
-            return original(config, *args, **kwargs)
-        if "attributes" in config:
-            return _from_attributes(config, *reading)
-        _shift_nodes(config.get("config"))
-        with _dtype_policy(config.get("dtype")):
-            obj = original(config, *args, **kwargs)
-        name = config.get("name")
+def _mended_class(original: Callable[..., Any]) -> Callable[..., Any]:
+    def _retrieve_class_or_fn(
+        name: str, registered_name: str, module: str, obj_type: str, full_config: Any, **more: Any
+    ) -> Any:
+        found = original(name, registered_name, module, obj_type, full_config, **more)
+        is_class = isinstance(found, type) and hasattr(found, "from_config")
+        if getattr(current, "reading", None) is None or not is_class:
+            return found
+        return _Constructor(found, full_config)
+
+    return _retrieve_class_or_fn
+
+
+class _Constructor:
+    """A class as Keras's deserialization uses it: to call ``from_config``, and mend the result."""
+
+    def __init__(self, cls: Any, config: dict[str, Any]) -> None:
+        self._cls, self._config = cls, config
+
+    def from_config(self, inner: dict[str, Any]) -> Any:
+        """Return the object that the whole config describes."""
+        if "keras_reduce" in self._config:
+            _, objects = current.reading
+            return rebuild(self._cls, self._config["keras_reduce"], deserialize, objects)
+        _shift_nodes(inner)
+        # Sequential.from_config drops the policy that its get_config() has.
+        policy = self._config.get("dtype") or inner.get("dtype" if "layers" in inner else "")
+        with _dtype_policy(policy):
+            obj = self._cls.from_config(inner)
+        if "seed" in self._config:
+            obj.seed = self._config["seed"]
+        name = self._config.get("name")
         if isinstance(name, str) and getattr(obj, "name", name) != name:
             obj.name = name
         return obj
 
-    return deserialize_keras_object
+
+def _keyed_lambda(original: Callable[..., Any]) -> Callable[..., Any]:
+    def func_load(code: Any, *arguments: Any, **more: Any) -> Any:
+        reading = getattr(current, "reading", None)
+        key = code[0] if isinstance(code, (list, tuple)) else code
+        if reading is not None and isinstance(key, str) and key in reading[0]:
+            return reading[0][key]
+        return original(code, *arguments, **more)
+
+    return func_load
 
 
-def _shift_nodes(config: Any) -> None:
+def _shift_nodes(config: dict[str, Any]) -> None:
     """Mend the references of a functional config to layers that another model has called before.
 
     A functional config counts the calls of a layer within its own model. A layer that comes out of
     the sharing scope has calls already, so that Keras would wire the wrong ones together.
     """
-    if not isinstance(config, dict) or not {"layers", "output_layers"} <= config.keys():
+    if not {"layers", "output_layers"} <= config.keys():
         return
     from keras.src.saving.serialization_lib import get_shared_object
 
@@ -110,21 +143,6 @@ def _shift_nodes(config: Any) -> None:
 
     walk([layer["inbound_nodes"] for layer in config["layers"]])
     walk([config["input_layers"], config["output_layers"]])
-
-
-def _from_attributes(
-    config: dict[str, Any], by_key: Mapping[str, Any], objects: tuple[Any, ...]
-) -> Any:
-    from keras.src.saving import serialization_lib
-
-    number = config.get("shared_object_id")
-    obj = None if number is None else serialization_lib.get_shared_object(number)
-    if obj is None:
-        cls = by_key[config["registered_name"]]
-        obj = rebuild(cls, config["attributes"], deserialize, objects)
-        if number is not None:
-            serialization_lib.record_object_after_deserialization(obj, number)
-    return obj
 
 
 @contextmanager

@@ -54,6 +54,11 @@ def nodes(obj: Any) -> dict[str, Any]:
     return found
 
 
+def parts(obj: Any) -> frozenset[int]:
+    """Return the ids of `obj` and of every Keras object below it."""
+    return frozenset(map(id, nodes(obj).values()))
+
+
 def variables(obj: Any) -> dict[str, Any]:
     """Return every variable below `obj` by its path, each once."""
     found: dict[str, Any] = {}

@@ -43,8 +43,9 @@ def writing(table: Table) -> Iterator[None]:
 
 
 def _points() -> list[Patch]:
-    # Private: the points that every route takes from an object to its config, public functions
-    # that were bound before included, as they look these names up in their modules.
+    # Private: the points that every route takes from an object to its config. A public function
+    # that a user's get_config() was bound to before skips the second, but not the others, which
+    # it looks up in its module.
     from keras.src.saving import object_registration, serialization_lib
     from keras.src.utils import python_utils
 
@@ -52,6 +53,7 @@ def _points() -> list[Patch]:
         (object_registration, "get_registered_name", _keyed_name),
         (serialization_lib, "serialize_keras_object", _keyed_object),
         (serialization_lib, "get_build_and_compile_config", _without_compile_config),
+        (serialization_lib, "record_object_after_serialization", _completed_config),
         (python_utils, "func_dump", _keyed_lambda),
     ]
 
@@ -63,11 +65,31 @@ def _keyed_name(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def get_registered_name(obj: Any) -> Any:
         table = getattr(current, "table", None)
         name = original(obj)
-        if table is None or obj.__module__.partition(".")[0] in ("keras", "builtins"):
+        if table is None:
             return name
-        return table.key(obj, name if name != obj.__name__ else None)
+        if obj.__module__.partition(".")[0] not in ("keras", "builtins"):
+            return table.key(obj, name if name != obj.__name__ else None)
+        if isinstance(obj, types.FunctionType) and not _is_found_by_name(obj):
+            return table.key(obj, location=_public_location(obj))
+        return name
 
     return get_registered_name
+
+
+def _is_found_by_name(function: types.FunctionType) -> bool:
+    """Tell whether Keras finds a function of its own by its bare name."""
+    import keras
+
+    homes = (keras.activations, keras.losses, keras.metrics, keras.initializers)
+    return any(getattr(home, function.__name__, None) is function for home in homes)
+
+
+def _public_location(function: types.FunctionType) -> tuple[str, str] | None:
+    # Private: what Keras exports a function as. Its own module may move.
+    paths = getattr(function, "_api_export_path", ())
+    path = paths if isinstance(paths, str) else next(iter(paths), "")
+    module, _, name = path.rpartition(".")
+    return (module, name) if module else None
 
 
 def _keyed_object(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -77,17 +99,40 @@ def _keyed_object(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
             return original(obj)
         if _is_opaque(obj):
             return _function_config(table.key(obj))
-        if not _is_saveable(obj):
-            config = original(obj)
-            return _completed(obj, config) if hasattr(obj, "get_config") else config
-        own = describes_itself(obj)
-        config = _configured(obj, original, table) if own else _described(obj, table)
-        # Everywhere, not only where Keras sees an object again: which occurrence comes first in
-        # the finished text is not known here. Those that stay alone lose it in the payload.
-        config["shared_object_id"] = id(obj)
-        return config
+        if is_saveable(obj) and not describes_itself(obj):
+            return _described(obj, table)
+        try:
+            return original(obj)
+        except NotImplementedError:
+            # A get_config() that says it has none.
+            if not is_saveable(obj) or is_built_in(type(obj)):
+                raise
+            return _described(obj, table)
 
     return serialize_keras_object
+
+
+def _completed_config(original: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+    def record_object_after_serialization(obj: Any, config: dict[str, Any]) -> None:
+        table = getattr(current, "table", None)
+        if table is None:
+            original(obj, config)
+            return
+        if is_saveable(obj) and not describes_itself(obj):
+            # Here by way of a public function: its guess at a config gives way.
+            config.clear()
+            config.update(_described(obj, table))
+            return
+        config["module"] = None if config["module"] == "__main__" else config["module"]
+        if not hasattr(obj, "get_config"):
+            return
+        _complete(obj, config)
+        if is_saveable(obj):
+            # Everywhere, not only where Keras sees an object again: which occurrence comes first
+            # in the finished text is not known here. Those that stay alone lose it in the payload.
+            config["shared_object_id"] = id(obj)
+
+    return record_object_after_serialization
 
 
 def _described(obj: Any, table: Table) -> dict[str, Any]:
@@ -97,46 +142,34 @@ def _described(obj: Any, table: Table) -> dict[str, Any]:
         "class_name": cls.__name__,
         "registered_name": table.key(cls, _registered_name(cls)),
         "config": {},
-        "attributes": describe(obj, serialize, table),
+        "keras_reduce": describe(obj, serialize, table),
+        "shared_object_id": id(obj),
     }
 
 
-def _configured(obj: Any, original: Callable[[Any], Any], table: Table) -> dict[str, Any]:
-    try:
-        config: dict[str, Any] = _completed(obj, original(obj))
-    except NotImplementedError:
-        if is_built_in(type(obj)):
-            raise
-        return _described(obj, table)  # A get_config() that says it has none.
+def _complete(obj: Any, config: dict[str, Any]) -> None:
+    """Add to a config what its get_config() forgets."""
     inner = config["config"]
-    if is_lambda_layer(obj):
-        for name, value in inner.items():
-            if isinstance(value, dict) and value.get("class_name") == "__lambda__":
-                inner[name] = _function_config(value["config"]["code"])
+    if not isinstance(inner, dict):
+        return
+    if is_built_in(type(obj)):
+        # Huber's delta, CosineSimilarity's axis, the dtype of every loss, Identity's gain
+        # (Keras 3.15).
+        constructor: Callable[..., Any] = type(obj)
+        for name, default in _parameters(constructor):
+            if name not in inner:
+                value = getattr(obj, "_fn_kwargs", {}).get(name, getattr(obj, name, default))
+                if isinstance(value, (bool, int, float, str)) and value != default:
+                    inner[name] = value
+        # A seed that nobody gave is drawn by the constructor, and decides the weights of a layer
+        # that is yet to be built.
+        if inner.get("seed", 0) is None and isinstance(getattr(obj, "seed", None), int):
+            config["seed"] = obj.seed
     # A get_config() of the user's may leave out what Keras's own would have put in.
-    if "name" not in inner and isinstance(getattr(obj, "name", None), str):
+    if "name" not in inner and is_saveable(obj) and isinstance(getattr(obj, "name", None), str):
         config["name"] = obj.name
     if "dtype" not in inner and hasattr(obj, "dtype_policy"):
         config["dtype"] = serialize(obj.dtype_policy)
-    return config
-
-
-def _completed(obj: Any, config: dict[str, Any]) -> dict[str, Any]:
-    """Add constructor arguments of built-in classes that their get_config() forgets.
-
-    Huber's ``delta``, CosineSimilarity's ``axis``, the dtype of every loss, Identity's ``gain``
-    (Keras 3.15).
-    """
-    inner = config.get("config")
-    constructor: Callable[..., Any] = type(obj)
-    if not is_built_in(type(obj)) or not isinstance(inner, dict):
-        return config
-    for name, default in _parameters(constructor):
-        if name not in inner:
-            value = getattr(obj, "_fn_kwargs", {}).get(name, getattr(obj, name, default))
-            if isinstance(value, (bool, int, float, str)) and value != default:
-                inner[name] = value
-    return config
 
 
 @functools.cache
@@ -183,10 +216,11 @@ def _is_opaque(obj: Any) -> bool:
     if isinstance(obj, type) or not hasattr(obj, "get_config"):
         return callable(obj)
     # An initializer, regularizer or constraint of the user's that has no get_config of its own.
-    return callable(obj) and not _is_saveable(obj) and not describes_itself(obj)
+    return callable(obj) and not is_saveable(obj) and not describes_itself(obj)
 
 
-def _is_saveable(obj: Any) -> bool:
+def is_saveable(obj: Any) -> bool:
+    """Tell whether `obj` is of a kind that we carry, or an operation."""
     import keras
 
     kinds = (keras.Operation, keras.losses.Loss, keras.metrics.Metric)

@@ -57,6 +57,7 @@ class Reference(NamedTuple):
 # pickler is known to be cloudpickle.
 Packed = tuple[tuple[tuple[Any, ...], ...], bytes | tuple[Any, ...] | None]
 
+
 # A payload that is pickled inside another payload's by-value part must not start one of its own:
 # a class whose methods mention a model of that very class as a global would never end. There the
 # pickler is our own cloudpickle, to which the live objects can be given.

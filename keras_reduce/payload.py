@@ -2,7 +2,8 @@
 
 A payload is plain Python: ``(json, weights, compile_config, custom_objects)``. ``json`` is a `str`
 with two members, ``header`` (protocol, family, versions, the list of weights) and ``config`` (the
-architecture as Keras writes it); ``weights`` a tuple of arrays in the header's order;
+architecture as Keras writes it); ``weights`` a tuple of arrays in the header's order (a dtype that
+NumPy lacks as unsigned integers of the same width, under its true name in the header);
 ``compile_config`` a `str` or None. Further members only ever get added, with defaults.
 
 When to raise `PROTOCOL`
@@ -26,10 +27,6 @@ from typing import Any
 from .errors import PayloadError, ReduceError
 
 PROTOCOL = 1
-
-# Weights whose dtype NumPy doesn't have natively travel as unsigned integers of the same width, so
-# that a receiver needs no further package to unpickle them; the header keeps the true name.
-Weight = tuple[str, tuple[int, ...], str]
 
 
 def canonical(document: Any) -> Any:
@@ -55,7 +52,7 @@ def encode(document: Any, *, where: str = "") -> str:
         If `document` holds what JSON can't.
     """
     try:
-        return json.dumps(document, separators=(",", ":"), default=_plain)
+        return json.dumps(_with_pairs(document), separators=(",", ":"), default=_plain)
     except (TypeError, ValueError) as error:
         raise ReduceError(
             "A config holds a value that JSON can't",
@@ -75,7 +72,7 @@ def decode(text: str) -> Any:
         If `text` is not JSON.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, object_hook=_without_pairs)
     except (TypeError, ValueError) as error:
         raise PayloadError(
             "The payload's JSON can't be read",
@@ -105,7 +102,7 @@ def check_protocol(header: dict[str, Any]) -> None:
 
 def _addresses(node: Any) -> Iterator[int]:
     if isinstance(node, dict):
-        if isinstance(node.get("shared_object_id"), int):
+        if "class_name" in node and isinstance(node.get("shared_object_id"), int):
             yield node["shared_object_id"]
         for value in node.values():
             yield from _addresses(value)
@@ -118,7 +115,7 @@ def _renumbered(node: Any, addresses: Counter[int], numbers: dict[int, int]) -> 
     if isinstance(node, dict):
         copy = {}
         for key, value in node.items():
-            if key != "shared_object_id" or not isinstance(value, int):
+            if key != "shared_object_id" or "class_name" not in node:
                 copy[key] = _renumbered(value, addresses, numbers)
             elif addresses[value] > 1:
                 copy[key] = numbers.setdefault(value, len(numbers))
@@ -126,6 +123,22 @@ def _renumbered(node: Any, addresses: Counter[int], numbers: dict[int, int]) -> 
     if isinstance(node, (list, tuple)):
         return [_renumbered(value, addresses, numbers) for value in node]
     return node
+
+
+# Keys of a dictionary that are no strings: JSON would turn them into strings.
+_PAIRS = "keras_reduce_pairs"
+
+
+def _with_pairs(node: Any) -> Any:
+    if isinstance(node, dict):
+        if all(isinstance(key, str) for key in node):
+            return {key: _with_pairs(value) for key, value in node.items()}
+        return {_PAIRS: [[key, _with_pairs(value)] for key, value in node.items()]}
+    return [_with_pairs(value) for value in node] if isinstance(node, (list, tuple)) else node
+
+
+def _without_pairs(node: dict[str, Any]) -> dict[Any, Any]:
+    return dict(map(tuple, node[_PAIRS])) if node.keys() == {_PAIRS} else node
 
 
 def _plain(value: Any) -> Any:

@@ -65,7 +65,7 @@ def rebuild_model(
     document = payload.decode(json)
     try:
         header, architecture = document["header"], document["config"]
-        entries = header["weights"]
+        header["weights"]
     except (KeyError, TypeError) as error:
         raise PayloadError(
             "The payload lacks its header",
@@ -76,7 +76,7 @@ def rebuild_model(
     family = families.required(header["family"])
     compilation = None if compile_config is None else payload.decode(compile_config)
     own = _custom_objects.resolve(custom_objects)
-    values, assets = weights.pair(entries, arrays)
+    values, assets = weights.pair(header, arrays)
     try:
         with family.reading(own, objects):
             obj = family.construct(architecture, header, compilation)
@@ -177,24 +177,22 @@ def _take_apart(obj: Any) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
             architecture = family.architecture(obj)
             structure = family.structure(obj)
             compilation = family.compilation(obj)
-        entries, arrays = weights.collect(
-            family.variables(obj), family.assets(obj), family.backend()
-        )
+        lists, arrays = weights.collect(family.variables(obj), family.assets(obj), family.backend())
     except KerasReduceError:
         raise
     except Exception as error:
         raise ReduceError(
-            f"Keras can't describe this {type(obj).__qualname__} by a config",
+            f"This {type(obj).__qualname__} can't be taken apart",
             where=where,
             cause=f"{type(error).__name__}: {error}",
-            cure="implement get_config() and from_config() on the class that it names, with plain "
-            "values or Keras objects as constructor arguments",
+            cure="if the message speaks of a config, implement get_config() and from_config() on "
+            "the class that it names; else please report it",
         ) from error
     header = {
         "protocol": payload.PROTOCOL,
         "family": family.NAME,
         "versions": {"keras_reduce": __version__, **family.versions()},
-        "weights": entries,
+        **lists,
         **structure,
     }
     header, architecture, compilation = payload.canonical([header, architecture, compilation])

@@ -17,70 +17,74 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from .payload import Weight
-
     Array = np.ndarray[Any, Any]
 
-# Between the path of a layer and the name of an asset that belongs to it.
-ASSET = "@"
+Assets = dict[tuple[str, str], "Array"]
 
 
 def collect(
-    variables: Mapping[str, Any], assets: Mapping[str, Array], backend: str
-) -> tuple[list[Weight], tuple[Array, ...]]:
-    """Return the list of weights for the header, and the arrays in the same order.
+    variables: Mapping[str, Any], assets: Assets, backend: str
+) -> tuple[dict[str, list[Any]], tuple[Array, ...]]:
+    """Return the two lists for the header, and the arrays in their order, variables first.
 
     Parameters
     ----------
     variables : mapping
         Variables by path.
-    assets : mapping
-        Arrays by path, with an `ASSET` in each path.
+    assets : dict
+        Arrays by path and name.
     backend : str
         Keras backend that made the variables.
     """
-    entries: list[Weight] = []
-    arrays: list[Array] = []
-    for path, variable in variables.items():
-        array = tensors.read(variable, backend)
-        entries.append((path, array.shape, tensors.dtype_name(variable)))
-        arrays.append(array)
-    for path, array in assets.items():
-        entries.append((path, array.shape, str(array.dtype)))
-        arrays.append(array)
-    return entries, tuple(arrays)
+    arrays = [tensors.read(variable, backend) for variable in variables.values()]
+    lists: dict[str, list[Any]] = {
+        "weights": [
+            (path, array.shape, tensors.dtype_name(variable))
+            for (path, variable), array in zip(variables.items(), arrays, strict=True)
+        ]
+    }
+    if assets:
+        lists["assets"] = [
+            (path, name, array.shape, str(array.dtype)) for (path, name), array in assets.items()
+        ]
+    return lists, (*arrays, *assets.values())
 
 
 def pair(
-    entries: Sequence[Any], arrays: Sequence[Array]
-) -> tuple[dict[str, tuple[Array, str]], dict[str, Array]]:
+    header: Mapping[str, Any], arrays: Sequence[Array]
+) -> tuple[dict[str, tuple[Array, str]], Assets]:
     """Return what `collect` was given, as arrays by path: for variables (with dtype), for assets.
 
     Raises
     ------
     PayloadError
-        If the header's list and the arrays disagree.
+        If the header's lists and the arrays disagree.
     """
-    if len(entries) != len(arrays):
+    listed, extra = header["weights"], header.get("assets", ())
+    if len(listed) + len(extra) != len(arrays):
         raise PayloadError(
-            f"The header lists {len(entries)} weights, the payload holds {len(arrays)}",
+            f"The header lists {len(listed) + len(extra)} weights, the payload holds {len(arrays)}",
             **_DAMAGED,
         )
     variables: dict[str, tuple[Array, str]] = {}
-    assets: dict[str, Array] = {}
-    for (path, shape, dtype), array in zip(entries, arrays, strict=True):
-        if tuple(shape) != array.shape or tensors.carrier(dtype) != array.dtype:
-            raise PayloadError(
-                f"The header gives a weight as {dtype}{tuple(shape)}, its array is "
-                f"{array.dtype}{array.shape}",
-                where=path,
-                **_DAMAGED,
-            )
-        if ASSET in path:
-            assets[path] = array
-        else:
-            variables[path] = (array, dtype)
+    for (path, shape, dtype), array in zip(listed, arrays, strict=False):
+        _check_array(array, path, shape, dtype)
+        variables[path] = (array, dtype)
+    assets: Assets = {}
+    for (path, name, shape, dtype), array in zip(extra, arrays[len(listed) :], strict=True):
+        _check_array(array, f"{path} ({name})", shape, dtype)
+        assets[path, name] = array
     return variables, assets
+
+
+def _check_array(array: Array, where: str, shape: Sequence[int], dtype: str) -> None:
+    if tuple(shape) != array.shape or tensors.carrier(dtype) != array.dtype:
+        raise PayloadError(
+            f"The header gives a weight as {dtype}{tuple(shape)}, its array is "
+            f"{array.dtype}{array.shape}",
+            where=where,
+            **_DAMAGED,
+        )
 
 
 def assign(targets: Mapping[str, Any], values: Mapping[str, tuple[Array, str]]) -> None:
@@ -125,9 +129,9 @@ def _check_paths(built: set[str], carried: set[str]) -> None:
     raise PayloadError(
         "The rebuilt object and its payload disagree: " + "; ".join(parts),
         where=(lacking or surplus)[0],
-        cause="the class that creates these variables has changed, or creates them outside "
-        "__init__() and build()",
-        cure="load it with the code that wrote it, or create all state in build() and, if build() "
+        cause="the class that creates these variables has changed since, or creates them in a way "
+        "that keras_reduce does not carry: outside __init__() and build(), say",
+        cure="load it with the code that wrote it; or create all state in build() and, if build() "
         "needs more than a shape, implement get_build_config() and build_from_config()",
     )
 

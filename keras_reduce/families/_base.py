@@ -101,11 +101,13 @@ class Family(Protocol):
         """Return every variable below `obj` by its path, each once."""
         ...
 
-    def assets(self, obj: Any) -> dict[str, np.ndarray[Any, Any]]:
-        """Return the state that is not in variables, as arrays by path."""
+    def assets(self, obj: Any) -> dict[tuple[str, str], np.ndarray[Any, Any]]:
+        """Return the state that is not in variables, as arrays by path and name."""
         ...
 
-    def restore_assets(self, obj: Any, assets: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    def restore_assets(
+        self, obj: Any, assets: Mapping[tuple[str, str], np.ndarray[Any, Any]]
+    ) -> None:
         """Give `obj` what `assets` returned for its original."""
         ...
 

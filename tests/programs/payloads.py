@@ -85,6 +85,19 @@ def old_and_short_argument_lists_are_read():
     assert rebuild(*arguments[:2]).built
 
 
+def same_after_training(model, x, y):
+    """Demand that a copy answers and trains as the original does; return the copy."""
+    copied = pickle.loads(pickle.dumps(model))
+    assert np.array_equal(copied.predict(x, verbose=0), model.predict(x, verbose=0))
+    logs = [
+        m.fit(x, y, epochs=2, shuffle=False, verbose=0).history["loss"] for m in (model, copied)
+    ]
+    assert logs[0] == logs[1], logs
+    pairs = zip(model.get_weights(), copied.get_weights(), strict=True)
+    assert all(np.array_equal(ours, theirs) for ours, theirs in pairs)
+    return copied
+
+
 # --- what is wrong with it ------------------------------------------------------------------
 
 
@@ -251,24 +264,47 @@ def no_variable_stays_at_a_random_start():
 
 
 class OwnCompile(keras.Model):
-    def __init__(self):
+    """Like the GANs of Keras's own examples."""
+
+    def __init__(self, units=1):
         super().__init__()
-        self.last = layers.Dense(1)
+        self.last = layers.Dense(units)
 
     def call(self, inputs):
         return self.last(inputs)
 
-    def compile(self, strength, **kwargs):
-        super().compile(**kwargs)
-        self.strength = strength
+    def compile(self, other_optimizer, strength):
+        super().compile(optimizer="sgd", loss="mse", run_eagerly=True)
+        self.other_optimizer, self.strength = other_optimizer, strength
+
+    def train_step(self, data):
+        gradient = keras.ops.ones_like(self.last.kernel) * self.strength
+        bias = keras.ops.ones_like(self.last.bias)
+        self.other_optimizer.apply([gradient, bias], self.last.trainable_variables)
+        return super().train_step(data)
+
+
+class OwnCompileAndConfig(OwnCompile):
+    def get_config(self):
+        return {**super().get_config(), "units": self.last.units}
 
 
 @check
 def a_compile_method_whose_arguments_nothing_records():
-    model = OwnCompile()
-    model.compile(2.0, optimizer="sgd", loss="mse")
-    with raises(ReduceError, "OwnCompile.compile()", "get_compile_config"):
+    model = OwnCompileAndConfig()
+    model.compile(keras.optimizers.Adam(), 2.0)
+    with raises(ReduceError, "OwnCompileAndConfig.compile()", "get_compile_config"):
         pickle.dumps(model)
+
+
+@check
+def a_compile_method_that_sets_attributes():
+    model = OwnCompile(2)
+    model.compile(keras.optimizers.Adam(0.1), 2.0)
+    x, y = np.ones((4, 3)), np.ones((4, 2))
+    model(x)
+    model.fit(x, y, verbose=0, shuffle=False)
+    same_after_training(model, x, y)
 
 
 @check
@@ -495,6 +531,265 @@ def arguments_that_keras_forgets():
         assert copied.dtype == loss.dtype
     layer = layers.Dense(2, kernel_initializer=keras.initializers.Identity(gain=3.0))
     assert pickle.loads(pickle.dumps(layer)).kernel_initializer.gain == 3.0
+
+
+@check
+def metrics_that_build_themselves_on_their_first_data():
+    inputs = keras.Input((2,))
+    model = keras.Model(inputs, layers.Dense(3, activation="sigmoid")(inputs))
+    made = [keras.metrics.R2Score(), keras.metrics.AUC(multi_label=True, num_thresholds=5)]
+    model.compile("sgd", "mse", metrics=[*made, keras.metrics.F1Score()], run_eagerly=True)
+    x, y = np.arange(8.0).reshape(4, 2) / 8, np.eye(3)[[0, 1, 2, 0]]
+    model.fit(x, y, verbose=0, shuffle=False)
+    copied = same_after_training(model, x, y)
+    assert [m.name for m in copied.metrics] == [m.name for m in model.metrics]
+    for ours, theirs in zip(model.metrics, copied.metrics, strict=True):
+        for mine, yours in zip(*map(keras.tree.flatten, (ours.result(), theirs.result()))):
+            assert np.array_equal(np.asarray(mine), np.asarray(yours)), ours.name
+    (lone,) = pickle.loads(pickle.dumps(made[:1]))
+    assert np.array_equal(np.asarray(lone.result()), np.asarray(made[0].result()))
+
+
+@check
+def names_with_every_character():
+    named = [layers.Dense(2, name=name) for name in ("a@b", "c#1", "ünï", "d e", "optimizer")]
+    model = keras.Sequential([keras.Input((2,)), *named])
+    copied = pickle.loads(pickle.dumps(model))
+    assert np.array_equal(copied(np.ones((1, 2))), model(np.ones((1, 2))))
+
+
+@check
+def attributes_with_names_that_keras_uses_elsewhere():
+    class Greedy(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.reduction, self.history, self.optimizer = "mean", [1.0], 3
+            self._outputs, self._nodes, self._variables = 4, 5, 6
+            self._self_scale, self._self_inner = 7.0, layers.Dense(2)
+
+        def build(self, shape):
+            self._self_inner.build(shape)
+
+        def call(self, inputs):
+            return self._self_inner(inputs) * self._self_scale
+
+    layer = Greedy()
+    expected = layer(np.ones((1, 2)))
+    copied = pickle.loads(pickle.dumps(layer))
+    assert np.array_equal(copied(np.ones((1, 2))), expected)
+    for name in ("reduction", "history", "optimizer", "_outputs", "_nodes", "_variables"):
+        assert getattr(copied, name) == getattr(layer, name), name
+
+
+@check
+def an_optimizer_in_a_model_that_is_not_compiled():
+    class Loop(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.last = layers.Dense(1)
+            self.optimizer = keras.optimizers.Adam(0.1)
+
+        def call(self, inputs):
+            return self.last(inputs)
+
+        def step(self):
+            gradients = [keras.ops.ones_like(v) for v in self.trainable_variables]
+            self.optimizer.apply(gradients, self.trainable_variables)
+            return [np.asarray(v) for v in self.variables]
+
+    model = Loop()
+    model(np.ones((1, 2)))
+    model.step()
+    copied = pickle.loads(pickle.dumps(model))
+    for ours, theirs in zip(model.step(), copied.step(), strict=True):
+        assert np.array_equal(ours, theirs)
+
+
+@check
+def an_optimizer_with_a_constructor_of_its_own():
+    class Eager(keras.optimizers.SGD):
+        def __init__(self, boost, **kwargs):
+            super().__init__(learning_rate=0.1 * boost, momentum=0.5, **kwargs)
+            self.boost = boost
+
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(1)])
+    model.compile(Eager(3.0), "mse", run_eagerly=True)
+    x, y = np.ones((4, 2)), np.zeros((4, 1))
+    model.fit(x, y, verbose=0)
+    assert same_after_training(model, x, y).optimizer.boost == 3.0
+
+
+@check
+def variables_excluded_from_weight_decay():
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(2), layers.Dense(1)])
+    optimizer = keras.optimizers.AdamW(0.1, weight_decay=0.5)
+    optimizer.exclude_from_weight_decay(var_list=[model.layers[0].kernel], var_names=["bias"])
+    model.compile(optimizer, "mse", run_eagerly=True)
+    x, y = np.ones((4, 2)), np.zeros((4, 1))
+    model.fit(x, y, verbose=0)
+    same_after_training(model, x, y)
+
+
+class Tied(layers.Layer):
+    def __init__(self, source, **kwargs):
+        super().__init__(**kwargs)
+        self.source_name = source.name
+        self.kernel = source.kernel
+
+    def call(self, inputs):
+        return keras.ops.matmul(inputs, keras.ops.transpose(self.kernel))
+
+
+@check
+def variables_that_two_layers_hold():
+    encoder = layers.Dense(2, use_bias=False)
+    encoder.build((None, 3))
+    model = keras.Sequential([keras.Input((3,)), encoder, Tied(encoder)])
+    model.compile("adam", "mse", run_eagerly=True)
+    x = np.arange(12.0).reshape(4, 3) / 12
+    model.fit(x, x, verbose=0, shuffle=False)
+    copied = same_after_training(model, x, x)
+    assert copied.layers[1].kernel is copied.layers[0].kernel
+
+
+@check
+def layers_keep_their_order():
+    class Reassigned(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.second = None
+            self.first = layers.Dense(2)
+            self.second = layers.Dense(2)
+
+        def call(self, inputs):
+            return self.second(self.first(inputs))
+
+    model = Reassigned()
+    model(np.ones((1, 2)))
+    copied = pickle.loads(pickle.dumps(model))
+    assert [layer.name for layer in copied.layers] == [layer.name for layer in model.layers]
+    pairs = zip(model.get_weights(), copied.get_weights(), strict=True)
+    assert all(np.array_equal(ours, theirs) for ours, theirs in pairs)
+
+
+@check
+def the_scale_of_lora_factors():
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(2)])
+    model.layers[0].enable_lora(2, lora_alpha=7)
+    model.layers[0].lora_kernel_b.assign(np.ones((2, 2)))
+    copied = pickle.loads(pickle.dumps(model))
+    assert np.array_equal(copied(np.ones((1, 2))), model(np.ones((1, 2))))
+
+
+@check
+def seeds_of_what_is_yet_to_be_built():
+    model = keras.Sequential([layers.Dense(3), layers.Dense(2)])
+    copied = pickle.loads(pickle.dumps(model))
+    assert np.array_equal(copied(np.ones((1, 2))), model(np.ones((1, 2))))
+    assert copied.layers[0].kernel_initializer.get_config()["seed"] is None
+
+
+class Parent(layers.Layer):
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+
+    def call(self, inputs):
+        return inputs * self.units
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+class Child(Parent):
+    def __init__(self, units, extra=1.0, **kwargs):
+        super().__init__(units, **kwargs)
+        self.extra = extra
+
+
+@check
+def a_constructor_below_the_config():
+    assert pickle.loads(pickle.dumps(Child(2, extra=5.0))).extra == 5.0
+
+
+class Outer(layers.Layer):
+    """Writes and reads its parts by the functions that Keras documents for it."""
+
+    def __init__(self, inner, function, **kwargs):
+        super().__init__(**kwargs)
+        self.inner, self.function = inner, function
+
+    def call(self, inputs):
+        return self.function(self.inner(inputs))
+
+    def get_config(self):
+        parts = {
+            "inner": keras.saving.serialize_keras_object(self.inner),
+            "function": keras.saving.serialize_keras_object(self.function),
+        }
+        return {**super().get_config(), **parts}
+
+    @classmethod
+    def from_config(cls, config):
+        for name in ("inner", "function"):
+            config[name] = keras.saving.deserialize_keras_object(config[name])
+        return cls(**config)
+
+
+def tripled(value):
+    return 3 * value
+
+
+@check
+def configs_made_by_public_functions():
+    class Inner(layers.Layer):
+        def __init__(self, by=1.0):
+            super().__init__()
+            self.by = by
+
+        def call(self, inputs):
+            return inputs * self.by
+
+    inner = Inner(5.0)
+    inner.by = 6.0
+    copied = pickle.loads(pickle.dumps(Outer(inner, tripled)))
+    assert copied(np.ones((1, 2))).numpy().tolist() == [[18.0, 18.0]]
+    nested = Outer(Outer(layers.Lambda(lambda x: x + 1), tripled), tripled)
+    copied = pickle.loads(pickle.dumps(nested))
+    assert copied(np.ones((1, 2))).numpy().tolist() == [[18.0, 18.0]]
+
+
+@check
+def functions_that_keras_does_not_find_by_name():
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(2, activation=keras.ops.sin)])
+    copied = pickle.loads(pickle.dumps(model))
+    assert copied.layers[0].activation is keras.ops.sin
+    references, _ = taken_apart(model)[1][3]
+    assert references[0][1:3] == ("keras.ops", "sin")
+
+
+@check
+def dictionaries_with_keys_of_every_kind():
+    class Keyed(layers.Layer):
+        def __init__(self, table, **kwargs):
+            super().__init__(**kwargs)
+            self.table = table
+
+        def get_config(self):
+            return {**super().get_config(), "table": dict(self.table)}
+
+    table = {1: 2, "1": 3, None: {"shared_object_id": 5}, 2.5: {}}
+    assert dict(pickle.loads(pickle.dumps(Keyed(table))).table) == table
+
+
+@check
+def the_policy_of_a_sequential_model_itself():
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = keras.Sequential([keras.Input((2,)), layers.Dense(1)])
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert pickle.loads(pickle.dumps(model)).dtype_policy.name == "mixed_float16"
 
 
 @check

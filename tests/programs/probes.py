@@ -39,6 +39,7 @@ def probe(obj: Any, x: Any, y: Any) -> dict[str, np.ndarray]:
     if hasattr(obj, "predict_proba"):
         found["predict_proba"] = np.asarray(obj.predict_proba(x))
     for path, part in parts(obj):
+        found[f"{path} description"] = np.asarray(_description(part))
         found.update(_flat(f"{path} state", _state(part)))
         found.update(_flat(f"{path} flags", _flags(part)))
         found.update(_flat(f"{path} answer", _answer(part, x, y)))
@@ -55,6 +56,14 @@ def advance(obj: Any, x: Any, y: Any) -> dict[str, np.ndarray]:
             found.update(_flat(f"{path} advance", _advance(part, x, y)))
             found.update(_flat(f"{path} state", _state(part)))
     return found
+
+
+def _description(part: Any) -> str:
+    """Return what a payload says of `part` in words: the whole of it must come back."""
+    from keras_reduce import reducers
+
+    _, (json, _, compile_config, *_), _ = reducers.reduce(part)
+    return f"{json}{compile_config}"
 
 
 def _state(part: Any) -> dict[str, Any]:

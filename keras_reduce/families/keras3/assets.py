@@ -1,6 +1,6 @@
 """State of layers that is not in variables: vocabularies, and what a user's layer saves itself.
 
-An asset is an array under ``path@name``. Text travels as UTF-8 bytes.
+An asset is an array under the path of its layer and a name. Text travels as UTF-8 bytes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import PayloadError
-from ...weights import ASSET
 from .attributes import is_built_in
 from .tree import nodes
 
@@ -22,16 +21,16 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 
-def assets(obj: Any) -> dict[str, Array]:
-    """Return the state below `obj` that is not in variables, as arrays by path."""
-    found: dict[str, Array] = {}
+def assets(obj: Any) -> dict[tuple[str, str], Array]:
+    """Return the state below `obj` that is not in variables, as arrays by path and name."""
+    found: dict[tuple[str, str], Array] = {}
     for path, node in nodes(obj).items():
         for name, array in _assets_of(node):
-            found[f"{path}{ASSET}{name}"] = array
+            found[path, name] = array
     return found
 
 
-def restore_assets(obj: Any, assets: Mapping[str, Array]) -> None:
+def restore_assets(obj: Any, assets: Mapping[tuple[str, str], Array]) -> None:
     """Give the parts of `obj` what `assets` returned for its original.
 
     Raises
@@ -40,8 +39,7 @@ def restore_assets(obj: Any, assets: Mapping[str, Array]) -> None:
         If an asset belongs to a part that `obj` lacks.
     """
     by_node: dict[str, dict[str, Array]] = {}
-    for key, array in assets.items():
-        path, _, name = key.rpartition(ASSET)
+    for (path, name), array in assets.items():
         by_node.setdefault(path, {})[name] = array
     if not by_node:
         return
@@ -99,8 +97,7 @@ def _restore(node: Any, named: Mapping[str, Array]) -> None:
         vocabulary = json.loads(named["vocabulary"].tobytes().decode())
         if "idf_weights" in named:
             # Keras pads the weights that it is given for tokens in front of the vocabulary; the
-            # ones carried are padded already, and set as Keras's own loading does.
-            node.load_own_variables({"idf_weights": named["idf_weights"]})
+            # ones carried are padded already, and put in place as Keras's own loading does.
             node.set_vocabulary(vocabulary, idf_weights=named["idf_weights"])
             node.load_own_variables({"idf_weights": named["idf_weights"]})
         else:

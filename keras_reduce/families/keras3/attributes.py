@@ -10,36 +10,38 @@ its constructor or of ``build``.
 
 from __future__ import annotations
 
+import functools
 import types
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from .tree import functional_class, is_functional, own_variables
+from .tree import (
+    functional_class,
+    is_container,
+    is_functional,
+    is_optimizer,
+    layer_names,
+    own_variables,
+)
 
 if TYPE_CHECKING:
     from ...custom_objects import Table
 
-# What Keras, and TensorFlow below it, keep on their objects. All of it is made anew by Keras's own
-# constructors, `compile` or `fit`, or restored by other parts of a payload.
-INTERNAL = frozenset(
+# What Keras and TensorFlow set on their objects after construction.
+_SET_BY_TRAINING = frozenset(
     {
-        *("_tracker", "_tracked", "_layers", "_metrics", "_seed_generators", "_losses"),
-        *("_trainable_variables", "_non_trainable_variables", "_variables", "_lock", "name"),
-        *("_auto_config", "build", "quantize", "_saved_model_inputs_spec", "_saved_model_arg_spec"),
-        *("_inbound_nodes", "_outbound_nodes", "_dtype_policy", "_path", "_parent_path", "built"),
-        *("_called", "_trainable", "_loss_ids", "_losses_override", "_call_signature"),
-        *("call_signature_parameters", "_call_has_training_arg", "_call_has_mask_arg"),
-        *("_call_context_args", "_call_has_context_arg", "_build_shapes_dict", "_dtype"),
-        *("_run_eagerly", "_jit_compile", "compiled", "loss", "steps_per_execution"),
-        *("_initial_epoch", "_compute_loss_has_training_arg", "_compile_loss"),
-        *("_compile_metrics", "_loss_tracker", "train_function", "test_function"),
-        *("predict_function", "unrolled_steps_per_execution", "_distribute_strategy"),
-        *("optimizer", "stop_training", "_compiled_trainable_state", "_compile_config"),
-        *("_eval_epoch_iterator", "history", "stop_evaluating", "stop_predicting"),
-        *("_functional", "_operations", "_operations_by_depth", "_nodes", "_nodes_by_depth"),
-        *("_inputs", "_outputs", "_inputs_struct", "_outputs_struct", "input_names"),
-        *("output_names", "_obj_reference_counts_dict", "_input_shape_arg", "reduction"),
+        *("history", "stop_training", "stop_evaluating", "stop_predicting"),
+        *("_eval_epoch_iterator", "_compiled_trainable_state", "_compile_config"),
+    }
+)
+_SET_BY_TRACKING = frozenset(
+    {
+        *("_obj_reference_counts_dict", "_input_shape_arg", "_functional"),
+        *("_self_setattr_tracking", "_self_update_uid", "_self_name_based_restores"),
+        *("_self_saveable_object_factories", "_self_unconditional_checkpoint_dependencies"),
+        *("_self_unconditional_dependency_names", "_self_unconditional_deferred_dependencies"),
+        *("_self_tracked_trackables",),
     }
 )
 
@@ -52,20 +54,23 @@ def is_built_in(cls: type) -> bool:
 
 
 def describes_itself(obj: Any) -> bool:
-    """Tell whether the config of `obj` is the word of its class, not a guess of Keras's."""
+    """Tell whether the config of `obj` is the word of its class, not a guess of its bases."""
     cls = type(obj)
-    if is_built_in(cls) or not is_built_in(_owner(cls, "get_config")):
+    if is_built_in(cls):
         return True
-    # A subclass of a built-in class that leaves its constructor alone is described by it, unless
-    # the base is one of the abstract ones, which know nothing of what their subclasses hold.
-    return is_built_in(_owner(cls, "__init__")) and _owner(cls, "get_config") not in _abstract()
+    config_owner, init_owner = _owner(cls, "get_config"), _owner(cls, "__init__")
+    # A constructor below get_config() takes what that knows nothing of. And the abstract classes
+    # of Keras know nothing of what their subclasses hold, whatever their constructor.
+    has_last_word = not issubclass(init_owner, config_owner) or init_owner is config_owner
+    return has_last_word and config_owner not in _abstract()
 
 
 def _abstract() -> tuple[type, ...]:
     import keras
 
     named = (keras.Layer, keras.Model, keras.Operation, keras.losses.Loss, keras.metrics.Metric)
-    return (*named, keras.initializers.Initializer, keras.regularizers.Regularizer)
+    others = (keras.initializers.Initializer, keras.regularizers.Regularizer)
+    return (*named, *others, keras.constraints.Constraint, _owner(keras.Layer, "get_config"))
 
 
 def _owner(cls: type, method: str) -> type:
@@ -73,7 +78,7 @@ def _owner(cls: type, method: str) -> type:
 
 
 def describe(obj: Any, serialize: Callable[[Any], Any], table: Table) -> dict[str, Any]:
-    """Return the description of a layer, model, metric or loss by its attributes.
+    """Return the description of an object by its attributes.
 
     Parameters
     ----------
@@ -105,6 +110,8 @@ def describe(obj: Any, serialize: Callable[[Any], Any], table: Table) -> dict[st
 
     attributes = {}
     for name, value in own_attributes(obj).items():
+        if is_optimizer(obj) and any(isinstance(v, _variable_class()) for v in _leaves(value)):
+            continue  # Slots, which `build` makes.
         if table.is_outermost(obj) and _is_opaque(value):
             table.state[name] = unwrapped(value)
         else:
@@ -112,8 +119,11 @@ def describe(obj: Any, serialize: Callable[[Any], Any], table: Table) -> dict[st
     stored = {id(variable) for variable in getattr(obj, "_trainable_variables", ())}
     return {
         "base": _base(obj, serialize),
-        "variables": [_describe_variable(v, id(v) in stored, serialize) for v in own],
+        "variables": []
+        if is_optimizer(obj)
+        else [_describe_variable(v, id(v) in stored, serialize) for v in own],
         "attributes": attributes,
+        "layers": layer_names(obj),
         "built": bool(getattr(obj, "built", True)),
         "build_shapes": serialize(getattr(obj, "_build_shapes_dict", None)),
     }
@@ -148,6 +158,9 @@ def rebuild(
 
     for name, value in description["attributes"].items():
         setattr(obj, name, decode(value))
+    _sort_layers(obj, description["layers"])
+    if is_optimizer(obj):
+        return obj
     if description["built"] and not getattr(obj, "built", True):
         obj.built = True
         # Private: what the wrapper around a layer's build() does afterwards.
@@ -157,16 +170,68 @@ def rebuild(
     return obj
 
 
+def _sort_layers(obj: Any, names: list[str]) -> None:
+    """Bring tracked layers into the order of the original, which ``get_weights`` shows."""
+    place = {name: position for position, name in enumerate(names)}
+    found = dict(zip(map(id, getattr(obj, "_layers", ())), layer_names(obj), strict=True))
+    if names and not is_container(obj):
+        obj._layers.sort(key=lambda layer: place.get(found[id(layer)], len(place)))
+
+
 def own_attributes(obj: Any) -> dict[str, Any]:
     """Return the attributes that are not Keras's own."""
     made_by_config = is_built_in(type(obj))
+    internal = _internal_names(obj)
     return {
         name: value
         for name, value in vars(obj).items()
-        if name not in INTERNAL
-        and not name.startswith("_self_")
-        and not (name in _DEFAULTS and (made_by_config or value == _DEFAULTS[name]))
+        if name not in internal
+        or (name in _DEFAULTS and not made_by_config and value != _DEFAULTS[name])
     }
+
+
+def _internal_names(obj: Any) -> frozenset[str]:
+    import keras
+
+    names = _declared(_root(obj)) | _SET_BY_TRACKING
+    if not isinstance(obj, keras.Model):
+        return names
+    names |= _SET_BY_TRAINING
+    # Before a model is compiled, these are the user's to set.
+    return names | {"optimizer"} if obj.compiled else names - {"loss"} if obj.loss else names
+
+
+def _root(obj: Any) -> str:
+    import keras
+
+    if is_optimizer(obj):
+        return "optimizer"
+    if isinstance(obj, keras.Model):
+        kinds = {"sequential": keras.Sequential, "functional": functional_class()}
+        return next((name for name, cls in kinds.items() if isinstance(obj, cls)), "model")
+    kinds = {"metric": keras.metrics.Metric, "loss": keras.losses.Loss}
+    return next((name for name, cls in kinds.items() if isinstance(obj, cls)), "layer")
+
+
+@functools.cache
+def _declared(root: str) -> frozenset[str]:
+    """Return the attributes that Keras's own constructor of a kind sets, in this version."""
+    import keras
+
+    name = "keras_reduce_specimen"  # Named, so that no counter of automatic names moves.
+    if root == "functional":
+        inputs = keras.Input((1,), name=name)
+        return frozenset(vars(keras.Model(inputs, inputs, name=name)))
+    if root == "optimizer":
+        return frozenset(vars(keras.optimizers.Optimizer(1.0, name=name)))
+    makers: dict[str, Any] = {
+        "layer": keras.Layer,
+        "model": keras.Model,
+        "sequential": keras.Sequential,
+        "metric": keras.metrics.Metric,
+        "loss": keras.losses.Loss,
+    }
+    return frozenset(vars(makers[root](name=name)))
 
 
 # Attributes of Keras's own that matter where a class of the user's has changed them.
@@ -186,6 +251,8 @@ def _base(obj: Any, serialize: Callable[[Any], Any]) -> dict[str, Any]:
     """Return what Keras's own constructor is to be called with."""
     import keras
 
+    if is_optimizer(obj):
+        return {"config": serialize(keras.optimizers.Optimizer.get_config(obj))}
     if isinstance(obj, keras.losses.Loss):
         return {"name": obj.name, "reduction": obj.reduction, "dtype": obj.dtype}
     if isinstance(obj, keras.metrics.Metric):
@@ -204,6 +271,9 @@ def _base(obj: Any, serialize: Callable[[Any], Any]) -> dict[str, Any]:
 def _initialize(obj: Any, base: dict[str, Any], deserialize: Callable[[Any], Any]) -> None:
     import keras
 
+    if is_optimizer(obj):
+        keras.optimizers.Optimizer.__init__(obj, **deserialize(base["config"]))
+        return
     if isinstance(obj, keras.losses.Loss):
         keras.losses.Loss.__init__(obj, **base)
         return
@@ -257,6 +327,12 @@ def _make_variable(obj: Any, spec: dict[str, Any], deserialize: Callable[[Any], 
     return obj.add_weight(**arguments)
 
 
+def _variable_class() -> Any:
+    import keras
+
+    return keras.Variable
+
+
 def _is_nest(value: Any) -> bool:
     return isinstance(value, (list, tuple, dict)) and not hasattr(value, "_fields")
 
@@ -301,8 +377,10 @@ def unwrapped(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: unwrapped(item) for key, item in value.items()}
     if isinstance(value, tuple):
+        # TensorFlow wraps named tuples in a proxy, which knows what it wraps.
+        named = getattr(value, "__wrapped__", value)
         items = [unwrapped(item) for item in value]
-        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+        return type(named)(*items) if hasattr(named, "_fields") else tuple(items)
     if isinstance(value, list):
         return [unwrapped(item) for item in value]
     return set(value) if isinstance(value, set) else value

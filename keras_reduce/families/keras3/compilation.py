@@ -10,7 +10,7 @@ import inspect
 from typing import Any
 
 from ...errors import PayloadError, ReduceError
-from .attributes import is_built_in
+from .attributes import describes_itself, is_built_in
 from .reading import deserialize
 from .tree import nodes
 from .writing import serialize
@@ -49,7 +49,7 @@ def compile_all(obj: Any, specs: dict[str, Any]) -> None:
                 cause="the class that creates it has changed since",
                 cure="load it with the code that wrote it",
             )
-        _compile(model, spec["config"])
+        _compile(model, spec["config"], plainly=spec.get("plainly", False))
         if spec.get("metrics") is not None:
             _restore_metrics(model._compile_metrics, spec["metrics"])
         if spec.get("loss") is not None:
@@ -57,6 +57,7 @@ def compile_all(obj: Any, specs: dict[str, Any]) -> None:
 
 
 def _specification(model: Any, path: str) -> dict[str, Any]:
+    by_attributes = False
     if _overrides(model, "get_compile_config"):
         config = model.get_compile_config()
     else:
@@ -69,13 +70,16 @@ def _specification(model: Any, path: str) -> dict[str, Any]:
             "steps_per_execution": model.steps_per_execution,
             "jit_compile": model.jit_compile,
         }
-        _check_arguments(model, arguments, path)
+        by_attributes = not describes_itself(model)
+        if not by_attributes:
+            _check_arguments(model, arguments, path)
         config = serialize(arguments)
-    spec: dict[str, Any] = {"config": config}
+    spec: dict[str, Any] = {"config": config, "plainly": by_attributes}
     metrics, loss = model._compile_metrics, model._compile_loss
     if metrics is not None and metrics.built:
         spec["metrics"] = {
-            "output_names": metrics._resolved_output_names,
+            # Keras 3.14.0, between two that have it, keeps what was given only.
+            "output_names": getattr(metrics, "_resolved_output_names", metrics.output_names),
             "flat": [_metrics_list(item) for item in metrics._flat_metrics],
             "weighted": [_metrics_list(item) for item in metrics._flat_weighted_metrics],
         }
@@ -106,15 +110,19 @@ def _check_arguments(model: Any, arguments: dict[str, Any], path: str) -> None:
         ) from error
 
 
-def _compile(model: Any, config: dict[str, Any]) -> None:
+def _compile(model: Any, config: dict[str, Any], *, plainly: bool) -> None:
+    import keras
+
     if _overrides(model, "compile_from_config"):
         model.compile_from_config(config)
         return
     arguments = deserialize(config)
-    if not _overrides(model, "compile"):
-        # The optimizer that was carried is wrapped already, if it ever was.
-        arguments["auto_scale_loss"] = False
-    model.compile(**arguments)
+    if plainly or not _overrides(model, "compile"):
+        # What a compile() of the user's sets beyond that are attributes, which are carried as
+        # such. The optimizer that was carried is wrapped already, if it ever was.
+        keras.Model.compile(model, **arguments, auto_scale_loss=False)
+    else:
+        model.compile(**arguments)
 
 
 def _metrics_list(item: Any) -> Any:

@@ -87,8 +87,6 @@ class _Constructor:
         policy = self._config.get("dtype") or inner.get("dtype" if "layers" in inner else "")
         with _dtype_policy(policy):
             obj = self._cls.from_config(inner)
-        if "seed" in self._config:
-            obj.seed = self._config["seed"]
         name = self._config.get("name")
         if isinstance(name, str) and getattr(obj, "name", name) != name:
             obj.name = name

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from ...errors import ReduceError
-from .attributes import is_built_in
+from .attributes import describes_itself, is_built_in
 from .compilation import compile_all
 from .reading import deserialize
 from .tree import is_container, is_optimizer, nodes, own_variables, variables
@@ -22,23 +23,45 @@ def structure(obj: Any) -> dict[str, Any]:
         ``built``: build configs of layers that a custom class holds, by path; ``frozen``: paths of
         layers that are not trainable; ``flags``: the ``trainable`` of variables that differ from
         their layer; ``optimizers``: the variables that each optimizer was built for, by path, or,
-        where they are not part of `obj`, as shape, dtype and path in Keras.
+        where they are not part of `obj`, as shape, dtype and path in Keras; ``undecayed``: which
+        of them are excluded from weight decay; ``aliases``: variables that a second layer holds as
+        well; ``metrics``: what metrics have made since they saw data; ``lora``: scaling of LoRA
+        factors, which a config has but building forgets; ``seeds``: what the initializers of
+        layers that are yet to be built have drawn.
     """
     parts = nodes(obj)
     built: list[tuple[str, Any]] = []
     frozen: list[str] = []
     flags: dict[str, bool] = {}
     optimizers: dict[str, list[Any]] = {}
+    undecayed: dict[str, Any] = {}
+    aliases: dict[str, dict[str, str]] = {}
+    metrics: dict[str, Any] = {}
+    lora: dict[str, float] = {}
+    seeds: dict[str, dict[str, int]] = {}
     custom: list[str] = []
+    owners: dict[int, str] = {}
     paths = {id(variable): path for path, variable in variables(obj).items()}
     for path, node in parts.items():
         if is_optimizer(node):
             inside = any(path.startswith(f"{outer}/".lstrip("/")) for outer in optimizers)
             if node._trainable_variables and not inside:
                 optimizers[path] = _references(node, path, paths)
+            if getattr(node, "_exclude_from_weight_decay", None) is not None:
+                undecayed[path] = _undecayed(node)
             continue
+        if getattr(node, "_built", False) and describes_itself(node):
+            metrics[path] = _made_by_metric(node)
+        for position, variable in enumerate(own_variables(node)):
+            if owners.setdefault(id(variable), path) != path:
+                aliases.setdefault(path, {})[str(position)] = paths[id(variable)]
         if not hasattr(node, "get_build_config"):
             continue
+        if not node.built:
+            drawn = {name: value.seed for name, value in _initializers(node)}
+            seeds.update({path: drawn} if drawn else {})
+        if getattr(node, "lora_enabled", False) and hasattr(node, "lora_alpha"):
+            lora[path] = node.lora_alpha
         if any(path.startswith(prefix) for prefix in custom):
             build_config = node.get_build_config() if node.built else None
             if build_config is not None:
@@ -52,7 +75,17 @@ def structure(obj: Any) -> dict[str, Any]:
             usual = id(variable) in stored and node._trainable
             if id(variable) in paths and bool(variable.trainable) != usual:
                 flags[paths[id(variable)]] = bool(variable.trainable)
-    found = {"built": built, "frozen": frozen, "flags": flags, "optimizers": optimizers}
+    found = {
+        "built": built,
+        "frozen": frozen,
+        "flags": flags,
+        "optimizers": optimizers,
+        "undecayed": undecayed,
+        "aliases": aliases,
+        "metrics": metrics,
+        "lora": lora,
+        "seeds": seeds,
+    }
     return {name: value for name, value in found.items() if value}
 
 
@@ -72,6 +105,51 @@ def _references(optimizer: Any, path: str, paths: Mapping[int, str]) -> list[Any
     return [paths[id(variable)] for variable in own]
 
 
+def _initializers(layer: Any) -> list[tuple[str, Any]]:
+    """Return the initializers of a layer that have drawn a seed, as none was given."""
+    import keras
+
+    return [
+        (name, value)
+        for name, value in vars(layer).items()
+        if isinstance(value, keras.initializers.Initializer)
+        and isinstance(getattr(value, "seed", None), int)
+        and value.get_config().get("seed", 0) is None
+    ]
+
+
+def _undecayed(optimizer: Any) -> dict[str, Any]:
+    # Private: exclude_from_weight_decay() has no counterpart that tells what was excluded.
+    pattern = optimizer._exclude_from_weight_decay_pattern
+    return {
+        "pattern": pattern and pattern.pattern,
+        "variables": [
+            position
+            for position, variable in enumerate(optimizer._trainable_variables)
+            if (optimizer._var_key(variable) if optimizer.built else position)
+            in optimizer._exclude_from_weight_decay
+        ],
+    }
+
+
+def _made_by_metric(metric: Any) -> dict[str, Any]:
+    """Return the variables and plain attributes of a metric that builds itself on its first data.
+
+    R2Score, FBetaScore, AUC of several labels (private: each has a ``_build`` of its own).
+    """
+    holders = {id(value): name for name, value in vars(metric).items()}
+    return {
+        "variables": [
+            [holders.get(id(v)), list(v.shape), _dtype(v), v.name] for v in own_variables(metric)
+        ],
+        "attributes": {
+            name: value
+            for name, value in vars(metric).items()
+            if name == "_built" or (type(value) in (int, float) and name not in metric.get_config())
+        },
+    }
+
+
 def construct(
     architecture: dict[str, Any],
     structure: dict[str, Any],
@@ -81,7 +159,14 @@ def construct(
     obj = deserialize(architecture)
     _build_parts(obj, structure.get("built", ()))
     parts = nodes(obj)
+    _tie_variables(obj, parts, structure.get("aliases", {}))
     _mend_lambda_masks(parts)
+    for path, alpha in structure.get("lora", {}).items():
+        if path in parts:
+            parts[path].lora_alpha = alpha
+    for path, drawn in structure.get("seeds", {}).items():
+        for name, initializer in _initializers(parts[path]) if path in parts else ():
+            initializer.seed = drawn.get(name, initializer.seed)
     frozen = set(structure.get("frozen", ()))
     for path, node in parts.items():
         if hasattr(node, "_trainable"):
@@ -96,8 +181,67 @@ def construct(
                 by_path[path].trainable = flag
     if compilation:
         compile_all(obj, compilation)
+    parts = nodes(obj)
+    for path, made in structure.get("metrics", {}).items():
+        if path in parts:
+            _make_in_metric(parts[path], made)
     _build_optimizers(obj, structure.get("optimizers", {}))
+    for path, excluded in structure.get("undecayed", {}).items():
+        if path in parts:
+            _exclude_from_decay(parts[path], excluded)
     return obj
+
+
+def _tie_variables(obj: Any, parts: Mapping[str, Any], aliases: Mapping[str, Any]) -> None:
+    """Let layers hold the very variables of other layers that their originals held."""
+    if not aliases:
+        return
+    by_path = variables(obj)
+    for path, by_position in aliases.items():
+        for position, target in by_position.items():
+            own = own_variables(parts[path]) if path in parts else []
+            if target in by_path and int(position) < len(own):
+                _replace_variable(parts[path], own[int(position)], by_path[target])
+
+
+def _replace_variable(node: Any, old: Any, new: Any) -> None:
+    # Private: Keras can untrack a variable, but not put another one in its place.
+    if old is new:
+        return
+    for name, (_, store) in node._tracker.config.items():
+        for position, value in enumerate(store):
+            if value is old:
+                store[position] = new
+                node._tracker.stored_ids[name].discard(id(old))
+                node._tracker.stored_ids[name].add(id(new))
+    for name, value in list(vars(node).items()):
+        if value is old:
+            vars(node)[name] = new
+
+
+def _make_in_metric(metric: Any, made: Mapping[str, Any]) -> None:
+    existing = len(own_variables(metric))
+    for holder, shape, dtype, name in made["variables"][existing:]:
+        variable = metric.add_variable(
+            shape=tuple(shape), initializer="zeros", dtype=dtype, name=name
+        )
+        if holder:
+            setattr(metric, holder, variable)
+    vars(metric).update(made["attributes"])
+
+
+def _exclude_from_decay(optimizer: Any, excluded: Mapping[str, Any]) -> None:
+    own = optimizer._trainable_variables
+    keys = {
+        optimizer._var_key(own[position]) if optimizer.built else position
+        for position in excluded["variables"]
+    }
+    pattern = excluded["pattern"]
+    vars(optimizer).update(
+        _exclude_from_weight_decay=keys,
+        _exclude_from_weight_decay_pattern=pattern and re.compile(pattern),
+        _exclude_from_weight_decay_cache={},
+    )
 
 
 def _build_parts(obj: Any, built: Any) -> None:
@@ -167,6 +311,11 @@ def _await_variables(optimizer: Any, absent: list[_Absent]) -> None:
             )
         for part in nodes(optimizer).values():
             vars(part).pop("build", None)
+            if vars(part).get("_exclude_from_weight_decay"):
+                part._exclude_from_weight_decay = {
+                    part._var_key(variables[position])
+                    for position in part._exclude_from_weight_decay
+                }
             indices = {part._var_key(v): position for position, v in enumerate(variables)}
             _bind(part, variables, indices, built=True)
 

@@ -16,7 +16,7 @@ _AUTO_NAME = re.compile(r"(backend_)?variable(_\d+)?")
 
 # Keras's own bookkeeping, in which a tracked part is found as well; its position there is the
 # name of last resort.
-_STORES = ("_layers", "_metrics", "_seed_generators")
+_STORES = {"_layers": "layer", "_metrics": "metric", "_seed_generators": "seed_generator"}
 _BOOKKEEPING = frozenset(
     {
         *_STORES,
@@ -30,6 +30,9 @@ _BOOKKEEPING = frozenset(
         "_functional",
         "_compiled_trainable_state",
         "_obj_reference_counts_dict",
+        "_self_unconditional_checkpoint_dependencies",
+        "_self_unconditional_dependency_names",
+        "_self_unconditional_deferred_dependencies",
     }
 )
 
@@ -52,6 +55,13 @@ def nodes(obj: Any) -> dict[str, Any]:
 
     visit(obj, "")
     return found
+
+
+def layer_names(node: Any) -> list[str]:
+    """Return the attributes that hold the layers which `node` tracks, in the order of tracking."""
+    stored = {id(layer): layer for layer in getattr(node, "_layers", ())}
+    names = _names_by_attribute(node, stored)
+    return [names.get(key, "") for key in stored]
 
 
 def parts(obj: Any) -> frozenset[int]:
@@ -153,8 +163,8 @@ def _children(node: Any) -> Iterator[tuple[str, Any]]:
             yield f"layers/{layer.name}", layer
 
     stored = {
-        id(part): (f"{store}/{position}", part)
-        for store in _STORES
+        id(part): (f"{label}#{position}", part)
+        for store, label in _STORES.items()
         for position, part in enumerate(getattr(node, store, ()))
         if id(part) not in named
     }
@@ -204,7 +214,7 @@ def _names_by_attribute(node: Any, wanted: dict[int, Any]) -> dict[int, str]:
                 look(item, f"{name}/{position}", depth - 1)
 
     for attribute, value in vars(node).items():
-        if attribute not in _BOOKKEEPING and not attribute.startswith("_self_"):
+        if attribute not in _BOOKKEEPING:
             look(value, attribute, 4)
     return names
 

@@ -161,10 +161,6 @@ def _complete(obj: Any, config: dict[str, Any]) -> None:
                 value = getattr(obj, "_fn_kwargs", {}).get(name, getattr(obj, name, default))
                 if isinstance(value, (bool, int, float, str)) and value != default:
                     inner[name] = value
-        # A seed that nobody gave is drawn by the constructor, and decides the weights of a layer
-        # that is yet to be built.
-        if inner.get("seed", 0) is None and isinstance(getattr(obj, "seed", None), int):
-            config["seed"] = obj.seed
     # A get_config() of the user's may leave out what Keras's own would have put in.
     if "name" not in inner and is_saveable(obj) and isinstance(getattr(obj, "name", None), str):
         config["name"] = obj.name

@@ -178,6 +178,7 @@ def _take_apart(obj: Any) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
             structure = family.structure(obj)
             compilation = family.compilation(obj)
         lists, arrays = weights.collect(family.variables(obj), family.assets(obj), family.backend())
+        state = {**table.state, **family.state(obj)}
     except KerasReduceError:
         raise
     except Exception as error:
@@ -199,7 +200,6 @@ def _take_apart(obj: Any) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
     json = payload.encode({"header": header, "config": architecture}, where=where)
     compile_config = None if compilation is None else payload.encode(compilation, where=where)
     arguments = (json, arrays, compile_config, table.pack(family.parts(obj)), tuple(table.objects))
-    state = {**table.state, **family.state(obj)}
     return arguments, {name: _custom_objects.by_value(v) for name, v in state.items()} or None
 
 

@@ -544,7 +544,8 @@ def metrics_that_build_themselves_on_their_first_data():
     copied = same_after_training(model, x, y)
     assert [m.name for m in copied.metrics] == [m.name for m in model.metrics]
     for ours, theirs in zip(model.metrics, copied.metrics, strict=True):
-        for mine, yours in zip(*map(keras.tree.flatten, (ours.result(), theirs.result()))):
+        results = [keras.tree.flatten(metric.result()) for metric in (ours, theirs)]
+        for mine, yours in zip(*results, strict=True):
             assert np.array_equal(np.asarray(mine), np.asarray(yours)), ours.name
     (lone,) = pickle.loads(pickle.dumps(made[:1]))
     assert np.array_equal(np.asarray(lone.result()), np.asarray(made[0].result()))

@@ -221,7 +221,8 @@ def _declared(root: str) -> frozenset[str]:
     name = "keras_reduce_specimen"  # Named, so that no counter of automatic names moves.
     if root == "functional":
         inputs = keras.Input((1,), name=name)
-        return frozenset(vars(keras.Model(inputs, inputs, name=name)))
+        outputs = keras.layers.Identity(name=f"{name}_output")(inputs)
+        return frozenset(vars(keras.Model(inputs, outputs, name=name)))
     if root == "optimizer":
         return frozenset(vars(keras.optimizers.Optimizer(1.0, name=name)))
     makers: dict[str, Any] = {

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import PayloadError
-from .attributes import is_built_in
+from .attributes import is_built_in, overrides
 from .tree import nodes
 
 if TYPE_CHECKING:
@@ -77,11 +77,11 @@ def _assets_of(node: Any) -> list[tuple[str, Array]]:
         return found
 
     found = []
-    if _overrides(node, "save_own_variables") and _overrides(node, "load_own_variables"):
+    if overrides(node, "save_own_variables") and overrides(node, "load_own_variables"):
         store: dict[str, Any] = {}
         node.save_own_variables(store)
         found += [(f"own/{key}", np.asarray(value)) for key, value in store.items()]
-    if _overrides(node, "save_assets") and _overrides(node, "load_assets"):
+    if overrides(node, "save_assets") and overrides(node, "load_assets"):
         with tempfile.TemporaryDirectory() as folder:
             node.save_assets(folder)
             found += [
@@ -135,12 +135,6 @@ def _to_bytes(content: str | bytes) -> Array:
     import numpy as np
 
     return np.frombuffer(content.encode() if isinstance(content, str) else content, dtype="uint8")
-
-
-def _overrides(node: Any, method: str) -> bool:
-    """Tell whether a class of the user's, not of Keras's, defines `method`."""
-    owner = next((cls for cls in type(node).__mro__ if method in vars(cls)), None)
-    return owner is not None and not is_built_in(owner)
 
 
 def _has_variables(node: Any) -> bool:

@@ -53,6 +53,11 @@ def is_built_in(cls: type) -> bool:
     return cls.__module__.partition(".")[0] == "keras"
 
 
+def overrides(obj: Any, method: str) -> bool:
+    """Tell whether a class of the user's, not of Keras's, defines `method` of `obj`."""
+    return hasattr(obj, method) and not is_built_in(_owner(type(obj), method))
+
+
 def describes_itself(obj: Any) -> bool:
     """Tell whether the config of `obj` is the word of its class, not a guess of its bases."""
     cls = type(obj)
@@ -99,7 +104,7 @@ def describe(obj: Any, serialize: Callable[[Any], Any], table: Table) -> dict[st
             return {"variable": numbers[id(value)]}
         if isinstance(value, types.MethodType) and value.__self__ is obj:
             return {"method": value.__name__}
-        if _is_nest(value) and not _is_opaque(value):
+        if _is_nest(value) and not _is_for_pickler(value):
             if isinstance(value, dict):
                 return {"dict": [[encode(key), encode(item)] for key, item in value.items()]}
             kind = "tuple" if isinstance(value, tuple) else "list"
@@ -112,7 +117,7 @@ def describe(obj: Any, serialize: Callable[[Any], Any], table: Table) -> dict[st
     for name, value in own_attributes(obj).items():
         if is_optimizer(obj) and any(isinstance(v, _variable_class()) for v in _leaves(value)):
             continue  # Slots, which `build` makes.
-        if table.is_outermost(obj) and _is_opaque(value):
+        if table.is_outermost(obj) and _is_for_pickler(value):
             table.state[name] = unwrapped(value)
         else:
             attributes[name] = encode(value)
@@ -348,7 +353,7 @@ def _leaves(value: Any) -> Iterator[Any]:
         yield from value
 
 
-def _is_opaque(value: Any) -> bool:
+def _is_for_pickler(value: Any) -> bool:
     """Tell whether a config has no place for `value`, so that it is the pickler's to carry."""
     leaves = list(_leaves(value))
     if any(_is_keras_object(leaf) for leaf in leaves):

@@ -10,7 +10,7 @@ import inspect
 from typing import Any
 
 from ...errors import PayloadError, ReduceError
-from .attributes import describes_itself, is_built_in
+from .attributes import describes_itself, overrides
 from .reading import deserialize
 from .tree import nodes
 from .writing import serialize
@@ -58,7 +58,7 @@ def compile_all(obj: Any, specs: dict[str, Any]) -> None:
 
 def _specification(model: Any, path: str) -> dict[str, Any]:
     by_attributes = False
-    if _overrides(model, "get_compile_config"):
+    if overrides(model, "get_compile_config"):
         config = model.get_compile_config()
     else:
         # Private: the arguments as `compile` received them. What may have been set since is read
@@ -96,7 +96,7 @@ def _specification(model: Any, path: str) -> dict[str, Any]:
 
 
 def _check_arguments(model: Any, arguments: dict[str, Any], path: str) -> None:
-    if not _overrides(model, "compile") or _overrides(model, "compile_from_config"):
+    if not overrides(model, "compile") or overrides(model, "compile_from_config"):
         return
     try:
         inspect.signature(model.compile).bind(**arguments)
@@ -113,11 +113,11 @@ def _check_arguments(model: Any, arguments: dict[str, Any], path: str) -> None:
 def _compile(model: Any, config: dict[str, Any], *, plainly: bool) -> None:
     import keras
 
-    if _overrides(model, "compile_from_config"):
+    if overrides(model, "compile_from_config"):
         model.compile_from_config(config)
         return
     arguments = deserialize(config)
-    if plainly or not _overrides(model, "compile"):
+    if plainly or not overrides(model, "compile"):
         # What a compile() of the user's sets beyond that are attributes, which are carried as
         # such. The optimizer that was carried is wrapped already, if it ever was.
         keras.Model.compile(model, **arguments, auto_scale_loss=False)
@@ -181,8 +181,3 @@ def _fleshed(skeleton: Any) -> Any:
     if name == "dict":
         return {key: _fleshed(value) for key, value in items}
     return (tuple if name == "tuple" else list)(_fleshed(value) for value in items)
-
-
-def _overrides(model: Any, method: str) -> bool:
-    owner = next(cls for cls in type(model).__mro__ if method in vars(cls))
-    return not is_built_in(owner)

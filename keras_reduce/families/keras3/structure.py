@@ -1,16 +1,15 @@
-"""What a config leaves out and the same variables need: built parts, flags, optimizers."""
+"""What a config leaves out and an object like the original needs: a list of small things."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
-from ...errors import ReduceError
 from .attributes import describes_itself, is_built_in
 from .compilation import compile_all
+from .optimizers import exclusions_of, optimizers_of, restore_optimizers
 from .reading import deserialize
-from .tree import is_container, is_optimizer, nodes, own_variables, variables
+from .tree import dtype_name, is_container, is_optimizer, nodes, own_variables, variables
 from .writing import is_lambda_layer, serialize
 
 
@@ -30,79 +29,65 @@ def structure(obj: Any) -> dict[str, Any]:
         layers that are yet to be built have drawn.
     """
     parts = nodes(obj)
-    built: list[tuple[str, Any]] = []
-    frozen: list[str] = []
-    flags: dict[str, bool] = {}
-    optimizers: dict[str, list[Any]] = {}
-    undecayed: dict[str, Any] = {}
-    aliases: dict[str, dict[str, str]] = {}
-    metrics: dict[str, Any] = {}
-    lora: dict[str, float] = {}
-    seeds: dict[str, dict[str, int]] = {}
-    custom: list[str] = []
-    owners: dict[int, str] = {}
     paths = {id(variable): path for path, variable in variables(obj).items()}
-    for path, node in parts.items():
-        if is_optimizer(node):
-            inside = any(path.startswith(f"{outer}/".lstrip("/")) for outer in optimizers)
-            if node._trainable_variables and not inside:
-                optimizers[path] = _references(node, path, paths)
-            if getattr(node, "_exclude_from_weight_decay", None) is not None:
-                undecayed[path] = _undecayed(node)
-            continue
-        if getattr(node, "_built", False) and describes_itself(node):
-            metrics[path] = _made_by_metric(node)
-        for position, variable in enumerate(own_variables(node)):
-            if owners.setdefault(id(variable), path) != path:
-                aliases.setdefault(path, {})[str(position)] = paths[id(variable)]
-        if not hasattr(node, "get_build_config"):
-            continue
-        if not node.built:
-            drawn = {name: value.seed for name, value in _initializers(node)}
-            seeds.update({path: drawn} if drawn else {})
-        if getattr(node, "lora_enabled", False) and hasattr(node, "lora_alpha"):
-            lora[path] = node.lora_alpha
-        if any(path.startswith(prefix) for prefix in custom):
-            build_config = node.get_build_config() if node.built else None
-            if build_config is not None:
-                built.append((path, serialize(build_config)))
-        if not is_container(node) and not is_built_in(type(node)):
-            custom.append(f"{path}/" if path else "")
-        if not node._trainable:
-            frozen.append(path)
-        stored = {id(v) for v in node._trainable_variables}
-        for variable in own_variables(node):
-            usual = id(variable) in stored and node._trainable
-            if id(variable) in paths and bool(variable.trainable) != usual:
-                flags[paths[id(variable)]] = bool(variable.trainable)
-    found = {
-        "built": built,
-        "frozen": frozen,
-        "flags": flags,
-        "optimizers": optimizers,
-        "undecayed": undecayed,
-        "aliases": aliases,
-        "metrics": metrics,
-        "lora": lora,
-        "seeds": seeds,
+    layers = {path: node for path, node in parts.items() if hasattr(node, "get_build_config")}
+    found: dict[str, Any] = {
+        "built": _build_configs(layers),
+        "frozen": [path for path, layer in layers.items() if not layer._trainable],
+        "flags": _odd_flags(layers, paths),
+        "optimizers": optimizers_of(parts, paths),
+        "undecayed": exclusions_of(parts),
+        "aliases": _aliases(parts, paths),
+        "metrics": {
+            path: _made_by_metric(node)
+            for path, node in parts.items()
+            if getattr(node, "_built", False) and describes_itself(node)
+        },
+        "lora": {
+            path: layer.lora_alpha
+            for path, layer in layers.items()
+            if getattr(layer, "lora_enabled", False) and hasattr(layer, "lora_alpha")
+        },
+        "seeds": {path: seeds for path, layer in layers.items() if (seeds := _drawn_seeds(layer))},
     }
     return {name: value for name, value in found.items() if value}
 
 
-def _references(optimizer: Any, path: str, paths: Mapping[int, str]) -> list[Any]:
-    own = optimizer._trainable_variables
-    absent = [variable for variable in own if id(variable) not in paths]
-    if absent and path:
-        raise ReduceError(
-            "An optimizer has state for variables that are not part of the object around it",
-            where=path,
-            cause=f"it was built for {absent[0].path!r}, which no layer here holds",
-            cure="pickle it beside its own model, or compile this model with an optimizer of its "
-            "own",
-        )
-    if absent:
-        return [[list(v.shape), _dtype(v), v.path] for v in own]
-    return [paths[id(variable)] for variable in own]
+def _build_configs(layers: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    custom: list[str] = []
+    found: list[tuple[str, Any]] = []
+    for path, layer in layers.items():
+        if any(path.startswith(prefix) for prefix in custom):
+            config = layer.get_build_config() if layer.built else None
+            found += [] if config is None else [(path, serialize(config))]
+        if not is_container(layer) and not is_built_in(type(layer)):
+            custom.append(f"{path}/" if path else "")
+    return found
+
+
+def _odd_flags(layers: Mapping[str, Any], paths: Mapping[int, str]) -> dict[str, bool]:
+    flags: dict[str, bool] = {}
+    for layer in layers.values():
+        stored = {id(variable) for variable in layer._trainable_variables}
+        for variable in own_variables(layer):
+            usual = id(variable) in stored and layer._trainable
+            if id(variable) in paths and bool(variable.trainable) != usual:
+                flags[paths[id(variable)]] = bool(variable.trainable)
+    return flags
+
+
+def _aliases(parts: Mapping[str, Any], paths: Mapping[int, str]) -> dict[str, dict[str, str]]:
+    owners: dict[int, str] = {}
+    found: dict[str, dict[str, str]] = {}
+    for path, node in parts.items():
+        for position, variable in enumerate(() if is_optimizer(node) else own_variables(node)):
+            if owners.setdefault(id(variable), path) != path:
+                found.setdefault(path, {})[str(position)] = paths[id(variable)]
+    return found
+
+
+def _drawn_seeds(layer: Any) -> dict[str, int]:
+    return {} if layer.built else {name: value.seed for name, value in _initializers(layer)}
 
 
 def _initializers(layer: Any) -> list[tuple[str, Any]]:
@@ -118,20 +103,6 @@ def _initializers(layer: Any) -> list[tuple[str, Any]]:
     ]
 
 
-def _undecayed(optimizer: Any) -> dict[str, Any]:
-    # Private: exclude_from_weight_decay() has no counterpart that tells what was excluded.
-    pattern = optimizer._exclude_from_weight_decay_pattern
-    return {
-        "pattern": pattern and pattern.pattern,
-        "variables": [
-            position
-            for position, variable in enumerate(optimizer._trainable_variables)
-            if (optimizer._var_key(variable) if optimizer.built else position)
-            in optimizer._exclude_from_weight_decay
-        ],
-    }
-
-
 def _made_by_metric(metric: Any) -> dict[str, Any]:
     """Return the variables and plain attributes of a metric that builds itself on its first data.
 
@@ -140,7 +111,8 @@ def _made_by_metric(metric: Any) -> dict[str, Any]:
     holders = {id(value): name for name, value in vars(metric).items()}
     return {
         "variables": [
-            [holders.get(id(v)), list(v.shape), _dtype(v), v.name] for v in own_variables(metric)
+            [holders.get(id(v)), list(v.shape), dtype_name(v), v.name]
+            for v in own_variables(metric)
         ],
         "attributes": {
             name: value
@@ -167,6 +139,19 @@ def construct(
     for path, drawn in structure.get("seeds", {}).items():
         for name, initializer in _initializers(parts[path]) if path in parts else ():
             initializer.seed = drawn.get(name, initializer.seed)
+    _set_flags(obj, parts, structure)
+    if compilation:
+        compile_all(obj, compilation)
+    made_by_metrics = structure.get("metrics", {})
+    parts = nodes(obj) if made_by_metrics else {}
+    for path, made_by_metric in made_by_metrics.items():
+        if path in parts:
+            _make_in_metric(parts[path], made_by_metric)
+    restore_optimizers(obj, structure.get("optimizers", {}), structure.get("undecayed", {}))
+    return obj
+
+
+def _set_flags(obj: Any, parts: Mapping[str, Any], structure: Mapping[str, Any]) -> None:
     frozen = set(structure.get("frozen", ()))
     for path, node in parts.items():
         if hasattr(node, "_trainable"):
@@ -179,17 +164,6 @@ def construct(
         for path, flag in structure["flags"].items():
             if path in by_path:
                 by_path[path].trainable = flag
-    if compilation:
-        compile_all(obj, compilation)
-    parts = nodes(obj)
-    for path, made in structure.get("metrics", {}).items():
-        if path in parts:
-            _make_in_metric(parts[path], made)
-    _build_optimizers(obj, structure.get("optimizers", {}))
-    for path, excluded in structure.get("undecayed", {}).items():
-        if path in parts:
-            _exclude_from_decay(parts[path], excluded)
-    return obj
 
 
 def _tie_variables(obj: Any, parts: Mapping[str, Any], aliases: Mapping[str, Any]) -> None:
@@ -230,20 +204,6 @@ def _make_in_metric(metric: Any, made: Mapping[str, Any]) -> None:
     vars(metric).update(made["attributes"])
 
 
-def _exclude_from_decay(optimizer: Any, excluded: Mapping[str, Any]) -> None:
-    own = optimizer._trainable_variables
-    keys = {
-        optimizer._var_key(own[position]) if optimizer.built else position
-        for position in excluded["variables"]
-    }
-    pattern = excluded["pattern"]
-    vars(optimizer).update(
-        _exclude_from_weight_decay=keys,
-        _exclude_from_weight_decay_pattern=pattern and re.compile(pattern),
-        _exclude_from_weight_decay_cache={},
-    )
-
-
 def _build_parts(obj: Any, built: Any) -> None:
     for path, build_config in built:
         # Looked up anew each time, as building a layer may create others below it.
@@ -258,78 +218,3 @@ def _mend_lambda_masks(parts: Mapping[str, Any]) -> None:
     for node in parts.values():
         if is_lambda_layer(node) and isinstance(node.mask, dict) and "class_name" in node.mask:
             node.mask = deserialize(node.mask)
-
-
-def _build_optimizers(obj: Any, optimizers: Mapping[str, list[Any]]) -> None:
-    if not optimizers:
-        return
-    import keras
-
-    by_path = variables(obj)
-    parts = nodes(obj)
-    for path, references in optimizers.items():
-        optimizer = parts.get(path)
-        if optimizer is None or optimizer.built:
-            continue
-        absent = [_Absent(*ref) for ref in references if not isinstance(ref, str)]
-        if absent:
-            # An optimizer asks its variables for more than a shape while it makes slots for them.
-            optimizer.build(
-                [keras.Variable("zeros", shape=v.shape, dtype=v.dtype, name=v.name) for v in absent]
-            )
-            _await_variables(optimizer, absent)
-        elif all(ref in by_path for ref in references):
-            optimizer.build([by_path[ref] for ref in references])
-        # Otherwise `restore` will name the paths that are missing.
-
-
-class _Absent:
-    """A variable that an optimizer has slots for, but that is not part of its payload."""
-
-    def __init__(self, shape: list[int], dtype: str, path: str) -> None:
-        self.shape, self.dtype, self.path = tuple(shape), dtype, path
-        self.name = path.rpartition("/")[2]
-
-
-def _await_variables(optimizer: Any, absent: list[_Absent]) -> None:
-    """Make a lone optimizer take the first variables of the right shapes for its own.
-
-    Its slots belong to variables that travelled elsewhere or not at all. Keras calls ``build`` of
-    an optimizer that is not built as soon as it is applied to, or compiled with, variables.
-    """
-
-    def build(variables: Any) -> None:
-        variables = list(variables)
-        expected = [(v.shape, v.dtype) for v in absent]
-        received = [(tuple(v.shape), _dtype(v)) for v in variables]
-        if expected != received:
-            raise ValueError(
-                f"This optimizer carries state for {len(expected)} variables of shapes "
-                f"{[shape for shape, _ in expected]}, but meets {len(received)} of shapes "
-                f"{[shape for shape, _ in received]}. Apply it to the model that it was trained "
-                "with, or make a new one: optimizer.from_config(optimizer.get_config())."
-            )
-        for part in nodes(optimizer).values():
-            vars(part).pop("build", None)
-            if vars(part).get("_exclude_from_weight_decay"):
-                part._exclude_from_weight_decay = {
-                    part._var_key(variables[position])
-                    for position in part._exclude_from_weight_decay
-                }
-            indices = {part._var_key(v): position for position, v in enumerate(variables)}
-            _bind(part, variables, indices, built=True)
-
-    for part in nodes(optimizer).values():
-        _bind(part, absent, {}, built=False)
-    vars(optimizer)["build"] = build
-
-
-def _bind(optimizer: Any, variables: list[Any], indices: dict[Any, int], *, built: bool) -> None:
-    # Not by setattr, which would count the variables among the optimizer's own.
-    vars(optimizer).update(
-        _trainable_variables=list(variables), _trainable_variables_indices=indices, built=built
-    )
-
-
-def _dtype(variable: Any) -> str:
-    return str(getattr(variable.dtype, "name", variable.dtype))

@@ -1,0 +1,159 @@
+"""Optimizers: which variables their slots belong to, and how they get them back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ...errors import ReduceError
+from .tree import dtype_name, is_optimizer, nodes, variables
+
+
+def optimizers_of(parts: Mapping[str, Any], paths: Mapping[int, str]) -> dict[str, list[Any]]:
+    """Return the variables that each optimizer was built for, by its path.
+
+    By their paths; or, for a lone optimizer, whose variables are elsewhere, as shape, dtype and
+    path in Keras. An optimizer inside another one is built by that.
+    """
+    found: dict[str, list[Any]] = {}
+    for path, node in parts.items():
+        inside = any(path.startswith(f"{outer}/".lstrip("/")) for outer in found)
+        if is_optimizer(node) and node._trainable_variables and not inside:
+            found[path] = _references(node, path, paths)
+    return found
+
+
+def exclusions_of(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return which variables each optimizer excludes from weight decay, by its path."""
+    return {
+        path: _undecayed(node)
+        for path, node in parts.items()
+        if is_optimizer(node) and getattr(node, "_exclude_from_weight_decay", None) is not None
+    }
+
+
+def _references(optimizer: Any, path: str, paths: Mapping[int, str]) -> list[Any]:
+    own = optimizer._trainable_variables
+    absent = [variable for variable in own if id(variable) not in paths]
+    if absent and path:
+        raise ReduceError(
+            "An optimizer has state for variables that are not part of the object around it",
+            where=path,
+            cause=f"it was built for {absent[0].path!r}, which no layer here holds",
+            cure="pickle it beside its own model, or compile this model with an optimizer of its "
+            "own",
+        )
+    if absent:
+        return [[list(v.shape), dtype_name(v), v.path] for v in own]
+    return [paths[id(variable)] for variable in own]
+
+
+def _undecayed(optimizer: Any) -> dict[str, Any]:
+    # Private: exclude_from_weight_decay() has no counterpart that tells what was excluded.
+    pattern = optimizer._exclude_from_weight_decay_pattern
+    return {
+        "pattern": pattern and pattern.pattern,
+        "variables": [
+            position
+            for position, variable in enumerate(optimizer._trainable_variables)
+            if (optimizer._var_key(variable) if optimizer.built else position)
+            in optimizer._exclude_from_weight_decay
+        ],
+    }
+
+
+def restore_optimizers(
+    obj: Any, optimizers: Mapping[str, list[Any]], exclusions: Mapping[str, Any]
+) -> None:
+    """Build the optimizers below `obj` for the variables that `optimizers_of` found."""
+    _build_optimizers(obj, optimizers)
+    parts = nodes(obj) if exclusions else {}
+    for path, excluded in exclusions.items():
+        if path in parts:
+            _exclude_from_decay(parts[path], excluded)
+
+
+def _build_optimizers(obj: Any, optimizers: Mapping[str, list[Any]]) -> None:
+    if not optimizers:
+        return
+    import keras
+
+    by_path = variables(obj)
+    parts = nodes(obj)
+    for path, references in optimizers.items():
+        optimizer = parts.get(path)
+        if optimizer is None or optimizer.built:
+            continue
+        absent = [_Absent(*ref) for ref in references if not isinstance(ref, str)]
+        if absent:
+            # An optimizer asks its variables for more than a shape while it makes slots for them.
+            optimizer.build(
+                [keras.Variable("zeros", shape=v.shape, dtype=v.dtype, name=v.name) for v in absent]
+            )
+            _await_variables(optimizer, absent)
+        elif all(ref in by_path for ref in references):
+            optimizer.build([by_path[ref] for ref in references])
+        # Otherwise `restore` will name the paths that are missing.
+
+
+def _exclude_from_decay(optimizer: Any, excluded: Mapping[str, Any]) -> None:
+    own = optimizer._trainable_variables
+    keys = {
+        optimizer._var_key(own[position]) if optimizer.built else position
+        for position in excluded["variables"]
+    }
+    pattern = excluded["pattern"]
+    vars(optimizer).update(
+        _exclude_from_weight_decay=keys,
+        _exclude_from_weight_decay_pattern=pattern and re.compile(pattern),
+        _exclude_from_weight_decay_cache={},
+    )
+
+
+class _Absent:
+    """A variable that an optimizer has slots for, but that is not part of its payload."""
+
+    def __init__(self, shape: list[int], dtype: str, path: str) -> None:
+        self.shape, self.dtype, self.path = tuple(shape), dtype, path
+        self.name = path.rpartition("/")[2]
+
+
+def _await_variables(optimizer: Any, absent: list[_Absent]) -> None:
+    """Make a lone optimizer take the first variables of the right shapes for its own.
+
+    Its slots belong to variables that travelled elsewhere or not at all. Keras calls ``build`` of
+    an optimizer that is not built as soon as it is applied to, or compiled with, variables.
+    """
+
+    def build(variables: Any) -> None:
+        variables = list(variables)
+        expected = [(v.shape, v.dtype) for v in absent]
+        received = [(tuple(v.shape), dtype_name(v)) for v in variables]
+        if expected != received:
+            raise ValueError(
+                f"This optimizer carries state for {len(expected)} variables of shapes "
+                f"{[shape for shape, _ in expected]}, but meets {len(received)} of shapes "
+                f"{[shape for shape, _ in received]}. Apply it to the model that it was trained "
+                "with, or make a new one: optimizer.from_config(optimizer.get_config())."
+            )
+        for part in nodes(optimizer).values():
+            vars(part).pop("build", None)
+            if vars(part).get("_exclude_from_weight_decay"):
+                part._exclude_from_weight_decay = {
+                    part._var_key(variables[position])
+                    for position in part._exclude_from_weight_decay
+                }
+            indices = {part._var_key(v): position for position, v in enumerate(variables)}
+            _bind(part, variables, indices, built=True)
+
+    for part in nodes(optimizer).values():
+        _bind(part, absent, {}, built=False)
+    vars(optimizer)["build"] = build
+
+
+def _bind(optimizer: Any, variables: list[Any], indices: dict[Any, int], *, built: bool) -> None:
+    # Not by setattr, which would count the variables among the optimizer's own.
+    vars(optimizer).update(
+        _trainable_variables=list(variables), _trainable_variables_indices=indices, built=built
+    )

@@ -65,11 +65,12 @@ def test_the_classifier_learns(printed):
     assert min(scores) > 0.7
 
 
-def test_layers_shared_between_two_models(printed):
-    """A limit that README admits; when this fails, one can go from there."""
+def test_limits(printed):
+    """What README admits; when this fails, one can go from there."""
     python(
         """
         import pickle
+        from types import SimpleNamespace
         import keras, keras_reduce
         keras_reduce.install()
         inputs = keras.Input((3,))
@@ -77,6 +78,18 @@ def test_layers_shared_between_two_models(printed):
         models = [keras.Model(inputs, shared(inputs)) for _ in range(2)]
         one, two = pickle.loads(pickle.dumps(models))
         assert one.layers[1] is not two.layers[1]
+
+        holder = SimpleNamespace(model=models[0], layer=shared)
+        copied = pickle.loads(pickle.dumps(holder))
+        assert copied.layer is not copied.model.layers[1]
+
+        class Configured(keras.Model):
+            def get_config(self):
+                return {}
+
+        model = Configured()
+        model.note = "mine"
+        assert not hasattr(pickle.loads(pickle.dumps(model)), "note")
         """
     )
 

@@ -230,6 +230,17 @@ def code_by_value_that_can_not_be_rebuilt():
 
 
 @check
+def a_preprocessing_layer_with_a_constructor_of_its_own():
+    class Flip(layers.RandomFlip):
+        def __init__(self, extra):
+            super().__init__("horizontal")
+            self.extra = extra
+
+    with raises(ReduceError, "keras.layers.RandomFlip", "implement get_config()"):
+        pickle.dumps(Flip(1))
+
+
+@check
 def code_that_can_not_be_pickled():
     lock = __import__("threading").Lock()
     model = keras.Sequential([layers.Lambda(lambda x: x if lock else -x)])

@@ -16,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from ...errors import ReduceError
 from .tree import (
     functional_class,
     is_container,
@@ -93,7 +94,13 @@ def describe(obj: Any, serialize: Callable[[Any], Any], table: Table) -> dict[st
         Makes configs of Keras objects and of functions.
     table : Table
         Takes what only a pickler can carry.
+
+    Raises
+    ------
+    ReduceError
+        If Keras keeps something in `obj` that its own constructor alone can make.
     """
+    _refuse_preprocessing(obj)
     own = own_variables(obj)
     numbers = {id(variable): number for number, variable in enumerate(own)}
 
@@ -132,6 +139,19 @@ def describe(obj: Any, serialize: Callable[[Any], Any], table: Table) -> dict[st
         "built": bool(getattr(obj, "built", True)),
         "build_shapes": serialize(getattr(obj, "_build_shapes_dict", None)),
     }
+
+
+def _refuse_preprocessing(obj: Any) -> None:
+    base = next((cls for cls in type(obj).__mro__ if is_built_in(cls)), object)
+    if "preprocessing" in base.__module__.split("."):
+        raise ReduceError(
+            f"{type(obj).__qualname__} adds a constructor to keras.layers.{base.__name__}, but no "
+            "get_config()",
+            where=obj.name,
+            cause="preprocessing layers hold lookup tables and functions of their backend, which "
+            "only their constructor can make",
+            cure="implement get_config() on the class, with the arguments of its constructor",
+        )
 
 
 def rebuild(

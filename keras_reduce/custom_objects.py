@@ -281,8 +281,11 @@ def resolve(packed: Packed | None) -> dict[str, tuple[Any, str | None]]:
                 "code into an importable module and write the file anew",
             ) from error
         for reference in by_value:
+            obj = values[reference.position]
+            if isinstance(obj, type):
+                obj.__qualname__ = reference.qualname  # cloudpickle carries the bare name only
             with contextlib.suppress(TypeError):
-                _tokens.setdefault(values[reference.position], reference.token or "")
+                _tokens.setdefault(obj, reference.token or "")
     return {
         ref.key: (
             values[ref.position]

@@ -28,7 +28,8 @@ _MISSING = object()
 class Installation(NamedTuple):
     """The options of an installation, which also travel in payloads and batches.
 
-    Unpickling one installs the same in a worker process, before anything is sent back from there.
+    Unpickling one installs the same in a worker process, before anything is sent back from there,
+    and gives None. The order of the options is wire format: add at the end.
     """
 
     functions_by_value: bool = True
@@ -72,8 +73,8 @@ _hooks = ImportHooks()
 def install(*, functions_by_value: bool | None = None, legacy_wrappers: bool | None = None) -> None:
     """Make every pickler of this process ship Keras objects by way of this package.
 
-    Costs about a millisecond and imports no framework; what concerns one happens when the program
-    imports it. May be called again, from any thread, to change an option.
+    Costs milliseconds and imports no framework; what concerns one happens when the program imports
+    it. May be called again, from any thread, to change an option.
 
     Parameters
     ----------

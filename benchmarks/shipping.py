@@ -118,7 +118,7 @@ def plot(results, path):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(13, 4.4), sharey=True, layout="constrained")
     for axis, way in zip(axes, ("dumps", "loads"), strict=True):
         for offset, contender in enumerate(CONTENDERS):
             heights = [1e3 * min(row[contender][way]) for row in results.values()]
@@ -128,7 +128,8 @@ def plot(results, path):
         axis.set_title(f"pickle.{way}")
         axis.set_xticks([position + 0.3 for position in range(len(results))], list(results))
     axes[0].set_ylabel("milliseconds, shortest of all repetitions")
-    axes[1].legend(fontsize="small")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     figure.savefig(path, dpi=120)
 
 

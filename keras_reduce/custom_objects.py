@@ -7,7 +7,6 @@ there, so that two classes of one name stay two.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
 import io
@@ -25,7 +24,7 @@ import cloudpickle
 
 from .errors import CustomObjectError, KerasReduceError, ReduceError
 
-__all__ = ["ByValue", "Reference", "Table", "by_value", "is_importable", "resolve", "unwrap"]
+__all__ = ["ByValue", "Reference", "Table", "by_value", "is_importable", "resolve"]
 
 
 class Reference(NamedTuple):
@@ -69,33 +68,32 @@ class _Nested(threading.local):
 _nested = _Nested()
 
 
-# In the process that wrote it, code that travels by value comes back as itself, as classes and
-# functions do in any pickle or copy. Unpickling it there would make a second one, and would undo
-# what has been changed on a class since.
+# In the process that wrote them, functions and classes that travel by value come back as
+# themselves, as they do in any pickle or copy. Unpickling a class there would undo what has been
+# changed on it since. Other callables have a state of their own, and come back as copies.
 _tokens: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 _own: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 _counter = itertools.count()
 _process = uuid.uuid4().hex
+_RECOGNISABLE = (types.FunctionType, type)
 
 
 def _token(obj: Any) -> str:
-    """Return the token of `obj`, also where it was received with one."""
-    try:
-        if obj not in _tokens:
-            # With the number of the process: a forked child inherits what it then sees change.
-            token = f"{_process}-{os.getpid()}-{next(_counter)}"
-            _tokens[obj] = token
-            _own[token] = obj
-        return _tokens[obj]
-    except TypeError:  # neither hashable nor weakly referable: never recognised
+    """Return the token of `obj`, also where it was received with one; empty if it gets none."""
+    if not isinstance(obj, _RECOGNISABLE):
         return ""
+    if obj not in _tokens:
+        # With the number of the process: a forked child inherits what it then sees change.
+        token = f"{_process}-{os.getpid()}-{next(_counter)}"
+        _tokens[obj] = token
+        _own[token] = obj
+    return _tokens[obj]
 
 
-def _recognised(tokens: list[str]) -> tuple[Any, ...] | None:
-    """Return the live objects of `tokens` if this process gave out all of them."""
-    here = f"{_process}-{os.getpid()}-"
-    found = [_own.get(token) if token.startswith(here) else None for token in tokens]
-    return None if any(obj is None for obj in found) else tuple(found)
+def _recognised(token: str | None) -> Any:
+    """Return the live object of `token` if this process gave it out, else None."""
+    given_out_here = token is not None and token.startswith(f"{_process}-{os.getpid()}-")
+    return _own.get(token) if token is not None and given_out_here else None
 
 
 def _dumps(obj: Any, parts: Container[int] = ()) -> bytes:
@@ -266,7 +264,8 @@ def resolve(packed: Packed | None) -> dict[str, tuple[Any, str | None]]:
         return {}
     references = [Reference(*reference) for reference in packed[0]]
     by_value = [reference for reference in references if reference.position >= 0]
-    values = _recognised([ref.token or "" for ref in by_value]) or packed[1] or ()
+    live = [_recognised(reference.token) for reference in by_value]
+    values = tuple(live) if all(obj is not None for obj in live) else packed[1] or ()
     if isinstance(values, bytes):
         try:
             values = cast("tuple[Any, ...]", cloudpickle.loads(values))
@@ -280,12 +279,14 @@ def resolve(packed: Packed | None) -> dict[str, tuple[Any, str | None]]:
                 cure="load it with the Python that wrote it, install what is missing, or move the "
                 "code into an importable module and write the file anew",
             ) from error
-        for reference in by_value:
-            obj = values[reference.position]
-            if isinstance(obj, type):
+        for reference, own, obj in zip(by_value, live, values, strict=True):
+            if own is None and isinstance(obj, type):
                 obj.__qualname__ = reference.qualname  # cloudpickle carries the bare name only
-            with contextlib.suppress(TypeError):
-                _tokens.setdefault(obj, reference.token or "")
+            if own is None and reference.token and isinstance(obj, _RECOGNISABLE):
+                _tokens.setdefault(obj, reference.token)
+        values = tuple(
+            loaded if own is None else own for own, loaded in zip(live, values, strict=True)
+        )
     return {
         ref.key: (
             values[ref.position]
@@ -344,7 +345,15 @@ def rebuild_by_value(blob: bytes, name: str = "") -> Any:
     CustomObjectError
         If the code can't be rebuilt in this process.
     """
-    return unwrap(ByValue(blob, name))
+    try:
+        return cloudpickle.loads(blob)
+    except Exception as error:
+        raise CustomObjectError(
+            f"{name!r} can't be rebuilt here",
+            cause=f"{type(error).__name__}: {error}",
+            cure="load it with the minor version of Python that wrote it, and install what its "
+            "code imports",
+        ) from error
 
 
 def by_value(obj: Any) -> Any:
@@ -367,27 +376,6 @@ def by_value(obj: Any) -> Any:
             cause=f"{type(error).__name__}: {error}",
             cure="define it in an importable module, or remove what can't be pickled from its "
             "closure or globals",
-        ) from error
-
-
-def unwrap(obj: Any) -> Any:
-    """Return what `by_value` was given.
-
-    Raises
-    ------
-    CustomObjectError
-        If the code can't be rebuilt in this process.
-    """
-    if not isinstance(obj, ByValue):
-        return obj
-    try:
-        return cloudpickle.loads(obj.blob)
-    except Exception as error:
-        raise CustomObjectError(
-            f"{obj.name!r} can't be rebuilt here",
-            cause=f"{type(error).__name__}: {error}",
-            cure="load it with the minor version of Python that wrote it, and install what its "
-            "code imports",
         ) from error
 
 

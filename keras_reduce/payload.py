@@ -1,10 +1,11 @@
 """The tuple that stands for a Keras object, and its text.
 
-A payload is plain Python: ``(json, weights, compile_config, custom_objects)``. ``json`` is a `str`
-with two members, ``header`` (protocol, family, versions, the list of weights) and ``config`` (the
-architecture as Keras writes it); ``weights`` a tuple of arrays in the header's order (a dtype that
-NumPy lacks as unsigned integers of the same width, under its true name in the header);
-``compile_config`` a `str` or None. Further members only ever get added, with defaults.
+A payload is plain Python: ``(json, weights, compile_config, custom_objects, objects)``. ``json``
+is a `str` with two members, ``header`` (protocol, family, versions, the list of weights) and
+``config`` (the architecture as Keras writes it); ``weights`` a tuple of arrays in the header's
+order (a dtype that NumPy lacks as unsigned integers of the same width, under its true name in the
+header); ``compile_config`` a `str` or None; ``custom_objects`` the user's classes and functions;
+``objects`` values that no JSON can hold. Further members only ever get added, with defaults.
 
 When to raise `PROTOCOL`
 ------------------------

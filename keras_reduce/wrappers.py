@@ -444,12 +444,6 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
         packed = {name: custom_objects.by_value(v) for name, v in self.sk_params.items()}
         return {**state, "build_fn": custom_objects.by_value(self.build_fn), "_sk_params": packed}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take the state that `__getstate__` gave."""
-        params = {name: custom_objects.unwrap(v) for name, v in state["_sk_params"].items()}
-        build_fn = custom_objects.unwrap(state["build_fn"])
-        super().__setstate__({**state, "build_fn": build_fn, "_sk_params": params})
-
     # A copy stays in this process: it shares functions as they are, like any other copy.
 
     def __copy__(self) -> Self:

@@ -392,6 +392,36 @@ def loading_leaves_classes_of_this_process_alone():
     assert pickle.dumps(copied) == pickle.dumps(pickle.loads(content))
 
 
+class Counter:
+    """A loss with a state of its own."""
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __eq__(self, other):
+        return isinstance(other, Counter)
+
+    def __hash__(self):
+        return 0
+
+    def __call__(self, y_true, y_pred):
+        return keras.ops.mean(keras.ops.abs(y_true - y_pred) * self.factor, axis=-1)
+
+
+@check
+def callables_with_a_state_come_back_as_copies():
+    first, second = Counter(2.0), Counter(3.0)
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(1)])
+    model.compile("sgd", loss=first, metrics=[second, tripled])
+    content = pickle.dumps(model)
+    first.factor = 5.0
+    config = pickle.loads(content)._compile_config.config
+    assert config["loss"].factor == 2.0
+    assert config["metrics"][0].factor == 3.0
+    # Functions are themselves in the process that they come from.
+    assert config["metrics"][1] is tripled
+
+
 @check
 def classes_come_back_as_the_same_class():
     class Local(layers.Layer):

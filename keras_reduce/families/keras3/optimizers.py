@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...errors import ReduceError
-from .tree import dtype_name, is_optimizer, nodes, variables
+from ...tensors import dtype_name
+from .tree import is_optimizer, nodes, variables
 
 
 def optimizers_of(parts: Mapping[str, Any], paths: Mapping[int, str]) -> dict[str, list[Any]]:
@@ -94,7 +95,7 @@ def _build_optimizers(obj: Any, optimizers: Mapping[str, list[Any]]) -> None:
             _await_variables(optimizer, absent)
         elif all(ref in by_path for ref in references):
             optimizer.build([by_path[ref] for ref in references])
-        # Otherwise `restore` will name the paths that are missing.
+        # Otherwise `weights.assign` will name the paths that are missing.
 
 
 def _exclude_from_decay(optimizer: Any, excluded: Mapping[str, Any]) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ...tensors import dtype_name
 from .attributes import describes_itself, is_built_in
 from .compilation import compile_all
 from .optimizers import exclusions_of, optimizers_of, restore_optimizers
 from .reading import deserialize
-from .tree import dtype_name, is_container, is_optimizer, nodes, own_variables, variables
+from .tree import is_container, is_optimizer, nodes, own_variables, variables
 from .writing import is_lambda_layer, serialize
 
 
@@ -109,6 +110,7 @@ def _made_by_metric(metric: Any) -> dict[str, Any]:
     R2Score, FBetaScore, AUC of several labels (private: each has a ``_build`` of its own).
     """
     holders = {id(value): name for name, value in vars(metric).items()}
+    config = metric.get_config()
     return {
         "variables": [
             [holders.get(id(v)), list(v.shape), dtype_name(v), v.name]
@@ -117,7 +119,7 @@ def _made_by_metric(metric: Any) -> dict[str, Any]:
         "attributes": {
             name: value
             for name, value in vars(metric).items()
-            if name == "_built" or (type(value) in (int, float) and name not in metric.get_config())
+            if name == "_built" or (type(value) in (int, float) and name not in config)
         },
     }
 

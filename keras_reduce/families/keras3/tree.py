@@ -120,11 +120,6 @@ def _recurrent_states(node: Any) -> list[Any]:
     return [state for state in flat if isinstance(state, keras.Variable)]
 
 
-def dtype_name(variable: Any) -> str:
-    """Return the name of a variable's dtype."""
-    return str(getattr(variable.dtype, "name", variable.dtype))
-
-
 def is_optimizer(node: Any) -> bool:
     """Tell whether `node` is an optimizer."""
     import keras

@@ -7,6 +7,7 @@ there, so that two classes of one name stay two.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import io
@@ -18,7 +19,7 @@ import types
 import uuid
 import weakref
 from collections.abc import Callable, Container
-from typing import Any, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple
 
 import cloudpickle
 
@@ -40,8 +41,6 @@ class Reference(NamedTuple):
         Position among the objects that travel by value, or -1: by reference.
     registered_name : str or None
         Name under which Keras knew a class.
-    token : str or None
-        For what travels by value, a name that only the process that wrote it can resolve.
     """
 
     key: str
@@ -49,12 +48,11 @@ class Reference(NamedTuple):
     qualname: str
     position: int
     registered_name: str | None = None
-    token: str | None = None
 
 
-# References, and the objects that travel by value: as cloudpickle's bytes, or themselves where the
-# pickler is known to be cloudpickle.
-Packed = tuple[tuple[tuple[Any, ...], ...], bytes | tuple[Any, ...] | None]
+# References, and the objects that travel by value: each in a `ByValue`, or itself where the pickler
+# is known to be cloudpickle.
+Packed = tuple[tuple[tuple[Any, ...], ...], tuple[Any, ...]]
 
 
 # A payload that is pickled inside another payload's by-value part must not start one of its own:
@@ -90,10 +88,10 @@ def _token(obj: Any) -> str:
     return _tokens[obj]
 
 
-def _recognised(token: str | None) -> Any:
+def _recognised(token: str) -> Any:
     """Return the live object of `token` if this process gave it out, else None."""
-    given_out_here = token is not None and token.startswith(f"{_process}-{os.getpid()}-")
-    return _own.get(token) if token is not None and given_out_here else None
+    given_out_here = token.startswith(f"{_process}-{os.getpid()}-")
+    return _own.get(token) if given_out_here else None
 
 
 def _dumps(obj: Any, parts: Container[int] = ()) -> bytes:
@@ -168,8 +166,10 @@ class Table:
         self.objects: list[Any] = []
         self.state: dict[str, Any] = {}
         self._outermost = outermost
+        self._children: dict[int, int] = {}
         self._keys: dict[int, str] = {}
         self._entries: dict[str, tuple[Any, Reference]] = {}
+        self._by_value: list[str] = []
 
     def key(
         self,
@@ -197,9 +197,10 @@ class Table:
                 key = f"{base}#{repetition}"
                 repetition += 1
             by_value = location is None and not is_importable(obj)
-            token = _token(obj) if by_value else None
             self._keys[id(obj)] = key
-            self._entries[key] = obj, Reference(key, module, qualname, -1, registered_name, token)
+            self._entries[key] = obj, Reference(key, module, qualname, -1, registered_name)
+            if by_value:
+                self._by_value.append(key)
         return self._keys[id(obj)]
 
     def entrust(self, value: Any) -> int:
@@ -207,49 +208,41 @@ class Table:
         self.objects.append(value)
         return len(self.objects) - 1
 
+    def child(self, part: Any) -> int:
+        """Return the number of a part that has a payload of its own, entering it when it is new."""
+        if id(part) not in self._children:
+            self._children[id(part)] = self.entrust(part)
+        return self._children[id(part)]
+
+    @property
+    def children(self) -> list[Any]:
+        """The parts that have payloads of their own."""
+        return [self.objects[number] for number in self._children.values()]
+
     def is_outermost(self, obj: Any) -> bool:
         """Tell whether `obj` is what the payload stands for."""
         return obj is self._outermost
 
     def pack(self, parts: Container[int] = ()) -> Packed | None:
-        """Return the references and the by-value part, or None when the table is empty.
+        """Return the references and what travels by value, or None when the table is empty.
 
         Parameters
         ----------
         parts : container of int
             Ids of the parts of the outermost object: code that travels by value must not refer to
             them, as it would come back with a copy of its own.
-
-        Raises
-        ------
-        ReduceError
-            If an object that must travel by value can't be pickled.
         """
         if not self._entries:
             return None
-        references: list[tuple[Any, ...]] = []
-        values: list[Any] = []
-        for obj, reference in self._entries.values():
-            if reference.token is None:
-                references.append(tuple(reference))
-                continue
-            references.append(tuple(reference._replace(position=len(values))))
-            values.append(obj)
-        if not values or _nested.depth:
-            return tuple(references), tuple(values) or None
-        names = ", ".join(key for key, (_, ref) in self._entries.items() if ref.token is not None)
-        try:
-            return tuple(references), _dumps(tuple(values), parts)
-        except KerasReduceError:
-            raise
-        except Exception as error:
-            raise ReduceError(
-                "A custom object that must travel by value can't be pickled",
-                where=names,
-                cause=f"{type(error).__name__}: {error}",
-                cure="move it into a module that the receiver can import, or remove what can't be "
-                "pickled (an open file, a lock, a session) from its closure, globals or attributes",
-            ) from error
+        objects = [self._entries[key][0] for key in self._by_value]
+        positions = {key: position for position, key in enumerate(self._by_value)}
+        references = tuple(
+            tuple(reference._replace(position=positions.get(key, -1)))
+            for key, (_, reference) in self._entries.items()
+        )
+        if _nested.depth:
+            return references, tuple(objects)
+        return references, tuple(ByValue.of(obj, parts) for obj in objects)
 
 
 def resolve(packed: Packed | None) -> dict[str, tuple[Any, str | None]]:
@@ -258,38 +251,14 @@ def resolve(packed: Packed | None) -> dict[str, tuple[Any, str | None]]:
     Raises
     ------
     CustomObjectError
-        If an object can't be imported or rebuilt here.
+        If an object can't be imported here.
     """
     if packed is None:
         return {}
     references = [Reference(*reference) for reference in packed[0]]
-    by_value = [reference for reference in references if reference.position >= 0]
-    live = [_recognised(reference.token) for reference in by_value]
-    values = tuple(live) if all(obj is not None for obj in live) else packed[1] or ()
-    if isinstance(values, bytes):
-        try:
-            values = cast("tuple[Any, ...]", cloudpickle.loads(values))
-        except Exception as error:
-            raise CustomObjectError(
-                "Custom code that travels by value can't be rebuilt here",
-                where=", ".join(ref.key for ref in by_value),
-                cause=f"{type(error).__name__}: {error}. Bytecode only loads in the minor version "
-                f"of Python that wrote it (this is {sys.version.split()[0]}), and what the code "
-                "imports must be installed here",
-                cure="load it with the Python that wrote it, install what is missing, or move the "
-                "code into an importable module and write the file anew",
-            ) from error
-        for reference, own, obj in zip(by_value, live, values, strict=True):
-            if own is None and isinstance(obj, type):
-                obj.__qualname__ = reference.qualname  # cloudpickle carries the bare name only
-            if own is None and reference.token and isinstance(obj, _RECOGNISABLE):
-                _tokens.setdefault(obj, reference.token)
-        values = tuple(
-            loaded if own is None else own for own, loaded in zip(live, values, strict=True)
-        )
     return {
         ref.key: (
-            values[ref.position]
+            packed[1][ref.position]
             if ref.position >= 0
             else _imported(ref.key, ref.module, ref.qualname),
             ref.registered_name,
@@ -316,67 +285,116 @@ def _imported(key: str, module: str, qualname: str) -> Any:
 
 
 class ByValue:
-    """A function or class on its way through a pickler that only knows references.
+    """A function, class or other callable on its way through a pickler that knows references only.
 
-    Plain `pickle` writes functions as module and name, whatever their type's reducer says. An
-    object that wants to carry a lambda holds one of these in its state instead.
+    Plain `pickle` writes functions as module and name, whatever their type's reducer says. What is
+    unpickled is the callable itself. There is one of these for each callable, so that a pickler
+    writes the code of what it meets twice once.
+
+    Parameters
+    ----------
+    obj : object
+        The callable.
+    """
+
+    _known: ClassVar[dict[int, ByValue]] = {}
+
+    def __init__(self, obj: Any) -> None:
+        self._referent: Callable[[], Any] = lambda: obj
+        self._parts: Container[int] = ()
+
+    @classmethod
+    def of(cls, obj: Any, parts: Container[int] = ()) -> ByValue:
+        """Return the one for `obj`.
+
+        Parameters
+        ----------
+        obj : object
+            The callable.
+        parts : container of int
+            Ids of what the code of `obj` must not refer to.
+        """
+        found = cls._known.get(id(obj))
+        if found is None or found._referent() is not obj:
+            found = cls(obj)
+            with contextlib.suppress(TypeError):  # Some callables take no weak references.
+                key = id(obj)
+                found._referent = weakref.ref(obj, lambda _: cls._known.pop(key, None))
+                cls._known[key] = found
+        found._parts = parts
+        return found
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """Reduce to the code.
+
+        Raises
+        ------
+        ReduceError
+            If the code refers to something that can't be pickled.
+        """
+        obj = self._referent()
+        name = _name(obj)
+        try:
+            return rebuild_by_value, (_dumps(obj, self._parts), name, _token(obj))
+        except KerasReduceError:
+            raise
+        except Exception as error:
+            raise ReduceError(
+                f"{name!r} must travel by value, but can't be pickled",
+                where=f"{getattr(obj, '__module__', '')}:{name}",
+                cause=f"{type(error).__name__}: {error}",
+                cure="move it into a module that the receiver can import, or remove what can't be "
+                "pickled (an open file, a lock, a session) from its closure, globals or attributes",
+            ) from error
+
+
+def rebuild_by_value(blob: bytes, name: str = "", token: str = "") -> Any:
+    """Rebuild the callable that a `ByValue` carried; its path is wire format.
 
     Parameters
     ----------
     blob : bytes
-        What cloudpickle made of the function or class.
+        What cloudpickle made of it.
     name : str
-        Its qualified name, for messages.
-    """
-
-    def __init__(self, blob: bytes, name: str = "") -> None:
-        self.blob, self.name = blob, name
-
-    def __reduce__(self) -> tuple[Callable[[bytes, str], Any], tuple[bytes, str]]:
-        """Reduce to the code itself: what is unpickled is the function or class."""
-        return rebuild_by_value, (self.blob, self.name)
-
-
-def rebuild_by_value(blob: bytes, name: str = "") -> Any:
-    """Rebuild the function or class that a `ByValue` carried; its path is wire format.
+        Its qualified name.
+    token : str
+        A name that only the process that wrote it can resolve; empty for a callable with a state
+        of its own, which comes back as a copy.
 
     Raises
     ------
     CustomObjectError
         If the code can't be rebuilt in this process.
     """
+    live = _recognised(token)
+    if live is not None:
+        return live
     try:
-        return cloudpickle.loads(blob)
+        obj = cloudpickle.loads(blob)
     except Exception as error:
         raise CustomObjectError(
-            f"{name!r} can't be rebuilt here",
-            cause=f"{type(error).__name__}: {error}",
-            cure="load it with the minor version of Python that wrote it, and install what its "
-            "code imports",
+            "Custom code that travels by value can't be rebuilt here",
+            where=name,
+            cause=f"{type(error).__name__}: {error}. Bytecode only loads in the minor version "
+            f"of Python that wrote it (this is {sys.version.split()[0]}), and what the code "
+            "imports must be installed here",
+            cure="load it with the Python that wrote it, install what is missing, or move the "
+            "code into an importable module and write the file anew",
         ) from error
+    if isinstance(obj, type):
+        obj.__qualname__ = name  # cloudpickle carries the bare name only
+    if token and isinstance(obj, _RECOGNISABLE):
+        _tokens.setdefault(obj, token)
+    return obj
 
 
 def by_value(obj: Any) -> Any:
-    """Return `obj`, or a `ByValue` for it if it is code that a receiver can't import.
+    """Return `obj`, or a `ByValue` for it if it is code that a receiver can't import."""
+    return obj if _nested.depth or not _is_foreign_code(obj) else ByValue.of(obj)
 
-    Raises
-    ------
-    ReduceError
-        If the code refers to something that can't be pickled.
-    """
-    if _nested.depth or not _is_foreign_code(obj):
-        return obj
-    name = getattr(obj, "__qualname__", repr(obj))
-    try:
-        return ByValue(_dumps(obj), name)
-    except Exception as error:
-        raise ReduceError(
-            f"{name!r} can't be pickled by value",
-            where=name,
-            cause=f"{type(error).__name__}: {error}",
-            cure="define it in an importable module, or remove what can't be pickled from its "
-            "closure or globals",
-        ) from error
+
+def _name(obj: Any) -> str:
+    return str(getattr(obj, "__qualname__", None) or type(obj).__qualname__)
 
 
 def _is_foreign_code(obj: Any) -> bool:

@@ -79,12 +79,13 @@ def rebuild_model(
     values, assets = weights.pair(header, arrays)
     try:
         with family.reading(own, objects):
-            obj = family.construct(architecture, header, compilation)
+            obj = family.construct(architecture, header, compilation, objects)
             # Assets first: some create variables, and a user's own loading method may write
             # rounded values into variables that the exact ones must then overwrite.
-            family.restore_assets(obj, assets)
-            weights.assign(family.variables(obj), values)
-            family.finish(obj)
+            family.restore_assets(family.survey(obj), assets)
+            tree = family.survey(obj, header.get("children", ()))
+            weights.assign(tree.own_variables, values)
+            family.finish(tree)
     except KerasReduceError:
         raise
     except Exception as error:
@@ -175,9 +176,10 @@ def _take_apart(obj: Any) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
     try:
         with family.writing(table):
             architecture = family.architecture(obj)
-            structure = family.structure(obj)
-            compilation = family.compilation(obj)
-        lists, arrays = weights.collect(family.variables(obj), family.assets(obj), family.backend())
+            tree = family.survey(obj, table.children)
+            compilation = family.compilation(tree)
+            structure = family.structure(tree, table.objects)
+        lists, arrays = weights.collect(tree.own_variables, family.assets(tree), family.backend())
         state = {**table.state, **family.state(obj)}
     except KerasReduceError:
         raise
@@ -199,7 +201,7 @@ def _take_apart(obj: Any) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
     header, architecture, compilation = payload.canonical([header, architecture, compilation])
     json = payload.encode({"header": header, "config": architecture}, where=where)
     compile_config = None if compilation is None else payload.encode(compilation, where=where)
-    arguments = (json, arrays, compile_config, table.pack(family.parts(obj)), tuple(table.objects))
+    arguments = (json, arrays, compile_config, table.pack(tree.parts), tuple(table.objects))
     return arguments, {name: _custom_objects.by_value(v) for name, v in state.items()} or None
 
 

@@ -111,6 +111,18 @@ def assign(targets: Mapping[str, Any], values: Mapping[str, tuple[Array, str]]) 
         tensors.write(variable, *values[path])
 
 
+def transfer(sources: Mapping[str, Any], targets: Mapping[str, Any], backend: str) -> None:
+    """Give the variables `targets` the values of the variables `sources` under the same paths.
+
+    Raises
+    ------
+    PayloadError
+        If paths, shapes or dtypes disagree.
+    """
+    lists, arrays = collect(sources, {}, backend)
+    assign(targets, pair(lists, arrays)[0])
+
+
 _DAMAGED = {
     "cause": "the payload is damaged or was put together by hand",
     "cure": "write it anew from the original object",

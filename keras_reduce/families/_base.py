@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
@@ -20,6 +20,20 @@ Kind = Literal["model", "layer", "optimizer", "metric", "loss"]
 # Root module of each family's framework -> the adapter that speaks for it. A family counts as
 # loaded once its root module is in ``sys.modules``: asking must never import a framework.
 _ADAPTERS = {"keras": "keras3"}
+
+
+class Tree(Protocol):
+    """Everything below an object, and which of it travels on its own."""
+
+    @property
+    def own_variables(self) -> dict[str, Any]:
+        """The variables that no part with a payload of its own has, by path."""
+        ...
+
+    @property
+    def parts(self) -> Container[int]:
+        """The ids of the object and of every Keras object below it."""
+        ...
 
 
 class Family(Protocol):
@@ -72,16 +86,23 @@ class Family(Protocol):
         """Let configs find `custom_objects` and `objects` while objects are rebuilt."""
         ...
 
+    def survey(self, root: Any, children: Iterable[Any] = ()) -> Tree:
+        """Return what is below `root`, of which `children` (or their paths) travel apart."""
+        ...
+
     def architecture(self, obj: Any) -> dict[str, Any]:
         """Return the config from which `construct` makes an object like `obj`."""
         ...
 
-    def structure(self, obj: Any) -> dict[str, Any]:
-        """Return what the config leaves out and `construct` needs to create the same variables."""
+    def structure(self, tree: Tree, objects: Sequence[Any]) -> dict[str, Any]:
+        """Return what the config leaves out and `construct` needs to create the same variables.
+
+        Under ``children`` the numbers of the parts that have payloads of their own, by path.
+        """
         ...
 
-    def compilation(self, obj: Any) -> dict[str, Any] | None:
-        """Return how `obj`, and models inside it, were compiled; None if nothing was."""
+    def compilation(self, tree: Tree) -> dict[str, Any] | None:
+        """Return how an object, and models inside it, were compiled; None if nothing was."""
         ...
 
     def construct(
@@ -89,30 +110,23 @@ class Family(Protocol):
         architecture: dict[str, Any],
         structure: dict[str, Any],
         compilation: dict[str, Any] | None,
+        objects: Sequence[Any],
     ) -> Any:
         """Return a new object with all its variables created, their values to be overwritten."""
         ...
 
-    def parts(self, obj: Any) -> Container[int]:
-        """Return the ids of `obj` and of every Keras object below it."""
-        ...
-
-    def variables(self, obj: Any) -> dict[str, Any]:
-        """Return every variable below `obj` by its path, each once."""
-        ...
-
-    def assets(self, obj: Any) -> dict[tuple[str, str], np.ndarray[Any, Any]]:
+    def assets(self, tree: Tree) -> dict[tuple[str, str], np.ndarray[Any, Any]]:
         """Return the state that is not in variables, as arrays by path and name."""
         ...
 
     def restore_assets(
-        self, obj: Any, assets: Mapping[tuple[str, str], np.ndarray[Any, Any]]
+        self, tree: Tree, assets: Mapping[tuple[str, str], np.ndarray[Any, Any]]
     ) -> None:
-        """Give `obj` what `assets` returned for its original."""
+        """Give an object what `assets` returned for its original."""
         ...
 
-    def finish(self, obj: Any) -> None:
-        """Bring what `obj` derives from its variables up to date with them."""
+    def finish(self, tree: Tree) -> None:
+        """Bring what an object derives from its variables up to date with them."""
         ...
 
     def state(self, obj: Any) -> dict[str, Any]:

@@ -63,9 +63,10 @@ def _description(part: Any) -> str:
     """Return what a payload says of `part` in words: the whole of it must come back."""
     from keras_reduce import reducers
 
-    _, (json, _, compile_config, *_), _ = reducers.reduce(part)
+    _, (json, _, compile_config, _, objects), _ = reducers.reduce(part)
+    below = [_description(child) for child in objects if reducers.reduce(child)]
     # A lone optimizer names the variables that it was built for last, by Keras's counter.
-    return re.sub(r'"variable(_\d+)?"', '"variable"', f"{json}{compile_config}")
+    return re.sub(r'"variable(_\d+)?"', '"variable"', f"{json}{compile_config}{below}")
 
 
 def _state(part: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from .attributes import is_built_in, own_attributes, unwrapped
 from .compilation import compilation
 from .reading import reading
 from .structure import construct, structure
-from .tree import parts, variables
+from .tree import Tree
 from .writing import architecture, writing
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ __all__ = [
     "finish",
     "is_model",
     "kind",
-    "parts",
     "public_classes",
     "reading",
     "repairs",
@@ -41,7 +40,7 @@ __all__ = [
     "set_random_seed",
     "state",
     "structure",
-    "variables",
+    "survey",
     "versions",
     "writing",
 ]
@@ -129,6 +128,11 @@ def set_random_seed(seed: int) -> None:
 def is_model(obj: Any) -> bool:
     """Tell whether `obj` is a Keras 3 model."""
     return kind(obj) == "model"
+
+
+def survey(root: Any, children: Iterable[Any] = ()) -> Tree:
+    """Return what is below `root`, of which `children` (or their paths) travel apart."""
+    return Tree(root, children)
 
 
 def state(obj: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import PayloadError
 from .attributes import is_built_in, overrides
-from .tree import nodes
+from .tree import Tree
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,29 +21,27 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 
-def assets(obj: Any) -> dict[tuple[str, str], Array]:
-    """Return the state below `obj` that is not in variables, as arrays by path and name."""
+def assets(tree: Tree) -> dict[tuple[str, str], Array]:
+    """Return the state that is not in variables, as arrays by path and name."""
     found: dict[tuple[str, str], Array] = {}
-    for path, node in nodes(obj).items():
+    for path, node in tree.own.items():
         for name, array in _assets_of(node):
             found[path, name] = array
     return found
 
 
-def restore_assets(obj: Any, assets: Mapping[tuple[str, str], Array]) -> None:
-    """Give the parts of `obj` what `assets` returned for its original.
+def restore_assets(tree: Tree, assets: Mapping[tuple[str, str], Array]) -> None:
+    """Give the parts of an object what `assets` returned for its original.
 
     Raises
     ------
     PayloadError
-        If an asset belongs to a part that `obj` lacks.
+        If an asset belongs to a part that is not there.
     """
     by_node: dict[str, dict[str, Array]] = {}
     for (path, name), array in assets.items():
         by_node.setdefault(path, {})[name] = array
-    if not by_node:
-        return
-    parts = nodes(obj)
+    parts = tree.nodes
     for path, named in by_node.items():
         if path not in parts:
             raise PayloadError(
@@ -55,12 +53,12 @@ def restore_assets(obj: Any, assets: Mapping[tuple[str, str], Array]) -> None:
         _restore(parts[path], named)
 
 
-def finish(obj: Any) -> None:
+def finish(tree: Tree) -> None:
     """Recompute what layers derive from their variables.
 
     Normalization turns its mean and variance into constants; Keras does so after loading, too.
     """
-    for node in nodes(obj).values():
+    for node in tree.own.values():
         if is_built_in(type(node)) and hasattr(node, "finalize_state") and _has_variables(node):
             node.finalize_state()
 

@@ -290,7 +290,12 @@ def _base(obj: Any, serialize: Callable[[Any], Any]) -> dict[str, Any]:
         # Private: the nesting of inputs and outputs, which the public lists don't show. The plain
         # model shares the graph; only its config is wanted.
         plain = keras.Model(obj._inputs_struct, obj._outputs_struct, name=obj.name)
-        arguments["functional"] = serialize(plain)
+        arguments["functional"] = {
+            "module": "keras",
+            "class_name": "Model",
+            "config": plain.get_config(),
+            "registered_name": None,
+        }
     return arguments
 
 

@@ -12,12 +12,12 @@ from typing import Any
 from ...errors import PayloadError, ReduceError
 from .attributes import describes_itself, overrides
 from .reading import deserialize
-from .tree import nodes
+from .tree import Tree, nodes
 from .writing import serialize
 
 
-def compilation(obj: Any) -> dict[str, Any] | None:
-    """Return how `obj`, and models inside it, were compiled; None if nothing was.
+def compilation(tree: Tree) -> dict[str, Any] | None:
+    """Return how an object, and models inside it, were compiled; None if nothing was.
 
     Raises
     ------
@@ -26,7 +26,7 @@ def compilation(obj: Any) -> dict[str, Any] | None:
     """
     specs = {
         path: _specification(node, path)
-        for path, node in nodes(obj).items()
+        for path, node in tree.own.items()
         if getattr(node, "compiled", False) and hasattr(node, "get_compile_config")
     }
     return specs or None

@@ -62,13 +62,27 @@ def _mended_class(original: Callable[..., Any]) -> Callable[..., Any]:
     def _retrieve_class_or_fn(
         name: str, registered_name: str, module: str, obj_type: str, full_config: Any, **more: Any
     ) -> Any:
+        reading = getattr(current, "reading", None)
+        if reading is not None and "keras_reduce_child" in full_config:
+            return _Child(reading[1][full_config["keras_reduce_child"]])
         found = original(name, registered_name, module, obj_type, full_config, **more)
         is_class = isinstance(found, type) and hasattr(found, "from_config")
-        if getattr(current, "reading", None) is None or not is_class:
+        if reading is None or not is_class:
             return found
         return _Constructor(found, full_config)
 
     return _retrieve_class_or_fn
+
+
+class _Child:
+    """An object that the pickler has rebuilt already, in place of its class."""
+
+    def __init__(self, obj: Any) -> None:
+        self._obj = obj
+
+    def from_config(self, _: dict[str, Any]) -> Any:
+        """Return the object."""
+        return self._obj
 
 
 class _Constructor:
@@ -112,13 +126,11 @@ def _shift_nodes(config: dict[str, Any]) -> None:
     """
     if not {"layers", "output_layers"} <= config.keys():
         return
-    from keras.src.saving.serialization_lib import get_shared_object
-
     earlier_calls: dict[str, int] = {}
     for layer in config["layers"]:
-        known = get_shared_object(layer.get("shared_object_id"))
-        if known is not None and layer["inbound_nodes"]:
-            earlier_calls[layer["name"]] = len(known._inbound_nodes)
+        number = layer.get("keras_reduce_child")
+        if number is not None and layer["inbound_nodes"]:
+            earlier_calls[layer["name"]] = len(current.reading[1][number]._inbound_nodes)
     if not earlier_calls:
         return
 

@@ -2,43 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ... import weights
+from ...errors import PayloadError
 from ...tensors import dtype_name
+from .assets import assets, restore_assets
 from .attributes import describes_itself, is_built_in
 from .compilation import compile_all
 from .optimizers import exclusions_of, optimizers_of, restore_optimizers
 from .reading import deserialize
-from .tree import is_container, is_optimizer, nodes, own_variables, variables
+from .tree import Tree, is_container, is_optimizer, nodes, own_variables, variables
 from .writing import is_lambda_layer, serialize
 
 
-def structure(obj: Any) -> dict[str, Any]:
+def structure(tree: Tree, objects: Sequence[Any]) -> dict[str, Any]:
     """Return what the config leaves out and `construct` needs to create the same variables.
+
+    Parameters
+    ----------
+    tree : Tree
+        The object, and its children.
+    objects : sequence
+        What is left to the pickler, the children among them.
 
     Returns
     -------
     dict
-        ``built``: build configs of layers that a custom class holds, by path; ``frozen``: paths of
-        layers that are not trainable; ``flags``: the ``trainable`` of variables that differ from
-        their layer; ``optimizers``: the variables that each optimizer was built for, by path, or,
-        where they are not part of `obj`, as shape, dtype and path in Keras; ``undecayed``: which
-        of them are excluded from weight decay; ``aliases``: variables that a second layer holds as
+        ``children``: numbers of the parts that have payloads of their own, by path; ``built``:
+        build configs of layers that a custom class holds, by path; ``frozen``: paths of layers
+        that are not trainable; ``flags``: the ``trainable`` of variables that differ from their
+        layer; ``optimizers``: the variables that each optimizer was built for, by path, or, where
+        they are not part of the object, as shape, dtype and path in Keras; ``undecayed``: which of
+        them are excluded from weight decay; ``aliases``: variables that a second layer holds as
         well; ``metrics``: what metrics have made since they saw data; ``lora``: scaling of LoRA
         factors, which a config has but building forgets; ``seeds``: what the initializers of
         layers that are yet to be built have drawn.
     """
-    parts = nodes(obj)
-    paths = {id(variable): path for path, variable in variables(obj).items()}
+    parts = tree.own
+    paths = {id(variable): path for path, variable in tree.variables.items()}
+    numbers = {id(value): number for number, value in enumerate(objects)}
     layers = {path: node for path, node in parts.items() if hasattr(node, "get_build_config")}
+    # Flags of the children as well: what a constructor here sets would pass on to them.
+    all_layers = {path: node for path, node in tree.nodes.items() if hasattr(node, "_trainable")}
     found: dict[str, Any] = {
+        "children": {path: numbers[id(child)] for path, child in tree.children.items()},
         "built": _build_configs(layers),
-        "frozen": [path for path, layer in layers.items() if not layer._trainable],
-        "flags": _odd_flags(layers, paths),
+        "frozen": [path for path, layer in all_layers.items() if not layer._trainable],
+        "flags": _odd_flags(all_layers, paths),
         "optimizers": optimizers_of(parts, paths),
         "undecayed": exclusions_of(parts),
-        "aliases": _aliases(parts, paths),
+        "aliases": _aliases(tree.nodes, paths),
         "metrics": {
             path: _made_by_metric(node)
             for path, node in parts.items()
@@ -77,10 +92,10 @@ def _odd_flags(layers: Mapping[str, Any], paths: Mapping[int, str]) -> dict[str,
     return flags
 
 
-def _aliases(parts: Mapping[str, Any], paths: Mapping[int, str]) -> dict[str, dict[str, str]]:
+def _aliases(nodes: Mapping[str, Any], paths: Mapping[int, str]) -> dict[str, dict[str, str]]:
     owners: dict[int, str] = {}
     found: dict[str, dict[str, str]] = {}
-    for path, node in parts.items():
+    for path, node in nodes.items():
         for position, variable in enumerate(() if is_optimizer(node) else own_variables(node)):
             if owners.setdefault(id(variable), path) != path:
                 found.setdefault(path, {})[str(position)] = paths[id(variable)]
@@ -128,11 +143,13 @@ def construct(
     architecture: dict[str, Any],
     structure: dict[str, Any],
     compilation: dict[str, Any] | None,
+    objects: Sequence[Any],
 ) -> Any:
     """Return a new object with all its variables created, their values to be overwritten."""
     obj = deserialize(architecture)
     _build_parts(obj, structure.get("built", ()))
     parts = nodes(obj)
+    _adopt(parts, structure.get("children", {}), objects)
     _tie_variables(obj, parts, structure.get("aliases", {}))
     _mend_lambda_masks(parts)
     for path, alpha in structure.get("lora", {}).items():
@@ -151,6 +168,29 @@ def construct(
             _make_in_metric(parts[path], made_by_metric)
     restore_optimizers(obj, structure.get("optimizers", {}), structure.get("undecayed", {}))
     return obj
+
+
+def _adopt(parts: Mapping[str, Any], children: Mapping[str, int], objects: Sequence[Any]) -> None:
+    """Give parts that a constructor made anew what the payloads of their originals hold.
+
+    A constructor may take a layer for a pattern only (Bidirectional), or make its layers by itself
+    although the config lists them.
+    """
+    import keras
+
+    for path, number in children.items():
+        given, made = objects[number], parts.get(path)
+        if made is None:
+            raise PayloadError(
+                "A layer that travelled on its own has no place in the rebuilt object",
+                where=path,
+                cause="the class that holds this layer has changed since",
+                cure="load it with the code that wrote it",
+            )
+        if made is not given:
+            source, target = Tree(given), Tree(made)
+            restore_assets(target, assets(source))
+            weights.transfer(source.variables, target.variables, keras.backend.backend())
 
 
 def _set_flags(obj: Any, parts: Mapping[str, Any], structure: Mapping[str, Any]) -> None:

@@ -7,8 +7,9 @@ holds it, since auto-generated names differ from process to process.
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 # What Keras calls a variable that was not given a name; the counter differs between processes.
@@ -57,6 +58,62 @@ def nodes(obj: Any) -> dict[str, Any]:
     return found
 
 
+class Tree:
+    """Everything below an object, and which of it travels on its own.
+
+    Parameters
+    ----------
+    root : object
+        A Keras object.
+    children : iterable of object or str
+        Parts of it that have payloads of their own, with all that is below them; or their paths.
+
+    Attributes
+    ----------
+    nodes, own : dict
+        Every layer, optimizer, metric and seed generator by path; those that no child has.
+    children : dict
+        The children by path, as far as they are found below `root`.
+    """
+
+    def __init__(self, root: Any, children: Iterable[Any] = ()) -> None:
+        self.root = root
+        self.nodes = nodes(root)
+        children = [self.nodes[c] if isinstance(c, str) else c for c in children]
+        apart = {id(node) for child in children for node in nodes(child).values()}
+        self.own = {path: node for path, node in self.nodes.items() if id(node) not in apart}
+        ids = set(map(id, children))
+        self.children = {path: node for path, node in self.nodes.items() if id(node) in ids}
+
+    @property
+    def parts(self) -> frozenset[int]:
+        """The ids of the object and of every Keras object below it."""
+        return frozenset(map(id, self.nodes.values()))
+
+    @functools.cached_property
+    def variables(self) -> dict[str, Any]:
+        """Every variable by its path, each once."""
+        return {path: variable for path, (_, variable) in self._located.items()}
+
+    @functools.cached_property
+    def own_variables(self) -> dict[str, Any]:
+        """The variables that no child owns."""
+        return {
+            path: variable for path, (node, variable) in self._located.items() if node in self.own
+        }
+
+    @functools.cached_property
+    def _located(self) -> dict[str, tuple[str, Any]]:
+        found: dict[str, tuple[str, Any]] = {}
+        seen: set[int] = set()
+        for path, node in self.nodes.items():
+            for name, variable in named_variables(node):
+                if id(variable) not in seen:
+                    seen.add(id(variable))
+                    found[_unique(f"{path}/{name}" if path else name, found)] = path, variable
+        return found
+
+
 def layer_names(node: Any) -> list[str]:
     """Return the attributes that hold the layers which `node` tracks, in the order of tracking."""
     stored = {id(layer): layer for layer in getattr(node, "_layers", ())}
@@ -64,21 +121,9 @@ def layer_names(node: Any) -> list[str]:
     return [names.get(key, "") for key in stored]
 
 
-def parts(obj: Any) -> frozenset[int]:
-    """Return the ids of `obj` and of every Keras object below it."""
-    return frozenset(map(id, nodes(obj).values()))
-
-
 def variables(obj: Any) -> dict[str, Any]:
     """Return every variable below `obj` by its path, each once."""
-    found: dict[str, Any] = {}
-    seen: set[int] = set()
-    for path, node in nodes(obj).items():
-        for name, variable in named_variables(node):
-            if id(variable) not in seen:
-                seen.add(id(variable))
-                found[_unique(f"{path}/{name}" if path else name, found)] = variable
-    return found
+    return Tree(obj).variables
 
 
 def named_variables(node: Any) -> list[tuple[str, Any]]:

@@ -44,12 +44,14 @@ def writing(table: Table) -> Iterator[None]:
 
 def _points() -> list[Patch]:
     # Private: the points that every route takes from an object to its config. A public function
-    # that a user's get_config() was bound to before skips the second, but not the others, which
-    # it looks up in its module.
+    # that a user's get_config() was bound to before skips serialize_keras_object, but not the
+    # others, which it looks up in its module.
+    import keras
     from keras.src.saving import object_registration, serialization_lib
     from keras.src.utils import python_utils
 
     return [
+        (keras.saving, "serialize_keras_object", _keyed_object),
         (object_registration, "get_registered_name", _keyed_name),
         (serialization_lib, "serialize_keras_object", _keyed_object),
         (serialization_lib, "get_build_and_compile_config", _without_compile_config),
@@ -97,6 +99,8 @@ def _keyed_object(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
         table = getattr(current, "table", None)
         if table is None:
             return original(obj)
+        if _is_child(obj, table):
+            return _child_config(obj, table)
         if _is_opaque(obj):
             return _function_config(table.key(obj))
         if is_saveable(obj) and not describes_itself(obj):
@@ -123,6 +127,10 @@ def _completed_config(original: Callable[[Any, Any], None]) -> Callable[[Any, An
             config.clear()
             config.update(_described(obj, table))
             return
+        if _is_child(obj, table):
+            config.clear()
+            config.update(_child_config(obj, table))
+            return
         config["module"] = None if config["module"] == "__main__" else config["module"]
         if not hasattr(obj, "get_config"):
             return
@@ -133,6 +141,23 @@ def _completed_config(original: Callable[[Any, Any], None]) -> Callable[[Any, An
             config["shared_object_id"] = id(obj)
 
     return record_object_after_serialization
+
+
+def _is_child(obj: Any, table: Table) -> bool:
+    """Tell whether `obj` has a payload of its own, within the one that `table` is for."""
+    import keras
+
+    return isinstance(obj, keras.Layer) and not table.is_outermost(obj)
+
+
+def _child_config(obj: Any, table: Table) -> dict[str, Any]:
+    """Return a config that says where the pickler will have put a child, and how it is wired."""
+    return {
+        "module": "keras_reduce",
+        "class_name": type(obj).__name__,
+        "config": {},
+        "keras_reduce_child": table.child(obj),
+    }
 
 
 def _described(obj: Any, table: Table) -> dict[str, Any]:

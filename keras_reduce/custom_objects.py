@@ -127,10 +127,15 @@ def is_importable(obj: Any) -> bool:
     """Tell whether another process that imports the same modules finds `obj` by its name."""
     module_name = getattr(obj, "__module__", None)
     qualname = getattr(obj, "__qualname__", None)
-    # "__mp_main__" is what multiprocessing calls the main module in a spawned child.
-    if not module_name or not qualname or module_name in ("__main__", "__mp_main__"):
+    if not module_name or not qualname:
         return False
-    if _is_registered_by_value(module_name):
+    return found_as(obj, module_name, qualname)
+
+
+def found_as(obj: Any, module_name: str, qualname: str) -> bool:
+    """Tell whether `obj` is what a module that is imported and can be again calls so."""
+    # "__mp_main__" is what multiprocessing calls the main module in a spawned child.
+    if module_name in ("__main__", "__mp_main__") or _is_registered_by_value(module_name):
         return False
     found: Any = sys.modules.get(module_name)
     for name in qualname.split("."):

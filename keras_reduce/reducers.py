@@ -12,9 +12,11 @@ from typing import Any
 from . import custom_objects as _custom_objects
 from . import families, payload, weights
 from ._version import __version__
+from .custom_objects import by_value
 from .errors import KerasReduceError, PayloadError, ReduceError
 
-Reduced = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any] | None]
+State = dict[str, Any] | tuple[dict[str, Any], dict[str, Any]] | None
+Reduced = tuple[Callable[..., Any], tuple[Any, ...], State]
 
 
 def reduce_model(model: Any) -> Reduced:
@@ -147,12 +149,176 @@ def rebuild_loss(*payload: Any) -> Any:
     return rebuild_model(*payload)
 
 
+def reduce_operation(operation: Any) -> Reduced:
+    """Reduce a lone operation: config.
+
+    Not carried: its connections to other operations.
+    """
+    return (rebuild_operation, *_take_apart(operation))
+
+
+def rebuild_operation(*payload: Any) -> Any:
+    """Rebuild what `reduce_operation` took apart; parameters as for `rebuild_model`."""
+    return rebuild_model(*payload)
+
+
+def reduce_function(function: Any) -> Reduced:
+    """Reduce a `keras.Function`: its symbolic inputs and outputs, and so all that is between."""
+    return (rebuild_function, *_take_apart(function))
+
+
+def rebuild_function(*payload: Any) -> Any:
+    """Rebuild what `reduce_function` took apart; parameters as for `rebuild_model`."""
+    return rebuild_model(*payload)
+
+
+def reduce_tensor(tensor: Any) -> Reduced:
+    """Reduce a symbolic tensor: shape, dtype, name, and the call that made it.
+
+    Not carried: calls that the tensor went into afterwards.
+    """
+    return (rebuild_tensor, *_take_apart(tensor))
+
+
+def rebuild_tensor(*payload: Any) -> Any:
+    """Rebuild what `reduce_tensor` took apart; parameters as for `rebuild_model`."""
+    return rebuild_model(*payload)
+
+
+def reduce_node(node: Any) -> Reduced:
+    """Reduce the call of an operation on symbolic tensors: the operation and its arguments."""
+    return (rebuild_node, *_take_apart(node))
+
+
+def rebuild_node(*payload: Any) -> Any:
+    """Call an operation as in what `reduce_node` took apart; parameters as for `rebuild_model`."""
+    return rebuild_model(*payload)
+
+
+def reduce_variable(variable: Any) -> Reduced:
+    """Reduce a lone variable: value, dtype, name, path, flags, regularizer, constraint.
+
+    Not carried: the layer that holds it. A variable beside its layer comes back as a copy.
+    """
+    return (rebuild_variable, *_take_apart(variable))
+
+
+def rebuild_variable(*payload: Any) -> Any:
+    """Rebuild what `reduce_variable` took apart; parameters as for `rebuild_model`."""
+    return rebuild_model(*payload)
+
+
+def reduce_seed_generator(generator: Any) -> Reduced:
+    """Reduce a seed generator: seed, name, state."""
+    return (rebuild_seed_generator, *_take_apart(generator))
+
+
+def rebuild_seed_generator(*payload: Any) -> Any:
+    """Rebuild what `reduce_seed_generator` took apart; parameters as for `rebuild_model`."""
+    return rebuild_model(*payload)
+
+
+def reduce_initializer(initializer: Any) -> Reduced:
+    """Reduce an initializer: config, and the seed that it has drawn if none was given.
+
+    One whose class has no `get_config` of its own: its attributes.
+    """
+    return (rebuild_initializer, *_take_apart(initializer))
+
+
+def rebuild_initializer(*payload: Any) -> Any:
+    """Rebuild what `reduce_initializer` took apart; parameters as for `rebuild_model`."""
+    return rebuild_model(*payload)
+
+
+def reduce_regularizer(regularizer: Any) -> Reduced:
+    """Reduce a regularizer: config, or attributes where its class has no config of its own."""
+    return (rebuild_regularizer, *_take_apart(regularizer))
+
+
+def rebuild_regularizer(*payload: Any) -> Any:
+    """Rebuild what `reduce_regularizer` took apart; parameters as for `rebuild_model`."""
+    return rebuild_model(*payload)
+
+
+def reduce_constraint(constraint: Any) -> Reduced:
+    """Reduce a constraint: config, or attributes where its class has no config of its own."""
+    return (rebuild_constraint, *_take_apart(constraint))
+
+
+def rebuild_constraint(*payload: Any) -> Any:
+    """Rebuild what `reduce_constraint` took apart; parameters as for `rebuild_model`."""
+    return rebuild_model(*payload)
+
+
+def reduce_schedule(schedule: Any) -> Reduced:
+    """Reduce a schedule: config, or attributes where its class has no config of its own."""
+    return (rebuild_schedule, *_take_apart(schedule))
+
+
+def rebuild_schedule(*payload: Any) -> Any:
+    """Rebuild what `reduce_schedule` took apart; parameters as for `rebuild_model`."""
+    return rebuild_model(*payload)
+
+
+def reduce_policy(policy: Any) -> Reduced:
+    """Reduce a dtype policy: config."""
+    return (rebuild_policy, *_take_apart(policy))
+
+
+def rebuild_policy(*payload: Any) -> Any:
+    """Rebuild what `reduce_policy` took apart; parameters as for `rebuild_model`."""
+    return rebuild_model(*payload)
+
+
+def reduce_callback(callback: Any) -> Reduced:
+    """Reduce a callback: its class and its attributes, the model that it belongs to among them.
+
+    Not carried: open event files of `TensorBoard`, which opens others; threads of a
+    `CallbackList`, which starts others. A `CSVLogger` in the middle of training is refused.
+    """
+    return (rebuild_callback, *_take_apart(callback))
+
+
+def rebuild_callback(*payload: Any) -> Any:
+    """Rebuild what `reduce_callback` took apart; parameters as for `rebuild_model`."""
+    return rebuild_model(*payload)
+
+
+def reduce_tf_function(function: Any) -> Reduced:
+    """Reduce a `tf.function`: its Python function, its signature, how it was decorated.
+
+    One that an importable module holds travels by reference, one that decorates a method as that
+    method of its object. Not carried: traces, which are made again on first use, and variables
+    that nothing but the traces holds.
+    """
+    return (rebuild_tf_function, *_take_apart(function))
+
+
+def rebuild_tf_function(*payload: Any) -> Any:
+    """Rebuild what `reduce_tf_function` took apart; parameters as for `rebuild_model`."""
+    return rebuild_model(*payload)
+
+
 TABLE: dict[families.Kind, Callable[[Any], Reduced]] = {
     "model": reduce_model,
     "layer": reduce_layer,
+    "function": reduce_function,
+    "operation": reduce_operation,
     "optimizer": reduce_optimizer,
     "metric": reduce_metric,
     "loss": reduce_loss,
+    "initializer": reduce_initializer,
+    "regularizer": reduce_regularizer,
+    "constraint": reduce_constraint,
+    "schedule": reduce_schedule,
+    "policy": reduce_policy,
+    "callback": reduce_callback,
+    "seed_generator": reduce_seed_generator,
+    "variable": reduce_variable,
+    "tensor": reduce_tensor,
+    "node": reduce_node,
+    "tf_function": reduce_tf_function,
 }
 
 
@@ -163,7 +329,7 @@ def reduce(obj: Any) -> Reduced | None:
     return None if kind is None else TABLE[kind](obj)
 
 
-def _take_apart(obj: Any) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
+def _take_apart(obj: Any) -> tuple[tuple[Any, ...], State]:
     family = families.of(obj)
     if family is None:
         raise ReduceError(
@@ -176,11 +342,12 @@ def _take_apart(obj: Any) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
     try:
         with family.writing(table):
             architecture = family.architecture(obj)
-            tree = family.survey(obj, table.children)
+            attributes, tracked = family.state(obj)
+            apart = [*table.children, *tracked.values()]
+            tree = family.survey(obj, apart)
             compilation = family.compilation(tree)
             structure = family.structure(tree, table.objects)
         lists, arrays = weights.collect(tree.own_variables, family.assets(tree), family.backend())
-        state = {**table.state, **family.state(obj)}
     except KerasReduceError:
         raise
     except Exception as error:
@@ -202,7 +369,10 @@ def _take_apart(obj: Any) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
     json = payload.encode({"header": header, "config": architecture}, where=where)
     compile_config = None if compilation is None else payload.encode(compilation, where=where)
     arguments = (json, arrays, compile_config, table.pack(tree.parts), tuple(table.objects))
-    return arguments, {name: _custom_objects.by_value(v) for name, v in state.items()} or None
+    attributes = {name: by_value(v) for name, v in (table.state | attributes).items()}
+    tracked = {name: by_value(v) for name, v in tracked.items()}
+    # What pickle itself does with a pair: the second goes through the object's __setattr__.
+    return arguments, (attributes, tracked) if tracked else attributes or None
 
 
 def _spelled(header: dict[str, Any]) -> str:

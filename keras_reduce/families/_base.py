@@ -15,7 +15,26 @@ if TYPE_CHECKING:
 
     from ..custom_objects import Table
 
-Kind = Literal["model", "layer", "optimizer", "metric", "loss"]
+Kind = Literal[
+    "model",
+    "layer",
+    "function",
+    "operation",
+    "optimizer",
+    "metric",
+    "loss",
+    "initializer",
+    "regularizer",
+    "constraint",
+    "schedule",
+    "policy",
+    "callback",
+    "seed_generator",
+    "variable",
+    "tensor",
+    "node",
+    "tf_function",
+]
 
 # Root module of each family's framework -> the adapter that speaks for it. A family counts as
 # loaded once its root module is in ``sys.modules``: asking must never import a framework.
@@ -129,8 +148,11 @@ class Family(Protocol):
         """Bring what an object derives from its variables up to date with them."""
         ...
 
-    def state(self, obj: Any) -> dict[str, Any]:
-        """Return the attributes that pickle shall put back by itself."""
+    def state(self, obj: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the attributes that pickle shall put back by itself.
+
+        First those that go into ``__dict__``, then those that are to be set as attributes.
+        """
         ...
 
 

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .assets import assets, finish, restore_assets
-from .attributes import is_built_in, own_attributes, unwrapped
 from .compilation import compilation
+from .kinds import is_a, kind, public_classes
 from .reading import reading
+from .state import state
 from .structure import construct, structure
 from .tree import Tree
 from .writing import architecture, writing
-
-if TYPE_CHECKING:
-    from .._base import Kind
 
 __all__ = [
     "NAME",
@@ -46,26 +44,6 @@ __all__ = [
 ]
 
 NAME = "keras3"
-
-
-def kind(obj: Any) -> Kind | None:
-    """Tell which kind of Keras 3 object `obj` is; None if it is none that we carry."""
-    kinds: tuple[Kind, ...] = ("model", "layer", "optimizer", "metric", "loss")
-    pairs = zip(kinds, public_classes(), strict=True)
-    return next((name for name, base in pairs if isinstance(obj, base)), None)
-
-
-def public_classes() -> tuple[type, ...]:
-    """Return the public classes of which everything that we carry is a subclass."""
-    import keras
-
-    return (
-        keras.Model,
-        keras.Layer,
-        keras.optimizers.Optimizer,
-        keras.metrics.Metric,
-        keras.losses.Loss,
-    )
 
 
 def base_classes() -> tuple[type, ...]:
@@ -127,24 +105,9 @@ def set_random_seed(seed: int) -> None:
 
 def is_model(obj: Any) -> bool:
     """Tell whether `obj` is a Keras 3 model."""
-    return kind(obj) == "model"
+    return is_a(obj, "model")
 
 
 def survey(root: Any, children: Iterable[Any] = ()) -> Tree:
     """Return what is below `root`, of which `children` (or their paths) travel apart."""
     return Tree(root, children)
-
-
-def state(obj: Any) -> dict[str, Any]:
-    """Return the attributes of a model that training or the user has set, for pickle to put back.
-
-    They may refer to `obj`, as a `History` does to its model: pickle has memoized it by then.
-    """
-    if not is_model(obj):
-        return {}
-    attributes = vars(obj)
-    names = ("history", "stop_training")
-    found = {name: attributes[name] for name in names if name in attributes}
-    if is_built_in(type(obj)):
-        found.update({name: unwrapped(value) for name, value in own_attributes(obj).items()})
-    return found

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ...errors import ReduceError
+from .kinds import bases, is_a, is_saveable
 from .tree import (
     functional_class,
     is_container,
@@ -28,6 +29,7 @@ from .tree import (
 
 if TYPE_CHECKING:
     from ...custom_objects import Table
+    from .._base import Kind
 
 # What Keras and TensorFlow set on their objects after construction.
 _SET_BY_TRAINING = frozenset(
@@ -74,9 +76,10 @@ def describes_itself(obj: Any) -> bool:
 def _abstract() -> tuple[type, ...]:
     import keras
 
-    named = (keras.Layer, keras.Model, keras.Operation, keras.losses.Loss, keras.metrics.Metric)
-    others = (keras.initializers.Initializer, keras.regularizers.Regularizer)
-    return (*named, *others, keras.constraints.Constraint, _owner(keras.Layer, "get_config"))
+    kinds: tuple[Kind, ...] = ("model", "layer", "function", "operation", "metric", "loss")
+    rules: tuple[Kind, ...] = ("initializer", "regularizer", "constraint", "schedule")
+    named = (bases()[kind] for kind in (*kinds, *rules))
+    return (*named, _owner(keras.Layer, "get_config"))
 
 
 def _owner(cls: type, method: str) -> type:
@@ -122,7 +125,7 @@ def describe(obj: Any, serialize: Callable[[Any], Any], table: Table) -> dict[st
 
     attributes = {}
     for name, value in own_attributes(obj).items():
-        if is_optimizer(obj) and any(isinstance(v, _variable_class()) for v in _leaves(value)):
+        if is_optimizer(obj) and any(isinstance(v, _variable_class()) for v in leaves(value)):
             continue  # Slots, which `build` makes.
         if table.is_outermost(obj) and _is_for_pickler(value):
             table.state[name] = unwrapped(value)
@@ -368,37 +371,35 @@ def _is_nest(value: Any) -> bool:
     return isinstance(value, (list, tuple, dict)) and not hasattr(value, "_fields")
 
 
-def _leaves(value: Any) -> Iterator[Any]:
+def leaves(value: Any) -> Iterator[Any]:
+    """Yield what is in a nest of lists, tuples and dictionaries, keys too."""
     if not _is_nest(value):
         yield value
         return
     for item in value.values() if isinstance(value, dict) else value:
-        yield from _leaves(item)
+        yield from leaves(item)
     if isinstance(value, dict):
         yield from value
 
 
 def _is_for_pickler(value: Any) -> bool:
     """Tell whether a config has no place for `value`, so that it is the pickler's to carry."""
-    leaves = list(_leaves(value))
-    if any(_is_keras_object(leaf) for leaf in leaves):
+    found = list(leaves(value))
+    if any(map(is_part, found)):
         return False
-    return not all(type(leaf) in _PLAIN or _has_config(leaf) for leaf in leaves)
+    return not all(type(leaf) in _PLAIN or _has_config(leaf) for leaf in found)
 
 
 def _has_config(value: Any) -> bool:
     if isinstance(value, (types.FunctionType, types.MethodType, type)):
         return True
     known = is_built_in(type(value)) and hasattr(value, "get_config")
-    return known or _is_keras_object(value)
+    return known or is_part(value)
 
 
-def _is_keras_object(value: Any) -> bool:
-    import keras
-
-    kinds = (keras.Operation, keras.losses.Loss, keras.metrics.Metric, keras.Variable)
-    more = (keras.optimizers.Optimizer, keras.random.SeedGenerator)
-    return isinstance(value, (*kinds, *more))
+def is_part(value: Any) -> bool:
+    """Tell whether Keras tracks `value` where it is an attribute."""
+    return is_saveable(value) or is_a(value, "seed_generator", "variable")
 
 
 def unwrapped(value: Any) -> Any:

@@ -69,6 +69,7 @@ def _specification(model: Any, path: str) -> dict[str, Any]:
             "run_eagerly": model.run_eagerly,
             "steps_per_execution": model.steps_per_execution,
             "jit_compile": model.jit_compile,
+            **_kept_by_keras(model),
         }
         by_attributes = not describes_itself(model)
         if not by_attributes:
@@ -93,6 +94,19 @@ def _specification(model: Any, path: str) -> dict[str, Any]:
             "y_true": _skeleton(loss._y_true_build_structure),
         }
     return spec
+
+
+def _kept_by_keras(model: Any) -> dict[str, Any]:
+    """Return what an earlier ``compile`` gave and a later one, without it, did not take away."""
+    given, kept = model._compile_config.config, {}
+    if given.get("loss") is None and model._compile_loss is not None:
+        kept["loss"] = model._compile_loss._user_loss
+        kept["loss_weights"] = model._compile_loss._user_loss_weights
+    without_metrics = given.get("metrics") is given.get("weighted_metrics") is None
+    if without_metrics and model._compile_metrics is not None:
+        kept["metrics"] = model._compile_metrics._user_metrics
+        kept["weighted_metrics"] = model._compile_metrics._user_weighted_metrics
+    return kept
 
 
 def _check_arguments(model: Any, arguments: dict[str, Any], path: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from .assembled import put_together
 from .attributes import rebuild
 from .patches import Patch, Patches, current
 
@@ -18,6 +19,18 @@ def deserialize(config: Any) -> Any:
     # Through the module, where `reading` has put its own. A pickle is trusted or not as a whole:
     # Keras's own check of a part of it adds nothing here.
     return serialization_lib.deserialize_keras_object(config, safe_mode=False)
+
+
+def make(architecture: dict[str, Any]) -> Any:
+    """Return an object like the one that `writing.architecture` was given."""
+    by_key, objects = current.reading
+    if "assembly" in architecture:
+        kind, plain, numbers = architecture["assembly"]
+        return put_together(kind, plain, tuple(objects[number] for number in numbers))
+    if "class" in architecture:
+        cls = by_key[architecture["class"]]
+        return cls.__new__(cls)
+    return deserialize(architecture)
 
 
 @contextmanager

@@ -11,8 +11,9 @@ from ...tensors import dtype_name
 from .assets import assets, restore_assets
 from .attributes import describes_itself, is_built_in
 from .compilation import compile_all
+from .kinds import is_a
 from .optimizers import exclusions_of, optimizers_of, restore_optimizers
-from .reading import deserialize
+from .reading import deserialize, make
 from .tree import Tree, is_container, is_optimizer, nodes, own_variables, variables
 from .writing import is_lambda_layer, serialize
 
@@ -43,9 +44,9 @@ def structure(tree: Tree, objects: Sequence[Any]) -> dict[str, Any]:
     parts = tree.own
     paths = {id(variable): path for path, variable in tree.variables.items()}
     numbers = {id(value): number for number, value in enumerate(objects)}
-    layers = {path: node for path, node in parts.items() if hasattr(node, "get_build_config")}
+    layers = {path: node for path, node in parts.items() if is_a(node, "layer")}
     # Flags of the children as well: what a constructor here sets would pass on to them.
-    all_layers = {path: node for path, node in tree.nodes.items() if hasattr(node, "_trainable")}
+    all_layers = {path: node for path, node in tree.nodes.items() if is_a(node, "layer")}
     found: dict[str, Any] = {
         "children": {path: numbers[id(child)] for path, child in tree.children.items()},
         "built": _build_configs(layers),
@@ -57,14 +58,14 @@ def structure(tree: Tree, objects: Sequence[Any]) -> dict[str, Any]:
         "metrics": {
             path: _made_by_metric(node)
             for path, node in parts.items()
-            if getattr(node, "_built", False) and describes_itself(node)
+            if is_a(node, "metric") and getattr(node, "_built", False) and describes_itself(node)
         },
         "lora": {
             path: layer.lora_alpha
             for path, layer in layers.items()
             if getattr(layer, "lora_enabled", False) and hasattr(layer, "lora_alpha")
         },
-        "seeds": {path: seeds for path, layer in layers.items() if (seeds := _drawn_seeds(layer))},
+        "seeds": {path: seeds for path, node in parts.items() if (seeds := _drawn_seeds(node))},
     }
     return {name: value for name, value in found.items() if value}
 
@@ -102,18 +103,21 @@ def _aliases(nodes: Mapping[str, Any], paths: Mapping[int, str]) -> dict[str, di
     return found
 
 
-def _drawn_seeds(layer: Any) -> dict[str, int]:
-    return {} if layer.built else {name: value.seed for name, value in _initializers(layer)}
+def _drawn_seeds(node: Any) -> dict[str, int]:
+    to_be_used = is_a(node, "initializer") or (is_a(node, "layer") and not node.built)
+    return {name: value.seed for name, value in _initializers(node)} if to_be_used else {}
 
 
 def _initializers(layer: Any) -> list[tuple[str, Any]]:
-    """Return the initializers of a layer that have drawn a seed, as none was given."""
-    import keras
+    """Return the initializers of a layer that have drawn a seed, as none was given.
 
+    An initializer alone is its own.
+    """
+    found = {"": layer} if is_a(layer, "initializer") else vars(layer)
     return [
         (name, value)
-        for name, value in vars(layer).items()
-        if isinstance(value, keras.initializers.Initializer)
+        for name, value in found.items()
+        if is_a(value, "initializer")
         and isinstance(getattr(value, "seed", None), int)
         and value.get_config().get("seed", 0) is None
     ]
@@ -146,7 +150,7 @@ def construct(
     objects: Sequence[Any],
 ) -> Any:
     """Return a new object with all its variables created, their values to be overwritten."""
-    obj = deserialize(architecture)
+    obj = make(architecture)
     _build_parts(obj, structure.get("built", ()))
     parts = nodes(obj)
     _adopt(parts, structure.get("children", {}), objects)
@@ -196,7 +200,7 @@ def _adopt(parts: Mapping[str, Any], children: Mapping[str, int], objects: Seque
 def _set_flags(obj: Any, parts: Mapping[str, Any], structure: Mapping[str, Any]) -> None:
     frozen = set(structure.get("frozen", ()))
     for path, node in parts.items():
-        if hasattr(node, "_trainable"):
+        if is_a(node, "layer"):
             # Set without the property, which would pass it on to the layers below.
             node._trainable = path not in frozen
             for variable in node._trainable_variables:

@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from .kinds import is_a, is_saveable
+
 # What Keras calls a variable that was not given a name; the counter differs between processes.
 _AUTO_NAME = re.compile(r"(backend_)?variable(_\d+)?")
 
@@ -67,6 +69,7 @@ class Tree:
         A Keras object.
     children : iterable of object or str
         Parts of it that have payloads of their own, with all that is below them; or their paths.
+        What is not part of it is ignored.
 
     Attributes
     ----------
@@ -79,7 +82,7 @@ class Tree:
     def __init__(self, root: Any, children: Iterable[Any] = ()) -> None:
         self.root = root
         self.nodes = nodes(root)
-        children = [self.nodes[c] if isinstance(c, str) else c for c in children]
+        children = [self.nodes[c] if isinstance(c, str) else c for c in _flat(list(children))]
         apart = {id(node) for child in children for node in nodes(child).values()}
         self.own = {path: node for path, node in self.nodes.items() if id(node) not in apart}
         ids = set(map(id, children))
@@ -132,7 +135,9 @@ def named_variables(node: Any) -> list[tuple[str, Any]]:
     states = [(f"states/{i}", state) for i, state in enumerate(_recurrent_states(node))]
     names = [str(variable.name) for variable in own]
     # An optimizer names its slots after the variables' paths, which auto-generated names enter.
-    if (
+    if is_a(node, "variable"):
+        names = ["value"]
+    elif (
         is_optimizer(node)
         or len(set(names)) < len(names)
         or any(_AUTO_NAME.fullmatch(name) for name in names)
@@ -148,11 +153,15 @@ def own_variables(node: Any) -> list[Any]:
     the conversions that some layers make there, such as merging LoRA factors. They are private:
     the public ``variables`` also holds those of the children.
     """
+    if is_a(node, "variable"):
+        return [node]
+    if not is_saveable(node):
+        return [node.state] if is_a(node, "seed_generator") else []
     if hasattr(node, "_non_trainable_variables"):
         return [*node._trainable_variables, *node._non_trainable_variables]
     if hasattr(node, "_variables"):
         return list(node._variables)
-    return [node.state] if _is_seed_generator(node) else []
+    return []
 
 
 def _recurrent_states(node: Any) -> list[Any]:
@@ -167,9 +176,7 @@ def _recurrent_states(node: Any) -> list[Any]:
 
 def is_optimizer(node: Any) -> bool:
     """Tell whether `node` is an optimizer."""
-    import keras
-
-    return isinstance(node, keras.optimizers.Optimizer)
+    return is_a(node, "optimizer")
 
 
 def is_container(node: Any) -> bool:
@@ -192,15 +199,11 @@ def functional_class() -> Any:
     return Functional
 
 
-def _is_seed_generator(node: Any) -> bool:
-    import keras
-
-    return isinstance(node, keras.random.SeedGenerator)
-
-
 def _children(node: Any) -> Iterator[tuple[str, Any]]:
     import keras
 
+    if not is_saveable(node):
+        return
     named: set[int] = set()
     if is_container(node):
         for layer in node.layers:
@@ -262,6 +265,14 @@ def _names_by_attribute(node: Any, wanted: dict[int, Any]) -> dict[int, str]:
         if attribute not in _BOOKKEEPING:
             look(value, attribute, 4)
     return names
+
+
+def _flat(nest: Any) -> Iterator[Any]:
+    if isinstance(nest, (list, tuple, dict)):
+        for item in nest.values() if isinstance(nest, dict) else nest:
+            yield from _flat(item)
+    else:
+        yield nest
 
 
 def _unique(path: str, taken: dict[str, Any]) -> str:

@@ -14,15 +14,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from .assembled import is_assembled, take_apart
 from .attributes import describe, describes_itself, is_built_in
+from .kinds import is_a, is_saveable
 from .patches import Patch, Patches, current
+from .state import travels_by_attributes
 
 if TYPE_CHECKING:
     from ...custom_objects import Table
 
 
 def architecture(obj: Any) -> dict[str, Any]:
-    """Return the config from which `construct` makes an object like `obj`."""
+    """Return the config from which `reading.make` makes an object like `obj`."""
+    table: Table = current.table
+    if is_assembled(obj):
+        kind, plain, values = take_apart(obj)
+        numbers = [table.entrust(value) for value in values]
+        return {"class_name": type(obj).__name__, "assembly": [kind, plain, numbers]}
+    if travels_by_attributes(obj):
+        key = table.key(type(obj), location=_public_location(type(obj)))
+        return {"class_name": type(obj).__name__, "class": key}
     config: dict[str, Any] = serialize(obj)
     return config
 
@@ -86,9 +97,9 @@ def _is_found_by_name(function: types.FunctionType) -> bool:
     return any(getattr(home, function.__name__, None) is function for home in homes)
 
 
-def _public_location(function: types.FunctionType) -> tuple[str, str] | None:
-    # Private: what Keras exports a function as. Its own module may move.
-    paths = getattr(function, "_api_export_path", ())
+def _public_location(obj: types.FunctionType | type) -> tuple[str, str] | None:
+    # Private: what Keras exports a function or class as. Its own module may move.
+    paths = vars(obj).get("_api_export_path", ())
     path = paths if isinstance(paths, str) else next(iter(paths), "")
     module, _, name = path.rpartition(".")
     return (module, name) if module else None
@@ -145,9 +156,7 @@ def _completed_config(original: Callable[[Any, Any], None]) -> Callable[[Any, An
 
 def _is_child(obj: Any, table: Table) -> bool:
     """Tell whether `obj` has a payload of its own, within the one that `table` is for."""
-    import keras
-
-    return isinstance(obj, keras.Layer) and not table.is_outermost(obj)
+    return is_a(obj, "layer", "seed_generator") and not table.is_outermost(obj)
 
 
 def _child_config(obj: Any, table: Table) -> dict[str, Any]:
@@ -238,14 +247,6 @@ def _is_opaque(obj: Any) -> bool:
         return callable(obj)
     # An initializer, regularizer or constraint of the user's that has no get_config of its own.
     return callable(obj) and not is_saveable(obj) and not describes_itself(obj)
-
-
-def is_saveable(obj: Any) -> bool:
-    """Tell whether `obj` is of a kind that we carry, or an operation."""
-    import keras
-
-    kinds = (keras.Operation, keras.losses.Loss, keras.metrics.Metric)
-    return isinstance(obj, (*kinds, keras.optimizers.Optimizer))
 
 
 def is_lambda_layer(obj: Any) -> bool:

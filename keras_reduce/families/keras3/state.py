@@ -1,0 +1,145 @@
+"""The attributes that pickle shall put back by itself once an object stands.
+
+They may refer to the object, as a `History` does to its model: pickle has memoized it by then.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Iterator
+from typing import Any
+
+from ...errors import ReduceError
+from .attributes import (
+    describes_itself,
+    is_built_in,
+    is_part,
+    leaves,
+    own_attributes,
+    unwrapped,
+)
+from .kinds import has_config, is_a, is_saveable
+
+
+def state(obj: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the attributes of an object that training or the user has set.
+
+    Returns
+    -------
+    dict, dict
+        What goes into ``__dict__`` as it is; and what is to be set as an attribute, so that Keras
+        tracks the parts that are in it.
+
+    Raises
+    ------
+    ReduceError
+        If a callback is in the middle of something that no other process can go on with.
+    """
+    if is_a(obj, "callback"):
+        return _callback_state(obj), {}
+    if travels_by_attributes(obj):
+        return dict(vars(obj)), {}
+    found = {}
+    if is_a(obj, "model"):
+        names = ("history", "stop_training")
+        found = {name: vars(obj)[name] for name in names if name in vars(obj)}
+    tracked: dict[str, Any] = {}
+    if is_saveable(obj) and describes_itself(obj):
+        for name, value in _set_by_the_user(obj):
+            holds_parts = any(map(is_part, leaves(value)))
+            (tracked if holds_parts else found)[name] = unwrapped(value)
+    return found, tracked
+
+
+def travels_by_attributes(obj: Any) -> bool:
+    """Tell whether `obj` is carried as its class and its attributes, without a config.
+
+    Callbacks have no config. Nor have initializers, schedules and the like whose class inherits
+    ``get_config()`` from Keras's abstract ones.
+    """
+    return is_a(obj, "callback") or (
+        has_config(obj) and not is_saveable(obj) and not describes_itself(obj)
+    )
+
+
+def _set_by_the_user(obj: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what is not the constructor's to make again.
+
+    That is, for one, what no code of its class mentions: somebody has set it from outside. A
+    constructor of the user's is taken at its word, but what it has set may have changed since:
+    plain data are carried as they are now.
+    """
+    cls = type(obj)
+    mentioned_by_keras, mentioned_by_user = _mentioned(cls)
+    for name, value in own_attributes(obj).items():
+        if name not in mentioned_by_keras and (name not in mentioned_by_user or _is_data(value)):
+            yield name, value
+
+
+@functools.lru_cache(maxsize=1024)
+def _names_in(code: types.CodeType) -> frozenset[str]:
+    inner = [_names_in(item) for item in code.co_consts if isinstance(item, types.CodeType)]
+    return frozenset(code.co_names).union(*inner)
+
+
+def _mentioned(cls: type) -> tuple[set[str], set[str]]:
+    """Return the names in the code of Keras's own classes, and of the user's, below `cls`."""
+    by_keras: set[str] = set()
+    by_user: set[str] = set()
+    for base in cls.__mro__[:-1]:
+        names = by_keras if is_built_in(base) or _is_framework(base) else by_user
+        for value in vars(base).values():
+            for function in _functions(value):
+                names |= _names_in(function.__code__)
+    return by_keras, by_user
+
+
+def _is_framework(cls: type) -> bool:
+    return cls.__module__.partition(".")[0] in ("tensorflow", "torch", "flax")
+
+
+def _functions(value: Any) -> list[types.FunctionType]:
+    if isinstance(value, property):
+        value = [value.fget, value.fset]
+    elif isinstance(value, (staticmethod, classmethod)):
+        value = [value.__func__]
+    else:
+        value = [value]
+    found = [getattr(item, "__wrapped__", item) for item in value]
+    return [item for item in found if isinstance(item, types.FunctionType)]
+
+
+def _is_data(value: Any) -> bool:
+    import numpy as np
+
+    if isinstance(value, dict):
+        return all(_is_data(key) and _is_data(item) for key, item in value.items())
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return all(map(_is_data, value))
+    plain = (bool, int, float, complex, str, bytes, type(None), np.generic)
+    is_array = isinstance(value, np.ndarray) and value.dtype != object
+    return is_array or type(value) in plain or isinstance(value, np.generic)
+
+
+def _callback_state(callback: Any) -> dict[str, Any]:
+    import keras
+
+    found = dict(vars(callback))
+    if isinstance(callback, keras.callbacks.CSVLogger) and found.get("csv_file") is not None:
+        if not found["csv_file"].closed:
+            raise ReduceError(
+                "A CSVLogger has its file open",
+                where=f"{type(callback).__name__}.csv_file",
+                cause="it is in the middle of training, or the training was interrupted",
+                cure="wait for the end of fit(), or call its on_train_end()",
+            )
+        found.update(csv_file=None, writer=None)
+    if isinstance(callback, keras.callbacks.TensorBoard):
+        # Opened again, in a new file of the same folder, with the next thing to write.
+        found.update(_writers={}, _summary_module=None, _prev_summary_state=[])
+        found["_batch_trace_context"] = None
+    if isinstance(callback, keras.callbacks.CallbackList) and found.get("_executor") is not None:
+        found["_executor"] = None  # Threads; the next fit() starts others.
+        found["_in_begin_end_block_count"] = 0
+    return found

@@ -208,6 +208,11 @@ class Table:
                 self._by_value.append(key)
         return self._keys[id(obj)]
 
+    @property
+    def code(self) -> list[Any]:
+        """The classes, functions and other callables entered so far."""
+        return [obj for obj, _ in self._entries.values()]
+
     def entrust(self, value: Any) -> int:
         """Leave `value` to the pickler; return the number under which it comes back."""
         self.objects.append(value)
@@ -328,6 +333,11 @@ class ByValue:
                 cls._known[key] = found
         found._parts = parts
         return found
+
+    @property
+    def referent(self) -> Any:
+        """The callable."""
+        return self._referent()
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """Reduce to the code.

@@ -1,8 +1,7 @@
 """What this package raises.
 
 Every message says what failed, where in the object graph, the likely cause, and what to do next.
-Constructor arguments are kept in ``args``, so each error survives pickling: a worker's error
-reaches the parent whole.
+Each error survives pickling: a worker's error reaches the parent whole.
 """
 
 from __future__ import annotations
@@ -36,6 +35,10 @@ class KerasReduceError(Exception):
     def __init__(self, what: str, where: str = "", cause: str = "", cure: str = "") -> None:
         super().__init__(what, where, cause, cure)
         self.what, self.where, self.cause, self.cure = what, where, cause, cure
+
+    def __reduce__(self) -> tuple[type[KerasReduceError], tuple[str, ...]]:
+        """Reduce to the four parts, whatever others have put into ``args``, as joblib does."""
+        return type(self), (self.what, self.where, self.cause, self.cure)
 
     def __str__(self) -> str:
         """Join the four parts, leaving out the empty ones."""

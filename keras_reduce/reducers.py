@@ -6,8 +6,8 @@ stand in every pickle ever written. Never rename or reorder; add at the end, wit
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Container
+from typing import Any, NamedTuple
 
 from . import custom_objects as _custom_objects
 from . import families, payload, weights
@@ -322,6 +322,18 @@ TABLE: dict[families.Kind, Callable[[Any], Reduced]] = {
 }
 
 
+def says_itself(obj: Any, *methods: str) -> bool:
+    """Tell whether a class of the user's defines one of the `methods` by which a pickler asks."""
+    return any(
+        method in vars(cls) and cls.__module__.partition(".")[0] not in _FRAMEWORKS
+        for cls in type(obj).__mro__[:-1]
+        for method in methods
+    )
+
+
+_FRAMEWORKS = {"keras", "tensorflow", "torch", "flax", "builtins"}
+
+
 def reduce(obj: Any) -> Reduced | None:
     """Reduce `obj` by the row of `TABLE` for its kind; None if there is none."""
     family = families.of(obj)
@@ -329,7 +341,53 @@ def reduce(obj: Any) -> Reduced | None:
     return None if kind is None else TABLE[kind](obj)
 
 
+def fingerprint(obj: Any) -> tuple[tuple[Any, ...], State]:
+    """Return what tells `obj` from others: what it reduces to, without what differs by process.
+
+    Versions, and how the user's code travels, are left out; the code itself is in it.
+    """
+    found = _dissect(obj)
+    del found.header["versions"]
+    return (*_written(found), tuple(found.table.code), tuple(found.table.objects)), found.state()
+
+
+class _Dissection(NamedTuple):
+    """An object taken apart."""
+
+    header: dict[str, Any]
+    architecture: dict[str, Any]
+    compilation: dict[str, Any] | None
+    arrays: tuple[Any, ...]
+    table: _custom_objects.Table
+    parts: Container[int]
+    attributes: dict[str, Any]
+    tracked: dict[str, Any]
+    where: str
+
+    def state(self, transform: Callable[[Any], Any] = lambda value: value) -> State:
+        """Return the state for a pickler, each value transformed."""
+        attributes = {name: transform(v) for name, v in self.attributes.items()}
+        tracked = {name: transform(v) for name, v in self.tracked.items()}
+        # What pickle itself does with a pair: the second goes through the object's __setattr__.
+        return (attributes, tracked) if tracked else attributes or None
+
+
 def _take_apart(obj: Any) -> tuple[tuple[Any, ...], State]:
+    found = _dissect(obj)
+    code = found.table.pack(found.parts)
+    return (*_written(found), code, tuple(found.table.objects)), found.state(by_value)
+
+
+def _written(found: _Dissection) -> tuple[str, tuple[Any, ...], str | None]:
+    header, architecture, compilation = payload.canonical(
+        [found.header, found.architecture, found.compilation]
+    )
+    json = payload.encode({"header": header, "config": architecture}, where=found.where)
+    text = None if compilation is None else payload.encode(compilation, where=found.where)
+    return json, found.arrays, text
+
+
+def _dissect(obj: Any) -> _Dissection:
     family = families.of(obj)
     if family is None:
         raise ReduceError(
@@ -343,10 +401,9 @@ def _take_apart(obj: Any) -> tuple[tuple[Any, ...], State]:
         with family.writing(table):
             architecture = family.architecture(obj)
             attributes, tracked = family.state(obj)
-            apart = [*table.children, *tracked.values()]
-            tree = family.survey(obj, apart)
+            tree = family.survey(obj, [*table.children, *tracked.values()])
             compilation = family.compilation(tree)
-            structure = family.structure(tree, table.objects)
+            structure = family.structure(tree, table)
         lists, arrays = weights.collect(tree.own_variables, family.assets(tree), family.backend())
     except KerasReduceError:
         raise
@@ -365,14 +422,11 @@ def _take_apart(obj: Any) -> tuple[tuple[Any, ...], State]:
         **lists,
         **structure,
     }
-    header, architecture, compilation = payload.canonical([header, architecture, compilation])
-    json = payload.encode({"header": header, "config": architecture}, where=where)
-    compile_config = None if compilation is None else payload.encode(compilation, where=where)
-    arguments = (json, arrays, compile_config, table.pack(tree.parts), tuple(table.objects))
-    attributes = {name: by_value(v) for name, v in (table.state | attributes).items()}
-    tracked = {name: by_value(v) for name, v in tracked.items()}
-    # What pickle itself does with a pair: the second goes through the object's __setattr__.
-    return arguments, (attributes, tracked) if tracked else attributes or None
+    attributes = table.state | attributes
+    return _Dissection(
+        *(header, architecture, compilation, arrays, table, tree.parts),
+        *(attributes, tracked, where),
+    )
 
 
 def _spelled(header: dict[str, Any]) -> str:

@@ -100,6 +100,7 @@ def install(*, functions_by_value: bool | None = None, legacy_wrappers: bool | N
         _hooks.when_imported("keras", _install_keras)
         _hooks.when_imported("scikeras", _set_scikeras_aside)
         _hooks.when_imported("joblib.parallel", _install_batches)
+        _hooks.when_imported("joblib.hashing", _install_hashing)
         if wanted.functions_by_value:
             _hooks.when_imported("joblib.numpy_pickle", _install_by_value)
         if wanted.legacy_wrappers:
@@ -171,10 +172,10 @@ def _reducing(original: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
         return object.__reduce__(obj) if original is None else original(obj)
 
     def __reduce__(self: Any) -> Any:  # noqa: N807
-        if _has_own_getstate(type(self)):
-            return untouched(self)
         from . import reducers
 
+        if reducers.says_itself(self, "__getstate__"):
+            return untouched(self)
         reduced = reducers.reduce(self)
         if reduced is None:
             return untouched(self)
@@ -184,17 +185,6 @@ def _reducing(original: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
         return (rebuild, arguments) if state is None else (rebuild, arguments, state)
 
     return functools.wraps(original)(__reduce__) if original else __reduce__
-
-
-def _has_own_getstate(cls: type) -> bool:
-    # Not Keras's or TensorFlow's: a class that says itself what its state is.
-    return any(
-        "__getstate__" in vars(base) and base.__module__.partition(".")[0] not in _FRAMEWORKS
-        for base in cls.__mro__[:-1]
-    )
-
-
-_FRAMEWORKS = {"keras", "tensorflow", "torch", "flax", "builtins"}
 
 
 def _set_scikeras_aside() -> None:
@@ -234,6 +224,22 @@ def _install_by_value() -> None:
     _patches.set(NumpyPickler, "reducer_override", reducer_override)
     # Cells, code objects and the like, of which functions consist; copyreg's table is part of it.
     _patches.set(NumpyPickler, "dispatch_table", cloudpickle.Pickler.dispatch_table)
+
+
+def _install_hashing() -> None:
+    """Tell joblib's Hasher, a Python class as well, what makes two objects the same."""
+    from joblib.hashing import Hasher
+
+    def reducer_override(self: Any, obj: Any) -> Any:
+        # Imported when it is first needed: most programs never hash.
+        from .hashing import canonical
+
+        return NotImplemented if isinstance(obj, _PLAIN) else canonical(obj)
+
+    _patches.set(Hasher, "reducer_override", reducer_override)
+
+
+_PLAIN = (str, int, float, bytes, tuple, list, dict, type(None))
 
 
 def _install_batches() -> None:

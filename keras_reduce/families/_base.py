@@ -113,7 +113,7 @@ class Family(Protocol):
         """Return the config from which `construct` makes an object like `obj`."""
         ...
 
-    def structure(self, tree: Tree, objects: Sequence[Any]) -> dict[str, Any]:
+    def structure(self, tree: Tree, table: Table) -> dict[str, Any]:
         """Return what the config leaves out and `construct` needs to create the same variables.
 
         Under ``children`` the numbers of the parts that have payloads of their own, by path.

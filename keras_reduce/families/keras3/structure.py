@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ... import weights
 from ...errors import PayloadError
@@ -14,19 +14,23 @@ from .compilation import compile_all
 from .kinds import is_a
 from .optimizers import exclusions_of, optimizers_of, restore_optimizers
 from .reading import deserialize, make
+from .seeds import global_seed, restore_global_seed
 from .tree import Tree, is_container, is_optimizer, nodes, own_variables, variables
 from .writing import is_lambda_layer, serialize
 
+if TYPE_CHECKING:
+    from ...custom_objects import Table
 
-def structure(tree: Tree, objects: Sequence[Any]) -> dict[str, Any]:
+
+def structure(tree: Tree, table: Table) -> dict[str, Any]:
     """Return what the config leaves out and `construct` needs to create the same variables.
 
     Parameters
     ----------
     tree : Tree
         The object, and its children.
-    objects : sequence
-        What is left to the pickler, the children among them.
+    table : Table
+        The user's code in it, and what is left to the pickler.
 
     Returns
     -------
@@ -39,11 +43,11 @@ def structure(tree: Tree, objects: Sequence[Any]) -> dict[str, Any]:
         them are excluded from weight decay; ``aliases``: variables that a second layer holds as
         well; ``metrics``: what metrics have made since they saw data; ``lora``: scaling of LoRA
         factors, which a config has but building forgets; ``seeds``: what the initializers of
-        layers that are yet to be built have drawn.
+        layers that are yet to be built have drawn; ``global_seed``: see `seeds`.
     """
     parts = tree.own
     paths = {id(variable): path for path, variable in tree.variables.items()}
-    numbers = {id(value): number for number, value in enumerate(objects)}
+    numbers = {id(value): number for number, value in enumerate(table.objects)}
     layers = {path: node for path, node in parts.items() if is_a(node, "layer")}
     # Flags of the children as well: what a constructor here sets would pass on to them.
     all_layers = {path: node for path, node in tree.nodes.items() if is_a(node, "layer")}
@@ -66,6 +70,7 @@ def structure(tree: Tree, objects: Sequence[Any]) -> dict[str, Any]:
             if getattr(layer, "lora_enabled", False) and hasattr(layer, "lora_alpha")
         },
         "seeds": {path: seeds for path, node in parts.items() if (seeds := _drawn_seeds(node))},
+        "global_seed": global_seed(table.code),
     }
     return {name: value for name, value in found.items() if value}
 
@@ -171,6 +176,7 @@ def construct(
         if path in parts:
             _make_in_metric(parts[path], made_by_metric)
     restore_optimizers(obj, structure.get("optimizers", {}), structure.get("undecayed", {}))
+    restore_global_seed(structure.get("global_seed"))
     return obj
 
 

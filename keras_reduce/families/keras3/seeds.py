@@ -1,0 +1,119 @@
+"""The seed generator that belongs to no layer: ``keras.random.normal(shape)`` without a seed.
+
+Keras keeps one for the whole program. A layer whose code draws from it goes on bit for bit only
+where it stands as it stood, so the payload of such a layer carries it.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from .attributes import is_built_in
+
+# Private: the public functions of keras.random use it without ever showing it.
+_ATTRIBUTE = "global_seed_generator"
+
+
+def global_seed(code: Iterable[Any]) -> list[int] | None:
+    """Return the state of the global seed generator if `code` may draw from it.
+
+    Parameters
+    ----------
+    code : iterable of object
+        Classes and functions of the user's.
+    """
+    from keras.src.backend.common import global_state
+
+    generator = global_state.get_global_attribute(_ATTRIBUTE)
+    if generator is None or not any(map(_draws, code)):
+        return None
+    import keras
+
+    return [int(n) for n in keras.ops.convert_to_numpy(generator.state).ravel()]
+
+
+def restore_global_seed(state: list[int] | None) -> None:
+    """Give the global seed generator what `global_seed` returned.
+
+    Where the program has drawn from its own generator already, that goes on instead: loading a file
+    must not turn back a program's random numbers. A worker has no program of its own; what it does
+    must not depend on what it has done before.
+    """
+    import keras
+    from keras.src.backend.common import global_state
+
+    multiprocessing = sys.modules.get("multiprocessing")
+    is_worker = multiprocessing is not None and multiprocessing.parent_process() is not None
+    generator = global_state.get_global_attribute(_ATTRIBUTE)
+    if state is None or (generator is not None and not is_worker):
+        return
+    if generator is None:
+        generator = keras.random.SeedGenerator(state[0])
+        global_state.set_global_attribute(_ATTRIBUTE, generator)
+    generator.state.assign(state)
+
+
+def _draws(obj: Any) -> bool:
+    """Tell whether the code of a function or class, or what it calls by name, names keras.random.
+
+    Whether it names a seed of its own as well is not looked at: to carry the generator in vain does
+    no harm.
+    """
+    seen: set[int] = set()
+    open_ends = list(_functions_of(obj))
+    while open_ends:
+        function = open_ends.pop()
+        if id(function) in seen:
+            continue
+        seen.add(id(function))
+        named = dict(_named(function))
+        if any(_is_random(value, named) for value in named.values()):
+            return True
+        open_ends += [
+            inner
+            for value in named.values()
+            if getattr(value, "__module__", None) == function.__module__
+            for inner in _functions_of(value)
+        ]
+    return False
+
+
+def _functions_of(obj: Any) -> Iterator[types.FunctionType]:
+    obj = getattr(obj, "python_function", obj)  # of a tf.function
+    if isinstance(obj, types.FunctionType):
+        yield obj
+    elif isinstance(obj, type):
+        for base in obj.__mro__[:-1]:
+            if not is_built_in(base):
+                for value in vars(base).values():
+                    yield from _functions_of(value)
+
+
+def _named(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    """Yield what a function's code names, inner functions included, with what the names stand for.
+
+    A name that stands for nothing here, an attribute, has None.
+    """
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=False)
+    for name, cell in cells:
+        try:
+            yield name, cell.cell_contents
+        except ValueError:  # An empty cell: not assigned yet.
+            yield name, None
+    open_ends = [function.__code__]
+    while open_ends:
+        code = open_ends.pop()
+        open_ends += [item for item in code.co_consts if isinstance(item, types.CodeType)]
+        for name in code.co_names:
+            yield name, function.__globals__.get(name)
+
+
+def _is_random(value: Any, named: Mapping[str, Any]) -> bool:
+    if isinstance(value, types.ModuleType):
+        name = value.__name__
+        is_keras = name == "keras" or name.startswith("keras.")
+        return name == "keras.random" or (is_keras and "random" in named)
+    return str(getattr(value, "__module__", "")).startswith("keras.src.random")

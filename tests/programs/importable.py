@@ -1,6 +1,7 @@
 """Custom objects in a module that every process of the tests can import."""
 
 import keras
+import tensorflow as tf
 from sklearn.base import BaseEstimator, TransformerMixin
 
 
@@ -41,3 +42,8 @@ class ModelFeatures(TransformerMixin, BaseEstimator):
 
     def transform(self, x):
         return self.regressor_.predict(x).reshape(len(x), -1)
+
+
+@tf.function
+def compiled(value):
+    return value + 1.0

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import collections
 import re
+import types
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from keras_reduce import families, reducers
+
 
 def parts(obj: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every Keras object and fitted estimator in a nest of containers and estimators."""
-    import keras
-
-    kinds = (keras.Layer, keras.Metric, keras.Loss, keras.Optimizer)
-    if isinstance(obj, kinds):
+    """Yield every Keras object and method of one in a nest of containers and estimators."""
+    if families.of(obj) is not None or isinstance(obj, types.MethodType):
         yield path, obj
     elif isinstance(obj, dict):
         for key, value in obj.items():
@@ -39,6 +39,7 @@ def probe(obj: Any, x: Any, y: Any) -> dict[str, np.ndarray]:
         found["predict"] = np.asarray(obj.predict(x))
     if hasattr(obj, "predict_proba"):
         found["predict_proba"] = np.asarray(obj.predict_proba(x))
+    found["identities"] = np.asarray(_identities(obj))
     for path, part in parts(obj):
         found[f"{path} description"] = np.asarray(_description(part))
         found.update(_flat(f"{path} state", _state(part)))
@@ -61,18 +62,26 @@ def advance(obj: Any, x: Any, y: Any) -> dict[str, np.ndarray]:
 
 def _description(part: Any) -> str:
     """Return what a payload says of `part` in words: the whole of it must come back."""
-    from keras_reduce import reducers
-
+    if isinstance(part, types.MethodType):
+        return f"{part.__name__} of {_description(part.__self__)}"
     _, (json, _, compile_config, _, objects), _ = reducers.reduce(part)
-    below = [_description(child) for child in objects if reducers.reduce(child)]
+    below = [_description(child) for child in objects if families.of(child)]
     # A lone optimizer names the variables that it was built for last, by Keras's counter.
     return re.sub(r'"variable(_\d+)?"', '"variable"', f"{json}{compile_config}{below}")
 
 
-def _state(part: Any) -> dict[str, Any]:
-    from keras import Layer, Loss, Model
+def _identities(obj: Any) -> list[int]:
+    """Return for each part the first one that is the same, and so for each callback's model."""
+    held = [part for _, part in parts(obj)]
+    held += [part.model for part in held if hasattr(part, "on_train_begin")]
+    ids = list(map(id, held))
+    return [ids.index(number) for number in ids]
 
-    if isinstance(part, Loss):
+
+def _state(part: Any) -> dict[str, Any]:
+    from keras import Layer, Metric, Model, Optimizer
+
+    if not isinstance(part, (Layer, Metric, Optimizer)):
         return {}
     lists = {"variables": part.variables}
     if isinstance(part, Layer):
@@ -84,7 +93,7 @@ def _state(part: Any) -> dict[str, Any]:
 
 def _numpy(variable: Any) -> np.ndarray:
     array = np.array(variable.numpy() if hasattr(variable, "numpy") else variable)
-    return array if array.dtype.isbuiltin else array.view(f"uint{8 * array.dtype.itemsize}")
+    return array if array.dtype.kind != "V" else array.view(f"uint{8 * array.dtype.itemsize}")
 
 
 def _flags(part: Any) -> dict[str, Any]:
@@ -104,6 +113,8 @@ def _flags(part: Any) -> dict[str, Any]:
 
 
 def _answer(part: Any, x: Any, y: Any) -> Any:
+    if isinstance(part, types.MethodType):
+        return part(x)
     from keras import Layer, Loss, Metric, Model
 
     if isinstance(part, Model):
@@ -114,7 +125,64 @@ def _answer(part: Any, x: Any, y: Any) -> Any:
         return part.result()
     if isinstance(part, Loss):
         return part(y, x)
-    return 0
+    return _OTHER_ANSWERS.get(families.of(part).kind(part), lambda *_: 0)(part, x)
+
+
+def _answer_of_variable(variable: Any, x: Any) -> Any:
+    flags = [variable.trainable, variable._autocast, variable.overwrite_with_gradient]
+    return [_numpy(variable), variable.name, variable.path, variable.aggregation, *flags]
+
+
+def _answer_of_initializer(initializer: Any, x: Any) -> Any:
+    # A shape that all take, also those for a square matrix.
+    return initializer((4, 4))
+
+
+def _answer_of_policy(policy: Any, x: Any) -> Any:
+    return [policy.name, policy.compute_dtype, policy.variable_dtype]
+
+
+def _answer_of_tensor(tensor: Any, x: Any) -> Any:
+    import keras
+
+    found = [tensor.name, str(tensor.shape), tensor.dtype, tensor.sparse]
+    if not hasattr(tensor, "_keras_history"):
+        return found
+    sources = keras.utils.get_source_inputs(tensor)
+    return [*found, [s.name for s in sources], keras.Function(sources, tensor)([x] * len(sources))]
+
+
+def _answer_of_callback(callback: Any, x: Any) -> Any:
+    handles = ("_model", "_writers", "_summary_module", "_prev_summary_state", "csv_file", "writer")
+    own = {name: _plain(v) for name, v in vars(callback).items() if name not in handles}
+    return {**own, "model": callback.model.get_weights() if callback.model else []}
+
+
+def _plain(value: Any) -> Any:
+    """Return `value` if it is data, else the name of what it is."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (str, int, float, bool, np.ndarray, np.generic, type(None))):
+        return value
+    return getattr(value, "__qualname__", type(value).__qualname__)
+
+
+_OTHER_ANSWERS = {
+    "variable": _answer_of_variable,
+    "seed_generator": lambda generator, x: generator.state,
+    "initializer": _answer_of_initializer,
+    "regularizer": lambda regularizer, x: regularizer(np.ones((4, 4), "float32")),
+    "constraint": lambda constraint, x: constraint(np.arange(16.0).reshape(4, 4)),
+    "schedule": lambda schedule, x: [schedule(step) for step in range(5)],
+    "policy": _answer_of_policy,
+    "tensor": _answer_of_tensor,
+    "function": lambda function, x: function(x),
+    "operation": lambda operation, x: operation(x),
+    "tf_function": lambda function, x: function(x),
+    "callback": _answer_of_callback,
+}
 
 
 def _tensors(x: Any) -> Any:
@@ -138,6 +206,8 @@ def _advance(part: Any, x: Any, y: Any) -> Any:
     import keras
     from keras import ops
 
+    if isinstance(part, types.MethodType):
+        return part(x)
     if isinstance(part, keras.Model):
         if not _fits(part, x) or not _numeric(x):
             return 0
@@ -148,6 +218,8 @@ def _advance(part: Any, x: Any, y: Any) -> Any:
             y = np.arange(len(x)) % 3 if "sparse" in str(part.loss) else y
         fitted = part.fit(x, y, epochs=2, batch_size=8, shuffle=False, verbose=0)
         return fitted.history
+    if isinstance(part, keras.utils.FeatureSpace):
+        return part(x)
     if isinstance(part, keras.Layer):
         return [part(x, training=True) for _ in range(2)] if part.built else 0
     if isinstance(part, keras.Metric):
@@ -161,7 +233,18 @@ def _advance(part: Any, x: Any, y: Any) -> Any:
             variable.assign(ops.ones_like(variable))
         part.apply([ops.ones((3, 2)), ops.ones(2)], variables)
         return variables
-    return 0
+    kind = families.of(part).kind(part)
+    if kind == "variable":
+        part.assign(ops.logical_not(part) if part.dtype == "bool" else part + 1)
+        return part
+    if kind == "seed_generator":
+        return keras.random.normal((3,), seed=part)
+    if kind == "callback" and part.model is not None and y is not None:
+        fitted = part.model.fit(
+            x, y, epochs=2, batch_size=8, shuffle=False, verbose=0, callbacks=[part]
+        )
+        return {"logs": fitted.history, "after": _answer_of_callback(part, x)}
+    return _answer(part, x, y)
 
 
 def _numeric(x: Any) -> bool:
@@ -187,6 +270,12 @@ def difference(expected: dict[str, np.ndarray], found: dict[str, np.ndarray]) ->
         return f"names differ: {missing[:3] or [n for n in found if n not in expected][:3]}"
     for name, array in expected.items():
         other = found[name]
+        if array.dtype.kind == "U" and array.ndim == 0 and array != other:
+            one, two = str(array), str(other)
+            pairs = enumerate(zip(one, two, strict=False))
+            place = next((i for i, (ours, theirs) in pairs if ours != theirs), len(one))
+            near = slice(max(place - 60, 0), place + 60)
+            return f"{name}: ...{one[near]}... against ...{two[near]}..."
         if array.dtype != other.dtype or array.shape != other.shape:
             return f"{name}: {array.dtype}{array.shape} against {other.dtype}{other.shape}"
         if array.dtype == object:

@@ -7,9 +7,12 @@ import them from. Each case returns an object and the data to try it with; `prob
 from __future__ import annotations
 
 import functools
+import tempfile
+import types
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import layers, losses, metrics, ops, optimizers
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.datasets import load_iris
@@ -802,6 +805,276 @@ def models_in_a_container():
     return {"list": [model, model], "history": model.history, "other": trained(mlp())[0]}, x, y
 
 
+@case
+def lone_variables():
+    rule = {"regularizer": keras.regularizers.L2(0.1), "constraint": keras.constraints.NonNeg()}
+    found = {
+        "plain": keras.Variable(np.ones((2, 3)), name="plain"),
+        "flags": keras.Variable([1, 2], dtype="int64", trainable=False, aggregation="sum"),
+        "bfloat16": keras.Variable([0.1, 0.2], dtype="bfloat16", autocast=False),
+        "bool": keras.Variable([True, False], dtype="bool", trainable=False),
+        "ruled": keras.Variable(np.zeros(3)),
+    }
+    for name, value in rule.items():
+        setattr(found["ruled"], name, value)
+    found["ruled"].overwrite_with_gradient = True
+    return {**found, "twice": [found["plain"], found["plain"]]}, None, None
+
+
+@case
+def lone_seed_generators():
+    used = keras.random.SeedGenerator(5)
+    keras.random.normal((2,), seed=used)
+    return {"used": used, "fresh": keras.random.SeedGenerator(), "list": [used]}, None, None
+
+
+class PlainInitializer(keras.initializers.Initializer):
+    """Has no config of its own."""
+
+    def __init__(self, level, shape=lambda value: value):
+        self.level, self.shape = level, shape
+
+    def __call__(self, shape, dtype=None):
+        return self.shape(ops.ones(shape, dtype) * self.level)
+
+
+class PlainRegularizer(keras.regularizers.Regularizer):
+    def __init__(self, weight):
+        self.weight = weight
+
+    def __call__(self, value):
+        return self.weight * ops.sum(value)
+
+
+class PlainSchedule(optimizers.schedules.LearningRateSchedule):
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, step):
+        return self.function(step)
+
+
+@case
+def lone_rules():
+    initializers, regularizers = keras.initializers, keras.regularizers
+    schedules, constraints = optimizers.schedules, keras.constraints
+    by_generator = initializers.RandomNormal(seed=keras.random.SeedGenerator(3))
+    by_generator((2,))
+    found = [
+        initializers.GlorotUniform(),
+        initializers.Orthogonal(gain=2.0, seed=7),
+        initializers.Identity(gain=3.0),
+        by_generator,
+        MainInitializer(0.3),
+        PlainInitializer(0.2, lambda value: value * OFFSET),
+        regularizers.L1L2(0.1, 0.2),
+        regularizers.OrthogonalRegularizer(0.1, mode="columns"),
+        MainRegularizer(),
+        PlainRegularizer(0.5),
+        constraints.MinMaxNorm(0.1, 0.9),
+        MainConstraint(),
+        schedules.PiecewiseConstantDecay([1, 3], [0.3, 0.2, 0.1]),
+        schedules.CosineDecayRestarts(0.1, 2),
+        PlainSchedule(lambda step: 0.1 * step + OFFSET),
+        keras.dtype_policies.DTypePolicy("mixed_bfloat16"),
+        keras.dtype_policies.QuantizedDTypePolicy("int8"),
+        keras.dtype_policies.DTypePolicyMap(
+            policy_map={"dense": keras.dtype_policies.DTypePolicy("mixed_float16")}
+        ),
+    ]
+    return {"list": found, "dict": {"same": found[0]}}, None, None
+
+
+@case
+def symbolic_tensors():
+    shared = layers.Dense(6, activation="tanh", name="shared")
+    inputs = keras.Input((6,), name="inputs")
+    hidden = shared(inputs)
+    first, second = ops.split(ops.concatenate([hidden, shared(hidden)]), 2, axis=-1)
+    outputs = {
+        "inputs": inputs,
+        "list": [first, second],
+        "later": layers.Dense(1)(first * second),
+        "model": keras.Model(inputs, second),
+        "free": keras.KerasTensor((None, 3), "int32", name="free"),
+        "shared": shared,
+    }
+    return outputs, X, None
+
+
+@case
+def keras_function():
+    inputs = keras.Input((6,))
+    hidden = layers.Dense(3, name="hidden")(inputs)
+    outputs = [ops.exp(hidden), layers.Dense(2)(hidden)]
+    return {"function": keras.Function(inputs, outputs), "of": hidden}, X, None
+
+
+@tf.function(reduce_retracing=True)
+def used_function(value):
+    return ops.tanh(value) * OFFSET
+
+
+class WithCompiledMethods(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.last = layers.Dense(1)
+
+    @tf.function
+    def step(self, inputs):
+        self.last.bias.assign_add([1.0])
+        return self.last(inputs)
+
+    def call(self, inputs):
+        return self.last(inputs)
+
+
+@case
+def compiled_functions():
+    factor = keras.Variable(1.5)
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 6), tf.float32)])
+    def scaling(value):
+        return value * factor
+
+    model = WithCompiledMethods()
+    model(X)
+    functions = {
+        "used": used_function,
+        "signature": scaling,
+        "method": model.step,
+        "module": importable.compiled,
+    }
+    for function in functions.values():
+        function(X)
+    return {**functions, "model": model}, X, None
+
+
+class MainCallback(keras.callbacks.EarlyStopping):
+    def __init__(self, note, **kwargs):
+        super().__init__(**kwargs)
+        self.note = note
+        self.judge = lambda logs: logs["loss"] * OFFSET
+        self.judged = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
+        self.judged.append(self.judge(logs))
+
+
+@case
+def callbacks_after_use():
+    folder = tempfile.mkdtemp(prefix="zoo")
+    callbacks = {
+        "stopping": keras.callbacks.EarlyStopping(
+            "loss", patience=0, min_delta=1e3, restore_best_weights=True
+        ),
+        "main": MainCallback("mine", monitor="loss"),
+        "lambda": keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: None),
+        "scheduler": keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate * OFFSET),
+        "plateau": keras.callbacks.ReduceLROnPlateau("loss", patience=0, min_delta=1e3),
+        "log": keras.callbacks.CSVLogger(f"{folder}/log.csv"),
+        "board": keras.callbacks.TensorBoard(f"{folder}/board", histogram_freq=1),
+    }
+    model = mlp()
+    model.compile("adam", "mse", run_eagerly=True)
+    for callback in callbacks.values():
+        model.fit(X, Y, epochs=2, shuffle=False, verbose=0, callbacks=[callback])
+    return {"model": model, **callbacks, "history": model.history}, X, Y
+
+
+@case
+def bound_methods():
+    model, x, _ = trained(mlp())
+    return {"predict": model.predict_on_batch, "call": model.call, "model": model}, x, None
+
+
+@case
+def feature_space():
+    space = keras.utils.FeatureSpace(
+        {"a": "float_normalized", "b": "string_categorical", "c": "integer_hashed"},
+        crosses=[keras.utils.FeatureSpace.cross(("b", "c"), crossing_dim=8)],
+    )
+    data = {
+        "a": np.linspace(0, 1, 16).astype("float32"),
+        "b": np.array(["x", "y", "x", "z"] * 4),
+        "c": np.arange(16),
+    }
+    space.adapt(tf.data.Dataset.from_tensor_slices(data).batch(4))
+    inputs = space.get_encoded_features()
+    encoder = keras.Model(space.get_inputs(), inputs)
+    return {"space": space, "encoder": encoder}, {k: tf.constant(v) for k, v in data.items()}, None
+
+
+# --- attributes, state, what a constructor took -----------------------------------------------
+
+
+class Adversaries(keras.Model):
+    """Two models and two optimizers, as in Keras's own examples; no get_config."""
+
+    def __init__(self, one, two, noise):
+        super().__init__()
+        self.one, self.two, self.noise = one, two, noise
+        self.tracker = metrics.Mean(name="tracker")
+
+    def compile(self, one, two):
+        super().compile(run_eagerly=True)
+        self.one_optimizer, self.two_optimizer = one, two
+
+    def train_step(self, data):
+        x, y = data
+        for model, optimizer in (self.one, self.one_optimizer), (self.two, self.two_optimizer):
+            with tf.GradientTape() as tape:
+                loss = ops.mean(ops.square(model(x + self.noise, training=True) - y))
+            variables = model.trainable_variables
+            optimizer.apply(tape.gradient(loss, variables), variables)
+            self.tracker.update_state(loss)
+        return {"tracker": self.tracker.result()}
+
+    def call(self, inputs):
+        return self.one(inputs) + self.two(inputs)
+
+
+@case
+def adversaries():
+    one, two = mlp(layers.Dropout(0.5)), mlp(layers.Dense(2))
+    one, _, _ = trained(one)
+    model = Adversaries(one, two, np.linspace(-1, 1, 6).astype("float32"))
+    model.compile(optimizers.Adam(0.01), optimizers.SGD(0.1, momentum=0.9))
+    model.fit(X, Y, batch_size=8, shuffle=False, verbose=0)
+    model.build((None, 6))
+    return {"model": model, "one": one, "history": one.history}, X, Y
+
+
+class Configured(keras.Model):
+    def __init__(self, units=3, **kwargs):
+        super().__init__(**kwargs)
+        self.units, self.steps, self.table = units, 0, {"seen": []}
+        self.last = layers.Dense(units)
+
+    def train_step(self, data):
+        self.steps += 1
+        self.table["seen"].append(self.steps)
+        return super().train_step(data)
+
+    def call(self, inputs):
+        return self.last(inputs) * (1.0 + self.steps)
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+@case
+def attributes_at_every_level():
+    model, x, y = trained(Configured(1))
+    model.note, model.last.note = {"by": ["me", np.arange(3)]}, ("inner", 1)
+    model.last.parent = types.SimpleNamespace(layer=model.last)
+    outer = keras.Sequential([keras.Input((6,)), layers.Dense(6), model])
+    outer.layers[0].rule = MainRegularizer()
+    outer.compile("sgd", "mse", run_eagerly=True)
+    return {"outer": outer, "inner": model, "held": [outer.layers[0].rule]}, x, y
+
+
 # --- estimators -----------------------------------------------------------------------------
 
 
@@ -836,6 +1109,29 @@ def wrapper():
 def wrapper_with_lambda():
     width = 5
     return KerasRegressor(lambda: build_regressor(width), epochs=1).fit(X, Y[:, 0]), X, None
+
+
+@case
+def wrapper_with_keras_objects():
+    model, initializer = mlp(), keras.initializers.RandomNormal(seed=keras.random.SeedGenerator(2))
+    factor = keras.Variable(2.0)
+
+    def build(units=2, callbacks=None, optimizer=None):
+        hidden = layers.Dense(6, kernel_initializer=initializer)
+        twin = keras.Sequential([keras.Input((6,)), hidden, keras.models.clone_model(model)])
+        twin.compile(
+            keras.optimizers.SGD.from_config(optimizer.get_config()),
+            lambda t, p: ops.mean(ops.square(t - p) * factor),
+            run_eagerly=True,
+        )
+        return twin
+
+    stopping = keras.callbacks.EarlyStopping("loss", patience=0, restore_best_weights=True)
+    noted = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: epoch * OFFSET)
+    estimator = KerasRegressor(
+        build, epochs=2, callbacks=[stopping, noted], optimizer=optimizers.SGD(0.01)
+    )
+    return make_pipeline(StandardScaler(), estimator).fit(X, Y[:, 0]), X, None
 
 
 @case

@@ -174,7 +174,7 @@ def _take_tf_function_apart(function: Any) -> Parts:
     module, name = python_function.__module__, python_function.__qualname__
     if found_as(function, module, name):
         return {"module": module, "name": name}, ()
-    method = getattr(python_function, "__wrapped__", None)
+    method = getattr(function, "__wrapped__", None)
     if isinstance(method, types.MethodType) and hasattr(method.__self__, "target"):
         # TensorFlow makes a function of its own for each object that a decorated method is
         # looked up on, and lets the object be known by a weak reference only.

@@ -56,9 +56,15 @@ def restore_assets(tree: Tree, assets: Mapping[tuple[str, str], Array]) -> None:
 def finish(tree: Tree) -> None:
     """Recompute what layers derive from their variables.
 
-    Normalization turns its mean and variance into constants; Keras does so after loading, too.
+    Normalization turns its mean and variance into constants; Keras does so after loading, too. A
+    FeatureSpace that is adapted makes layers according to the vocabularies.
     """
+    import keras
+
     for node in tree.own.values():
+        if isinstance(node, keras.utils.FeatureSpace) and node._is_adapted:
+            node.get_encoded_features()
+            node._sublayers_built = True  # Private: adapt() ends so.
         if is_built_in(type(node)) and hasattr(node, "finalize_state") and _has_variables(node):
             node.finalize_state()
 

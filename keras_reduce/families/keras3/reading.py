@@ -110,6 +110,9 @@ class _Constructor:
             _, objects = current.reading
             return rebuild(self._cls, self._config["keras_reduce"], deserialize, objects)
         _shift_nodes(inner)
+        if isinstance(inner.get("seed"), dict):
+            # Initializers would keep the config, which says something in this payload only.
+            inner = {**inner, "seed": deserialize(inner["seed"])}
         # Sequential.from_config drops the policy that its get_config() has.
         policy = self._config.get("dtype") or inner.get("dtype" if "layers" in inner else "")
         with _dtype_policy(policy):

@@ -224,9 +224,9 @@ def _children(node: Any) -> Iterator[tuple[str, Any]]:
         yield by_attribute.get(key, fallback), part
 
     if isinstance(node, (keras.Model, keras.optimizers.Optimizer)):
-        for name, value in list(vars(node).items()):
-            if is_optimizer(value):
-                yield name, value
+        # In an order that does not depend on which was set first.
+        for name in sorted(name for name, value in vars(node).items() if is_optimizer(value)):
+            yield name, vars(node)[name]
     if isinstance(node, keras.Model):
         yield from compiled_metrics(node)
 

@@ -20,6 +20,7 @@ from .errors import (
 from .registry import install, installed, is_installed, uninstall
 
 if TYPE_CHECKING:
+    from .explanation import explain
     from .wrappers import KerasClassifier, KerasRegressor
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "ReduceError",
     "__version__",
     "errors",
+    "explain",
     "install",
     "installed",
     "is_installed",
@@ -45,4 +47,8 @@ def __getattr__(name: str) -> Any:
         from . import wrappers
 
         return getattr(wrappers, name)
+    if name == "explain":  # for the same reason
+        from .explanation import explain
+
+        return explain
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

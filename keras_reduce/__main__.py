@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from ._version import __version__
-from .errors import FrameworkError, KerasReduceError
+from .errors import KerasReduceError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = arguments.run(arguments)
     except KerasReduceError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2 if isinstance(error, FrameworkError) else 1
+        return 2 if isinstance(error, ImportError) else 1
     return code
 
 
@@ -51,6 +51,10 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = commands.add_parser("demo", help="search, dump, load elsewhere, train on: in a minute")
     demo.set_defaults(run=_demo)
+
+    explain = commands.add_parser("explain", help="what in an object can't be pickled, and why")
+    explain.add_argument("target", metavar="module:name", help="for example train:pipeline")
+    explain.set_defaults(run=_explain)
     return parser
 
 
@@ -58,6 +62,12 @@ def _demo(arguments: argparse.Namespace) -> int:
     from . import demo
 
     return demo.main()
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from . import explanation
+
+    return explanation.main(arguments.target)
 
 
 if __name__ == "__main__":

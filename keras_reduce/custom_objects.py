@@ -165,11 +165,14 @@ class Table:
     state : dict
         Attributes of the outermost object that the pickler shall put back once it stands, since
         they may refer to it.
+    unchecked : dict
+        Those of `objects` of which nobody knows whether a pickler takes them, by path.
     """
 
     def __init__(self, outermost: Any = None) -> None:
         self.objects: list[Any] = []
         self.state: dict[str, Any] = {}
+        self.unchecked: dict[str, Any] = {}
         self._outermost = outermost
         self._children: dict[int, int] = {}
         self._keys: dict[int, str] = {}
@@ -213,8 +216,13 @@ class Table:
         """The classes, functions and other callables entered so far."""
         return [obj for obj, _ in self._entries.values()]
 
-    def entrust(self, value: Any) -> int:
-        """Leave `value` to the pickler; return the number under which it comes back."""
+    def entrust(self, value: Any, path: str = "") -> int:
+        """Leave `value` to the pickler; return the number under which it comes back.
+
+        With its `path` below the outermost object if nobody else has looked at it.
+        """
+        if path:
+            self.unchecked[path] = value
         self.objects.append(value)
         return len(self.objects) - 1
 
@@ -294,6 +302,14 @@ def _imported(key: str, module: str, qualname: str) -> Any:
     return found
 
 
+def _nowhere(obj: Any) -> str:
+    return ""
+
+
+# Tells the path to an object within the dump that is under way. A module above knows how.
+locate: Callable[[Any], str] = _nowhere
+
+
 class ByValue:
     """A function, class or other callable on its way through a pickler that knows references only.
 
@@ -356,7 +372,7 @@ class ByValue:
         except Exception as error:
             raise ReduceError(
                 f"{name!r} must travel by value, but can't be pickled",
-                where=f"{getattr(obj, '__module__', '')}:{name}",
+                where=locate(self) or f"{getattr(obj, '__module__', '')}:{name}",
                 cause=f"{type(error).__name__}: {error}",
                 cure="move it into a module that the receiver can import, or remove what can't be "
                 "pickled (an open file, a lock, a session) from its closure, globals or attributes",

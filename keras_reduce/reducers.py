@@ -10,10 +10,13 @@ from collections.abc import Callable, Container
 from typing import Any, NamedTuple
 
 from . import custom_objects as _custom_objects
-from . import families, payload, weights
+from . import families, payload, tracing, weights
 from ._version import __version__
 from .custom_objects import by_value
 from .errors import KerasReduceError, PayloadError, ReduceError
+
+# Code that can't be carried is found when a pickler asks for it, far from what holds it.
+_custom_objects.locate = tracing.root_path
 
 State = dict[str, Any] | tuple[dict[str, Any], dict[str, Any]] | None
 Reduced = tuple[Callable[..., Any], tuple[Any, ...], State]
@@ -404,13 +407,16 @@ def _dissect(obj: Any) -> _Dissection:
             tree = family.survey(obj, [*table.children, *tracked.values()])
             compilation = family.compilation(tree)
             structure = family.structure(tree, table)
+        attributes = table.state | attributes
+        unchecked = table.unchecked | attributes | tracked
+        tracing.check(obj, unchecked, name="", skip=lambda value: families.of(value) is not None)
         lists, arrays = weights.collect(tree.own_variables, family.assets(tree), family.backend())
-    except KerasReduceError:
-        raise
+    except ReduceError as error:
+        raise _located(error, obj) from error
     except Exception as error:
         raise ReduceError(
             f"This {type(obj).__qualname__} can't be taken apart",
-            where=where,
+            where=tracing.root_path(obj) or where,
             cause=f"{type(error).__name__}: {error}",
             cure="if the message speaks of a config, implement get_config() and from_config() on "
             "the class that it names; else please report it",
@@ -422,11 +428,20 @@ def _dissect(obj: Any) -> _Dissection:
         **lists,
         **structure,
     }
-    attributes = table.state | attributes
     return _Dissection(
         *(header, architecture, compilation, arrays, table, tree.parts),
         *(attributes, tracked, where),
     )
+
+
+def _located(error: ReduceError, obj: Any) -> ReduceError:
+    """Return `error`, which knows the place in `obj`, with the place in the graph around it."""
+    root = tracing.root_path(obj)
+    root = root or (type(obj).__name__ if error.where.startswith((".", "[")) else "")
+    if not root:
+        return error
+    inside = error.where if error.where[:1] in (".", "[", "") else f" ({error.where})"
+    return type(error)(error.what, root + inside, error.cause, error.cure)
 
 
 def _spelled(header: dict[str, Any]) -> str:

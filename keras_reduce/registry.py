@@ -101,6 +101,7 @@ def install(*, functions_by_value: bool | None = None, legacy_wrappers: bool | N
         _hooks.when_imported("scikeras", _set_scikeras_aside)
         _hooks.when_imported("joblib.parallel", _install_batches)
         _hooks.when_imported("joblib.hashing", _install_hashing)
+        _hooks.when_imported("joblib.numpy_pickle", _install_dumps)
         if wanted.functions_by_value:
             _hooks.when_imported("joblib.numpy_pickle", _install_by_value)
         if wanted.legacy_wrappers:
@@ -224,6 +225,20 @@ def _install_by_value() -> None:
     _patches.set(NumpyPickler, "reducer_override", reducer_override)
     # Cells, code objects and the like, of which functions consist; copyreg's table is part of it.
     _patches.set(NumpyPickler, "dispatch_table", cloudpickle.Pickler.dispatch_table)
+
+
+def _install_dumps() -> None:
+    """Let a `joblib.dump` that fails take back what it has written."""
+    from joblib.numpy_pickle import NumpyPickler
+
+    def dump(self: Any, obj: Any) -> None:
+        # Imported when it is first needed.
+        from .joblib_dumps import dump_whole
+
+        dump_whole(self, obj, original)
+
+    original = NumpyPickler.dump
+    _patches.set(NumpyPickler, "dump", functools.wraps(original)(dump))
 
 
 def _install_hashing() -> None:

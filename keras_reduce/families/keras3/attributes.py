@@ -107,7 +107,7 @@ def describe(obj: Any, serialize: Callable[[Any], Any], table: Table) -> dict[st
     own = own_variables(obj)
     numbers = {id(variable): number for number, variable in enumerate(own)}
 
-    def encode(value: Any) -> Any:
+    def encode(value: Any, path: str) -> Any:
         if type(value) in _PLAIN:
             return value
         if id(value) in numbers:
@@ -116,12 +116,13 @@ def describe(obj: Any, serialize: Callable[[Any], Any], table: Table) -> dict[st
             return {"method": value.__name__}
         if _is_nest(value) and not _is_for_pickler(value):
             if isinstance(value, dict):
-                return {"dict": [[encode(key), encode(item)] for key, item in value.items()]}
+                pairs = [(encode(k, path), encode(v, f"{path}[{k!r}]")) for k, v in value.items()]
+                return {"dict": pairs}
             kind = "tuple" if isinstance(value, tuple) else "list"
-            return {kind: [encode(item) for item in value]}
+            return {kind: [encode(item, f"{path}[{i}]") for i, item in enumerate(value)]}
         if _has_config(value):
             return {"keras": serialize(value)}
-        return {"object": table.entrust(unwrapped(value))}
+        return {"object": table.entrust(unwrapped(value), path)}
 
     attributes = {}
     for name, value in own_attributes(obj).items():
@@ -130,7 +131,7 @@ def describe(obj: Any, serialize: Callable[[Any], Any], table: Table) -> dict[st
         if table.is_outermost(obj) and _is_for_pickler(value):
             table.state[name] = unwrapped(value)
         else:
-            attributes[name] = encode(value)
+            attributes[name] = encode(value, name)
     stored = {id(variable) for variable in getattr(obj, "_trainable_variables", ())}
     return {
         "base": _base(obj, serialize),

@@ -54,8 +54,12 @@ def bases() -> dict[Kind, type]:
 
 def is_a(obj: Any, *kinds: Kind) -> bool:
     """Tell whether `obj` is of one of `kinds`, by its base class alone."""
-    classes = bases()
-    return isinstance(obj, tuple(classes[name] for name in kinds if name in classes))
+    return isinstance(obj, _classes(kinds))
+
+
+@functools.cache
+def _classes(kinds: tuple[Kind, ...]) -> tuple[type, ...]:
+    return tuple(cls for name, cls in bases().items() if name in kinds)
 
 
 def is_saveable(obj: Any) -> bool:

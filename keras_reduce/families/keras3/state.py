@@ -5,8 +5,10 @@ They may refer to the object, as a `History` does to its model: pickle has memoi
 
 from __future__ import annotations
 
+import dis
 import functools
 import types
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -66,32 +68,42 @@ def travels_by_attributes(obj: Any) -> bool:
 def _set_by_the_user(obj: Any) -> Iterator[tuple[str, Any]]:
     """Yield what is not the constructor's to make again.
 
-    That is, for one, what no code of its class mentions: somebody has set it from outside. A
-    constructor of the user's is taken at its word, but what it has set may have changed since:
+    That is, for one, what no code of its class sets: somebody has set it from outside. A class of
+    the user's that has a config is taken at its word, but what it has set may have changed since:
     plain data are carried as they are now.
     """
-    cls = type(obj)
-    mentioned_by_keras, mentioned_by_user = _mentioned(cls)
+    set_by_keras, set_by_user = _set_by_code(type(obj))
     for name, value in own_attributes(obj).items():
-        if name not in mentioned_by_keras and (name not in mentioned_by_user or _is_data(value)):
+        if name not in set_by_keras and (name not in set_by_user or _is_data(value)):
             yield name, value
 
 
-@functools.lru_cache(maxsize=1024)
-def _names_in(code: types.CodeType) -> frozenset[str]:
-    inner = [_names_in(item) for item in code.co_consts if isinstance(item, types.CodeType)]
-    return frozenset(code.co_names).union(*inner)
+@functools.lru_cache(maxsize=4096)
+def _set_in(code: types.CodeType) -> frozenset[str]:
+    """Return the names of the attributes that `code` sets."""
+    inner = [_set_in(item) for item in code.co_consts if isinstance(item, types.CodeType)]
+    own = {i.argval for i in dis.get_instructions(code) if i.opname == "STORE_ATTR"}
+    return frozenset(own).union(*inner)
 
 
-def _mentioned(cls: type) -> tuple[set[str], set[str]]:
-    """Return the names in the code of Keras's own classes, and of the user's, below `cls`."""
+_known: weakref.WeakKeyDictionary[type, tuple[set[str], set[str]]] = weakref.WeakKeyDictionary()
+
+
+def _set_by_code(cls: type) -> tuple[set[str], set[str]]:
+    """Return what the code of Keras's own classes sets, and that of the user's, below `cls`."""
+    if cls not in _known:
+        _known[cls] = _look_through(cls)
+    return _known[cls]
+
+
+def _look_through(cls: type) -> tuple[set[str], set[str]]:
     by_keras: set[str] = set()
     by_user: set[str] = set()
     for base in cls.__mro__[:-1]:
         names = by_keras if is_built_in(base) or _is_framework(base) else by_user
         for value in vars(base).values():
             for function in _functions(value):
-                names |= _names_in(function.__code__)
+                names |= _set_in(function.__code__)
     return by_keras, by_user
 
 
@@ -130,7 +142,7 @@ def _callback_state(callback: Any) -> dict[str, Any]:
         if not found["csv_file"].closed:
             raise ReduceError(
                 "A CSVLogger has its file open",
-                where=f"{type(callback).__name__}.csv_file",
+                where=".csv_file",
                 cause="it is in the middle of training, or the training was interrupted",
                 cure="wait for the end of fit(), or call its on_train_end()",
             )

@@ -108,7 +108,7 @@ def _public_location(obj: types.FunctionType | type) -> tuple[str, str] | None:
 def _keyed_object(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def serialize_keras_object(obj: Any) -> Any:
         table = getattr(current, "table", None)
-        if table is None:
+        if table is None or type(obj) in (str, int, float, bool, type(None)):
             return original(obj)
         if _is_child(obj, table):
             return _child_config(obj, table)

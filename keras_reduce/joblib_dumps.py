@@ -1,0 +1,82 @@
+"""`joblib.dump`: nothing stays in a file whose object could not be written whole.
+
+joblib writes while it pickles. What turns out to be impossible half way would leave a file that
+looks like a dump.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+from . import tracing
+from .errors import KerasReduceError
+
+
+def dump_whole(pickler: Any, obj: Any, dump: Callable[[Any, Any], None]) -> None:
+    """Write `obj` to the file of a NumpyPickler, or nothing.
+
+    Parameters
+    ----------
+    pickler : joblib.numpy_pickle.NumpyPickler
+        Its file is where the object goes.
+    obj : object
+        What to write.
+    dump : callable
+        The pickler's own ``dump``.
+    """
+    file = pickler.file_handle
+    start = _position(file)
+    if start is None:
+        # A compressor, or a pipe: what has gone there can't be taken back.
+        _attempt(dump, type(pickler)(_Nowhere(), pickler.proto), obj)
+    try:
+        _attempt(dump, pickler, obj)
+    except BaseException:
+        if start is not None:
+            file.seek(start)
+            file.truncate()
+        raise
+
+
+def _attempt(dump: Callable[[Any, Any], None], pickler: Any, obj: Any) -> None:
+    try:
+        dump(pickler, obj)
+    except Exception as error:
+        _note_place(error, obj, pickler)
+        raise
+
+
+class _Nowhere:
+    """A file to which anything can be written."""
+
+    def __init__(self) -> None:
+        self._position = 0
+
+    def tell(self) -> int:
+        return self._position
+
+    def write(self, data: Any) -> int:
+        self._position += memoryview(data).nbytes
+        return memoryview(data).nbytes
+
+
+def _position(file: Any) -> int | None:
+    """Return where `file` stands if what is written from here on can be taken back."""
+    # Others (compressors of joblib's, gzip, pipes) may seek, but not cut off.
+    if not isinstance(file, (io.BufferedWriter, io.BufferedRandom, io.FileIO, io.BytesIO)):
+        return None
+    position: int = file.tell() if file.seekable() else -1
+    return position if position >= 0 else None
+
+
+def _note_place(error: Exception, obj: Any, pickler: Any) -> None:
+    """Add to an error of somebody else's where in `obj` it came from, and what to do."""
+    if isinstance(error, KerasReduceError):
+        return
+    by_value = hasattr(pickler, "reducer_override")
+    name = type(obj).__name__.lower()
+    found = next(tracing.obstacles(obj, name, "joblib", by_value=by_value), None)
+    if found is not None:
+        error.add_note(f"At {found.path}. What to do: {found.cure}")

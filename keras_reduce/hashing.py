@@ -126,6 +126,8 @@ def _hashable(value: Any) -> Any:
 
     A function may well use a lock or an open file; such things have no value to be hashed.
     """
+    if isinstance(value, frozenset):
+        return "frozenset", set(value)  # Whose order joblib takes care of.
     if isinstance(value, _USUAL) or families.of(value) is not None:
         return value
     if hasattr(value, "__array_interface__"):

@@ -14,16 +14,17 @@ PROGRAMS = Path(__file__).parent / "programs"
 ROOT = Path(__file__).parents[1]
 
 
-def python(code, *arguments, path=(), cwd=None, timeout=300):
+def python(code, *arguments, path=(), cwd=None, timeout=300, **environment):
     """Run `code` as ``__main__`` of a fresh process and return what it prints.
 
-    `code` is a program's text, or the path of one. It must not fail.
+    `code` is a program's text, or the path of one; `environment` is added to ours. It must not
+    fail.
     """
     program = [code] if isinstance(code, Path) else ["-c", dedent(code)]
     search = os.pathsep.join(map(str, [*path, ROOT]))
     result = subprocess.run(
         [sys.executable, *map(str, [*program, *arguments])],
-        env={**os.environ, "PYTHONPATH": search, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env={**os.environ, "PYTHONPATH": search, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
         cwd=cwd,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -45,8 +46,8 @@ def decorated(program, decorator):
     ]
 
 
-def words(program, *arguments):
+def words(program, *arguments, **environment):
     """Run a program of checks and return its words by name; see ``programs/checks.py``."""
-    printed = python(PROGRAMS / program, *arguments)
+    printed = python(PROGRAMS / program, *arguments, **environment)
     (line,) = [line for line in printed.splitlines() if line.startswith("WORDS ")]
     return json.loads(line.removeprefix("WORDS "))

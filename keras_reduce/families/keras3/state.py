@@ -49,6 +49,8 @@ def state(obj: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     tracked: dict[str, Any] = {}
     if is_saveable(obj) and describes_itself(obj):
         for name, value in _set_by_the_user(obj):
+            if is_a(obj, "optimizer") and name == "build":
+                continue  # What a lone optimizer that has travelled waits for; see `optimizers`.
             holds_parts = any(map(is_part, leaves(value)))
             (tracked if holds_parts else found)[name] = unwrapped(value)
     return found, tracked

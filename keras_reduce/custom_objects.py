@@ -19,7 +19,7 @@ import threading
 import types
 import uuid
 import weakref
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
 from typing import Any, ClassVar, NamedTuple
 
 import cloudpickle
@@ -95,15 +95,22 @@ def _recognised(token: str) -> Any:
     return _own.get(token) if given_out_here else None
 
 
-def _dumps(obj: Any, parts: Container[int] = ()) -> bytes:
+@contextlib.contextmanager
+def nested(parts: Container[int] = ()) -> Iterator[None]:
+    """Let this thread pickle code by cloudpickle; the code must not refer to `parts`, by id."""
     _nested.depth += 1
     outer, _nested.parts = _nested.parts, parts
     try:
-        blob: bytes = cloudpickle.dumps(obj)
-        return blob
+        yield
     finally:
         _nested.depth -= 1
         _nested.parts = outer
+
+
+def _dumps(obj: Any, parts: Container[int] = ()) -> bytes:
+    with nested(parts):
+        blob: bytes = cloudpickle.dumps(obj)
+        return blob
 
 
 def refuse_own_parts(obj: Any) -> None:

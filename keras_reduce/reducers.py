@@ -6,13 +6,12 @@ stand in every pickle ever written. Never rename or reorder; add at the end, wit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from . import closures, families, payload, tracing, weights
 from . import custom_objects as _custom_objects
-from . import families, payload, tracing, weights
 from ._version import __version__
-from .custom_objects import by_value
 from .errors import KerasReduceError, PayloadError, ReduceError
 
 # Code that can't be carried is found when a pickler asks for it, far from what holds it.
@@ -23,12 +22,13 @@ Reduced = tuple[Callable[..., Any], tuple[Any, ...], State]
 
 
 def reduce_model(model: Any) -> Reduced:
-    """Reduce a model: architecture, all variables, how it was compiled, history.
+    """Reduce a model.
 
-    Carried: layer variables, random seeds, optimizer slots and iterations, metric state,
-    vocabularies and other assets, ``trainable`` flags, custom classes and functions, ``history``
-    and ``stop_training``. Not carried: compiled functions (traced again on first use), ``losses``
-    of the last call, callbacks of a running ``fit``.
+    Carried: architecture, layer variables, random seeds, how it was compiled, optimizer slots and
+    iterations, metric state, vocabularies and other assets, `trainable` flags, custom classes and
+    functions, `history`, `stop_training`, attributes of the user's.
+    Not carried: compiled functions (traced again on first use), `losses` of the last call,
+    callbacks of a running `fit`.
     """
     return (rebuild_model, *_take_apart(model))
 
@@ -106,8 +106,9 @@ def rebuild_model(
 
 
 def reduce_layer(layer: Any) -> Reduced:
-    """Reduce a lone layer: config, variables, random seeds, assets.
+    """Reduce a layer, alone or as a part of a model.
 
+    Carried: config, variables, random seeds, assets, `trainable` flags, attributes of the user's.
     Not carried: its connections to other layers (`keras.Layer.input`, `output`).
     """
     return (rebuild_layer, *_take_apart(layer))
@@ -119,9 +120,10 @@ def rebuild_layer(*payload: Any) -> Any:
 
 
 def reduce_optimizer(optimizer: Any) -> Reduced:
-    """Reduce a lone optimizer: config, iterations, learning rate, slots.
+    """Reduce a lone optimizer.
 
-    The variables that it was built for are not part of it. The rebuilt optimizer takes the first
+    Carried: config, iterations, learning rate, slots, exclusions from weight decay.
+    Not carried: the variables that it was built for. The rebuilt optimizer takes the first
     variables of the same shapes that it is applied to, or compiled with, for them.
     """
     return (rebuild_optimizer, *_take_apart(optimizer))
@@ -133,7 +135,10 @@ def rebuild_optimizer(*payload: Any) -> Any:
 
 
 def reduce_metric(metric: Any) -> Reduced:
-    """Reduce a lone metric: config and state."""
+    """Reduce a lone metric.
+
+    Carried: config and state. Not carried: nothing that there is.
+    """
     return (rebuild_metric, *_take_apart(metric))
 
 
@@ -143,7 +148,10 @@ def rebuild_metric(*payload: Any) -> Any:
 
 
 def reduce_loss(loss: Any) -> Reduced:
-    """Reduce a lone loss: config; losses have no variables."""
+    """Reduce a lone loss.
+
+    Carried: config, with what Keras leaves out of it. Not carried: nothing that there is.
+    """
     return (rebuild_loss, *_take_apart(loss))
 
 
@@ -153,9 +161,9 @@ def rebuild_loss(*payload: Any) -> Any:
 
 
 def reduce_operation(operation: Any) -> Reduced:
-    """Reduce a lone operation: config.
+    """Reduce a lone operation.
 
-    Not carried: its connections to other operations.
+    Carried: config. Not carried: its connections to other operations.
     """
     return (rebuild_operation, *_take_apart(operation))
 
@@ -166,7 +174,11 @@ def rebuild_operation(*payload: Any) -> Any:
 
 
 def reduce_function(function: Any) -> Reduced:
-    """Reduce a `keras.Function`: its symbolic inputs and outputs, and so all that is between."""
+    """Reduce a `keras.Function`.
+
+    Carried: its symbolic inputs and outputs, and so all that is between.
+    Not carried: attributes of the user's.
+    """
     return (rebuild_function, *_take_apart(function))
 
 
@@ -176,8 +188,9 @@ def rebuild_function(*payload: Any) -> Any:
 
 
 def reduce_tensor(tensor: Any) -> Reduced:
-    """Reduce a symbolic tensor: shape, dtype, name, and the call that made it.
+    """Reduce a symbolic tensor.
 
+    Carried: shape, dtype, name, and the call that made it, with all before.
     Not carried: calls that the tensor went into afterwards.
     """
     return (rebuild_tensor, *_take_apart(tensor))
@@ -189,7 +202,10 @@ def rebuild_tensor(*payload: Any) -> Any:
 
 
 def reduce_node(node: Any) -> Reduced:
-    """Reduce the call of an operation on symbolic tensors: the operation and its arguments."""
+    """Reduce the call of an operation on symbolic tensors.
+
+    Carried: the operation and its arguments. Not carried: nothing that there is.
+    """
     return (rebuild_node, *_take_apart(node))
 
 
@@ -199,8 +215,9 @@ def rebuild_node(*payload: Any) -> Any:
 
 
 def reduce_variable(variable: Any) -> Reduced:
-    """Reduce a lone variable: value, dtype, name, path, flags, regularizer, constraint.
+    """Reduce a lone variable.
 
+    Carried: value, dtype, name, path, flags, regularizer, constraint.
     Not carried: the layer that holds it. A variable beside its layer comes back as a copy.
     """
     return (rebuild_variable, *_take_apart(variable))
@@ -212,7 +229,10 @@ def rebuild_variable(*payload: Any) -> Any:
 
 
 def reduce_seed_generator(generator: Any) -> Reduced:
-    """Reduce a seed generator: seed, name, state."""
+    """Reduce a seed generator.
+
+    Carried: seed, name, state. Not carried: nothing that there is.
+    """
     return (rebuild_seed_generator, *_take_apart(generator))
 
 
@@ -222,9 +242,10 @@ def rebuild_seed_generator(*payload: Any) -> Any:
 
 
 def reduce_initializer(initializer: Any) -> Reduced:
-    """Reduce an initializer: config, and the seed that it has drawn if none was given.
+    """Reduce an initializer.
 
-    One whose class has no `get_config` of its own: its attributes.
+    Carried: config, and the seed that it has drawn if none was given; or, if its class has no
+    `get_config` of its own, its attributes. Not carried: nothing that there is.
     """
     return (rebuild_initializer, *_take_apart(initializer))
 
@@ -235,7 +256,11 @@ def rebuild_initializer(*payload: Any) -> Any:
 
 
 def reduce_regularizer(regularizer: Any) -> Reduced:
-    """Reduce a regularizer: config, or attributes where its class has no config of its own."""
+    """Reduce a regularizer.
+
+    Carried: config, or attributes where its class has no config of its own.
+    Not carried: nothing that there is.
+    """
     return (rebuild_regularizer, *_take_apart(regularizer))
 
 
@@ -245,7 +270,11 @@ def rebuild_regularizer(*payload: Any) -> Any:
 
 
 def reduce_constraint(constraint: Any) -> Reduced:
-    """Reduce a constraint: config, or attributes where its class has no config of its own."""
+    """Reduce a constraint.
+
+    Carried: config, or attributes where its class has no config of its own.
+    Not carried: nothing that there is.
+    """
     return (rebuild_constraint, *_take_apart(constraint))
 
 
@@ -255,7 +284,11 @@ def rebuild_constraint(*payload: Any) -> Any:
 
 
 def reduce_schedule(schedule: Any) -> Reduced:
-    """Reduce a schedule: config, or attributes where its class has no config of its own."""
+    """Reduce a learning rate schedule.
+
+    Carried: config, or attributes where its class has no config of its own.
+    Not carried: nothing that there is.
+    """
     return (rebuild_schedule, *_take_apart(schedule))
 
 
@@ -265,7 +298,10 @@ def rebuild_schedule(*payload: Any) -> Any:
 
 
 def reduce_policy(policy: Any) -> Reduced:
-    """Reduce a dtype policy: config."""
+    """Reduce a dtype policy.
+
+    Carried: config. Not carried: nothing that there is.
+    """
     return (rebuild_policy, *_take_apart(policy))
 
 
@@ -275,8 +311,9 @@ def rebuild_policy(*payload: Any) -> Any:
 
 
 def reduce_callback(callback: Any) -> Reduced:
-    """Reduce a callback: its class and its attributes, the model that it belongs to among them.
+    """Reduce a callback, before, after or without training.
 
+    Carried: its class and its attributes, the model that it belongs to among them.
     Not carried: open event files of `TensorBoard`, which opens others; threads of a
     `CallbackList`, which starts others. A `CSVLogger` in the middle of training is refused.
     """
@@ -289,11 +326,12 @@ def rebuild_callback(*payload: Any) -> Any:
 
 
 def reduce_tf_function(function: Any) -> Reduced:
-    """Reduce a `tf.function`: its Python function, its signature, how it was decorated.
+    """Reduce a `tf.function`.
 
-    One that an importable module holds travels by reference, one that decorates a method as that
-    method of its object. Not carried: traces, which are made again on first use, and variables
-    that nothing but the traces holds.
+    Carried: its Python function, its signature, how it was decorated. One that an importable module
+    holds travels by reference, one that decorates a method as that method of its object.
+    Not carried: traces, which are made again on first use, and variables that nothing but the
+    traces holds.
     """
     return (rebuild_tf_function, *_take_apart(function))
 
@@ -362,7 +400,7 @@ class _Dissection(NamedTuple):
     compilation: dict[str, Any] | None
     arrays: tuple[Any, ...]
     table: _custom_objects.Table
-    parts: Container[int]
+    tree: families.Tree
     attributes: dict[str, Any]
     tracked: dict[str, Any]
     where: str
@@ -377,8 +415,20 @@ class _Dissection(NamedTuple):
 
 def _take_apart(obj: Any) -> tuple[tuple[Any, ...], State]:
     found = _dissect(obj)
-    code = found.table.pack(found.parts)
-    return (*_written(found), code, tuple(found.table.objects)), found.state(by_value)
+    code = found.table.pack(found.tree.parts)
+    return (*_written(found), code, tuple(found.table.objects)), found.state(_stand_ins(obj, found))
+
+
+def _stand_ins(obj: Any, found: _Dissection) -> Callable[[Any], Any]:
+    """Return what makes of an attribute of `obj` what a pickler shall carry."""
+    family = families.of(obj)
+    values = (*found.attributes.values(), *found.tracked.values())
+    if family is None or not any(map(closures.has_code, values)):
+        return lambda value: value
+    owner = family.owner(obj)
+    tree = found.tree if owner is obj else family.survey(owner)
+    places = closures.Places(obj, owner, tree, late=found.tracked)
+    return lambda value: closures.carried(value, places)
 
 
 def _written(found: _Dissection) -> tuple[str, tuple[Any, ...], str | None]:
@@ -429,7 +479,7 @@ def _dissect(obj: Any) -> _Dissection:
         **structure,
     }
     return _Dissection(
-        *(header, architecture, compilation, arrays, table, tree.parts),
+        *(header, architecture, compilation, arrays, table, tree),
         *(attributes, tracked, where),
     )
 

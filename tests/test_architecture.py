@@ -18,6 +18,7 @@ ROWS = (
     ("legacy",),
     ("wrappers", "import_hooks", "hashing", "joblib_dumps"),
     ("reducers",),
+    ("closures",),
     ("families",),
     ("tracing",),
     ("custom_objects", "weights"),

@@ -5,9 +5,12 @@ that the transports start; each test looks up one word of theirs.
 """
 
 import json
+import re
+from typing import get_args
 
 import pytest
 
+from keras_reduce import families, reducers
 from processes import PROGRAMS, decorated, python
 
 FILES = ("pickle", "cloudpickle", "joblib", "joblib compressed", "joblib mmap")
@@ -29,16 +32,33 @@ def arrivals(tmp_path_factory):
     for name, words in found.items():
         for transport, word in words.items():
             written[name][transport] = written[name][transport] or word
-    return written
+    return written, set(json.loads((folder / "kinds.json").read_text()))
 
 
 def test_zoo_is_large_enough_and_complete(arrivals):
-    assert len(arrivals) >= 40
-    assert list(arrivals) == CASES
-    assert all(set(words) == set(TRANSPORTS) for words in arrivals.values())
+    words, _ = arrivals
+    assert len(words) >= 40
+    assert list(words) == CASES
+    assert all(set(by_transport) == set(TRANSPORTS) for by_transport in words.values())
+
+
+def test_every_row_of_the_table_is_in_the_zoo(arrivals):
+    _, kinds = arrivals
+    assert kinds == set(reducers.TABLE)
+
+
+@pytest.mark.parametrize("kind", reducers.TABLE)
+def test_every_row_of_the_table_keeps_the_contract(kind):
+    reducer = reducers.TABLE[kind]
+    assert reducer is getattr(reducers, f"reduce_{kind}")
+    assert getattr(reducers, f"rebuild_{kind}").__module__ == "keras_reduce.reducers"
+    said = " ".join(reducer.__doc__.split())
+    assert re.search(r" Carried: .+ Not carried: .+", said)
+    assert set(get_args(families.Kind)) == set(reducers.TABLE)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("name", CASES)
 def test_arrives_and_continues_bit_for_bit(arrivals, name, transport):
-    assert arrivals[name][transport] == ""
+    words, _ = arrivals
+    assert words[name][transport] == ""

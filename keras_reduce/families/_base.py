@@ -51,7 +51,11 @@ class Tree(Protocol):
 
     @property
     def parts(self) -> Container[int]:
-        """The ids of the object and of every Keras object below it."""
+        """The ids of the object, of every Keras object below it, and of the variables."""
+        ...
+
+    def places(self) -> Iterable[tuple[Any, str]]:
+        """Yield the object, what is below it, and the variables, each with a name for it."""
         ...
 
 
@@ -146,6 +150,10 @@ class Family(Protocol):
 
     def finish(self, tree: Tree) -> None:
         """Bring what an object derives from its variables up to date with them."""
+        ...
+
+    def owner(self, obj: Any) -> Any:
+        """Return the object that code in the attributes of `obj` may refer to."""
         ...
 
     def state(self, obj: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -1,5 +1,6 @@
 """What a payload is made of, and what happens to one that is wrong."""
 
+import copy
 import json
 import pickle
 import sys
@@ -7,6 +8,7 @@ import types
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import layers
 
 import keras_reduce
@@ -626,6 +628,81 @@ def layers_that_a_constructor_makes_anew():
     copied = pickle.loads(pickle.dumps(model))
     assert np.array_equal(copied(np.ones((1, 2))), model(np.ones((1, 2))))
     assert not copied.layers[0].trainable
+
+
+class Closures(layers.Layer):
+    """Holds code that refers to itself, to what it has built, and to its own functions."""
+
+    def __init__(self, units):
+        super().__init__()
+        self.units = units
+        self.inner = layers.Dense(units, use_bias=False)
+        self.scale = lambda value: value * self.factor
+        self.table = {"shift": [lambda value: value + self.units]}
+        self.compiled = tf.function(self.step)
+        self.traced = tf.function(lambda value: self.inner(value))
+
+    def build(self, shape):
+        self.inner.build(shape)
+        self.factor = factor = self.add_weight(shape=(), initializer="ones", name="factor")
+        self.double = lambda value: value * factor * 2.0
+
+    def step(self, value):
+        return self.inner(value) * self.factor
+
+    def call(self, inputs):
+        return self.table["shift"][0](self.scale(self.double(self.compiled(inputs))))
+
+
+@check
+def code_that_refers_to_its_own_object():
+    layer = Closures(2)
+    model = keras.Sequential([keras.Input((2,)), layer])
+    model.compile("sgd", "mse", run_eagerly=True)
+    x, y = np.ones((4, 2)), np.ones((4, 2))
+    layer.traced(x)
+    model.fit(x, y, verbose=0)
+    model.peek = lambda: model.layers[0].factor
+    for copied in (same_after_training(model, x, y), copy.deepcopy(model)):
+        (found,) = copied.layers
+        assert copied.peek() is found.factor
+        assert found.scale.__closure__[0].cell_contents is found
+        assert found.double.__closure__[0].cell_contents is found.factor
+        assert found.compiled.python_function.__self__ is found
+        found.factor.assign(3.0)
+        assert found.double(1.0) == 6.0
+        assert np.array_equal(found.traced(x), found.inner(x))
+    assert model.layers[0].factor.numpy() != 3.0
+
+
+@check
+def code_of_a_callback_that_refers_to_its_model():
+    seen = []
+
+    class Noting(keras.callbacks.Callback):
+        def __init__(self):
+            super().__init__()
+            self.count = 0
+            self.increase = lambda: setattr(self, "count", self.count + 1)
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.increase()
+
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(1, name="only")])
+    model.compile("sgd", "mse", run_eagerly=True)
+    layer = model.layers[0]
+    watching = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: seen.append(layer.kernel))
+    noting = Noting()
+    x, y = np.ones((4, 2)), np.ones((4, 1))
+    model.fit(x, y, verbose=0, callbacks=[watching, noting])
+    graph = pickle.loads(pickle.dumps({"callbacks": [watching, noting], "model": model}))
+    watched, noted = graph["callbacks"]
+    assert watched.model is noted.model is graph["model"]
+    graph["model"].fit(x, y, epochs=2, verbose=0, callbacks=[watched, noted])
+    assert noted.count == 3
+    cells = {id(cell.cell_contents) for cell in watched.on_epoch_end.__closure__}
+    assert id(graph["model"].layers[0]) in cells
+    assert len(seen) == 1
 
 
 @check

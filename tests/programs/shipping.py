@@ -80,6 +80,8 @@ def write(cases: dict[str, Callable], folder: Path, only: list[str]) -> dict[str
     import keras_reduce
 
     keras_reduce.install()
+    (folder / "kinds.json").write_text("[]")
+    _note_kinds(folder / "kinds.json")
     results: dict[str, dict[str, str]] = {}
     spawned = multiprocessing.get_context("spawn").Pool(1)
     with spawned, joblib.Parallel(n_jobs=2, backend="loky") as loky:
@@ -90,6 +92,25 @@ def write(cases: dict[str, Callable], folder: Path, only: list[str]) -> dict[str
             results[name] = attempt_all(name, build, folder, loky, spawned)
             keras.utils.clear_session()
     return results
+
+
+def _note_kinds(file: Path) -> None:
+    """Write down from here on which rows of the table of reducers have been used."""
+    from keras_reduce import reducers
+
+    used: set[str] = set()
+
+    def noting(kind: str, reducer: Callable) -> Callable:
+        def reduce(obj: Any) -> Any:
+            if kind not in used:
+                used.add(kind)
+                file.write_text(json.dumps(sorted(used)))
+            return reducer(obj)
+
+        return reduce
+
+    for kind, reducer in reducers.TABLE.items():
+        reducers.TABLE[kind] = noting(kind, reducer)
 
 
 def attempt_all(name: str, build: Callable, folder: Path, loky: Any, spawned: Any) -> dict:

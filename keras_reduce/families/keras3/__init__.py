@@ -15,7 +15,7 @@ from .assets import assets, finish, restore_assets
 from .compilation import compilation
 from .kinds import is_a, kind, public_classes
 from .reading import reading
-from .state import state
+from .state import owner, state
 from .structure import construct, structure
 from .tree import Tree
 from .writing import architecture, writing
@@ -31,6 +31,7 @@ __all__ = [
     "finish",
     "is_model",
     "kind",
+    "owner",
     "public_classes",
     "reading",
     "repairs",

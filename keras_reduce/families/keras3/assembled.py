@@ -179,8 +179,15 @@ def _take_tf_function_apart(function: Any) -> Parts:
         # TensorFlow makes a function of its own for each object that a decorated method is
         # looked up on, and lets the object be known by a weak reference only.
         return {"method": python_function.__name__}, (method.__self__.target,)
+    if isinstance(method, types.MethodType):
+        # Of a live object, which the pickler knows: not by value.
+        return {}, (_Method(method), _options(function))
+    return {}, (by_value(python_function), _options(function))
+
+
+def _options(function: Any) -> dict[str, Any]:
     # Private: how it was decorated; only the signature has a public getter.
-    options = {
+    return {
         "input_signature": function.input_signature,
         "autograph": function._autograph,
         "jit_compile": function._jit_compile,
@@ -188,7 +195,16 @@ def _take_tf_function_apart(function: Any) -> Parts:
         "experimental_autograph_options": function._experimental_autograph_options,
         "experimental_attributes": function._attributes or None,
     }
-    return {}, (by_value(python_function), options)
+
+
+class _Method:
+    """A bound method on its way through a pickler: the object and the name."""
+
+    def __init__(self, method: types.MethodType) -> None:
+        self._method = method
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (self._method.__self__, self._method.__name__)
 
 
 def _make_tf_function(plain: dict[str, Any], *values: Any) -> Any:

@@ -16,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from ...custom_objects import by_value
 from ...errors import ReduceError
 from .kinds import bases, is_a, is_saveable
 from .tree import (
@@ -128,7 +129,7 @@ def describe(obj: Any, serialize: Callable[[Any], Any], table: Table) -> dict[st
     for name, value in own_attributes(obj).items():
         if is_optimizer(obj) and any(isinstance(v, _variable_class()) for v in leaves(value)):
             continue  # Slots, which `build` makes.
-        if table.is_outermost(obj) and _is_for_pickler(value):
+        if table.is_outermost(obj) and (_is_for_pickler(value) or _is_code(value)):
             table.state[name] = unwrapped(value)
         else:
             attributes[name] = encode(value, name)
@@ -389,6 +390,12 @@ def _is_for_pickler(value: Any) -> bool:
     if any(map(is_part, found)):
         return False
     return not all(type(leaf) in _PLAIN or _has_config(leaf) for leaf in found)
+
+
+def _is_code(value: Any) -> bool:
+    """Tell whether there is code in `value` that travels by value, and no part of an object."""
+    plain = unwrapped(value)
+    return by_value(plain) is not plain and not any(map(is_part, leaves(plain)))
 
 
 def _has_config(value: Any) -> bool:

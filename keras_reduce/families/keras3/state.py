@@ -56,6 +56,11 @@ def state(obj: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     return found, tracked
 
 
+def owner(obj: Any) -> Any:
+    """Return the object that code in the attributes of `obj` may refer to: a callback's model."""
+    return obj.model or obj if is_a(obj, "callback") else obj
+
+
 def travels_by_attributes(obj: Any) -> bool:
     """Tell whether `obj` is carried as its class and its attributes, without a config.
 

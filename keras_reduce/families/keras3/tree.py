@@ -90,8 +90,15 @@ class Tree:
 
     @property
     def parts(self) -> frozenset[int]:
-        """The ids of the object and of every Keras object below it."""
-        return frozenset(map(id, self.nodes.values()))
+        """The ids of the object, of every Keras object below it, and of the variables."""
+        return frozenset(map(id, (*self.nodes.values(), *self.variables.values())))
+
+    def places(self) -> Iterator[tuple[Any, str]]:
+        """Yield the object, what is below it, and the variables, each with a name for it."""
+        for path, node in self.nodes.items():
+            yield node, f"part {path}"
+        for path, variable in self.variables.items():
+            yield variable, f"variable {path}"
 
     @functools.cached_property
     def variables(self) -> dict[str, Any]:

@@ -1,0 +1,178 @@
+"""Code that an object holds and that refers back to it: ``self.scale = lambda x: x * self.factor``.
+
+By value, such a function would come back with a copy of the object, or of one of its variables,
+which training then leaves behind. So the object, and what is below it, stand in its pickle as
+places, which are looked up in the rebuilt object.
+"""
+
+from __future__ import annotations
+
+import io
+import operator
+import pickle
+import types
+from collections.abc import Callable, Container, Mapping
+from typing import Any
+
+import cloudpickle
+
+from . import families
+from .custom_objects import by_value, nested
+from .errors import CustomObjectError, PayloadError, ReduceError
+
+
+class Closure:
+    """A callable on its way through a pickler that has seen the objects which it refers to.
+
+    Parameters
+    ----------
+    owner : object
+        The Keras object in which its places are.
+    blob : bytes
+        The code, with places instead of parts of the owner.
+    name : str
+        Its qualified name, for messages.
+    holder : object, optional
+        Whose attribute it is, if not the owner's: a callback's, whose model is the owner.
+    """
+
+    def __init__(self, owner: Any, blob: bytes, name: str, holder: Any = None) -> None:
+        self.owner, self.blob, self.name, self.holder = owner, blob, name, holder
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """Reduce to the owner and the code: what is unpickled is the callable."""
+        return rebuild_closure, (self.owner, self.blob, self.name, self.holder)
+
+
+def rebuild_closure(owner: Any, blob: bytes, name: str = "", holder: Any = None) -> Any:
+    """Rebuild the callable that a `Closure` carried; its path is wire format.
+
+    Raises
+    ------
+    PayloadError
+        If `owner` has nothing in a place that the code refers to.
+    CustomObjectError
+        If the code can't be rebuilt in this process.
+    """
+    family = families.of(owner)
+    assert family is not None
+    parts = {place: part for part, place in family.survey(owner).places()}
+    try:
+        return _Unpickler(io.BytesIO(blob), {**parts, _HOLDER: holder}).load()
+    except PayloadError:
+        raise
+    except Exception as error:
+        raise CustomObjectError(
+            f"{name!r} can't be rebuilt here",
+            cause=f"{type(error).__name__}: {error}",
+            cure="load it with the minor version of Python that wrote it, and install what its "
+            "code imports",
+        ) from error
+
+
+_HOLDER = "holder"
+
+
+class Places:
+    """What code in the attributes of an object may refer to without taking a copy of it along.
+
+    Parameters
+    ----------
+    holder : object
+        The Keras object whose attributes they are.
+    owner : object
+        The Keras object below which the places are: the holder, or its model.
+    tree : Tree
+        What is below the owner.
+    late : container of str
+        Attributes of the owner that are not there yet when the code is rebuilt.
+    """
+
+    def __init__(
+        self, holder: Any, owner: Any, tree: families.Tree, late: Container[str] = ()
+    ) -> None:
+        self.owner = owner
+        self.holder = None if holder is owner else holder
+        self.names = {
+            id(part): place
+            for part, place in tree.places()
+            if place.partition(" ")[2].partition("/")[0] not in late
+        }
+        self.names.setdefault(id(holder), _HOLDER)
+        self.parts = tree.parts
+
+
+def has_code(value: Any, levels: int = 4) -> bool:
+    """Tell whether `value` is, or contains, code that travels by value."""
+    if levels and type(value) in (list, tuple, dict):
+        items = value.values() if isinstance(value, dict) else value
+        return any(has_code(item, levels - 1) for item in items)
+    return by_value(value) is not value or _is_tf_function(value)
+
+
+def carried(value: Any, places: Places, levels: int = 4) -> Any:
+    """Return what a pickler shall carry for an attribute: `value`, or a stand-in for code in it.
+
+    Raises
+    ------
+    ReduceError
+        If the code refers to a part of the owner that has no place.
+    """
+    if levels and type(value) in (list, tuple, dict):
+        items = value.values() if isinstance(value, dict) else value
+        found = [carried(item, places, levels - 1) for item in items]
+        if all(map(operator.is_, found, items)):
+            return value
+        return dict(zip(value, found, strict=True)) if type(value) is dict else type(value)(found)
+    if not has_code(value, 0):
+        return value
+    with nested(places.parts):
+        pickler = _Pickler(places.names)
+        try:
+            pickler.dump(value)
+        except ReduceError:
+            raise
+        except Exception:
+            # It fails in the same way where it is asked for, with its place in the message.
+            return by_value(value)
+    if not pickler.met:
+        return by_value(value)
+    name = getattr(value, "__qualname__", type(value).__qualname__)
+    return Closure(places.owner, pickler.file.getvalue(), name, places.holder)
+
+
+def _is_tf_function(value: Any) -> bool:
+    family = families.of(value)
+    return family is not None and family.kind(value) == "tf_function"
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    def __init__(self, places: Mapping[int, str]) -> None:
+        self.file = io.BytesIO()
+        super().__init__(self.file)
+        self._places = places
+        self.met = False
+
+    def persistent_id(self, obj: Any) -> str | None:
+        place = None if isinstance(obj, _NEVER_PARTS) else self._places.get(id(obj))
+        self.met |= place is not None
+        return place
+
+
+_NEVER_PARTS = (str, int, float, bytes, tuple, list, dict, types.CodeType, type(None))
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, parts: Mapping[str, Any]) -> None:
+        super().__init__(file)
+        self._parts = parts
+
+    def persistent_load(self, place: str) -> Any:
+        if place not in self._parts:
+            raise PayloadError(
+                "Code refers to a part of an object that was not rebuilt",
+                where=place,
+                cause="the class that creates this part has changed since",
+                cure="load it with the code that wrote it",
+            )
+        return self._parts[place]

@@ -25,7 +25,7 @@ def assets(tree: Tree) -> dict[tuple[str, str], Array]:
     """Return the state that is not in variables, as arrays by path and name."""
     found: dict[tuple[str, str], Array] = {}
     for path, node in tree.own.items():
-        for name, array in _assets_of(node):
+        for name, array in _assets_of(node, is_alone=node is tree.root):
             found[path, name] = array
     return found
 
@@ -69,7 +69,13 @@ def finish(tree: Tree) -> None:
             node.finalize_state()
 
 
-def _assets_of(node: Any) -> list[tuple[str, Array]]:
+# Private: what a lone recurrent cell has drawn and will use again. A recurrent layer begins each
+# call anew.
+_MASKS = {"_dropout_mask", "_recurrent_dropout_mask"}
+
+
+def _assets_of(node: Any, *, is_alone: bool) -> list[tuple[str, Array]]:
+    import keras
     import numpy as np
 
     if _is_lookup(node):
@@ -81,6 +87,11 @@ def _assets_of(node: Any) -> list[tuple[str, Array]]:
         return found
 
     found = []
+    if isinstance(node, keras.layers.Discretization) and node.summary is not None:
+        found.append(("summary", np.asarray(node.summary)))
+    if is_alone and is_built_in(type(node)):
+        masks = [(name, getattr(node, name, None)) for name in sorted(_MASKS)]
+        found += [(n, keras.ops.convert_to_numpy(m)) for n, m in masks if hasattr(m, "numpy")]
     if overrides(node, "save_own_variables") and overrides(node, "load_own_variables"):
         store: dict[str, Any] = {}
         node.save_own_variables(store)
@@ -97,6 +108,8 @@ def _assets_of(node: Any) -> list[tuple[str, Array]]:
 
 
 def _restore(node: Any, named: Mapping[str, Array]) -> None:
+    import keras
+
     if "vocabulary" in named:
         vocabulary = json.loads(named["vocabulary"].tobytes().decode())
         if "idf_weights" in named:
@@ -106,6 +119,10 @@ def _restore(node: Any, named: Mapping[str, Array]) -> None:
             node.load_own_variables({"idf_weights": named["idf_weights"]})
         else:
             node.set_vocabulary(vocabulary)
+    if "summary" in named:
+        node.summary = named["summary"]
+    for name in _MASKS & named.keys():
+        setattr(node, name, keras.ops.convert_to_tensor(named[name]))
     own = _below("own/", named)
     if own:
         node.load_own_variables(own)

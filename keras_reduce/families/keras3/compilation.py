@@ -99,6 +99,9 @@ def _specification(model: Any, path: str) -> dict[str, Any]:
 def _kept_by_keras(model: Any) -> dict[str, Any]:
     """Return what an earlier ``compile`` gave and a later one, without it, did not take away."""
     given, kept = model._compile_config.config, {}
+    if hasattr(model, "_student_loss_for_serialization"):
+        # Distiller keeps from Keras what it was given, and from the public what it has made of it.
+        return {"loss": model._student_loss_for_serialization}
     if given.get("loss") is None and model._compile_loss is not None:
         kept["loss"] = model._compile_loss._user_loss
         kept["loss_weights"] = model._compile_loss._user_loss_weights
@@ -131,12 +134,14 @@ def _compile(model: Any, config: dict[str, Any], *, plainly: bool) -> None:
         model.compile_from_config(config)
         return
     arguments = deserialize(config)
-    if plainly or not overrides(model, "compile"):
-        # What a compile() of the user's sets beyond that are attributes, which are carried as
-        # such. The optimizer that was carried is wrapped already, if it ever was.
+    if plainly:
+        # What a compile() of the user's sets beyond that are attributes, which are carried as such.
         keras.Model.compile(model, **arguments, auto_scale_loss=False)
-    else:
+    elif overrides(model, "compile"):
         model.compile(**arguments)
+    else:
+        # The optimizer that was carried is wrapped already, if it ever was.
+        model.compile(**arguments, auto_scale_loss=False)
 
 
 def _metrics_list(item: Any) -> Any:

@@ -89,10 +89,13 @@ def _build_optimizers(obj: Any, optimizers: Mapping[str, list[Any]]) -> None:
         absent = [_Absent(*ref) for ref in references if not isinstance(ref, str)]
         if absent:
             # An optimizer asks its variables for more than a shape while it makes slots for them.
-            optimizer.build(
-                [keras.Variable("zeros", shape=v.shape, dtype=v.dtype, name=v.name) for v in absent]
-            )
-            _await_variables(optimizer, absent)
+            made = [
+                keras.Variable("zeros", shape=v.shape, dtype=v.dtype, name=v.name) for v in absent
+            ]
+            for variable, original in zip(made, absent, strict=True):
+                variable._path = original.path  # Private; a MultiOptimizer goes by it.
+            optimizer.build(made)
+            _await_variables(optimizer, absent, made)
         elif all(ref in by_path for ref in references):
             optimizer.build([by_path[ref] for ref in references])
         # Otherwise `weights.assign` will name the paths that are missing.
@@ -120,12 +123,15 @@ class _Absent:
         self.name = path.rpartition("/")[2]
 
 
-def _await_variables(optimizer: Any, absent: list[_Absent]) -> None:
+def _await_variables(optimizer: Any, absent: list[_Absent], made: list[Any]) -> None:
     """Make a lone optimizer take the first variables of the right shapes for its own.
 
-    Its slots belong to variables that travelled elsewhere or not at all. Keras calls ``build`` of
-    an optimizer that is not built as soon as it is applied to, or compiled with, variables.
+    Its slots belong to variables that travelled elsewhere or not at all; it has been built for some
+    that were `made` in their place. Keras calls ``build`` of an optimizer that is not built as soon
+    as it is applied to, or compiled with, variables.
     """
+    positions = {id(variable): position for position, variable in enumerate(made)}
+    parts = [_Awaiting(part, positions) for part in nodes(optimizer).values()]
 
     def build(variables: Any) -> None:
         variables = list(variables)
@@ -138,23 +144,38 @@ def _await_variables(optimizer: Any, absent: list[_Absent]) -> None:
                 f"{[shape for shape, _ in received]}. Apply it to the model that it was trained "
                 "with, or make a new one: optimizer.from_config(optimizer.get_config())."
             )
-        for part in nodes(optimizer).values():
-            vars(part).pop("build", None)
-            if vars(part).get("_exclude_from_weight_decay"):
-                part._exclude_from_weight_decay = {
-                    part._var_key(variables[position])
-                    for position in part._exclude_from_weight_decay
-                }
-            indices = {part._var_key(v): position for position, v in enumerate(variables)}
-            _bind(part, variables, indices, built=True)
+        for part in parts:
+            vars(part.optimizer).pop("build", None)
+            part.bind(variables, built=True)
 
-    for part in nodes(optimizer).values():
-        _bind(part, absent, {}, built=False)
+    for part in parts:
+        part.bind(absent, built=False)
     vars(optimizer)["build"] = build
 
 
-def _bind(optimizer: Any, variables: list[Any], indices: dict[Any, int], *, built: bool) -> None:
-    # Not by setattr, which would count the variables among the optimizer's own.
-    vars(optimizer).update(
-        _trainable_variables=list(variables), _trainable_variables_indices=indices, built=built
-    )
+class _Awaiting:
+    """An optimizer, or one inside it, and which of the variables are its own, by position."""
+
+    def __init__(self, optimizer: Any, positions: Mapping[int, int]) -> None:
+        self.optimizer = optimizer
+        own = optimizer._trainable_variables
+        self._positions = [positions[id(variable)] for variable in own]
+        # Private: which of its optimizers a MultiOptimizer has chosen for each.
+        chosen = getattr(optimizer, "_var_to_optimizer_idx", None)
+        self._chosen = chosen and [chosen[optimizer._var_key(variable)] for variable in own]
+
+    def bind(self, variables: list[Any], *, built: bool) -> None:
+        """Take the variables, which stand for absent ones as long as it is not `built`."""
+        own = [variables[position] for position in self._positions]
+        # Not by setattr, which would count the variables among the optimizer's own.
+        attributes = vars(self.optimizer)
+        attributes.update(_trainable_variables=own, _trainable_variables_indices={}, built=built)
+        if not built:
+            return
+        keys = [self.optimizer._var_key(variable) for variable in own]
+        attributes["_trainable_variables_indices"] = {key: i for i, key in enumerate(keys)}
+        if self._chosen is not None:
+            attributes["_var_to_optimizer_idx"] = dict(zip(keys, self._chosen, strict=True))
+        if attributes.get("_exclude_from_weight_decay"):
+            excluded = attributes["_exclude_from_weight_decay"]
+            attributes["_exclude_from_weight_decay"] = {keys[position] for position in excluded}

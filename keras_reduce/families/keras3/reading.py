@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from .assembled import put_together
-from .attributes import rebuild
+from .attributes import is_built_in, rebuild
 from .patches import Patch, Patches, current
 
 
@@ -110,9 +110,14 @@ class _Constructor:
             _, objects = current.reading
             return rebuild(self._cls, self._config["keras_reduce"], deserialize, objects)
         _shift_nodes(inner)
-        if isinstance(inner.get("seed"), dict):
-            # Initializers would keep the config, which says something in this payload only.
-            inner = {**inner, "seed": deserialize(inner["seed"])}
+        if is_built_in(self._cls):
+            # Constructors that keep the config of these as it is: it would say nothing later on.
+            given = {name: inner[name] for name in _KEPT if isinstance(inner.get(name), dict)}
+            inner = inner | {name: deserialize(value) for name, value in given.items()}
+        if isinstance(self._config.get("build_config"), dict):
+            # Mutated, as it is read after this. JSON has made lists of shapes (ConvLSTM minds).
+            shapes = self._config["build_config"]
+            self._config["build_config"] = {key: _as_shape(value) for key, value in shapes.items()}
         # Sequential.from_config drops the policy that its get_config() has.
         policy = self._config.get("dtype") or inner.get("dtype" if "layers" in inner else "")
         with _dtype_policy(policy):
@@ -121,6 +126,15 @@ class _Constructor:
         if isinstance(name, str) and getattr(obj, "name", name) != name:
             obj.name = name
         return obj
+
+
+_KEPT = ("seed", "window", "default_policy")
+
+
+def _as_shape(value: Any) -> Any:
+    if isinstance(value, list) and all(isinstance(item, int | None) for item in value):
+        return tuple(value)
+    return [_as_shape(item) for item in value] if isinstance(value, list) else value
 
 
 def _keyed_lambda(original: Callable[..., Any]) -> Callable[..., Any]:

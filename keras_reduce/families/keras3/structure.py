@@ -43,7 +43,9 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
         them are excluded from weight decay; ``aliases``: variables that a second layer holds as
         well; ``metrics``: what metrics have made since they saw data; ``lora``: scaling of LoRA
         factors, which a config has but building forgets; ``seeds``: what the initializers of
-        layers that are yet to be built have drawn; ``global_seed``: see `seeds`.
+        layers that are yet to be built have drawn; ``global_seed``: see `seeds`; ``paths``: what
+        Keras calls the variables, as a layer alone is not built within the scope of its model;
+        ``built_alone``: paths of layers that are built without variables.
     """
     parts = tree.own
     paths = {id(variable): path for path, variable in tree.variables.items()}
@@ -71,6 +73,12 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
         },
         "seeds": {path: seeds for path, node in parts.items() if (seeds := _drawn_seeds(node))},
         "global_seed": global_seed(table.code),
+        "paths": _keras_paths(tree),
+        "built_alone": [
+            path
+            for path, layer in layers.items()
+            if layer.built and is_built_in(type(layer)) and not layer.variables
+        ],
     }
     return {name: value for name, value in found.items() if value}
 
@@ -106,6 +114,24 @@ def _aliases(nodes: Mapping[str, Any], paths: Mapping[int, str]) -> dict[str, di
             if owners.setdefault(id(variable), path) != path:
                 found.setdefault(path, {})[str(position)] = paths[id(variable)]
     return found
+
+
+def _keras_paths(tree: Tree) -> list[str]:
+    return [str(getattr(variable, "path", "")) for variable in tree.own_variables.values()]
+
+
+def restore_paths(tree: Tree, structure: Mapping[str, Any]) -> None:
+    """Give variables the names by which regular expressions of optimizers know them."""
+    paths = structure.get("paths", ())
+    names = [name for name, *_ in structure["weights"]]
+    for name, path in zip(names, paths, strict=False):
+        if name in tree.own_variables:
+            _rename(tree.own_variables[name], path)
+
+
+def _rename(variable: Any, path: str) -> None:
+    if getattr(variable, "path", path) != path:
+        variable._path = path  # Private: the public name is read-only.
 
 
 def _drawn_seeds(node: Any) -> dict[str, int]:
@@ -168,6 +194,10 @@ def construct(
         for name, initializer in _initializers(parts[path]) if path in parts else ():
             initializer.seed = drawn.get(name, initializer.seed)
     _set_flags(obj, parts, structure)
+    for path in structure.get("built_alone", ()):
+        if path in parts and not parts[path].built:
+            parts[path].built = True
+    restore_paths(Tree(obj, structure.get("children", ())), structure)
     if compilation:
         compile_all(obj, compilation)
     made_by_metrics = structure.get("metrics", {})
@@ -176,6 +206,7 @@ def construct(
         if path in parts:
             _make_in_metric(parts[path], made_by_metric)
     restore_optimizers(obj, structure.get("optimizers", {}), structure.get("undecayed", {}))
+    restore_paths(Tree(obj, structure.get("children", ())), structure)
     restore_global_seed(structure.get("global_seed"))
     return obj
 
@@ -201,6 +232,8 @@ def _adopt(parts: Mapping[str, Any], children: Mapping[str, int], objects: Seque
             source, target = Tree(given), Tree(made)
             restore_assets(target, assets(source))
             weights.transfer(source.variables, target.variables, keras.backend.backend())
+            for name, variable in source.variables.items():
+                _rename(target.variables[name], variable.path)
 
 
 def _set_flags(obj: Any, parts: Mapping[str, Any], structure: Mapping[str, Any]) -> None:

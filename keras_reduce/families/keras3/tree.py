@@ -234,6 +234,9 @@ def _children(node: Any) -> Iterator[tuple[str, Any]]:
         # In an order that does not depend on which was set first.
         for name in sorted(name for name, value in vars(node).items() if is_optimizer(value)):
             yield name, vars(node)[name]
+        # Private: those of a MultiOptimizer, whose own `variables` mixes theirs with its own.
+        for position, inner in enumerate(vars(node).get("_inner_optimizers", ())):
+            yield f"_inner_optimizers/{position}", inner
     if isinstance(node, keras.Model):
         yield from compiled_metrics(node)
 

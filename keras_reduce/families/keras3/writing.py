@@ -183,6 +183,8 @@ def _described(obj: Any, table: Table) -> dict[str, Any]:
 
 def _complete(obj: Any, config: dict[str, Any]) -> None:
     """Add to a config what its get_config() forgets."""
+    import keras
+
     inner = config["config"]
     if not isinstance(inner, dict):
         return
@@ -195,6 +197,11 @@ def _complete(obj: Any, config: dict[str, Any]) -> None:
                 value = getattr(obj, "_fn_kwargs", {}).get(name, getattr(obj, name, default))
                 if isinstance(value, (bool, int, float, str)) and value != default:
                     inner[name] = value
+        if isinstance(obj, keras.layers.RandomShear):
+            # Its constructor makes (-0.5, 0.5) of 0.5, and refuses what it has made (Keras 3.15).
+            for name in ("x_factor", "y_factor"):
+                lower, upper = inner[name]
+                inner[name] = upper if lower < 0 else inner[name]
     # A get_config() of the user's may leave out what Keras's own would have put in.
     if "name" not in inner and is_saveable(obj) and isinstance(getattr(obj, "name", None), str):
         config["name"] = obj.name

@@ -1,0 +1,33 @@
+"""Every public class of Keras ships, or a list says why not: see ``programs/public.py``."""
+
+import json
+
+import pytest
+
+from processes import PROGRAMS, python
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """What the writer and the reader found, each in a process of its own."""
+    folder = tmp_path_factory.mktemp("public")
+    for role in ("write", "read"):
+        python(PROGRAMS / "public.py", role, folder, timeout=600)
+    return {role: json.loads((folder / f"{role}.json").read_text()) for role in ("write", "read")}
+
+
+def test_every_public_class_is_covered(found):
+    assert found["write"]["coverage"] == {}
+
+
+def test_every_instance_is_written(found):
+    assert _failures(found["write"]["words"]) == {}
+
+
+def test_every_instance_comes_back_and_goes_on_bit_for_bit(found):
+    assert list(found["read"]["words"]) == list(found["write"]["words"])
+    assert _failures(found["read"]["words"]) == {}
+
+
+def _failures(words):
+    return {name: word for name, word in words.items() if word}

@@ -126,7 +126,7 @@ def carried(value: Any, places: Places, levels: int = 4) -> Any:
         return dict(zip(value, found, strict=True)) if type(value) is dict else type(value)(found)
     if not has_code(value, 0):
         return value
-    with nested(places.parts):
+    with nested(places.parts, places.owner):
         pickler = _Pickler(places.names)
         try:
             pickler.dump(value)

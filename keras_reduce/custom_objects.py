@@ -62,6 +62,7 @@ Packed = tuple[tuple[tuple[Any, ...], ...], tuple[Any, ...]]
 class _Nested(threading.local):
     depth = 0
     parts: Container[int] = ()
+    holder = 0
 
 
 _nested = _Nested()
@@ -96,15 +97,24 @@ def _recognised(token: str) -> Any:
 
 
 @contextlib.contextmanager
-def nested(parts: Container[int] = ()) -> Iterator[None]:
-    """Let this thread pickle code by cloudpickle; the code must not refer to `parts`, by id."""
+def nested(parts: Container[int] = (), holder: Any = None) -> Iterator[None]:
+    """Let this thread pickle code by cloudpickle.
+
+    Parameters
+    ----------
+    parts : container of int
+        Ids of what the code must not refer to.
+    holder : object, optional
+        What the code is an attribute of: it must not refer to anything around that.
+    """
     _nested.depth += 1
-    outer, _nested.parts = _nested.parts, parts
+    outer = _nested.parts, _nested.holder
+    _nested.parts, _nested.holder = parts, id(holder)
     try:
         yield
     finally:
         _nested.depth -= 1
-        _nested.parts = outer
+        _nested.parts, _nested.holder = outer
 
 
 def _dumps(obj: Any, parts: Container[int] = ()) -> bytes:
@@ -113,15 +123,22 @@ def _dumps(obj: Any, parts: Container[int] = ()) -> bytes:
         return blob
 
 
-def refuse_own_parts(obj: Any) -> None:
+def refuse_own_parts(obj: Any, below: Container[int] = ()) -> None:
     """Refuse `obj` if code that is being packed for its own payload refers to it.
+
+    Parameters
+    ----------
+    obj : object
+        What is being pickled.
+    below : container of int
+        Ids of what is below it, if that is known yet.
 
     Raises
     ------
     ReduceError
         If it does.
     """
-    if id(obj) in _nested.parts:
+    if id(obj) in _nested.parts or _nested.holder in below:
         raise ReduceError(
             "A function or class that travels by value refers to the object that it belongs to",
             where=getattr(obj, "name", ""),

@@ -455,6 +455,7 @@ def _dissect(obj: Any) -> _Dissection:
             architecture = family.architecture(obj)
             attributes, tracked = family.state(obj)
             tree = family.survey(obj, [*table.children, *tracked.values()])
+            _custom_objects.refuse_own_parts(obj, tree.parts)
             compilation = family.compilation(tree)
             structure = family.structure(tree, table)
         attributes = table.state | attributes

@@ -69,16 +69,33 @@ def test_limits(printed):
     """What README admits; when this fails, one can go from there."""
     python(
         """
-        import pickle
+        import copy, pickle
+        from types import SimpleNamespace
         import keras, keras_reduce
         keras_reduce.install()
-        class Configured(keras.Model):
-            def get_config(self):
-                return {}
 
-        model = Configured()
-        model.note = "mine"
-        assert not hasattr(pickle.loads(pickle.dumps(model)), "note")
+        class Configured(keras.Sequential):
+            def __init__(self, *arguments, **more):
+                super().__init__(*arguments, **more)
+                self.count, self.helper = 0, SimpleNamespace(count=0)
+
+            def get_config(self):
+                return super().get_config()
+
+        model = Configured([keras.Input((2,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        model.count = model.helper.count = 1
+        copied = pickle.loads(pickle.dumps(model))
+        assert (copied.count, copied.helper.count) == (1, 0)
+
+        held = {"model": model, "optimizer": model.optimizer, "kernel": model.layers[0].kernel}
+        copied = pickle.loads(pickle.dumps(held))
+        assert copied["optimizer"] is not copied["model"].optimizer
+        assert copied["kernel"] is not copied["model"].layers[0].kernel
+
+        model.layers[0].owner = SimpleNamespace(model=model)
+        copied = copy.deepcopy(model)
+        assert copied.layers[0].owner.model is not copied
         """
     )
 

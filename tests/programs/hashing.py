@@ -117,7 +117,8 @@ def objects():
 
 def code():
     """Return things that plain pickle refuses."""
-    return {"function": scaled, "guarded": guarded, "class": Scale, "closure": (lambda by: lambda x: x * by)(3)}
+    closure = (lambda by: lambda x: x * by)(3)
+    return {"function": scaled, "guarded": guarded, "class": Scale, "closure": closure}
 
 
 def differences(model):

@@ -676,6 +676,23 @@ def code_that_refers_to_its_own_object():
 
 
 @check
+def a_layer_that_refers_to_the_model_around_it():
+    model = small_model()
+    model.layers[0].owner = types.SimpleNamespace(model=model)
+    copied = same_after_training(model, np.ones((4, 2)), np.ones((4, 1)))
+    assert copied.layers[0].owner.model is copied
+
+
+@check
+def code_of_a_layer_that_refers_to_the_model_around_it():
+    layer = layers.Dense(1)
+    model = keras.Sequential([keras.Input((2,)), layer])
+    layer.peek = lambda: model.layers
+    with raises(ReduceError, "refers to the object that it belongs to"):
+        pickle.dumps(model)
+
+
+@check
 def code_of_a_callback_that_refers_to_its_model():
     seen = []
 

@@ -344,41 +344,25 @@ class ByValue:
 
     Parameters
     ----------
-    obj : object
+    referent : object
         The callable.
+    parts : container of int
+        Ids of what its code must not refer to.
     """
 
-    _known: ClassVar[dict[int, ByValue]] = {}
+    _known: ClassVar[weakref.WeakValueDictionary[int, ByValue]] = weakref.WeakValueDictionary()
 
-    def __init__(self, obj: Any) -> None:
-        self._referent: Callable[[], Any] = lambda: obj
-        self._parts: Container[int] = ()
+    def __init__(self, referent: Any, parts: Container[int] = ()) -> None:
+        self.referent, self.parts = referent, parts
 
     @classmethod
     def of(cls, obj: Any, parts: Container[int] = ()) -> ByValue:
-        """Return the one for `obj`.
-
-        Parameters
-        ----------
-        obj : object
-            The callable.
-        parts : container of int
-            Ids of what the code of `obj` must not refer to.
-        """
+        """Return the one for `obj`, as long as somebody, such as a pickler, holds it."""
         found = cls._known.get(id(obj))
-        if found is None or found._referent() is not obj:
-            found = cls(obj)
-            with contextlib.suppress(TypeError):  # Some callables take no weak references.
-                key = id(obj)
-                found._referent = weakref.ref(obj, lambda _: cls._known.pop(key, None))
-                cls._known[key] = found
-        found._parts = parts
+        if found is None or found.referent is not obj:
+            found = cls._known[id(obj)] = cls(obj, parts)
+        found.parts = parts
         return found
-
-    @property
-    def referent(self) -> Any:
-        """The callable."""
-        return self._referent()
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """Reduce to the code.
@@ -388,10 +372,10 @@ class ByValue:
         ReduceError
             If the code refers to something that can't be pickled.
         """
-        obj = self._referent()
+        obj = self.referent
         name = _name(obj)
         try:
-            return rebuild_by_value, (_dumps(obj, self._parts), name, _token(obj))
+            return rebuild_by_value, (_dumps(obj, self.parts), name, _token(obj))
         except KerasReduceError:
             raise
         except Exception as error:

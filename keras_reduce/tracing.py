@@ -293,7 +293,7 @@ class _Names:
         """Return the path of `value`, or None if it is neither an attribute nor in one."""
         fallback = None
         if isinstance(value, ByValue):
-            value = value._referent()
+            value = value.referent
             kind = "class" if isinstance(value, type) else "function"
             fallback = f".<{kind} {getattr(value, '__qualname__', _type_name(value))!r}>"
         found = self._known.get(id(value), fallback)
@@ -501,8 +501,8 @@ class _DryPickler(pickle._Pickler):
     def _save_by_value(self, obj: Any) -> None:
         # Its own reducer runs a pickler that stops at the first obstacle.
         pickler = _pickler("cloudpickle")
-        pickler.nested = 1, obj._parts
-        self._add("", obj._referent(), pickler=pickler)
+        pickler.nested = 1, obj.parts
+        self._add("", obj.referent, pickler=pickler)
 
     dispatch: ClassVar[dict[type, Any]] = {
         **pickle._Pickler.dispatch,

@@ -1,6 +1,7 @@
 """What a payload is made of, and what happens to one that is wrong."""
 
 import copy
+import functools
 import json
 import pickle
 import sys
@@ -417,6 +418,36 @@ class Counter:
 
     def __call__(self, y_true, y_pred):
         return keras.ops.mean(keras.ops.abs(y_true - y_pred) * self.factor, axis=-1)
+
+
+class Fleeting(layers.Layer):
+    """Makes a function anew each time that its config is asked for."""
+
+    def __init__(self, function=None, **kwargs):
+        super().__init__(**kwargs)
+        FUNCTIONS.append(function)
+
+    def call(self, inputs):
+        return inputs
+
+    def get_config(self):
+        return {**super().get_config(), "function": functools.partial(lambda x: x * 2)}
+
+    @classmethod
+    def from_config(cls, config):
+        config["function"] = keras.saving.deserialize_keras_object(config["function"])
+        return cls(**config)
+
+
+FUNCTIONS = []
+
+
+@check
+def code_that_only_a_config_holds():
+    content = pickle.dumps([Fleeting() for _ in range(3)])
+    FUNCTIONS.clear()
+    pickle.loads(content)
+    assert [function(2) for function in FUNCTIONS] == [4, 4, 4]
 
 
 @check

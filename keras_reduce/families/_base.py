@@ -79,8 +79,8 @@ class Family(Protocol):
         """Return the public classes of which everything that we carry is a subclass."""
         ...
 
-    def repairs(self) -> Iterable[tuple[type, str, Callable[[Any], Any]]]:
-        """Return methods of the framework that lose data: class, name, old method -> new one."""
+    def repairs(self) -> Iterable[tuple[Any, str, Callable[[Any], Any]]]:
+        """Return what loses data in the framework: class or module, name, old -> new function."""
         ...
 
     def versions(self) -> dict[str, str]:

@@ -8,6 +8,7 @@ import queue
 import socket
 import sqlite3
 import sys
+import tempfile
 import threading
 import tracemalloc
 import types
@@ -450,6 +451,41 @@ def the_path_of_a_model_inside_another():
     paths.clear()
     cloudpickle.dumps({"models": [model]})
     assert paths == ["mine['models'][0].layers[0]"]
+
+
+@check
+def a_dump_that_fails_leaves_nothing_in_its_file():
+    model = small_model()
+    model.rows = (number for number in range(3))
+    scaler = StandardScaler().fit(np.ones((9, 9)))
+    pipeline = Pipeline([("scale", scaler), ("keras", Thing(model=model))])
+    with tempfile.TemporaryDirectory() as folder:
+        for compress in (0, 3, ("gzip", 3)):
+            path = Path(folder, f"dump{compress}")
+            with raises(ReduceError, "generator", "pipeline.steps[1][1].model.rows", "a list"):
+                joblib.dump(pipeline, path, compress=compress)
+            assert path.stat().st_size < 40  # What a compressor writes of nothing.
+            with raises(EOFError):
+                joblib.load(path)
+        path = Path(folder, "open")
+        with path.open("wb") as file:
+            file.write(b"before")
+            with raises(ReduceError):
+                joblib.dump(pipeline, file)
+        assert path.read_bytes() == b"before"
+
+
+@check
+def errors_of_others_are_told_where_they_come_from():
+    held = {"big": np.ones(9), "things": [Thing(guard=LOCK)]}
+    try:
+        joblib.dump(held, io.BytesIO())
+    except TypeError as error:
+        (note,) = error.__notes__
+        assert "dict['things'][0].guard" in note
+        assert "__getstate__" in note
+    else:
+        raise AssertionError
 
 
 if __name__ == "__main__":

@@ -1045,7 +1045,7 @@ def a_layer_in_two_functional_models_of_one_model():
 @check
 def the_private_parts_of_keras_are_where_we_look_for_them():
     """Fails with a name when Keras moves what the adapter replaces or reads."""
-    from keras_reduce.families.keras3 import attributes, tree
+    from keras_reduce.families.keras3 import attributes, kinds, seeds, tree
     from keras_reduce.families.keras3.reading import _points as points_of_reading
     from keras_reduce.families.keras3.writing import _points as points_of_writing
 
@@ -1069,6 +1069,28 @@ def the_private_parts_of_keras_are_where_we_look_for_them():
     assert hasattr(model, "_compile_metrics")
     assert model._compile_loss.built
     assert model._compile_config.config["loss"] == "mse"
+    assert model._compile_loss._user_loss == "mse"
+    assert hasattr(plain._compile_metrics, "_user_weighted_metrics")
+
+    tensor = functional.outputs[0]
+    node = tensor._keras_history.operation._inbound_nodes[tensor._keras_history.node_index]
+    assert type(node) is kinds.bases()["node"]
+    assert node.outputs[0] is tensor
+    assert node.parent_nodes
+    assert node.arguments.args
+    assert hasattr(keras.Function(functional.inputs, tensor), "_outputs_struct")
+    variable = keras.Variable(1.0)
+    assert {"_path", "_autocast"} <= vars(variable).keys()
+    function = tf.function(tripled)
+    options = ("_autograph", "_jit_compile", "_reduce_retracing", "_attributes")
+    assert all(hasattr(function, name) for name in options)
+    assert vars(keras.callbacks.History)["_api_export_path"] == "keras.callbacks.History"
+    keras.random.normal((1,))
+    assert seeds._of_this_thread().state.shape == (2,)
+    assert seeds._latest() is seeds._of_this_thread()
+    assert {"_is_adapted", "_sublayers_built"} <= vars(
+        keras.utils.FeatureSpace({"a": "float"})
+    ).keys()
 
 
 if __name__ == "__main__":

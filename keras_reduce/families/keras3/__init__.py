@@ -15,6 +15,7 @@ from .assets import assets, finish, restore_assets
 from .compilation import compilation
 from .kinds import is_a, kind, public_classes
 from .reading import reading
+from .seeds import remembering
 from .state import owner, state
 from .structure import construct, structure
 from .tree import Tree
@@ -58,8 +59,8 @@ def base_classes() -> tuple[type, ...]:
     return tuple(sorted(found, key=lambda cls: cls.__qualname__))
 
 
-def repairs() -> Iterable[tuple[type, str, Callable[[Any], Any]]]:
-    """Return the methods of Keras that lose data, and how they are mended."""
+def repairs() -> Iterable[tuple[Any, str, Callable[[Any], Any]]]:
+    """Return the functions of Keras that lose data, and how they are mended."""
     import keras
 
     for cls in keras.wrappers.SKLearnRegressor.__mro__:
@@ -67,6 +68,10 @@ def repairs() -> Iterable[tuple[type, str, Callable[[Any], Any]]]:
         # cross-validation makes trains with Keras's default number of epochs.
         if "__sklearn_clone__" in vars(cls) and cls.__module__.partition(".")[0] == "keras":
             yield cls, "__sklearn_clone__", _clone_with_fit_kwargs
+    # Private: there is no other way to the generator of another thread.
+    from keras.src.random import seed_generator
+
+    yield seed_generator, "global_seed_generator", remembering
 
 
 def _clone_with_fit_kwargs(original: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -1,20 +1,53 @@
 """The seed generator that belongs to no layer: ``keras.random.normal(shape)`` without a seed.
 
-Keras keeps one for the whole program. A layer whose code draws from it goes on bit for bit only
-where it stands as it stood, so the payload of such a layer carries it.
+Keras keeps one for each thread. A layer whose code draws from it goes on bit for bit only where it
+stands as it stood, so the payload of such a layer carries it. Pickling may happen in another thread
+(loky has one for it), so the last one that was drawn from is remembered.
 """
 
 from __future__ import annotations
 
+import functools
 import sys
 import types
-from collections.abc import Iterable, Iterator, Mapping
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from .attributes import is_built_in
 
 # Private: the public functions of keras.random use it without ever showing it.
 _ATTRIBUTE = "global_seed_generator"
+
+
+def _nothing() -> None: ...
+
+
+_latest: Callable[[], Any] = _nothing
+
+
+def remembering(original: Callable[[], Any]) -> Callable[[], Any]:
+    """Return Keras's ``global_seed_generator`` with a memory of what it has returned."""
+    _remember(_of_this_thread())
+
+    @functools.wraps(original)
+    def global_seed_generator() -> Any:
+        return _remember(original())
+
+    return global_seed_generator
+
+
+def _remember(generator: Any) -> Any:
+    global _latest
+    if generator is not None:
+        _latest = weakref.ref(generator)
+    return generator
+
+
+def _of_this_thread() -> Any:
+    from keras.src.backend.common import global_state
+
+    return global_state.get_global_attribute(_ATTRIBUTE)
 
 
 def global_seed(code: Iterable[Any]) -> list[int] | None:
@@ -25,9 +58,7 @@ def global_seed(code: Iterable[Any]) -> list[int] | None:
     code : iterable of object
         Classes and functions of the user's.
     """
-    from keras.src.backend.common import global_state
-
-    generator = global_state.get_global_attribute(_ATTRIBUTE)
+    generator = _of_this_thread() or _latest()
     if generator is None or not any(map(_draws, code)):
         return None
     import keras
@@ -47,12 +78,13 @@ def restore_global_seed(state: list[int] | None) -> None:
 
     multiprocessing = sys.modules.get("multiprocessing")
     is_worker = multiprocessing is not None and multiprocessing.parent_process() is not None
-    generator = global_state.get_global_attribute(_ATTRIBUTE)
+    generator = _of_this_thread()
     if state is None or (generator is not None and not is_worker):
         return
     if generator is None:
         generator = keras.random.SeedGenerator(state[0])
         global_state.set_global_attribute(_ATTRIBUTE, generator)
+        _remember(generator)
     generator.state.assign(state)
 
 

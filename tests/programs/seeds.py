@@ -1,0 +1,99 @@
+"""Layers that draw from the random numbers of the whole program.
+
+``python seeds.py FOLDER write`` trains models, dumps them, and prints how they go on; ``read``
+loads each into a program that has not drawn yet, and ``workers`` hands it to others that have: both
+print the same. ``own`` loads each into a program that has drawn, and prints what it draws next.
+"""
+
+import json
+import pickle
+import sys
+from pathlib import Path
+
+import joblib
+import keras
+import numpy as np
+from keras import layers, ops
+from keras.random import normal
+
+import keras_reduce
+
+keras_reduce.install()
+
+X, Y = np.ones((4, 3), "float32"), np.ones((4, 1), "float32")
+GENERATOR = "global_seed_generator"
+
+
+def helper(inputs):
+    return inputs + normal(ops.shape(inputs))
+
+
+class ByModule(layers.Layer):
+    def call(self, inputs):
+        return inputs + keras.random.uniform(ops.shape(inputs))
+
+
+class ByHelper(layers.Layer):
+    def call(self, inputs):
+        return helper(inputs)
+
+
+class Seeded(layers.Layer):
+    def call(self, inputs):
+        return inputs
+
+
+def models():
+    return {
+        "module": ByModule(),
+        "helper": ByHelper(),
+        "lambda": layers.Lambda(lambda inputs: inputs * keras.random.normal((3,))),
+        "inner": keras.Sequential([ByModule()]),
+        "none": Seeded(),
+    }
+
+
+def go_on(model):
+    fitted = model.fit(X, Y, epochs=2, shuffle=False, verbose=0)
+    return [*fitted.history["loss"], *np.ravel(model.predict(X, verbose=0)).tolist()]
+
+
+def forget():
+    """Begin as a program does that has not drawn any random number yet."""
+    from keras.src.backend.common import global_state
+
+    global_state.set_global_attribute(GENERATOR, None)
+
+
+def main(folder, role):
+    found = {}
+    if role == "write":
+        for name, layer in models().items():
+            forget()
+            keras.utils.set_random_seed(3)
+            model = keras.Sequential([keras.Input((3,)), layer, layers.Dense(1)])
+            model.compile("sgd", "mse", run_eagerly=True)
+            model.fit(X, Y, verbose=0)
+            (folder / name).write_bytes(pickle.dumps(model))
+            found[name] = go_on(model)
+    else:
+        for name in models():
+            forget()
+            if role == "own":
+                keras.utils.set_random_seed(5)
+                keras.random.normal((2,))
+            model = pickle.loads((folder / name).read_bytes())
+            if role == "own":
+                found[name] = np.ravel(keras.random.normal((3,))).tolist()
+            elif role == "workers":
+                tasks = [joblib.delayed(go_on)(model) for _ in range(4)]
+                first, *others = joblib.Parallel(n_jobs=2)(tasks)
+                assert others == 3 * [first], (name, first, others)
+                found[name] = first
+            else:
+                found[name] = go_on(model)
+    print(f"\nWORDS {json.dumps(found)}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

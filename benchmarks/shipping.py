@@ -1,4 +1,4 @@
-"""What one trip costs: `pickle.dumps` and `loads` of a model, against the other ways there are.
+"""What a trip and a hash cost: `pickle.dumps`, `loads` and `joblib.hash`, against other ways.
 
 Written by the authors of one of the contenders. Each contender runs in a process of its own, with
 the same seed; what counts are the ratios of one run, since machines differ and are noisy.
@@ -28,8 +28,9 @@ CONTENDERS = {
     "native": "Keras's own pickling",
     "scikeras": "SciKeras's reducer",
     "keras_reduce": "this package",
-    "floor": "pickling the bare list of arrays",
+    "floor": "the bare list of arrays",
 }
+WAYS = {"dumps": "pickle.dumps", "loads": "pickle.loads", "hash": "joblib.hash"}
 
 
 def build(name):
@@ -52,6 +53,8 @@ def build(name):
 
 def measure(contender, name, repeat):
     """Return the seconds of each repetition and the memory that they took, in this process."""
+    import joblib
+
     model = build(name)
     if contender == "keras_reduce":
         import keras_reduce
@@ -64,17 +67,21 @@ def measure(contender, name, repeat):
         variables = [*model.variables, *(optimizer.variables if optimizer else ())]
         model = [variable.numpy() for variable in variables]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    dumps, loads = [], []
+    dumps, loads, hashes = [], [], []
     for _ in range(repeat):
         start = time.perf_counter()
         content = pickle.dumps(model, protocol=5)
         middle = time.perf_counter()
         pickle.loads(content)
+        end = time.perf_counter()
+        joblib.hash(model)
         dumps.append(middle - start)
-        loads.append(time.perf_counter() - middle)
+        loads.append(end - middle)
+        hashes.append(time.perf_counter() - end)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     growth = (peak - before) * 1024
-    return {"dumps": dumps, "loads": loads, "bytes": len(content), "peak_growth": growth}
+    times = {"dumps": dumps, "loads": loads, "hash": hashes}
+    return {**times, "bytes": len(content), "peak_growth": growth}
 
 
 def measure_apart(contender, name, repeat):
@@ -92,19 +99,17 @@ def measure_apart(contender, name, repeat):
 
 def table(results):
     """Return the results as a table in Markdown: milliseconds, and ratios to native pickling."""
-    lines = [
-        "| model | way | dumps min / median, ms | loads min / median, ms | dumps | loads "
-        "| bytes | peak memory |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    titles = ["model", "way", *(f"{way} min / median, ms" for way in WAYS), *WAYS]
+    titles += ["bytes", "peak memory"]
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for name, row in results.items():
         native = row["native"]
         for contender, found in row.items():
             cells = [name, contender]
-            for way in ("dumps", "loads"):
+            for way in WAYS:
                 low, middle = min(found[way]), statistics.median(found[way])
                 cells.append(f"{1e3 * low:.1f} / {1e3 * middle:.1f}")
-            for way in ("dumps", "loads"):
+            for way in WAYS:
                 cells.append(f"{min(native[way]) / min(found[way]):.1f}x")
             cells += [f"{found['bytes'] / 1e6:.2f} MB", f"+{found['peak_growth'] / 1e6:.0f} MB"]
             lines.append(f"| {' | '.join(cells)} |")
@@ -118,14 +123,14 @@ def plot(results, path):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(13, 4.4), sharey=True, layout="constrained")
-    for axis, way in zip(axes, ("dumps", "loads"), strict=True):
+    figure, axes = plt.subplots(1, len(WAYS), figsize=(18, 4.4), sharey=True, layout="constrained")
+    for axis, way in zip(axes, WAYS, strict=True):
         for offset, contender in enumerate(CONTENDERS):
             heights = [1e3 * min(row[contender][way]) for row in results.values()]
             places = [position + 0.2 * offset for position in range(len(results))]
             axis.bar(places, heights, 0.19, label=CONTENDERS[contender])
         axis.set_yscale("log")
-        axis.set_title(f"pickle.{way}")
+        axis.set_title(WAYS[way])
         axis.set_xticks([position + 0.3 for position in range(len(results))], list(results))
     axes[0].set_ylabel("milliseconds, shortest of all repetitions")
     handles, labels = axes[0].get_legend_handles_labels()

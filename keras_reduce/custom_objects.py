@@ -428,21 +428,21 @@ def rebuild_by_value(blob: bytes, name: str = "", token: str = "") -> Any:
     return obj
 
 
-def by_value(obj: Any, levels: int = 4) -> Any:
+def by_value(obj: Any, parts: Container[int] = (), levels: int = 4) -> Any:
     """Return `obj`, or a `ByValue` for it if it is code that a receiver can't import.
 
     A list, tuple or dictionary with such code in it, down to a number of `levels`, comes back as
-    another one.
+    another one. The code must not refer to `parts`, by id.
     """
     if _nested.depth:
         return obj
     if levels and type(obj) in (list, tuple, dict):
         items = obj.values() if isinstance(obj, dict) else obj
-        found = [by_value(item, levels - 1) for item in items]
+        found = [by_value(item, parts, levels - 1) for item in items]
         if all(map(operator.is_, found, items)):
             return obj
         return dict(zip(obj, found, strict=True)) if isinstance(obj, dict) else type(obj)(found)
-    return ByValue.of(obj) if _is_foreign_code(obj) else obj
+    return ByValue.of(obj, parts) if _is_foreign_code(obj) else obj
 
 
 def _name(obj: Any) -> str:

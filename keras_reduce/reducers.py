@@ -415,8 +415,10 @@ class _Dissection(NamedTuple):
 
 def _take_apart(obj: Any) -> tuple[tuple[Any, ...], State]:
     found = _dissect(obj)
-    code = found.table.pack(found.tree.parts)
-    return (*_written(found), code, tuple(found.table.objects)), found.state(_stand_ins(obj, found))
+    parts = found.tree.parts
+    code = found.table.pack(parts)
+    objects = tuple(_custom_objects.by_value(value, parts) for value in found.table.objects)
+    return (*_written(found), code, objects), found.state(_stand_ins(obj, found))
 
 
 def _stand_ins(obj: Any, found: _Dissection) -> Callable[[Any], Any]:

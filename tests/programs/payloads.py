@@ -595,6 +595,30 @@ def attributes_that_the_user_set():
 
 
 @check
+def attributes_of_optimizers_metrics_and_losses():
+    class Counting(keras.metrics.MeanAbsoluteError):
+        updates = 0
+
+        def update_state(self, *arguments, **more):
+            self.updates += 1
+            return super().update_state(*arguments, **more)
+
+        def get_config(self):
+            return super().get_config()
+
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(1)])
+    loss, metric = keras.losses.MeanSquaredError(), Counting()
+    model.compile("sgd", loss, metrics=[metric], run_eagerly=True)
+    model.optimizer.note, loss.note = {"by": np.arange(2)}, [lambda value: value + 1]
+    x, y = np.ones((4, 2)), np.ones((4, 1))
+    model.fit(x, y, verbose=0)
+    copied = same_after_training(model, x, y)
+    assert copied.optimizer.note["by"].tolist() == [0, 1]
+    assert copied.loss.note[0](1) == 2
+    assert copied._compile_metrics.metrics[0].updates == metric.updates == 3
+
+
+@check
 def a_history_refers_to_its_own_model():
     model = small_model()
     copied = pickle.loads(pickle.dumps(model))

@@ -122,6 +122,8 @@ class _Constructor:
         policy = self._config.get("dtype") or inner.get("dtype" if "layers" in inner else "")
         with _dtype_policy(policy):
             obj = self._cls.from_config(inner)
+        for name, number in self._config.get("keras_reduce_attributes", {}).items():
+            setattr(obj, name, current.reading[1][number])
         name = self._config.get("name")
         if isinstance(name, str) and getattr(obj, "name", name) != name:
             obj.name = name

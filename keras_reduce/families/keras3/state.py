@@ -48,9 +48,7 @@ def state(obj: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         found = {name: vars(obj)[name] for name in names if name in vars(obj)}
     tracked: dict[str, Any] = {}
     if is_saveable(obj) and describes_itself(obj):
-        for name, value in _set_by_the_user(obj):
-            if is_a(obj, "optimizer") and name == "build":
-                continue  # What a lone optimizer that has travelled waits for; see `optimizers`.
+        for name, value in set_by_the_user(obj):
             holds_parts = any(map(is_part, leaves(value)))
             (tracked if holds_parts else found)[name] = unwrapped(value)
     return found, tracked
@@ -72,7 +70,7 @@ def travels_by_attributes(obj: Any) -> bool:
     )
 
 
-def _set_by_the_user(obj: Any) -> Iterator[tuple[str, Any]]:
+def set_by_the_user(obj: Any) -> Iterator[tuple[str, Any]]:
     """Yield what is not the constructor's to make again.
 
     That is, for one, what no code of its class sets: somebody has set it from outside. A class of
@@ -81,6 +79,8 @@ def _set_by_the_user(obj: Any) -> Iterator[tuple[str, Any]]:
     """
     set_by_keras, set_by_user = _set_by_code(type(obj))
     for name, value in own_attributes(obj).items():
+        if is_a(obj, "optimizer") and name == "build":
+            continue  # What a lone optimizer that has travelled waits for; see `optimizers`.
         if name not in set_by_keras and (name not in set_by_user or _is_data(value)):
             yield name, value
 

@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .assembled import is_assembled, take_apart
-from .attributes import describe, describes_itself, is_built_in
+from .attributes import describe, describes_itself, is_built_in, unwrapped
 from .kinds import is_a, is_saveable
 from .patches import Patch, Patches, current
-from .state import travels_by_attributes
+from .state import set_by_the_user, travels_by_attributes
 
 if TYPE_CHECKING:
     from ...custom_objects import Table
@@ -146,6 +146,14 @@ def _completed_config(original: Callable[[Any, Any], None]) -> Callable[[Any, An
         if not hasattr(obj, "get_config"):
             return
         _complete(obj, config)
+        if is_saveable(obj) and not table.is_outermost(obj) and describes_itself(obj):
+            # Of an optimizer, metric or loss in a compile config. What has a payload of its own
+            # has a state for it.
+            attributes = {
+                name: table.entrust(unwrapped(value), f".<{type(obj).__name__}>.{name}")
+                for name, value in set_by_the_user(obj)
+            }
+            config.update({"keras_reduce_attributes": attributes} if attributes else {})
         if is_saveable(obj):
             # Everywhere, not only where Keras sees an object again: which occurrence comes first
             # in the finished text is not known here. Those that stay alone lose it in the payload.

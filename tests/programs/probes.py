@@ -67,7 +67,7 @@ def _description(part: Any) -> str:
     _, (json, _, compile_config, _, objects), _ = reducers.reduce(part)
     below = [_description(child) for child in objects if families.of(child)]
     # A lone optimizer names the variables that it was built for last, by Keras's counter.
-    return re.sub(r'"variable(_\d+)?"', '"variable"', f"{json}{compile_config}{below}")
+    return re.sub(r'(?<=["/])variable(_\d+)?(?=["_])', "variable", f"{json}{compile_config}{below}")
 
 
 def _identities(obj: Any) -> list[int]:

@@ -11,7 +11,7 @@ import io
 import operator
 import pickle
 import types
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import cloudpickle
@@ -84,20 +84,12 @@ class Places:
         The Keras object below which the places are: the holder, or its model.
     tree : Tree
         What is below the owner.
-    late : container of str
-        Attributes of the owner that are not there yet when the code is rebuilt.
     """
 
-    def __init__(
-        self, holder: Any, owner: Any, tree: families.Tree, late: Container[str] = ()
-    ) -> None:
+    def __init__(self, holder: Any, owner: Any, tree: families.Tree) -> None:
         self.owner = owner
         self.holder = None if holder is owner else holder
-        self.names = {
-            id(part): place
-            for part, place in tree.places()
-            if place.partition(" ")[2].partition("/")[0] not in late
-        }
+        self.names = {id(part): place for part, place in tree.places()}
         self.names.setdefault(id(holder), _HOLDER)
         self.parts = tree.parts
 

@@ -17,7 +17,7 @@ from .errors import KerasReduceError, PayloadError, ReduceError
 # Code that can't be carried is found when a pickler asks for it, far from what holds it.
 _custom_objects.locate = tracing.root_path
 
-State = dict[str, Any] | tuple[dict[str, Any], dict[str, Any]] | None
+State = dict[str, Any] | None
 Reduced = tuple[Callable[..., Any], tuple[Any, ...], State]
 
 
@@ -88,7 +88,7 @@ def rebuild_model(
             # Assets first: some create variables, and a user's own loading method may write
             # rounded values into variables that the exact ones must then overwrite.
             family.restore_assets(family.survey(obj), assets)
-            tree = family.survey(obj, header.get("children", ()))
+            tree = family.survey(obj, family.payloads_below(header))
             weights.assign(tree.own_variables, values)
             family.finish(tree)
     except KerasReduceError:
@@ -402,15 +402,11 @@ class _Dissection(NamedTuple):
     table: _custom_objects.Table
     tree: families.Tree
     attributes: dict[str, Any]
-    tracked: dict[str, Any]
     where: str
 
     def state(self, transform: Callable[[Any], Any] = lambda value: value) -> State:
         """Return the state for a pickler, each value transformed."""
-        attributes = {name: transform(v) for name, v in self.attributes.items()}
-        tracked = {name: transform(v) for name, v in self.tracked.items()}
-        # What pickle itself does with a pair: the second goes through the object's __setattr__.
-        return (attributes, tracked) if tracked else attributes or None
+        return {name: transform(value) for name, value in self.attributes.items()} or None
 
 
 def _take_apart(obj: Any) -> tuple[tuple[Any, ...], State]:
@@ -424,12 +420,11 @@ def _take_apart(obj: Any) -> tuple[tuple[Any, ...], State]:
 def _stand_ins(obj: Any, found: _Dissection) -> Callable[[Any], Any]:
     """Return what makes of an attribute of `obj` what a pickler shall carry."""
     family = families.of(obj)
-    values = (*found.attributes.values(), *found.tracked.values())
-    if family is None or not any(map(closures.has_code, values)):
+    if family is None or not any(map(closures.has_code, found.attributes.values())):
         return lambda value: value
     owner = family.owner(obj)
     tree = found.tree if owner is obj else family.survey(owner)
-    places = closures.Places(obj, owner, tree, late=found.tracked)
+    places = closures.Places(obj, owner, tree)
     return lambda value: closures.carried(value, places)
 
 
@@ -456,12 +451,13 @@ def _dissect(obj: Any) -> _Dissection:
         with family.writing(table):
             architecture = family.architecture(obj)
             attributes, tracked = family.state(obj)
+            numbers = {name: table.entrust(v, f".{name}") for name, v in tracked.items()}
             tree = family.survey(obj, [*table.children, *tracked.values()])
             _custom_objects.refuse_own_parts(obj, tree.parts)
             compilation = family.compilation(tree)
             structure = family.structure(tree, table)
         attributes = table.state | attributes
-        unchecked = table.unchecked | attributes | tracked
+        unchecked = table.unchecked | attributes
         tracing.check(obj, unchecked, name="", skip=lambda value: families.of(value) is not None)
         lists, arrays = weights.collect(tree.own_variables, family.assets(tree), family.backend())
     except ReduceError as error:
@@ -480,10 +476,11 @@ def _dissect(obj: Any) -> _Dissection:
         "versions": {"keras_reduce": __version__, **family.versions()},
         **lists,
         **structure,
+        **({"tracked": numbers} if numbers else {}),
     }
     return _Dissection(
         *(header, architecture, compilation, arrays, table, tree),
-        *(attributes, tracked, where),
+        *(attributes, where),
     )
 
 

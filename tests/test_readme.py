@@ -65,6 +65,16 @@ def test_the_classifier_learns(printed):
     assert min(scores) > 0.7
 
 
+def test_what_is_said_to_be_printed_is(printed):
+    comments = re.findall(r"^# (.*)$", programs()["stuck.py"].partition("print(")[2], re.MULTILINE)
+    assert comments[0].startswith("pipeline.steps[1][1].model_")
+    assert printed["stuck.py"].splitlines() == comments
+
+
+def test_the_hash_is_the_same_in_another_process(printed, folder):
+    assert python(folder / "cached.py", cwd=folder) == printed["cached.py"]
+
+
 def test_limits(printed):
     """What README admits; when this fails, one can go from there."""
     python(

@@ -138,6 +138,10 @@ class Family(Protocol):
         """Return a new object with all its variables created, their values to be overwritten."""
         ...
 
+    def payloads_below(self, structure: Mapping[str, Any]) -> Iterable[str]:
+        """Return the paths of the parts that have payloads of their own."""
+        ...
+
     def assets(self, tree: Tree) -> dict[tuple[str, str], np.ndarray[Any, Any]]:
         """Return the state that is not in variables, as arrays by path and name."""
         ...
@@ -157,9 +161,9 @@ class Family(Protocol):
         ...
 
     def state(self, obj: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the attributes that pickle shall put back by itself.
+        """Return attributes: those that pickle shall put back, and those that `construct` shall.
 
-        First those that go into ``__dict__``, then those that are to be set as attributes.
+        The latter by the numbers under ``tracked`` in the structure.
         """
         ...
 

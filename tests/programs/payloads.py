@@ -595,6 +595,25 @@ def attributes_that_the_user_set():
 
 
 @check
+def layers_that_the_user_added():
+    inputs = keras.Input((2,))
+    hidden = layers.Dense(2)
+    model = keras.Model(inputs, layers.Dense(1)(hidden(inputs)))
+    model.head = layers.Dense(3)
+    model.more = {"list": [layers.Dropout(0.5), hidden], "rate": 0.5}
+    model.probe = lambda value: model.head(value)
+    model.compile("adam", "mse", run_eagerly=True)
+    model.head.build((None, 2))
+    x, y = np.ones((4, 2)), np.ones((4, 1))
+    model.fit(x, y, verbose=0)
+    copied = same_after_training(model, x, y)
+    assert np.array_equal(copied.head(x), model.head(x))
+    assert copied.more["list"][1] is copied.layers[1]
+    assert copied.more["list"][0].rate == copied.more["rate"] == 0.5
+    assert len(copied._layers) == len(model._layers)
+
+
+@check
 def attributes_of_optimizers_metrics_and_losses():
     class Counting(keras.metrics.MeanAbsoluteError):
         updates = 0

@@ -17,7 +17,7 @@ from .kinds import is_a, kind, public_classes
 from .reading import reading
 from .seeds import remembering
 from .state import owner, state
-from .structure import construct, structure
+from .structure import construct, payloads_below, structure
 from .tree import Tree
 from .writing import architecture, writing
 
@@ -33,6 +33,7 @@ __all__ = [
     "is_model",
     "kind",
     "owner",
+    "payloads_below",
     "public_classes",
     "reading",
     "repairs",

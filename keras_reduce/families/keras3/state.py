@@ -30,8 +30,8 @@ def state(obj: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     Returns
     -------
     dict, dict
-        What goes into ``__dict__`` as it is; and what is to be set as an attribute, so that Keras
-        tracks the parts that are in it.
+        What pickle puts into ``__dict__``; and attributes with parts in them that Keras tracks, and
+        an optimizer may train, so that they have to be there before.
 
     Raises
     ------

@@ -35,7 +35,8 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``children``: numbers of the parts that have payloads of their own, by path; ``built``:
+        ``children``: numbers of the parts that have payloads of their own, by path; ``apart``:
+        paths of such parts within attributes that the user has set; ``built``:
         build configs of layers that a custom class holds, by path; ``frozen``: paths of layers
         that are not trainable; ``flags``: the ``trainable`` of variables that differ from their
         layer; ``optimizers``: the variables that each optimizer was built for, by path, or, where
@@ -54,7 +55,12 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
     # Flags of the children as well: what a constructor here sets would pass on to them.
     all_layers = {path: node for path, node in tree.nodes.items() if is_a(node, "layer")}
     found: dict[str, Any] = {
-        "children": {path: numbers[id(child)] for path, child in tree.children.items()},
+        "children": {
+            path: numbers[id(child)]
+            for path, child in tree.children.items()
+            if id(child) in numbers
+        },
+        "apart": [path for path, child in tree.children.items() if id(child) not in numbers],
         "built": _build_configs(layers),
         "frozen": [path for path, layer in all_layers.items() if not layer._trainable],
         "flags": _odd_flags(all_layers, paths),
@@ -120,6 +126,11 @@ def _keras_paths(tree: Tree) -> list[str]:
     return [str(getattr(variable, "path", "")) for variable in tree.own_variables.values()]
 
 
+def payloads_below(structure: Mapping[str, Any]) -> list[str]:
+    """Return the paths of the parts that have payloads of their own."""
+    return [*structure.get("children", ()), *structure.get("apart", ())]
+
+
 def restore_paths(tree: Tree, structure: Mapping[str, Any]) -> None:
     """Give variables the names by which regular expressions of optimizers know them."""
     paths = structure.get("paths", ())
@@ -182,6 +193,8 @@ def construct(
 ) -> Any:
     """Return a new object with all its variables created, their values to be overwritten."""
     obj = make(architecture)
+    for name, number in structure.get("tracked", {}).items():
+        setattr(obj, name, objects[number])
     _build_parts(obj, structure.get("built", ()))
     parts = nodes(obj)
     _adopt(parts, structure.get("children", {}), objects)
@@ -197,7 +210,7 @@ def construct(
     for path in structure.get("built_alone", ()):
         if path in parts and not parts[path].built:
             parts[path].built = True
-    restore_paths(Tree(obj, structure.get("children", ())), structure)
+    restore_paths(Tree(obj, payloads_below(structure)), structure)
     if compilation:
         compile_all(obj, compilation)
     made_by_metrics = structure.get("metrics", {})
@@ -206,7 +219,7 @@ def construct(
         if path in parts:
             _make_in_metric(parts[path], made_by_metric)
     restore_optimizers(obj, structure.get("optimizers", {}), structure.get("undecayed", {}))
-    restore_paths(Tree(obj, structure.get("children", ())), structure)
+    restore_paths(Tree(obj, payloads_below(structure)), structure)
     restore_global_seed(structure.get("global_seed"))
     return obj
 

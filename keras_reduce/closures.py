@@ -7,17 +7,12 @@ places, which are looked up in the rebuilt object.
 
 from __future__ import annotations
 
-import io
 import operator
-import pickle
-import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-import cloudpickle
-
 from . import families
-from .custom_objects import by_value, nested
+from .custom_objects import CodePickler, CodeUnpickler, by_value, nested
 from .errors import CustomObjectError, PayloadError, ReduceError
 
 
@@ -32,19 +27,30 @@ class Closure:
         The code, with places instead of parts of the owner.
     name : str
         Its qualified name, for messages.
-    holder : object, optional
+    holder : object or None
         Whose attribute it is, if not the owner's: a callback's, whose model is the owner.
+    referents : tuple
+        Other objects with an identity that the code refers to.
     """
 
-    def __init__(self, owner: Any, blob: bytes, name: str, holder: Any = None) -> None:
-        self.owner, self.blob, self.name, self.holder = owner, blob, name, holder
+    def __init__(
+        self, owner: Any, blob: bytes, name: str, holder: Any, referents: tuple[Any, ...]
+    ) -> None:
+        self.owner, self.blob, self.name = owner, blob, name
+        self.holder, self.referents = holder, referents
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """Reduce to the owner and the code: what is unpickled is the callable."""
-        return rebuild_closure, (self.owner, self.blob, self.name, self.holder)
+        return rebuild_closure, (*(self.owner, self.blob, self.name, self.holder), self.referents)
 
 
-def rebuild_closure(owner: Any, blob: bytes, name: str = "", holder: Any = None) -> Any:
+def rebuild_closure(
+    owner: Any,
+    blob: bytes,
+    name: str = "",
+    holder: Any = None,
+    referents: tuple[Any, ...] = (),
+) -> Any:
     """Rebuild the callable that a `Closure` carried; its path is wire format.
 
     Raises
@@ -58,7 +64,7 @@ def rebuild_closure(owner: Any, blob: bytes, name: str = "", holder: Any = None)
     assert family is not None
     parts = {place: part for part, place in family.survey(owner).places()}
     try:
-        return _Unpickler(io.BytesIO(blob), {**parts, _HOLDER: holder}).load()
+        return CodeUnpickler(blob, referents, {**parts, _HOLDER: holder}).load()
     except PayloadError:
         raise
     except Exception as error:
@@ -91,7 +97,6 @@ class Places:
         self.holder = None if holder is owner else holder
         self.names = {id(part): place for part, place in tree.places()}
         self.names.setdefault(id(holder), _HOLDER)
-        self.parts = tree.parts
 
 
 def has_code(value: Any, levels: int = 4) -> bool:
@@ -118,8 +123,8 @@ def carried(value: Any, places: Places, levels: int = 4) -> Any:
         return dict(zip(value, found, strict=True)) if type(value) is dict else type(value)(found)
     if not has_code(value, 0):
         return value
-    with nested(places.parts, places.owner):
-        pickler = _Pickler(places.names)
+    with nested():
+        pickler = CodePickler(places.names)
         try:
             pickler.dump(value)
         except ReduceError:
@@ -127,44 +132,13 @@ def carried(value: Any, places: Places, levels: int = 4) -> Any:
         except Exception:
             # It fails in the same way where it is asked for, with its place in the message.
             return by_value(value)
-    if not pickler.met:
+    if not pickler.placed:
         return by_value(value)
     name = getattr(value, "__qualname__", type(value).__qualname__)
-    return Closure(places.owner, pickler.file.getvalue(), name, places.holder)
+    blob, referents = pickler.file.getvalue(), tuple(pickler.referents)
+    return Closure(places.owner, blob, name, places.holder, referents)
 
 
 def _is_tf_function(value: Any) -> bool:
     family = families.of(value)
     return family is not None and family.kind(value) == "tf_function"
-
-
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    def __init__(self, places: Mapping[int, str]) -> None:
-        self.file = io.BytesIO()
-        super().__init__(self.file)
-        self._places = places
-        self.met = False
-
-    def persistent_id(self, obj: Any) -> str | None:
-        place = None if isinstance(obj, _NEVER_PARTS) else self._places.get(id(obj))
-        self.met |= place is not None
-        return place
-
-
-_NEVER_PARTS = (str, int, float, bytes, tuple, list, dict, types.CodeType, type(None))
-
-
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: io.BytesIO, parts: Mapping[str, Any]) -> None:
-        super().__init__(file)
-        self._parts = parts
-
-    def persistent_load(self, place: str) -> Any:
-        if place not in self._parts:
-            raise PayloadError(
-                "Code refers to a part of an object that was not rebuilt",
-                where=place,
-                cause="the class that creates this part has changed since",
-                cure="load it with the code that wrote it",
-            )
-        return self._parts[place]

@@ -14,17 +14,18 @@ import io
 import itertools
 import operator
 import os
+import pickle
 import sys
 import threading
 import types
 import uuid
 import weakref
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import cloudpickle
 
-from .errors import CustomObjectError, KerasReduceError, ReduceError
+from .errors import CustomObjectError, KerasReduceError, PayloadError, ReduceError
 
 __all__ = ["ByValue", "Reference", "Table", "by_value", "is_importable", "resolve"]
 
@@ -59,10 +60,29 @@ Packed = tuple[tuple[tuple[Any, ...], ...], tuple[Any, ...]]
 # A payload that is pickled inside another payload's by-value part must not start one of its own:
 # a class whose methods mention a model of that very class as a global would never end. There the
 # pickler is our own cloudpickle, to which the live objects can be given.
+class Bounds(NamedTuple):
+    """What code in a payload must not refer to, as it would come back with a copy of it.
+
+    Attributes
+    ----------
+    private : container of int
+        Ids of what has no payload of its own.
+    outermost : int
+        Id of what the payload stands for: it is not there yet when the code is rebuilt, nor is
+        anything around it.
+    parts : container of int
+        Ids of all that is below the outermost.
+    """
+
+    private: Container[int] = ()
+    outermost: int = 0
+    parts: Container[int] = ()
+
+
 class _Nested(threading.local):
     depth = 0
-    parts: Container[int] = ()
-    holder = 0
+    bounds = Bounds()
+    copying = False
 
 
 _nested = _Nested()
@@ -97,30 +117,100 @@ def _recognised(token: str) -> Any:
 
 
 @contextlib.contextmanager
-def nested(parts: Container[int] = (), holder: Any = None) -> Iterator[None]:
-    """Let this thread pickle code by cloudpickle.
+def nested(bounds: Bounds | None = None, *, copying: bool = False) -> Iterator[None]:
+    """Let this thread pickle code by cloudpickle, which must keep within `bounds`.
 
-    Parameters
-    ----------
-    parts : container of int
-        Ids of what the code must not refer to.
-    holder : object, optional
-        What the code is an attribute of: it must not refer to anything around that.
+    With `copying`, what it refers to goes along with it.
     """
     _nested.depth += 1
-    outer = _nested.parts, _nested.holder
-    _nested.parts, _nested.holder = parts, id(holder)
+    outer = _nested.bounds, _nested.copying
+    _nested.bounds, _nested.copying = bounds or Bounds(), copying
     try:
         yield
     finally:
         _nested.depth -= 1
-        _nested.parts, _nested.holder = outer
+        _nested.bounds, _nested.copying = outer
 
 
-def _dumps(obj: Any, parts: Container[int] = ()) -> bytes:
-    with nested(parts):
-        blob: bytes = cloudpickle.dumps(obj)
-        return blob
+def _nothing_of_it(obj: Any) -> None:
+    return None
+
+
+# Return the ids of what is below an object that has an identity to be kept, a layer or a model, or
+# None for any other. A module above knows how.
+identified: Callable[[Any], Container[int] | None] = _nothing_of_it
+
+
+class CodePickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Pickles code, but not the objects with an identity that it refers to.
+
+    These are left to the pickler of the whole, which knows whether it has met them before.
+
+    Parameters
+    ----------
+    places : mapping of int to str, optional
+        Names for what the receiver will have, by id.
+
+    Attributes
+    ----------
+    referents : list
+        What the code refers to, in the order of their numbers.
+    placed : bool
+        Whether one of the `places` was met.
+    """
+
+    def __init__(self, places: Mapping[int, str] | None = None) -> None:
+        self.file = io.BytesIO()
+        super().__init__(self.file)
+        self.referents: list[Any] = []
+        self.placed = False
+        self._places = places or {}
+        self._numbers: dict[int, int] = {}
+
+    def persistent_id(self, obj: Any) -> str | int | None:
+        """Return the place of `obj`, or its number among the referents; None for anything else."""
+        if isinstance(obj, _NEVER_IDENTIFIED):
+            return None
+        place = self._places.get(id(obj))
+        if place is not None:
+            self.placed = True
+            return place
+        if _nested.copying:
+            return None
+        if id(obj) not in self._numbers:
+            below = identified(obj)
+            if below is None:
+                return None
+            refuse_own_parts(obj, below)
+            self._numbers[id(obj)] = len(self.referents)
+            self.referents.append(obj)
+        return self._numbers[id(obj)]
+
+
+_NEVER_IDENTIFIED = (str, int, float, bytes, tuple, list, dict, type(None), type, types.CodeType)
+
+
+class CodeUnpickler(pickle.Unpickler):
+    """Unpickles what a `CodePickler` wrote, given what it has left out."""
+
+    def __init__(
+        self, blob: bytes, referents: Sequence[Any], places: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(io.BytesIO(blob))
+        self._referents, self._places = referents, places or {}
+
+    def persistent_load(self, name: str | int) -> Any:
+        """Return what stands in a place, or the referent of a number."""
+        if isinstance(name, int):
+            return self._referents[name]
+        if name not in self._places:
+            raise PayloadError(
+                "Code refers to a part of an object that was not rebuilt",
+                where=name,
+                cause="the class that creates this part has changed since",
+                cure="load it with the code that wrote it",
+            )
+        return self._places[name]
 
 
 def refuse_own_parts(obj: Any, below: Container[int] = ()) -> None:
@@ -138,12 +228,14 @@ def refuse_own_parts(obj: Any, below: Container[int] = ()) -> None:
     ReduceError
         If it does.
     """
-    if id(obj) in _nested.parts or _nested.holder in below:
+    private, outermost, parts = _nested.bounds
+    if id(obj) in (parts if _nested.copying else private) or outermost in below:
         raise ReduceError(
             "A function or class that travels by value refers to the object that it belongs to",
             where=getattr(obj, "name", ""),
-            cause="its closure, globals or attributes hold the model or one of its layers, so that "
-            "it would come back with a copy of its own, which training then leaves behind",
+            cause="its closure, globals or attributes hold the model, or a part of it that is no "
+            "layer of its own, so that it would come back with a copy, which training then leaves "
+            "behind",
             cure="move the code into an importable module, or hand it what it needs as an argument",
         )
 
@@ -266,14 +358,13 @@ class Table:
         """Tell whether `obj` is what the payload stands for."""
         return obj is self._outermost
 
-    def pack(self, parts: Container[int] = ()) -> Packed | None:
+    def pack(self, bounds: Bounds | None = None) -> Packed | None:
         """Return the references and what travels by value, or None when the table is empty.
 
         Parameters
         ----------
-        parts : container of int
-            Ids of the parts of the outermost object: code that travels by value must not refer to
-            them, as it would come back with a copy of its own.
+        bounds : Bounds, optional
+            What code that travels by value must not refer to.
         """
         if not self._entries:
             return None
@@ -285,7 +376,7 @@ class Table:
         )
         if _nested.depth:
             return references, tuple(objects)
-        return references, tuple(ByValue.of(obj, parts) for obj in objects)
+        return references, tuple(ByValue.of(obj, bounds) for obj in objects)
 
 
 def resolve(packed: Packed | None) -> dict[str, tuple[Any, str | None]]:
@@ -346,36 +437,46 @@ class ByValue:
     ----------
     referent : object
         The callable.
-    parts : container of int
-        Ids of what its code must not refer to.
+    bounds : Bounds
+        What its code must not refer to.
     """
 
     _known: ClassVar[weakref.WeakValueDictionary[int, ByValue]] = weakref.WeakValueDictionary()
 
-    def __init__(self, referent: Any, parts: Container[int] = ()) -> None:
-        self.referent, self.parts = referent, parts
+    def __init__(self, referent: Any, bounds: Bounds) -> None:
+        self.referent, self.bounds = referent, bounds
 
     @classmethod
-    def of(cls, obj: Any, parts: Container[int] = ()) -> ByValue:
+    def of(cls, obj: Any, bounds: Bounds | None = None) -> ByValue:
         """Return the one for `obj`, as long as somebody, such as a pickler, holds it."""
         found = cls._known.get(id(obj))
         if found is None or found.referent is not obj:
-            found = cls._known[id(obj)] = cls(obj, parts)
-        found.parts = parts
+            found = cls._known[id(obj)] = cls(obj, bounds or Bounds())
+        found.bounds = bounds or found.bounds
         return found
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        """Reduce to the code.
+        """Reduce to the code, and the objects with an identity that it refers to.
 
         Raises
         ------
         ReduceError
-            If the code refers to something that can't be pickled.
+            If the code refers to something that can't be carried.
         """
         obj = self.referent
         name = _name(obj)
         try:
-            return rebuild_by_value, (_dumps(obj, self.parts), name, _token(obj))
+            # A class may well mention, as a global, a model with a layer of that very class. What a
+            # class refers to is no part of its instances, so a copy must do.
+            with nested(self.bounds, copying=isinstance(obj, type)):
+                pickler = CodePickler()
+                pickler.dump(obj)
+            # A function of this process refers to its own objects; a copy shall to their copies.
+            token = "" if pickler.referents else _token(obj)
+            return rebuild_by_value, (
+                *(pickler.file.getvalue(), name, token),
+                tuple(pickler.referents),
+            )
         except KerasReduceError:
             raise
         except Exception as error:
@@ -388,7 +489,9 @@ class ByValue:
             ) from error
 
 
-def rebuild_by_value(blob: bytes, name: str = "", token: str = "") -> Any:
+def rebuild_by_value(
+    blob: bytes, name: str = "", token: str = "", referents: Sequence[Any] = ()
+) -> Any:
     """Rebuild the callable that a `ByValue` carried; its path is wire format.
 
     Parameters
@@ -400,6 +503,8 @@ def rebuild_by_value(blob: bytes, name: str = "", token: str = "") -> Any:
     token : str
         A name that only the process that wrote it can resolve; empty for a callable with a state
         of its own, which comes back as a copy.
+    referents : sequence
+        What the code refers to by number.
 
     Raises
     ------
@@ -410,7 +515,7 @@ def rebuild_by_value(blob: bytes, name: str = "", token: str = "") -> Any:
     if live is not None:
         return live
     try:
-        obj = cloudpickle.loads(blob)
+        obj = CodeUnpickler(blob, referents).load()
     except Exception as error:
         raise CustomObjectError(
             "Custom code that travels by value can't be rebuilt here",
@@ -428,21 +533,21 @@ def rebuild_by_value(blob: bytes, name: str = "", token: str = "") -> Any:
     return obj
 
 
-def by_value(obj: Any, parts: Container[int] = (), levels: int = 4) -> Any:
+def by_value(obj: Any, bounds: Bounds | None = None, levels: int = 4) -> Any:
     """Return `obj`, or a `ByValue` for it if it is code that a receiver can't import.
 
     A list, tuple or dictionary with such code in it, down to a number of `levels`, comes back as
-    another one. The code must not refer to `parts`, by id.
+    another one. The code must keep within `bounds`.
     """
     if _nested.depth:
         return obj
     if levels and type(obj) in (list, tuple, dict):
         items = obj.values() if isinstance(obj, dict) else obj
-        found = [by_value(item, parts, levels - 1) for item in items]
+        found = [by_value(item, bounds, levels - 1) for item in items]
         if all(map(operator.is_, found, items)):
             return obj
         return dict(zip(obj, found, strict=True)) if isinstance(obj, dict) else type(obj)(found)
-    return ByValue.of(obj, parts) if _is_foreign_code(obj) else obj
+    return ByValue.of(obj, bounds) if _is_foreign_code(obj) else obj
 
 
 def _name(obj: Any) -> str:

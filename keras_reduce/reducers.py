@@ -6,7 +6,7 @@ stand in every pickle ever written. Never rename or reorder; add at the end, wit
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any, NamedTuple
 
 from . import closures, families, payload, tracing, weights
@@ -16,6 +16,26 @@ from .errors import KerasReduceError, PayloadError, ReduceError
 
 # Code that can't be carried is found when a pickler asks for it, far from what holds it.
 _custom_objects.locate = tracing.root_path
+
+
+def _identified(obj: Any) -> Container[int] | None:
+    """Return the ids of what is below an object that has an identity to be kept; else None."""
+    family = families.of(obj)
+    kind = family.kind(obj) if family else None
+    if family is None or kind not in _IDENTIFIED:
+        return None
+    if kind == "variable" and "/" in obj.path:
+        raise ReduceError(
+            "A function or class that travels by value refers to a variable of a layer",
+            where=obj.path,
+            cause="a variable comes back as a copy, which training then leaves behind",
+            cure="let the code refer to the layer instead",
+        )
+    return family.survey(obj).parts
+
+
+_IDENTIFIED = {"model", "layer", "optimizer", "metric", "callback", "seed_generator", "variable"}
+_custom_objects.identified = _identified
 
 State = dict[str, Any] | None
 Reduced = tuple[Callable[..., Any], tuple[Any, ...], State]
@@ -411,9 +431,9 @@ class _Dissection(NamedTuple):
 
 def _take_apart(obj: Any) -> tuple[tuple[Any, ...], State]:
     found = _dissect(obj)
-    parts = found.tree.parts
-    code = found.table.pack(parts)
-    objects = tuple(_custom_objects.by_value(value, parts) for value in found.table.objects)
+    bounds = _custom_objects.Bounds(found.tree.private, id(obj), found.tree.parts)
+    code = found.table.pack(bounds)
+    objects = tuple(_custom_objects.by_value(value, bounds) for value in found.table.objects)
     return (*_written(found), code, objects), found.state(_stand_ins(obj, found))
 
 

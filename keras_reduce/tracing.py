@@ -16,13 +16,13 @@ import sys
 import threading
 import types
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import cloudpickle
 import numpy as np
 
-from .custom_objects import ByValue, _nested, companion
+from .custom_objects import Bounds, ByValue, _nested, companion
 from .errors import KerasReduceError, ReduceError
 
 __all__ = ["Obstacle", "Transport", "check", "obstacles", "root_path"]
@@ -118,7 +118,7 @@ def _unfit(
     values: Mapping[str, Any], skip: Callable[[Any], bool], transport: Transport
 ) -> list[Obstacle]:
     pickler = _pickler(transport)
-    pickler.nested = _nested.depth, _nested.parts
+    pickler.nested = _nested.depth, _nested.bounds
     roots = ((f".{name}", value) for name, value in values.items())
     return [found for _, _, found in _walk(pickler, roots, skip) if found]
 
@@ -395,20 +395,20 @@ class _DryPickler(pickle._Pickler):
     memo: dict[int, Any]
     children: list[_Child]
     arrays_apart = False
-    nested: tuple[int, Container[int]] = (0, ())
+    nested: tuple[int, Bounds] = (0, Bounds())
 
     def visit(self, child: _Child) -> list[Obstacle]:
         """Ask for what an object consists of; return what stands in the way of that."""
         self._here, self.children = child, []
         visit = _Visit(self, child.value)
-        before = _visits.current, _nested.depth, _nested.parts
-        _visits.current, (_nested.depth, _nested.parts) = visit, self.nested
+        before = _visits.current, _nested.depth, _nested.bounds
+        _visits.current, (_nested.depth, _nested.bounds) = visit, self.nested
         try:
             super().save(child.value)  # type: ignore[misc]
         except Exception as error:
             visit.found.append(_obstacle(child.value, error))
         finally:
-            _visits.current, _nested.depth, _nested.parts = before
+            _visits.current, _nested.depth, _nested.bounds = before
         self.memo[id(child.value)] = 0, child.value  # held, so that the id stays its own
         return [found._replace(path=child.path + found.path) for found in visit.found]
 
@@ -501,7 +501,7 @@ class _DryPickler(pickle._Pickler):
     def _save_by_value(self, obj: Any) -> None:
         # Its own reducer runs a pickler that stops at the first obstacle.
         pickler = _pickler("cloudpickle")
-        pickler.nested = 1, obj.parts
+        pickler.nested = 1, obj.bounds
         self._add("", obj.referent, pickler=pickler)
 
     dispatch: ClassVar[dict[type, Any]] = {

@@ -54,6 +54,11 @@ class Tree(Protocol):
         """The ids of the object, of every Keras object below it, and of the variables."""
         ...
 
+    @property
+    def private(self) -> Container[int]:
+        """The ids of what has no payload of its own."""
+        ...
+
     def places(self) -> Iterable[tuple[Any, str]]:
         """Yield the object, what is below it, and the variables, each with a name for it."""
         ...

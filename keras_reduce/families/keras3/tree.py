@@ -93,6 +93,17 @@ class Tree:
         """The ids of the object, of every Keras object below it, and of the variables."""
         return frozenset(map(id, (*self.nodes.values(), *self.variables.values())))
 
+    @property
+    def private(self) -> frozenset[int]:
+        """The ids of what has no payload of its own: all but the layers that a config lists."""
+        shared: set[int] = set()
+        open_ends = list(self.children.values())
+        while open_ends:
+            layer = open_ends.pop()
+            shared.add(id(layer))
+            open_ends += layer.layers if is_container(layer) else ()
+        return self.parts - shared
+
     def places(self) -> Iterator[tuple[Any, str]]:
         """Yield the object, what is below it, and the variables, each with a name for it."""
         for path, node in self.nodes.items():

@@ -316,6 +316,8 @@ class Table:
         if id(obj) not in self._keys:
             named = obj if hasattr(obj, "__qualname__") else type(obj)
             module, qualname = location or (named.__module__, named.__qualname__)
+            # What multiprocessing calls the main module in a child; the same in each process here.
+            module = "__main__" if module == "__mp_main__" else module
             base = key = f"{module}:{qualname}"
             repetition = 1
             while key in self._entries:

@@ -19,6 +19,8 @@ from typing import Any
 from . import families, reducers
 from .custom_objects import ByValue, is_importable
 
+_CACHED = type(functools.lru_cache(len))
+
 # Nothing calls these; their names stand in the stream that is hashed, and tell the kinds apart.
 
 
@@ -34,7 +36,7 @@ def _module(*parts: Any) -> None: ...
 def _keras_object(*parts: Any) -> None: ...
 
 
-def _unpicklable(*parts: Any) -> None: ...
+def _frozenset(*parts: Any) -> None: ...
 
 
 def _same(obj: Any) -> None: ...
@@ -52,6 +54,12 @@ def canonical(obj: Any) -> Any:
         return NotImplemented if is_importable(obj) else _of_class(obj)
     if isinstance(obj, types.ModuleType):
         return _module, (obj.__name__,)
+    if isinstance(obj, frozenset):
+        return _frozenset, (set(obj),)  # Whose order joblib takes care of.
+    if isinstance(obj, types.MappingProxyType):
+        return _same, (dict(obj),)
+    if isinstance(obj, _CACHED):
+        return _same, (obj.__wrapped__,)
     if isinstance(obj, ByValue):
         return _same, (obj.referent,)
     if families.of(obj) is not None and not reducers.says_itself(obj, *_METHODS):
@@ -126,12 +134,12 @@ def _hashable(value: Any) -> Any:
 
     A function may well use a lock or an open file; such things have no value to be hashed.
     """
-    if isinstance(value, frozenset):
-        return "frozenset", set(value)  # Whose order joblib takes care of.
     if isinstance(value, _USUAL) or families.of(value) is not None:
         return value
     if hasattr(value, "__array_interface__"):
         return value
+    if isinstance(value, memoryview):
+        return bytes(value)
     try:
         value.__reduce_ex__(3)
     except Exception:
@@ -142,6 +150,7 @@ def _hashable(value: Any) -> Any:
 _USUAL = (
     *(bool, int, float, complex, str, bytes, type(None), list, tuple, dict, set, frozenset),
     *(types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType, type),
+    *(types.MappingProxyType, _CACHED),
 )
 
 

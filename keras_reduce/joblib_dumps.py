@@ -63,12 +63,17 @@ class _Nowhere:
 
 
 def _position(file: Any) -> int | None:
-    """Return where `file` stands if what is written from here on can be taken back."""
+    """Return where `file` ends if what is written from here on can be taken back."""
     # Others (compressors of joblib's, gzip, pipes) may seek, but not cut off.
     if not isinstance(file, (io.BufferedWriter, io.BufferedRandom, io.FileIO, io.BytesIO)):
         return None
-    position: int = file.tell() if file.seekable() else -1
-    return position if position >= 0 else None
+    if not file.seekable():
+        return None
+    position = file.tell()
+    end = file.seek(0, io.SEEK_END)
+    file.seek(position)
+    # What stands behind the place is not ours to cut off.
+    return position if position == end else None
 
 
 def _note_place(error: Exception, obj: Any, pickler: Any) -> None:

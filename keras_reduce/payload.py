@@ -140,7 +140,14 @@ def _with_pairs(node: Any) -> Any:
 
 
 def _without_pairs(node: dict[str, Any]) -> dict[Any, Any]:
-    return dict(map(tuple, node[_PAIRS])) if node.keys() == {_PAIRS} else node
+    if node.keys() != {_PAIRS}:
+        return node
+    return {_as_key(key): value for key, value in node[_PAIRS]}
+
+
+def _as_key(key: Any) -> Any:
+    # JSON has made lists of tuples; a list was no key.
+    return tuple(map(_as_key, key)) if isinstance(key, list) else key
 
 
 def _plain(value: Any) -> Any:

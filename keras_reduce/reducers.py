@@ -196,8 +196,8 @@ def rebuild_operation(*payload: Any) -> Any:
 def reduce_function(function: Any) -> Reduced:
     """Reduce a `keras.Function`.
 
-    Carried: its symbolic inputs and outputs, and so all that is between.
-    Not carried: attributes of the user's.
+    Carried: its symbolic inputs and outputs, and so all that is between; attributes of the user's.
+    Not carried: nothing that there is.
     """
     return (rebuild_function, *_take_apart(function))
 

@@ -10,12 +10,13 @@ Nothing here imports a framework. What concerns a module that is not loaded wait
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import copyreg
 import functools
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from .import_hooks import ImportHooks
@@ -131,7 +132,7 @@ def is_installed() -> bool:
     return _current is not None
 
 
-@contextmanager
+@contextlib.contextmanager
 def installed(
     *, functions_by_value: bool | None = None, legacy_wrappers: bool | None = None
 ) -> Iterator[None]:
@@ -173,11 +174,14 @@ def _reducing(original: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
         return object.__reduce__(obj) if original is None else original(obj)
 
     def __reduce__(self: Any) -> Any:  # noqa: N807
-        from . import reducers
+        from . import custom_objects, reducers
 
         if reducers.says_itself(self, "__getstate__"):
             return untouched(self)
-        reduced = reducers.reduce(self)
+        # copy.copy takes what it gets for the copy's own; nothing is on its way anywhere.
+        is_going = sys._getframe(1).f_code is not copy.copy.__code__
+        with contextlib.nullcontext() if is_going else custom_objects.nested():
+            reduced = reducers.reduce(self)
         if reduced is None:
             return untouched(self)
         rebuild, arguments, state = reduced

@@ -472,6 +472,12 @@ def a_dump_that_fails_leaves_nothing_in_its_file():
             with raises(ReduceError):
                 joblib.dump(pipeline, file)
         assert path.read_bytes() == b"before"
+        path.write_bytes(b"0123456789")
+        with path.open("r+b") as file:
+            file.seek(4)
+            with raises(ReduceError):
+                joblib.dump(pipeline, file)
+        assert path.read_bytes() == b"0123456789"
 
 
 @check

@@ -4,11 +4,13 @@
 joblib's cache) is made by the first to come, and used by the next.
 """
 
+import functools
 import json
 import pickle
 import sys
 import threading
 import time
+import types
 from pathlib import Path
 
 import joblib
@@ -93,7 +95,7 @@ def objects():
     model = build()
     stopping = keras.callbacks.EarlyStopping("loss", restore_best_weights=True)
     model.fit(X, Y, epochs=2, shuffle=False, verbose=0, callbacks=[stopping])
-    model.note = {"by": ("me", 1)}
+    model.note = {"by": ("me", 1), "words": [frozenset(("b", "a", "c"))]}
     pipeline = make_pipeline(StandardScaler(), KerasRegressor(build, epochs=1, random_state=0))
     inputs = keras.Input((2,), name="inputs")
     return {
@@ -132,7 +134,7 @@ def differences(model):
     found["one bit of a weight"] = flipped
     for name, change in {
         "a flag": lambda copy: setattr(copy.layers[0], "trainable", False),
-        "an attribute": lambda copy: setattr(copy, "note", {"by": ("me", 2)}),
+        "an attribute": lambda copy: setattr(copy, "note", {**copy.note, "by": ("me", 2)}),
         "an inner attribute": lambda copy: setattr(copy.layers[1], "note", 1),
         "a seed": lambda copy: copy.layers[1].seed_generator.next(),
         "a slot": lambda copy: copy.optimizer.iterations.assign_add(1),
@@ -148,6 +150,16 @@ def differences(model):
 
 def changed_code():
     """Return pairs of functions or classes that do different things under one name."""
+
+    def cached(by):
+        @functools.lru_cache
+        def number():
+            return by
+
+        return lambda: number()
+
+    def holding(value):
+        return lambda: value
 
     def make(by):
         def named(x):
@@ -170,6 +182,12 @@ def changed_code():
         return named, Named
 
     pairs = [*zip(make(1), make(2), strict=True), *zip(make(1), other(), strict=True)]
+    pairs += [
+        (cached(1), cached(2)),
+        (holding(types.MappingProxyType({1: 2})), holding(types.MappingProxyType({1: 3}))),
+        (holding(memoryview(b"a")), holding(memoryview(b"b"))),
+        (holding(frozenset("ab")), holding(frozenset("ac"))),
+    ]
     return {str(number): pair for number, pair in enumerate(pairs)}
 
 

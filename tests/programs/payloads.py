@@ -1,5 +1,6 @@
 """What a payload is made of, and what happens to one that is wrong."""
 
+import collections
 import copy
 import functools
 import json
@@ -631,6 +632,119 @@ def attributes_that_the_user_set():
     assert copied.transform(1) == 2
 
 
+class Loops(keras.Model):
+    """Trains by itself, with optimizers that it keeps in a list."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = layers.Dense(1)
+        self.made = [keras.optimizers.Adam(0.1), {"other": keras.optimizers.SGD(0.1, momentum=0.9)}]
+
+    def call(self, inputs):
+        return self.last(inputs)
+
+    def step(self):
+        gradients = [ops.ones_like(v) for v in self.trainable_variables]
+        self.made[0].apply(gradients, self.trainable_variables)
+        self.made[1]["other"].apply(gradients, self.trainable_variables)
+        return [np.asarray(v) for v in self.variables]
+
+
+@check
+def optimizers_in_containers():
+    model = Loops()
+    model(np.ones((1, 2)))
+    model.step()
+    copied = pickle.loads(pickle.dumps(model))
+    assert copied.made[0].iterations == 1
+    for ours, theirs in zip(model.step(), copied.step(), strict=True):
+        assert np.array_equal(ours, theirs)
+
+
+@check
+def what_somebody_has_set_on_variables():
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(1)])
+    kernel = model.layers[0].kernel
+    kernel.regularizer, kernel.constraint = keras.regularizers.L2(0.5), keras.constraints.NonNeg()
+    model.layers[0].bias.overwrite_with_gradient = True
+    model.compile("sgd", "mse", run_eagerly=True)
+    x, y = np.ones((4, 2)), np.ones((4, 1))
+    model.fit(x, y, verbose=0)
+    copied = same_after_training(model, x, y).layers[0]
+    assert copied.kernel.regularizer.l2 == 0.5
+    assert copied.bias.overwrite_with_gradient
+
+
+@check
+def attributes_with_names_that_keras_sets_elsewhere():
+    model, layer = small_model(), layers.Flatten()
+    for obj in (model, layer):
+        obj.activation, obj.regularizer, obj.constraint, obj.lock = "relu", 1, [2], {"a": 3}
+        copied = pickle.loads(pickle.dumps(obj))
+        assert (copied.activation, copied.regularizer) == ("relu", 1)
+        assert (copied.constraint, copied.lock) == ([2], {"a": 3})
+    layer = pickle.loads(pickle.dumps(layers.Dense(2, autocast=False)))
+    assert not layer.autocast
+    rule = keras.regularizers.L2(0.1)
+    rule.note, rule.l2 = "mine", 0.3
+    copied = pickle.loads(pickle.dumps(rule))
+    assert (copied.note, copied.l2) == ("mine", 0.3)
+
+
+@check
+def tensors_that_a_class_with_a_config_has_made():
+    class Shift(layers.Layer):
+        def __init__(self, by=1.0, **kwargs):
+            super().__init__(**kwargs)
+            self.by, self.mean = by, None
+
+        def adapt(self, data):
+            self.mean = ops.mean(data, axis=0)
+
+        def call(self, inputs):
+            return inputs - self.mean * self.by
+
+        def get_config(self):
+            return {**super().get_config(), "by": self.by}
+
+    layer = Shift(2.0)
+    layer.adapt(ops.convert_to_tensor([[1.0, 2.0], [3.0, 4.0]]))
+    copied = pickle.loads(pickle.dumps(layer))
+    assert np.array_equal(copied(np.ones((1, 2))), layer(np.ones((1, 2))))
+
+
+@check
+def layers_in_a_named_tuple_or_a_set():
+    Pair = collections.namedtuple("Pair", "first second")
+
+    class Holds(keras.Model):
+        def __init__(self, held):
+            super().__init__()
+            self.held = held
+
+    for held in (Pair(layers.Dense(1), 2), {layers.Dense(1)}):
+        with raises(ReduceError, "can't be carried", "Holds.held", "lists, tuples and dict"):
+            pickle.dumps(Holds(held))
+
+
+@check
+def subclasses_of_what_has_no_config():
+    class Own(keras.Variable):
+        pass
+
+    with raises(ReduceError, "Own", "Variable", "__reduce__"):
+        pickle.dumps(Own(1.0))
+
+
+@check
+def shallow_copies_hold_the_very_functions():
+    model = small_model()
+    model.function = lambda: model
+    copied = copy.copy(model)
+    assert copied.function is model.function
+    assert np.array_equal(copied(np.ones((1, 2))), model(np.ones((1, 2))))
+
+
 @check
 def layers_that_the_user_added():
     inputs = keras.Input((2,))
@@ -1093,7 +1207,7 @@ def dictionaries_with_keys_of_every_kind():
         def get_config(self):
             return {**super().get_config(), "table": dict(self.table)}
 
-    table = {1: 2, "1": 3, None: {"shared_object_id": 5}, 2.5: {}}
+    table = {1: 2, "1": 3, None: {"shared_object_id": 5}, 2.5: {}, (1, ("a", 2)): 4}
     assert dict(pickle.loads(pickle.dumps(Keyed(table))).table) == table
 
 

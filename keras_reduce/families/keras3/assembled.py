@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ...custom_objects import by_value, found_as
+from ...errors import ReduceError
 from ...tensors import dtype_name
 from .kinds import bases
 
@@ -36,6 +37,13 @@ def take_apart(obj: Any) -> tuple[str, dict[str, Any], tuple[Any, ...]]:
     """Return the kind of `obj`, what JSON can hold of it, and values for the pickler."""
     kind = _kind(obj)
     assert kind is not None
+    if type(obj) is not bases()[kind]:  # type: ignore[index]
+        raise ReduceError(
+            f"{type(obj).__qualname__}, a subclass of {bases()[kind].__name__}, "  # type: ignore[index]
+            "can't be carried",
+            cause="nothing tells what its constructor takes",
+            cure="give the class a __reduce__",
+        )
     return kind, *_ASSEMBLIES[kind].take_apart(obj)
 
 

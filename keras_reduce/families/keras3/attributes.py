@@ -127,6 +127,7 @@ def describe(obj: Any, serialize: Callable[[Any], Any], table: Table) -> dict[st
 
     attributes = {}
     for name, value in own_attributes(obj).items():
+        _refuse_hidden_parts(name, value)
         if is_optimizer(obj) and any(isinstance(v, _variable_class()) for v in leaves(value)):
             continue  # Slots, which `build` makes.
         if table.is_outermost(obj) and (_is_for_pickler(value) or _is_code(value)):
@@ -390,6 +391,18 @@ def _is_for_pickler(value: Any) -> bool:
     if any(map(is_part, found)):
         return False
     return not all(type(leaf) in _PLAIN or _has_config(leaf) for leaf in found)
+
+
+def _refuse_hidden_parts(name: str, value: Any) -> None:
+    for leaf in leaves(value):
+        is_named = isinstance(leaf, tuple) and hasattr(leaf, "_fields")
+        if (is_named or isinstance(leaf, (set, frozenset))) and any(map(is_part, leaf)):
+            raise ReduceError(
+                f"Layers in a {type(leaf).__name__} can't be carried",
+                where=f".{name}",
+                cause="a config has lists, tuples and dictionaries only",
+                cure="keep them in one of these",
+            )
 
 
 def _is_code(value: Any) -> bool:

@@ -22,6 +22,7 @@ from .attributes import (
     unwrapped,
 )
 from .kinds import has_config, is_a, is_saveable
+from .tree import functional_class
 
 
 def state(obj: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -47,7 +48,9 @@ def state(obj: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         names = ("history", "stop_training")
         found = {name: vars(obj)[name] for name in names if name in vars(obj)}
     tracked: dict[str, Any] = {}
-    if is_saveable(obj) and describes_itself(obj):
+    if is_a(obj, "layer") and not obj.autocast:
+        found["autocast"] = False  # A built-in class's config has no place for it.
+    if has_config(obj) and describes_itself(obj):
         for name, value in set_by_the_user(obj):
             holds_parts = any(map(is_part, leaves(value)))
             (tracked if holds_parts else found)[name] = unwrapped(value)
@@ -65,9 +68,9 @@ def travels_by_attributes(obj: Any) -> bool:
     Callbacks have no config. Nor have initializers, schedules and the like whose class inherits
     ``get_config()`` from Keras's abstract ones.
     """
-    return is_a(obj, "callback") or (
-        has_config(obj) and not is_saveable(obj) and not describes_itself(obj)
-    )
+    # A seed generator holds a module, which no pickler takes.
+    rules = has_config(obj) and not is_saveable(obj) and not is_a(obj, "seed_generator")
+    return is_a(obj, "callback") or (rules and not describes_itself(obj))
 
 
 def set_by_the_user(obj: Any) -> Iterator[tuple[str, Any]]:
@@ -86,11 +89,18 @@ def set_by_the_user(obj: Any) -> Iterator[tuple[str, Any]]:
 
 
 @functools.lru_cache(maxsize=4096)
-def _set_in(code: types.CodeType) -> frozenset[str]:
-    """Return the names of the attributes that `code` sets."""
-    inner = [_set_in(item) for item in code.co_consts if isinstance(item, types.CodeType)]
-    own = {i.argval for i in dis.get_instructions(code) if i.opname == "STORE_ATTR"}
-    return frozenset(own).union(*inner)
+def _set_in(code: types.CodeType, self_name: str) -> frozenset[str]:
+    """Return the names of the attributes that a method sets on its own object."""
+    names = set()
+    before: Any = ""
+    for instruction in dis.get_instructions(code):
+        if instruction.opname == "STORE_ATTR":
+            # Python 3.13 may load two at once.
+            last = before[-1] if isinstance(before, tuple) and before else before
+            names |= {instruction.argval} if last == self_name else set()
+        before = instruction.argval
+    inner = (item for item in code.co_consts if isinstance(item, types.CodeType))
+    return frozenset(names).union(*(_set_in(item, self_name) for item in inner))
 
 
 _known: weakref.WeakKeyDictionary[type, tuple[set[str], set[str]]] = weakref.WeakKeyDictionary()
@@ -106,11 +116,19 @@ def _set_by_code(cls: type) -> tuple[set[str], set[str]]:
 def _look_through(cls: type) -> tuple[set[str], set[str]]:
     by_keras: set[str] = set()
     by_user: set[str] = set()
+    import keras
+
+    # What the constructors of these set, `own_attributes` knows; their methods also replace, for a
+    # while, attributes that only classes below them have.
+    general = {*keras.Model.__mro__, keras.Sequential, functional_class()}
     for base in cls.__mro__[:-1]:
+        if base in general:
+            continue
         names = by_keras if is_built_in(base) or _is_framework(base) else by_user
         for value in vars(base).values():
             for function in _functions(value):
-                names |= _set_in(function.__code__)
+                if function.__code__.co_argcount:
+                    names |= _set_in(function.__code__, function.__code__.co_varnames[0])
     return by_keras, by_user
 
 
@@ -138,7 +156,12 @@ def _is_data(value: Any) -> bool:
         return all(map(_is_data, value))
     plain = (bool, int, float, complex, str, bytes, type(None), np.generic)
     is_array = isinstance(value, np.ndarray) and value.dtype != object
-    return is_array or type(value) in plain or isinstance(value, np.generic)
+    return is_array or type(value) in plain or isinstance(value, np.generic) or _is_tensor(value)
+
+
+def _is_tensor(value: Any) -> bool:
+    """Tell whether `value` is a tensor with a value, or a variable of TensorFlow's own."""
+    return _is_framework(type(value)) and hasattr(value, "numpy")
 
 
 def _callback_state(callback: Any) -> dict[str, Any]:

@@ -46,7 +46,9 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
         factors, which a config has but building forgets; ``seeds``: what the initializers of
         layers that are yet to be built have drawn; ``global_seed``: see `seeds`; ``paths``: what
         Keras calls the variables, as a layer alone is not built within the scope of its model;
-        ``built_alone``: paths of layers that are built without variables.
+        ``built_alone``: paths of layers that are built without variables; ``rules``: regularizer
+        and constraint of variables that have others than their layer; ``overwritten``: variables
+        that an optimizer overwrites with their gradient.
     """
     parts = tree.own
     paths = {id(variable): path for path, variable in tree.variables.items()}
@@ -80,6 +82,12 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
         "seeds": {path: seeds for path, node in parts.items() if (seeds := _drawn_seeds(node))},
         "global_seed": global_seed(table.code),
         "paths": _keras_paths(tree),
+        "rules": _odd_rules(parts, paths),
+        "overwritten": [
+            path
+            for path, variable in tree.own_variables.items()
+            if getattr(variable, "overwrite_with_gradient", False)
+        ],
         "built_alone": [
             path
             for path, layer in layers.items()
@@ -112,6 +120,20 @@ def _odd_flags(layers: Mapping[str, Any], paths: Mapping[int, str]) -> dict[str,
     return flags
 
 
+def _odd_rules(parts: Mapping[str, Any], paths: Mapping[int, str]) -> dict[str, list[Any]]:
+    """Return regularizer and constraint of the variables on which somebody else has set them."""
+    found: dict[str, list[Any]] = {}
+    for node in parts.values():
+        if not is_a(node, "layer"):
+            continue
+        of_layer = {id(value) for value in vars(node).values()} | {id(None)}
+        for variable in own_variables(node):
+            rules = [variable.regularizer, variable.constraint]
+            if not {id(rule) for rule in rules} <= of_layer and describes_itself(node):
+                found[paths[id(variable)]] = [serialize(rule) for rule in rules]
+    return found
+
+
 def _aliases(nodes: Mapping[str, Any], paths: Mapping[int, str]) -> dict[str, dict[str, str]]:
     owners: dict[int, str] = {}
     found: dict[str, dict[str, str]] = {}
@@ -138,6 +160,16 @@ def restore_paths(tree: Tree, structure: Mapping[str, Any]) -> None:
     for name, path in zip(names, paths, strict=False):
         if name in tree.own_variables:
             _rename(tree.own_variables[name], path)
+
+
+def _restore_facts(tree: Tree, structure: Mapping[str, Any]) -> None:
+    for path, rules in structure.get("rules", {}).items():
+        if path in tree.variables:
+            variable = tree.variables[path]
+            variable.regularizer, variable.constraint = (deserialize(rule) for rule in rules)
+    for path in structure.get("overwritten", ()):
+        if path in tree.variables:
+            tree.variables[path].overwrite_with_gradient = True
 
 
 def _rename(variable: Any, path: str) -> None:
@@ -210,7 +242,9 @@ def construct(
     for path in structure.get("built_alone", ()):
         if path in parts and not parts[path].built:
             parts[path].built = True
-    restore_paths(Tree(obj, payloads_below(structure)), structure)
+    tree = Tree(obj, payloads_below(structure))
+    restore_paths(tree, structure)
+    _restore_facts(tree, structure)
     if compilation:
         compile_all(obj, compilation)
     made_by_metrics = structure.get("metrics", {})

@@ -241,15 +241,29 @@ def _children(node: Any) -> Iterator[tuple[str, Any]]:
     for key, (fallback, part) in stored.items():
         yield by_attribute.get(key, fallback), part
 
-    if isinstance(node, (keras.Model, keras.optimizers.Optimizer)):
-        # In an order that does not depend on which was set first.
-        for name in sorted(name for name, value in vars(node).items() if is_optimizer(value)):
-            yield name, vars(node)[name]
-        # Private: those of a MultiOptimizer, whose own `variables` mixes theirs with its own.
-        for position, inner in enumerate(vars(node).get("_inner_optimizers", ())):
-            yield f"_inner_optimizers/{position}", inner
+    # In an order that does not depend on which was set first.
+    yield from sorted(_optimizers(node), key=lambda found: found[0])
     if isinstance(node, keras.Model):
         yield from compiled_metrics(node)
+
+
+def _optimizers(node: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the optimizers in the attributes of `node`: Keras tracks none."""
+    import keras
+
+    def look(value: Any, name: str, depth: int) -> Iterator[tuple[str, Any]]:
+        if is_optimizer(value):
+            yield name, value
+        elif depth and isinstance(value, (list, tuple, dict)):
+            for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+                yield from look(item, f"{name}/{key}", depth - 1)
+
+    # Among Keras's own classes only these hold one.
+    holders = (keras.Model, keras.optimizers.Optimizer)
+    if isinstance(node, holders) or type(node).__module__.partition(".")[0] != "keras":
+        for attribute, value in vars(node).items():
+            if attribute not in _BOOKKEEPING:
+                yield from look(value, attribute, 4)
 
 
 def compiled_metrics(model: Any) -> Iterator[tuple[str, Any]]:

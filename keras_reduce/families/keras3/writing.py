@@ -180,7 +180,7 @@ def _child_config(obj: Any, table: Table) -> dict[str, Any]:
 def _described(obj: Any, table: Table) -> dict[str, Any]:
     cls = type(obj)
     return {
-        "module": cls.__module__,
+        "module": "__main__" if cls.__module__ == "__mp_main__" else cls.__module__,
         "class_name": cls.__name__,
         "registered_name": table.key(cls, _registered_name(cls)),
         "config": {},

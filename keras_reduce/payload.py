@@ -39,6 +39,8 @@ def canonical(document: Any) -> Any:
     """
     addresses = Counter(_addresses(document))
     numbers: dict[int, int] = {}
+    if not addresses:
+        return document
     return _renumbered(document, addresses, numbers)
 
 

@@ -146,18 +146,18 @@ def _completed_config(original: Callable[[Any, Any], None]) -> Callable[[Any, An
         if not hasattr(obj, "get_config"):
             return
         _complete(obj, config)
-        if is_saveable(obj) and not table.is_outermost(obj) and describes_itself(obj):
-            # Of an optimizer, metric or loss in a compile config. What has a payload of its own
-            # has a state for it.
-            attributes = {
-                name: table.entrust(unwrapped(value), f".<{type(obj).__name__}>.{name}")
-                for name, value in set_by_the_user(obj)
-            }
-            config.update({"keras_reduce_attributes": attributes} if attributes else {})
-        if is_saveable(obj):
-            # Everywhere, not only where Keras sees an object again: which occurrence comes first
-            # in the finished text is not known here. Those that stay alone lose it in the payload.
-            config["shared_object_id"] = id(obj)
+        if not is_saveable(obj) or table.is_outermost(obj):
+            return
+        # An optimizer, metric or loss in a compile config; what has a payload of its own has a
+        # state for its attributes.
+        attributes = {
+            name: table.entrust(unwrapped(value), f".<{type(obj).__name__}>.{name}")
+            for name, value in (set_by_the_user(obj) if describes_itself(obj) else ())
+        }
+        config.update({"keras_reduce_attributes": attributes} if attributes else {})
+        # Everywhere, not only where Keras sees an object again: which occurrence comes first in the
+        # finished text is not known here. Those that stay alone lose it in the payload.
+        config["shared_object_id"] = id(obj)
 
     return record_object_after_serialization
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dis
 import functools
 import pickle
 import re
@@ -144,7 +145,8 @@ def root_path(obj: Any, name: str = "") -> str:
     Returns
     -------
     str
-        Empty if nobody knows: the C pickler leaves no trace on Python's stack.
+        Empty if nobody knows: the C pickler leaves no trace on Python's stack, so that all depends
+        on whether the line that calls it names the root.
     """
     if _visits.current:
         return ""  # a dry run is under way, which knows the path itself
@@ -154,12 +156,44 @@ def root_path(obj: Any, name: str = "") -> str:
         for start in _starts():
             outermost.pop(start.function, None)  # copy.deepcopy calls itself
             outermost[start.function] = start
-        for _, transport, by_value, root in reversed(outermost.values()):
-            spelled = name or type(root).__name__.strip("_").lower()
-            for path, visited, _ in _walk(_pickler(transport, by_value), [(spelled, root)]):
+        roots = [
+            (type(start.root).__name__.strip("_").lower(), start)
+            for start in reversed(outermost.values())
+        ]
+        for spelled, (_, transport, by_value, root) in roots or _named_by_the_caller():
+            pickler = _pickler(transport, by_value)
+            for path, visited, _ in _walk(pickler, [(name or spelled, root)]):
                 if visited is obj:
                     return path
     return ""
+
+
+def _named_by_the_caller() -> Iterator[tuple[str, _Start]]:
+    """Yield what the call that is under way outside of this package names, such as its argument."""
+    frame: types.FrameType | None = sys._getframe(1)
+    is_reducing = False
+    while frame:
+        is_reducer = frame.f_code.co_name in ("__reduce__", "__reduce_ex__", "__getstate__")
+        is_reducing |= is_reducer
+        ours = str(frame.f_globals.get("__name__")).partition(".")[0] == __package__
+        if not ours and not is_reducer:
+            break
+        frame = frame.f_back
+    if frame is None or not is_reducing:
+        return
+    instructions = list(dis.get_instructions(frame.f_code))
+    call = next(i for i in instructions if i.offset == frame.f_lasti)
+    lines = call.positions
+    for instruction in instructions[: instructions.index(call)]:
+        place = instruction.positions
+        if not lines or not place or not instruction.opname.startswith("LOAD_"):
+            continue
+        if (lines.lineno or 0) <= (place.lineno or 0) <= (lines.end_lineno or 0):
+            known = {**frame.f_globals, **frame.f_locals}
+            names = instruction.argval
+            for name in names if isinstance(names, tuple) else (names,):
+                if isinstance(name, str) and not isinstance(known.get(name), types.ModuleType):
+                    yield name, _Start("", "pickle", False, known.get(name))
 
 
 class _Start(NamedTuple):

@@ -432,7 +432,7 @@ def the_path_from_the_root_of_a_dump():
         "loky": path,
         "a function": through_function,
         "a function in joblib": through_function,
-        "C": "",
+        "C": path,
     }
     (obstacle,) = explained(pipeline, f"obj{path.removeprefix('pipeline')}.inner[2]")
     assert (obstacle.why, obstacle.cure) == ("It fails", "do not")
@@ -491,6 +491,26 @@ def errors_of_others_are_told_where_they_come_from():
         assert "__getstate__" in note
     else:
         raise AssertionError
+
+
+@check
+def errors_of_the_pickler_in_c_know_what_the_line_names():
+    model = small_model()
+    model.rows = (number for number in range(3))
+    pipeline = Pipeline([("scale", StandardScaler()), ("keras", Thing(model=model))])
+    with raises(ReduceError, "pipeline.steps[1][1].model.rows"):
+        pickle.dumps(pipeline)
+    with raises(ReduceError, "pipeline.steps[1][1].model.rows"):
+        pickle.dump(
+            {"all": [pipeline]},
+            io.BytesIO(),
+        )
+    layer = layers.Lambda(lambda x: x if LOCK else -x)
+    with raises(ReduceError, "layer.function", "must travel by value", "lock"):
+        pickle.dumps(layer)
+    held = [model]
+    with raises(ReduceError, " - at Sequential.rows"):
+        pickle.dumps(held.pop())
 
 
 if __name__ == "__main__":

@@ -735,6 +735,26 @@ def subclasses_of_what_has_no_config():
 
 
 @check
+def attributes_in_slots():
+    class Slotted(layers.Layer):
+        __slots__ = ("place",)
+
+        def __init__(self):
+            super().__init__()
+            self.place = 1
+
+    with raises(ReduceError, "__slots__", "Slotted.place"):
+        pickle.dumps([Slotted()])
+
+
+@check
+def settings_that_are_no_arguments_of_compile():
+    model = small_model()
+    model.unrolled_steps_per_execution = 4
+    assert pickle.loads(pickle.dumps(model)).unrolled_steps_per_execution == 4
+
+
+@check
 def shallow_copies_hold_the_very_functions():
     model = small_model()
     model.function = lambda: model

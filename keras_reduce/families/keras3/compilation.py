@@ -50,6 +50,8 @@ def compile_all(obj: Any, specs: dict[str, Any]) -> None:
                 cure="load it with the code that wrote it",
             )
         _compile(model, spec["config"], plainly=spec.get("plainly", False))
+        if "unrolled" in spec:
+            model.unrolled_steps_per_execution = spec["unrolled"]
         if spec.get("metrics") is not None:
             _restore_metrics(model._compile_metrics, spec["metrics"])
         if spec.get("loss") is not None:
@@ -76,6 +78,8 @@ def _specification(model: Any, path: str) -> dict[str, Any]:
             _check_arguments(model, arguments, path)
         config = serialize(arguments)
     spec: dict[str, Any] = {"config": config, "plainly": by_attributes}
+    if getattr(model, "unrolled_steps_per_execution", 1) != 1:
+        spec["unrolled"] = model.unrolled_steps_per_execution
     metrics, loss = model._compile_metrics, model._compile_loss
     if metrics is not None and metrics.built:
         spec["metrics"] = {

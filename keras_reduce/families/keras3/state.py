@@ -37,8 +37,10 @@ def state(obj: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises
     ------
     ReduceError
-        If a callback is in the middle of something that no other process can go on with.
+        If a callback is in the middle of something that no other process can go on with, or the
+        object has attributes in slots.
     """
+    _refuse_slots(obj)
     if is_a(obj, "callback"):
         return _callback_state(obj), {}
     if travels_by_attributes(obj):
@@ -55,6 +57,25 @@ def state(obj: Any) -> tuple[dict[str, Any], dict[str, Any]]:
             holds_parts = any(map(is_part, leaves(value)))
             (tracked if holds_parts else found)[name] = unwrapped(value)
     return found, tracked
+
+
+def _refuse_slots(obj: Any) -> None:
+    cls = type(obj)
+    if cls not in _slots:
+        members = {name: member for base in cls.__mro__ for name, member in vars(base).items()}
+        kind = types.MemberDescriptorType
+        _slots[cls] = [name for name, member in members.items() if isinstance(member, kind)]
+    for name in _slots[cls]:
+        if hasattr(obj, name):
+            raise ReduceError(
+                f"{cls.__qualname__} keeps attributes in __slots__, which are not carried",
+                where=f".{name}",
+                cause="Keras objects have a __dict__ in any case",
+                cure="remove __slots__ from the class",
+            )
+
+
+_slots: weakref.WeakKeyDictionary[type, list[str]] = weakref.WeakKeyDictionary()
 
 
 def owner(obj: Any) -> Any:

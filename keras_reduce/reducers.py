@@ -498,10 +498,7 @@ def _dissect(obj: Any) -> _Dissection:
         **structure,
         **({"tracked": numbers} if numbers else {}),
     }
-    return _Dissection(
-        *(header, architecture, compilation, arrays, table, tree),
-        *(attributes, where),
-    )
+    return _Dissection(header, architecture, compilation, arrays, table, tree, attributes, where)
 
 
 def _located(error: ReduceError, obj: Any) -> ReduceError:

@@ -13,31 +13,38 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
 
 from keras_reduce import families, reducers
 
 
-def parts(obj: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every Keras object and method of one in a nest of containers and estimators."""
+def parts(obj: Any, path: str = "", *, told: bool = True) -> Iterator[tuple[str, Any]]:
+    """Yield every Keras object and method of one in a nest of containers and estimators.
+
+    And, if they are to be `told`, those that a function of that name gives away.
+    """
     if families.of(obj) is not None or isinstance(obj, types.MethodType):
         yield path, obj
     elif isinstance(obj, dict):
         for key, value in obj.items():
-            yield from parts(value, f"{path}/{key}")
+            yield from parts(value, f"{path}/{key}", told=told)
     elif isinstance(obj, (list, tuple)):
         for position, value in enumerate(obj):
-            yield from parts(value, f"{path}/{position}")
+            yield from parts(value, f"{path}/{position}", told=told)
     elif hasattr(obj, "get_params"):
         for name, value in sorted(vars(obj).items()):
-            yield from parts(value, f"{path}/{name}")
+            yield from parts(value, f"{path}/{name}", told=told)
+    elif told and getattr(obj, "__name__", "") == "tell":
+        yield from parts(obj(), f"{path}()")
 
 
 def probe(obj: Any, x: Any, y: Any) -> dict[str, np.ndarray]:
     """Return what `obj` answers now; changes nothing in it but metric state."""
     found = collections.OrderedDict()
-    if hasattr(obj, "predict") and hasattr(obj, "get_params"):
+    if hasattr(obj, "predict") and hasattr(obj, "get_params") and _is_fitted(obj):
         found["predict"] = np.asarray(obj.predict(x))
-    if hasattr(obj, "predict_proba"):
+    if hasattr(obj, "predict_proba") and _is_fitted(obj):
         found["predict_proba"] = np.asarray(obj.predict_proba(x))
     found["identities"] = np.asarray(_identities(obj))
     for path, part in parts(obj):
@@ -48,11 +55,20 @@ def probe(obj: Any, x: Any, y: Any) -> dict[str, np.ndarray]:
     return found
 
 
+def _is_fitted(estimator: Any) -> bool:
+    try:
+        check_is_fitted(estimator)
+    except NotFittedError:
+        return False
+    return True
+
+
 def advance(obj: Any, x: Any, y: Any) -> dict[str, np.ndarray]:
     """Train `obj`, or what is in it, some more and return what has become of it."""
     found = collections.OrderedDict()
     seen = set()
-    for path, part in parts(obj):
+    # A copy in the same process has the very functions of the original.
+    for path, part in parts(obj, told=False):
         if id(part) not in seen:
             seen.add(id(part))
             found.update(_flat(f"{path} advance", _advance(part, x, y)))

@@ -1135,6 +1135,39 @@ def wrapper_with_keras_objects():
 
 
 @case
+def every_kind_in_a_closure():
+    model, _, _ = trained(mlp())
+    inputs = keras.Input((6,), name="inputs")
+    hidden = layers.Dense(2)
+    held = {
+        "models": [model, keras.Function(inputs, hidden(inputs)), hidden],
+        "method": model.predict_on_batch,
+        "history": model.history,
+        "callback": keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: OFFSET),
+        "tensor": inputs,
+        "optimizer": optimizers.Adam(optimizers.schedules.CosineDecay(0.1, 3)),
+        "metric": metrics.AUC(num_thresholds=5),
+        "loss": losses.Huber(0.5),
+        "variable": keras.Variable([1.0, 2.0], name="held"),
+        "generator": keras.random.SeedGenerator(3),
+        "compiled": used_function,
+        "rules": [
+            MainInitializer(0.3),
+            keras.initializers.GlorotUniform(),
+            MainRegularizer(),
+            keras.constraints.NonNeg(),
+            optimizers.schedules.ExponentialDecay(0.1, 2, 0.5),
+            keras.dtype_policies.DTypePolicy("mixed_bfloat16"),
+        ],
+    }
+
+    def tell():
+        return held
+
+    return KerasRegressor(tell, epochs=1), X, Y
+
+
+@case
 def wrapper_in_pipeline():
     return make_pipeline(StandardScaler(), regressor()).fit(X, Y[:, 0]), X, None
 

@@ -7,6 +7,7 @@ can compare it bit for bit.
 from __future__ import annotations
 
 import collections
+import contextlib
 import re
 import types
 from collections.abc import Iterator
@@ -14,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from sklearn.exceptions import NotFittedError
-from sklearn.utils.validation import check_is_fitted
 
 from keras_reduce import families, reducers
 
@@ -42,10 +42,10 @@ def parts(obj: Any, path: str = "", *, told: bool = True) -> Iterator[tuple[str,
 def probe(obj: Any, x: Any, y: Any) -> dict[str, np.ndarray]:
     """Return what `obj` answers now; changes nothing in it but metric state."""
     found = collections.OrderedDict()
-    if hasattr(obj, "predict") and hasattr(obj, "get_params") and _is_fitted(obj):
-        found["predict"] = np.asarray(obj.predict(x))
-    if hasattr(obj, "predict_proba") and _is_fitted(obj):
-        found["predict_proba"] = np.asarray(obj.predict_proba(x))
+    for method in ("predict", "predict_proba") if hasattr(obj, "get_params") else ():
+        with contextlib.suppress(NotFittedError):
+            if hasattr(obj, method):
+                found[method] = np.asarray(getattr(obj, method)(x))
     found["identities"] = np.asarray(_identities(obj))
     for path, part in parts(obj):
         found[f"{path} description"] = np.asarray(_description(part))
@@ -53,14 +53,6 @@ def probe(obj: Any, x: Any, y: Any) -> dict[str, np.ndarray]:
         found.update(_flat(f"{path} flags", _flags(part)))
         found.update(_flat(f"{path} answer", _answer(part, x, y)))
     return found
-
-
-def _is_fitted(estimator: Any) -> bool:
-    try:
-        check_is_fitted(estimator)
-    except NotFittedError:
-        return False
-    return True
 
 
 def advance(obj: Any, x: Any, y: Any) -> dict[str, np.ndarray]:

@@ -113,7 +113,7 @@ def carried(value: Any, places: Places, levels: int = 4) -> Any:
     Raises
     ------
     ReduceError
-        If the code refers to a part of the owner that has no place.
+        If the code refers to a variable of a layer that is not part of the owner.
     """
     if levels and type(value) in (list, tuple, dict):
         items = value.values() if isinstance(value, dict) else value

@@ -135,10 +135,10 @@ def _set_by_code(cls: type) -> tuple[set[str], set[str]]:
 
 
 def _look_through(cls: type) -> tuple[set[str], set[str]]:
-    by_keras: set[str] = set()
-    by_user: set[str] = set()
     import keras
 
+    by_keras: set[str] = set()
+    by_user: set[str] = set()
     # What the constructors of these set, `own_attributes` knows; their methods also replace, for a
     # while, attributes that only classes below them have.
     general = {*keras.Model.__mro__, keras.Sequential, functional_class()}
@@ -175,9 +175,10 @@ def _is_data(value: Any) -> bool:
         return all(_is_data(key) and _is_data(item) for key, item in value.items())
     if isinstance(value, (list, tuple, set, frozenset)):
         return all(map(_is_data, value))
-    plain = (bool, int, float, complex, str, bytes, type(None), np.generic)
-    is_array = isinstance(value, np.ndarray) and value.dtype != object
-    return is_array or type(value) in plain or isinstance(value, np.generic) or _is_tensor(value)
+    if isinstance(value, np.ndarray):
+        return bool(value.dtype != object)
+    plain = (bool, int, float, complex, str, bytes, type(None))
+    return type(value) in plain or isinstance(value, np.generic) or _is_tensor(value)
 
 
 def _is_tensor(value: Any) -> bool:

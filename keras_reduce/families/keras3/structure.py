@@ -153,7 +153,7 @@ def payloads_below(structure: Mapping[str, Any]) -> list[str]:
     return [*structure.get("children", ()), *structure.get("apart", ())]
 
 
-def restore_paths(tree: Tree, structure: Mapping[str, Any]) -> None:
+def _restore_paths(tree: Tree, structure: Mapping[str, Any]) -> None:
     """Give variables the names by which regular expressions of optimizers know them."""
     paths = structure.get("paths", ())
     names = [name for name, *_ in structure["weights"]]
@@ -243,7 +243,7 @@ def construct(
         if path in parts and not parts[path].built:
             parts[path].built = True
     tree = Tree(obj, payloads_below(structure))
-    restore_paths(tree, structure)
+    _restore_paths(tree, structure)
     _restore_facts(tree, structure)
     if compilation:
         compile_all(obj, compilation)
@@ -253,7 +253,7 @@ def construct(
         if path in parts:
             _make_in_metric(parts[path], made_by_metric)
     restore_optimizers(obj, structure.get("optimizers", {}), structure.get("undecayed", {}))
-    restore_paths(Tree(obj, payloads_below(structure)), structure)
+    _restore_paths(Tree(obj, payloads_below(structure)), structure)
     restore_global_seed(structure.get("global_seed"))
     return obj
 

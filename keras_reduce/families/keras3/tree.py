@@ -251,19 +251,12 @@ def _optimizers(node: Any) -> Iterator[tuple[str, Any]]:
     """Yield the optimizers in the attributes of `node`: Keras tracks none."""
     import keras
 
-    def look(value: Any, name: str, depth: int) -> Iterator[tuple[str, Any]]:
-        if is_optimizer(value):
-            yield name, value
-        elif depth and isinstance(value, (list, tuple, dict)):
-            for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-                yield from look(item, f"{name}/{key}", depth - 1)
-
     # Among Keras's own classes only these hold one.
     holders = (keras.Model, keras.optimizers.Optimizer)
     if isinstance(node, holders) or type(node).__module__.partition(".")[0] != "keras":
-        for attribute, value in vars(node).items():
-            if attribute not in _BOOKKEEPING:
-                yield from look(value, attribute, 4)
+        for name, value in _below_attributes(node):
+            if is_optimizer(value):
+                yield name, value
 
 
 def compiled_metrics(model: Any) -> Iterator[tuple[str, Any]]:
@@ -285,21 +278,25 @@ def compiled_metrics(model: Any) -> Iterator[tuple[str, Any]]:
 def _names_by_attribute(node: Any, wanted: dict[int, Any]) -> dict[int, str]:
     """Return the names of the attributes (and positions in them) that hold the wanted parts."""
     names: dict[int, str] = {}
-
-    def look(value: Any, name: str, depth: int) -> None:
+    for name, value in _below_attributes(node):
         if id(value) in wanted:
             names.setdefault(id(value), name)
-        elif depth and isinstance(value, dict):
-            for key, item in value.items():
-                look(item, f"{name}/{key}", depth - 1)
-        elif depth and isinstance(value, (list, tuple)):
-            for position, item in enumerate(value):
-                look(item, f"{name}/{position}", depth - 1)
+    return names
+
+
+def _below_attributes(node: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what is in the attributes of `node`, and in containers there, by name and position."""
+
+    def look(value: Any, name: str, depth: int) -> Iterator[tuple[str, Any]]:
+        if depth and isinstance(value, (list, tuple, dict)):
+            for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+                yield from look(item, f"{name}/{key}", depth - 1)
+        else:
+            yield name, value
 
     for attribute, value in vars(node).items():
         if attribute not in _BOOKKEEPING:
-            look(value, attribute, 4)
-    return names
+            yield from look(value, attribute, 4)
 
 
 def _flat(nest: Any) -> Iterator[Any]:

@@ -31,17 +31,22 @@ from .errors import PayloadError, ReduceError
 PROTOCOL = 1
 
 
-def canonical(document: Any) -> Any:
-    """Return `document` with what differs between two runs of one program made equal.
+def canonical(*documents: Any) -> tuple[Any, ...]:
+    """Return `documents` with what differs between two runs of one program made equal.
 
     Keras marks objects that occur more than once with their memory address as
     ``shared_object_id``: numbered by first appearance here, and left out where it occurs once.
     """
-    addresses = Counter(_addresses(document))
-    numbers: dict[int, int] = {}
+    addresses: Counter[int] = Counter()
+    for node in _containers(documents):
+        if isinstance(node, dict) and "class_name" in node:
+            address = node.get("shared_object_id")
+            if isinstance(address, int):
+                addresses[address] += 1
     if not addresses:
-        return document
-    return _renumbered(document, addresses, numbers)
+        return documents
+    numbers: dict[int, int] = {}
+    return tuple(_renumbered(document, addresses, numbers) for document in documents)
 
 
 def encode(document: Any, *, where: str = "") -> str:
@@ -56,7 +61,9 @@ def encode(document: Any, *, where: str = "") -> str:
         If `document` holds what JSON can't.
     """
     try:
-        return json.dumps(_with_pairs(document), separators=(",", ":"), default=_plain)
+        if not all(map(_has_plain_keys, _containers(document))):
+            document = _with_pairs(document)
+        return _encoder.encode(document)
     except (TypeError, ValueError) as error:
         raise ReduceError(
             "A config holds a value that JSON can't",
@@ -104,15 +111,18 @@ def check_protocol(header: dict[str, Any]) -> None:
     )
 
 
-def _addresses(node: Any) -> Iterator[int]:
-    if isinstance(node, dict):
-        if "class_name" in node and isinstance(node.get("shared_object_id"), int):
-            yield node["shared_object_id"]
-        for value in node.values():
-            yield from _addresses(value)
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            yield from _addresses(value)
+def _containers(document: Any) -> Iterator[Any]:
+    """Yield every dictionary, list and tuple in `document`, in no order."""
+    open_ends = [document]
+    while open_ends:
+        node = open_ends.pop()
+        yield node
+        items = node.values() if isinstance(node, dict) else node
+        open_ends += [item for item in items if isinstance(item, (dict, list, tuple))]
+
+
+def _has_plain_keys(node: Any) -> bool:
+    return not isinstance(node, dict) or all(isinstance(key, str) for key in node)
 
 
 def _renumbered(node: Any, addresses: Counter[int], numbers: dict[int, int]) -> Any:
@@ -157,3 +167,6 @@ def _plain(value: Any) -> Any:
     if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
         return value.item()
     raise TypeError(f"{value!r} of type {type(value).__qualname__} is not JSON serializable")
+
+
+_encoder = json.JSONEncoder(separators=(",", ":"), default=_plain)

@@ -38,7 +38,7 @@ _IDENTIFIED = {"model", "layer", "optimizer", "metric", "callback", "seed_genera
 _custom_objects.identified = _identified
 
 State = dict[str, Any] | None
-Reduced = tuple[Callable[..., Any], tuple[Any, ...], State]
+Reduced = tuple[Callable[..., Any], tuple[Any, ...], State, weights.Snapshot]
 
 
 def reduce_model(model: Any) -> Reduced:
@@ -109,7 +109,7 @@ def rebuild_model(
             # rounded values into variables that the exact ones must then overwrite.
             family.restore_assets(family.survey(obj), assets)
             tree = family.survey(obj, family.payloads_below(header))
-            weights.assign(tree.own_variables, values)
+            weights.assign(tree.own_variables, values, family.backend())
             family.finish(tree)
     except KerasReduceError:
         raise
@@ -399,7 +399,13 @@ def reduce(obj: Any) -> Reduced | None:
     """Reduce `obj` by the row of `TABLE` for its kind; None if there is none."""
     family = families.of(obj)
     kind = family.kind(obj) if family else None
-    return None if kind is None else TABLE[kind](obj)
+    if kind is None:
+        return None
+    try:
+        return TABLE[kind](obj)
+    except BaseException:
+        weights.Snapshot.drop_all()
+        raise
 
 
 def fingerprint(obj: Any) -> tuple[tuple[Any, ...], State]:
@@ -421,6 +427,7 @@ class _Dissection(NamedTuple):
     arrays: tuple[Any, ...]
     table: _custom_objects.Table
     tree: families.Tree
+    snapshot: weights.Snapshot
     attributes: dict[str, Any]
     where: str
 
@@ -429,12 +436,13 @@ class _Dissection(NamedTuple):
         return {name: transform(value) for name, value in self.attributes.items()} or None
 
 
-def _take_apart(obj: Any) -> tuple[tuple[Any, ...], State]:
+def _take_apart(obj: Any) -> tuple[tuple[Any, ...], State, weights.Snapshot]:
     found = _dissect(obj)
     bounds = _custom_objects.Bounds(found.tree.private, id(obj), found.tree.parts)
     code = found.table.pack(bounds)
     objects = tuple(_custom_objects.by_value(value, bounds) for value in found.table.objects)
-    return (*_written(found), code, objects), found.state(_stand_ins(obj, found))
+    arguments = (*_written(found), code, objects)
+    return arguments, found.state(_stand_ins(obj, found)), found.snapshot
 
 
 def _stand_ins(obj: Any, found: _Dissection) -> Callable[[Any], Any]:
@@ -450,7 +458,7 @@ def _stand_ins(obj: Any, found: _Dissection) -> Callable[[Any], Any]:
 
 def _written(found: _Dissection) -> tuple[str, tuple[Any, ...], str | None]:
     header, architecture, compilation = payload.canonical(
-        [found.header, found.architecture, found.compilation]
+        found.header, found.architecture, found.compilation
     )
     json = payload.encode({"header": header, "config": architecture}, where=found.where)
     text = None if compilation is None else payload.encode(compilation, where=found.where)
@@ -468,18 +476,25 @@ def _dissect(obj: Any) -> _Dissection:
     where = f"{type(obj).__qualname__} {getattr(obj, 'name', '')!r}"
     table = _custom_objects.Table(obj)
     try:
+        tree, snapshot = family.survey(obj), weights.Snapshot.around(obj)
+        if snapshot is None:
+            # Before anything else: another thread may be training.
+            variables, parts = tree.variables.values(), tree.nodes.values()
+            snapshot = weights.Snapshot(variables, parts, family.backend())
         with family.writing(table):
             architecture = family.architecture(obj)
             attributes, tracked = family.state(obj)
             numbers = {name: table.entrust(v, f".{name}") for name, v in tracked.items()}
-            tree = family.survey(obj, [*table.children, *tracked.values()])
+            tree = tree.with_children([*table.children, *tracked.values()])
             _custom_objects.refuse_own_parts(obj, tree.parts)
             compilation = family.compilation(tree)
             structure = family.structure(tree, table)
         attributes = table.state | attributes
         unchecked = table.unchecked | attributes
         tracing.check(obj, unchecked, name="", skip=lambda value: families.of(value) is not None)
-        lists, arrays = weights.collect(tree.own_variables, family.assets(tree), family.backend())
+        lists, arrays = weights.collect(
+            tree.own_variables, family.assets(tree), family.backend(), snapshot
+        )
     except ReduceError as error:
         raise _located(error, obj) from error
     except Exception as error:
@@ -498,7 +513,9 @@ def _dissect(obj: Any) -> _Dissection:
         **structure,
         **({"tracked": numbers} if numbers else {}),
     }
-    return _Dissection(header, architecture, compilation, arrays, table, tree, attributes, where)
+    return _Dissection(
+        header, architecture, compilation, arrays, table, tree, snapshot, attributes, where
+    )
 
 
 def _located(error: ReduceError, obj: Any) -> ReduceError:

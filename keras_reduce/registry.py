@@ -184,10 +184,10 @@ def _reducing(original: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
             reduced = reducers.reduce(self)
         if reduced is None:
             return untouched(self)
-        rebuild, arguments, state = reduced
+        rebuild, arguments, state, snapshot = reduced
         if _current is not None:
             arguments = (*arguments, _current)
-        return (rebuild, arguments) if state is None else (rebuild, arguments, state)
+        return rebuild, arguments, state, snapshot
 
     return functools.wraps(original)(__reduce__) if original else __reduce__
 

@@ -1,21 +1,37 @@
 """Variables and arrays: one reader and one writer for each backend.
 
 A reader returns what the variable holds now, as a NumPy array that later training does not change.
-A writer gives a variable an array's values, bit for bit.
+A writer gives a variable an array's values, bit for bit. Neither copies where the framework lets
+memory be shared:
+
+- TensorFlow shows the buffer of a tensor on the CPU. While somebody holds it, an update of the
+  variable moves the variable to new memory, so what is held stays what it was.
+- TensorFlow takes over foreign memory (DLPack) and never writes into it: an update of the variable
+  moves the variable, again. But it takes for granted that memory is aligned for vector
+  instructions, and aborts the process where it is not.
+- A Torch tensor on the CPU shows live memory, which training changes: a copy is needed.
+- JAX arrays never change.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
 
+    Array = np.ndarray[Any, Any]
+
 # Dtypes that NumPy only knows through ml_dtypes, by the unsigned integer of the same width.
 _CARRIERS = {"bfloat16": "uint16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8"}
 
+# EIGEN_MAX_ALIGN_BYTES of TensorFlow's builds: `Tensor::IsAligned` is checked by its kernels, which
+# abort the process.
+ALIGNMENT = 64
 
-def read(variable: Any, backend: str) -> np.ndarray[Any, Any]:
+
+def read(variable: Any, backend: str) -> Array:
     """Return the values of a Keras variable.
 
     Parameters
@@ -42,28 +58,6 @@ def read(variable: Any, backend: str) -> np.ndarray[Any, Any]:
     return _carried(np.asarray(value))
 
 
-def _read_tensorflow(value: Any) -> np.ndarray[Any, Any]:
-    import numpy as np
-    import tensorflow as tf
-
-    tensor = value.read_value() if hasattr(value, "read_value") else value
-    carrier = _CARRIERS.get(tensor.dtype.name)
-    if carrier is not None:
-        tensor = tf.bitcast(tensor, carrier)
-    try:
-        # TensorFlow's buffer itself. While it is held, an update of the variable moves the
-        # variable to new memory, so this stays what it was.
-        return np.asarray(memoryview(tensor))
-    except (BufferError, TypeError, ValueError, RuntimeError):
-        # Not in host memory (a GPU), or a dtype without a buffer format.
-        return np.asarray(tensor.numpy())
-
-
-def _carried(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    carrier = _CARRIERS.get(array.dtype.name)
-    return array if carrier is None else array.view(carrier)
-
-
 def dtype_name(variable: Any) -> str:
     """Return the name of a variable's dtype, as the header keeps it."""
     return str(getattr(variable.dtype, "name", variable.dtype))
@@ -74,21 +68,150 @@ def carrier(dtype: str) -> str:
     return _CARRIERS.get(dtype, dtype)
 
 
-def write(variable: Any, array: np.ndarray[Any, Any], dtype: str) -> None:
-    """Give `variable` the values of `array`.
+def write(variable: Any, array: Array, dtype: str, backend: str) -> None:
+    """Give `variable` the values of `array`, which it may share from then on.
 
     Parameters
     ----------
     variable : keras.Variable
         Shape and dtype as the array's; the caller has checked that.
     array : numpy.ndarray
-        As `read` returned it.
+        As `read` returned it. Nobody may change it afterwards, unless it is a memory map that
+        writes to its file.
     dtype : str
         True dtype, as the header keeps it.
+    backend : {"tensorflow", "jax", "torch", "numpy"}
+        Keras backend that made the variable.
     """
+    if backend == "tensorflow":
+        _write_tensorflow(variable, array, dtype)
+        return
     if dtype in _CARRIERS:
         import ml_dtypes
         import numpy as np
 
         array = array.view(np.dtype(getattr(ml_dtypes, dtype)))
     variable.assign(array)
+
+
+# --- TensorFlow -----------------------------------------------------------------------------
+
+
+def _read_tensorflow(value: Any) -> Array:
+    import numpy as np
+    import tensorflow as tf
+
+    if type(value) is _resource_variable():
+        # What `read_value` does, without its detours.
+        tensor = tf.raw_ops.ReadVariableOp(resource=value.handle, dtype=value.dtype)
+    else:
+        tensor = value.read_value() if hasattr(value, "read_value") else value
+    name = tensor.dtype.name
+    if name in _CARRIERS:
+        tensor = tf.bitcast(tensor, _CARRIERS[name])
+    try:
+        return np.asarray(memoryview(tensor))
+    except (BufferError, TypeError, ValueError, RuntimeError):
+        # Not in host memory (a GPU), or a dtype without a buffer format.
+        return np.asarray(tensor.numpy())
+
+
+def _write_tensorflow(variable: Any, array: Array, dtype: str) -> None:
+    import tensorflow as tf
+
+    tensor = _tensor(array, dtype)
+    value = variable.value
+    if type(value) is _resource_variable() and tf.executing_eagerly():
+        # What `assign` does, without its detours.
+        tf.raw_ops.AssignVariableOp(resource=value.handle, value=tensor)
+    else:
+        variable.assign(tensor)
+
+
+def _tensor(array: Array, dtype: str) -> Any:
+    """Return a tensor of `dtype` with the values of `array`, in the array's own memory if it can."""
+    import tensorflow as tf
+
+    if _may_be_shared(array):
+        exported = array if array.flags.writeable else _unlocked(array)
+        tensor = tf.experimental.dlpack.from_dlpack(exported.__dlpack__())
+    else:
+        tensor = tf.constant(array)
+    return tf.bitcast(tensor, dtype) if dtype in _CARRIERS else tensor
+
+
+def _may_be_shared(array: Array) -> bool:
+    return (
+        array.flags.c_contiguous
+        and array.dtype.kind in "iufc"  # DLPack, as TensorFlow reads it, knows no others.
+        and array.dtype.isnative
+        and array.size > 0
+        and array.__array_interface__["data"][0] % ALIGNMENT == 0
+        and not _writes_to_a_file(array)
+    )
+
+
+def _writes_to_a_file(array: Array) -> bool:
+    """Tell whether `array` belongs to a memory map that others see, and may change."""
+    base: Any = array
+    while base is not None:
+        if getattr(base, "mode", "r") in ("r+", "w+"):
+            return True
+        base = getattr(base, "base", None)
+    return False
+
+
+def _unlocked(array: Array) -> Array:
+    """Return `array` without its write protection, which DLPack can't express."""
+    import numpy as np
+
+    return np.asarray(_Unlocked(array))
+
+
+class _Unlocked:
+    """What NumPy takes for an array that may be written to. TensorFlow never does."""
+
+    def __init__(self, array: Array) -> None:
+        self._array = array
+        address, _ = array.__array_interface__["data"]
+        self.__array_interface__ = {**array.__array_interface__, "data": (address, False)}
+
+
+def zeros(shape: tuple[int, ...], dtype: str) -> Any:
+    """Return a TensorFlow tensor of zeros that takes no memory as long as nobody reads it.
+
+    For variables that are about to be overwritten.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Any.
+    dtype : str
+        Name of a TensorFlow dtype.
+    """
+    import numpy as np
+    import tensorflow as tf
+
+    try:
+        plain = np.dtype(carrier(dtype))
+    except TypeError:
+        return tf.zeros(shape, dtype)
+    # The system hands out large blocks of zeros when they are first touched.
+    size = int(np.prod(shape, dtype="int64")) * plain.itemsize
+    block = np.zeros(size + ALIGNMENT, "uint8")
+    start = -block.__array_interface__["data"][0] % ALIGNMENT
+    return _tensor(block[start : start + size].view(plain).reshape(shape), dtype)
+
+
+@functools.cache
+def _resource_variable() -> type:
+    """Return the class of TensorFlow's usual variables, which has no public name."""
+    import tensorflow as tf
+
+    with tf.init_scope():
+        return type(tf.Variable(0.0))
+
+
+def _carried(array: Array) -> Array:
+    carrier = _CARRIERS.get(array.dtype.name)
+    return array if carrier is None else array.view(carrier)

@@ -7,13 +7,17 @@ payload lacks, or the reverse, is an error: nothing is ever left at a random sta
 
 from __future__ import annotations
 
+import sys
+import threading
+import types
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from . import tensors
 from .errors import PayloadError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import numpy as np
 
@@ -22,8 +26,79 @@ if TYPE_CHECKING:
 Assets = dict[tuple[str, str], "Array"]
 
 
+class Snapshot:
+    """What all variables below an object hold at one moment, while the object is being written.
+
+    Parts of the object have payloads of their own, which a pickler asks for one after the other,
+    while another thread may be training. All of them take their arrays from here.
+
+    It is an empty iterator, for the place of the list items in a reduce value: a pickler comes to
+    it when it is done with the parts, and drops it, while it keeps everything else for its memo.
+    What is written later must not get these arrays again.
+
+    Parameters
+    ----------
+    variables : iterable
+        Keras variables.
+    parts : iterable
+        The object and all that is below it.
+    backend : str
+        Keras backend that made the variables.
+    """
+
+    _alive = threading.local()
+
+    def __init__(self, variables: Iterable[Any], parts: Iterable[Any], backend: str) -> None:
+        # With the objects, so that their ids stay theirs.
+        self._arrays = {id(v): (v, tensors.read(v, backend)) for v in variables}
+        self._parts = {id(part): part for part in parts}
+        self._asked_by = next(id(frame) for frame in _stack() if not _is_ours(frame))
+        vars(self._alive).setdefault("snapshots", weakref.WeakSet()).add(self)
+
+    @classmethod
+    def around(cls, part: Any) -> Snapshot | None:
+        """Return the snapshot of an object that this thread is writing, with `part` in it."""
+        for snapshot in getattr(cls._alive, "snapshots", ()):
+            if id(part) in snapshot._parts and snapshot._is_under_way():
+                return snapshot
+        return None
+
+    @classmethod
+    def drop_all(cls) -> None:
+        """Forget this thread's snapshots, as what they are for has failed."""
+        vars(cls._alive).clear()
+
+    def _is_under_way(self) -> bool:
+        # The traceback of a pickler that has failed may keep what it was given alive. But it is on
+        # the stack no more; and as long as its frame is alive, no other one has the same id.
+        return any(id(frame) == self._asked_by for frame in _stack())
+
+    def array(self, variable: Any, backend: str) -> Array:
+        """Return what `variable` held; if it was not there yet, what it holds now."""
+        found = self._arrays.get(id(variable))
+        return tensors.read(variable, backend) if found is None else found[1]
+
+    def __iter__(self) -> Snapshot:
+        return self
+
+    def __next__(self) -> Any:
+        self._parts = {}
+        raise StopIteration
+
+
+def _stack() -> Iterator[types.FrameType]:
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def _is_ours(frame: types.FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0] == __package__
+
+
 def collect(
-    variables: Mapping[str, Any], assets: Assets, backend: str
+    variables: Mapping[str, Any], assets: Assets, backend: str, snapshot: Snapshot | None = None
 ) -> tuple[dict[str, list[Any]], tuple[Array, ...]]:
     """Return the two lists for the header, and the arrays in their order, variables first.
 
@@ -35,8 +110,13 @@ def collect(
         Arrays by path and name.
     backend : str
         Keras backend that made the variables.
+    snapshot : Snapshot, optional
+        What the variables held; if left out, they are read now.
     """
-    arrays = [tensors.read(variable, backend) for variable in variables.values()]
+    if snapshot is None:
+        arrays = [tensors.read(variable, backend) for variable in variables.values()]
+    else:
+        arrays = [snapshot.array(variable, backend) for variable in variables.values()]
     lists: dict[str, list[Any]] = {
         "weights": [
             (path, array.shape, tensors.dtype_name(variable))
@@ -87,8 +167,12 @@ def _check_array(array: Array, where: str, shape: Sequence[int], dtype: str) -> 
         )
 
 
-def assign(targets: Mapping[str, Any], values: Mapping[str, tuple[Array, str]]) -> None:
+def assign(
+    targets: Mapping[str, Any], values: Mapping[str, tuple[Array, str]], backend: str
+) -> None:
     """Give the variables `targets` the `values` that stand under the same paths.
+
+    Without a copy where the backend allows it: nobody may change the arrays afterwards.
 
     Raises
     ------
@@ -108,7 +192,7 @@ def assign(targets: Mapping[str, Any], values: Mapping[str, tuple[Array, str]]) 
                 cure="load it with the code that wrote it",
             )
     for path, variable in targets.items():
-        tensors.write(variable, *values[path])
+        tensors.write(variable, *values[path], backend)
 
 
 def transfer(sources: Mapping[str, Any], targets: Mapping[str, Any], backend: str) -> None:
@@ -120,7 +204,7 @@ def transfer(sources: Mapping[str, Any], targets: Mapping[str, Any], backend: st
         If paths, shapes or dtypes disagree.
     """
     lists, arrays = collect(sources, {}, backend)
-    assign(targets, pair(lists, arrays)[0])
+    assign(targets, pair(lists, arrays)[0], backend)
 
 
 _DAMAGED = {

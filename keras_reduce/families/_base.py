@@ -45,6 +45,16 @@ class Tree(Protocol):
     """Everything below an object, and which of it travels on its own."""
 
     @property
+    def nodes(self) -> dict[str, Any]:
+        """The object and every layer, optimizer, metric and seed generator below it, by path."""
+        ...
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """Every variable by its path."""
+        ...
+
+    @property
     def own_variables(self) -> dict[str, Any]:
         """The variables that no part with a payload of its own has, by path."""
         ...
@@ -57,6 +67,10 @@ class Tree(Protocol):
     @property
     def private(self) -> Container[int]:
         """The ids of what has no payload of its own."""
+        ...
+
+    def with_children(self, children: Iterable[Any]) -> Tree:
+        """Return the same tree, of which `children` travel apart."""
         ...
 
     def places(self) -> Iterable[tuple[Any, str]]:

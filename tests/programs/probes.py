@@ -72,7 +72,7 @@ def _description(part: Any) -> str:
     """Return what a payload says of `part` in words: the whole of it must come back."""
     if isinstance(part, types.MethodType):
         return f"{part.__name__} of {_description(part.__self__)}"
-    _, (json, _, compile_config, _, objects), _ = reducers.reduce(part)
+    _, (json, _, compile_config, _, objects), *_ = reducers.reduce(part)
     below = [_description(child) for child in objects if families.of(child)]
     # A lone optimizer names the variables that it was built for last, by Keras's counter.
     return re.sub(r'(?<=["/])variable(_\d+)?(?=["_])', "variable", f"{json}{compile_config}{below}")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from ... import tensors
 from .assembled import put_together
 from .attributes import is_built_in, rebuild
 from .patches import Patch, Patches, current
@@ -57,15 +58,20 @@ def _points() -> list[Patch]:
     # Private: where the class of a config is looked up, at every depth and by every route; where
     # lambdas are unpacked; and the one place where Keras draws seeds that nobody gave (rebuilding
     # must not advance the program's random numbers).
+    import keras
     from keras.src.random import seed_generator
     from keras.src.saving import serialization_lib
     from keras.src.utils import python_utils
 
-    return [
+    points: list[Patch] = [
         (serialization_lib, "_retrieve_class_or_fn", _mended_class),
         (python_utils, "func_load", _keyed_lambda),
         (seed_generator, "python_random", _PrivateRandom),
     ]
+    if keras.backend.backend() == "tensorflow":
+        # And where a variable gets its first values, which rebuilding overwrites.
+        points.append((keras.Variable, "_initialize_with_initializer", _uninitialized))
+    return points
 
 
 _patches = Patches(_points)
@@ -148,6 +154,16 @@ def _keyed_lambda(original: Callable[..., Any]) -> Callable[..., Any]:
         return original(code, *arguments, **more)
 
     return func_load
+
+
+def _uninitialized(original: Callable[..., Any]) -> Callable[..., Any]:
+    def _initialize_with_initializer(variable: Any, initializer: Any) -> None:
+        if getattr(current, "reading", None) is None:
+            original(variable, initializer)
+        else:
+            variable._initialize(tensors.zeros(variable._shape, variable._dtype))
+
+    return _initialize_with_initializer
 
 
 def _shift_nodes(config: dict[str, Any]) -> None:

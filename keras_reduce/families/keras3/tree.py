@@ -7,6 +7,7 @@ holds it, since auto-generated names differ from process to process.
 
 from __future__ import annotations
 
+import copy
 import functools
 import re
 from collections.abc import Iterable, Iterator
@@ -45,19 +46,25 @@ def nodes(obj: Any) -> dict[str, Any]:
 
     Parents precede their children. A part that is reached twice stands under its first path.
     """
+    return _walk(obj)[0]
+
+
+def _walk(obj: Any) -> tuple[dict[str, Any], dict[int, list[int]]]:
+    """Return what `nodes` does, and for each node, by id, the ids of its children."""
     found: dict[str, Any] = {}
-    seen: set[int] = set()
+    below: dict[int, list[int]] = {}
 
     def visit(node: Any, path: str) -> None:
-        if id(node) in seen:
+        if id(node) in below:
             return
-        seen.add(id(node))
+        children = below[id(node)] = []
         found[_unique(path, found)] = node
         for name, child in _children(node):
+            children.append(id(child))
             visit(child, f"{path}/{name}" if path else name)
 
     visit(obj, "")
-    return found
+    return found, below
 
 
 class Tree:
@@ -81,14 +88,29 @@ class Tree:
 
     def __init__(self, root: Any, children: Iterable[Any] = ()) -> None:
         self.root = root
-        self.nodes = nodes(root)
-        children = [self.nodes[c] if isinstance(c, str) else c for c in _flat(list(children))]
-        apart = {id(node) for child in children for node in nodes(child).values()}
+        self.nodes, self._below = _walk(root)
+        self._set_apart(children)
+
+    def with_children(self, children: Iterable[Any]) -> Tree:
+        """Return the same tree with other `children`; what is below them is not looked at anew."""
+        tree = copy.copy(self)
+        vars(tree).pop("own_variables", None)
+        tree._set_apart(children)
+        return tree
+
+    def _set_apart(self, children: Iterable[Any]) -> None:
+        ids = {id(self.nodes[c] if isinstance(c, str) else c) for c in _flat(list(children))}
+        apart: set[int] = set()
+        open_ends = [number for number in ids if number in self._below]
+        while open_ends:
+            number = open_ends.pop()
+            if number not in apart:
+                apart.add(number)
+                open_ends += self._below[number]
         self.own = {path: node for path, node in self.nodes.items() if id(node) not in apart}
-        ids = set(map(id, children))
         self.children = {path: node for path, node in self.nodes.items() if id(node) in ids}
 
-    @property
+    @functools.cached_property
     def parts(self) -> frozenset[int]:
         """The ids of the object, of every Keras object below it, and of the variables."""
         return frozenset(map(id, (*self.nodes.values(), *self.variables.values())))

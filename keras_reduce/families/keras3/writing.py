@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .assembled import is_assembled, take_apart
 from .attributes import describe, describes_itself, is_built_in, unwrapped
-from .kinds import is_a, is_saveable
+from .kinds import has_config, is_a, is_saveable
 from .patches import Patch, Patches, current
 from .state import set_by_the_user, travels_by_attributes
 
@@ -78,15 +78,18 @@ def _keyed_name(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def get_registered_name(obj: Any) -> Any:
         table = getattr(current, "table", None)
         name = original(obj)
-        if table is None:
-            return name
-        if obj.__module__.partition(".")[0] not in ("keras", "builtins"):
-            return table.key(obj, name if name != obj.__name__ else None)
-        if isinstance(obj, types.FunctionType) and not _is_found_by_name(obj):
-            return table.key(obj, location=_public_location(obj))
-        return name
+        return name if table is None else _key(obj, name, table)
 
     return get_registered_name
+
+
+def _key(obj: Any, name: str, table: Table) -> str:
+    """Return what a config shall call a class or function that Keras calls `name`."""
+    if obj.__module__.partition(".")[0] not in ("keras", "builtins"):
+        return table.key(obj, name if name != obj.__name__ else None)
+    if isinstance(obj, types.FunctionType) and not _is_found_by_name(obj):
+        return table.key(obj, location=_public_location(obj))
+    return name
 
 
 def _is_found_by_name(function: types.FunctionType) -> bool:
@@ -108,23 +111,67 @@ def _public_location(obj: types.FunctionType | type) -> tuple[str, str] | None:
 def _keyed_object(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def serialize_keras_object(obj: Any) -> Any:
         table = getattr(current, "table", None)
-        if table is None or type(obj) in (str, int, float, bool, type(None)):
+        if table is None:
             return original(obj)
+        cls = type(obj)
+        if cls in _AS_THEY_ARE:
+            return obj
+        if cls in (list, tuple):
+            return cls([serialize_keras_object(item) for item in obj])
+        if cls is dict:
+            return {key: serialize_keras_object(value) for key, value in obj.items()}
         if _is_child(obj, table):
             return _child_config(obj, table)
         if _is_opaque(obj):
             return _function_config(table.key(obj))
+        if cls is types.FunctionType:
+            name = keras.saving.get_registered_name(obj)
+            return _function_config(_key(obj, name, table))
         if is_saveable(obj) and not describes_itself(obj):
             return _described(obj, table)
+        public = _public_name(cls) if is_built_in(cls) else None
+        if public is not None and has_config(obj):
+            return _config_of(obj, public, table)
         try:
             return original(obj)
         except NotImplementedError:
             # A get_config() that says it has none.
-            if not is_saveable(obj) or is_built_in(type(obj)):
+            if not is_saveable(obj) or is_built_in(cls):
                 raise
             return _described(obj, table)
 
+    import keras
+
     return serialize_keras_object
+
+
+_AS_THEY_ARE = frozenset({str, int, float, bool, type(None)})
+
+
+@functools.cache
+def _public_name(cls: type) -> tuple[str, str] | None:
+    """Return the module and name under which Keras exports one of its classes."""
+    # Private: the name that Keras's own serialization goes by.
+    from keras.src.api_export import get_name_from_symbol
+
+    module, _, name = (get_name_from_symbol(cls) or "").rpartition(".")
+    return (module, name) if module else None
+
+
+def _config_of(obj: Any, public: tuple[str, str], table: Table) -> dict[str, Any]:
+    """Return what Keras's serialization does for an object of its own, without its detours.
+
+    It asks of each value whether it is a tensor, a NumPy number, a type of TensorFlow's.
+    """
+    config = {
+        "module": public[0],
+        "class_name": public[1],
+        "config": serialize(obj.get_config()),
+        "registered_name": None,
+    }
+    _add_build_config(obj, config)
+    _record(obj, config, table)
+    return config
 
 
 def _completed_config(original: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
@@ -132,34 +179,39 @@ def _completed_config(original: Callable[[Any, Any], None]) -> Callable[[Any, An
         table = getattr(current, "table", None)
         if table is None:
             original(obj, config)
-            return
-        if is_saveable(obj) and not describes_itself(obj):
-            # Here by way of a public function: its guess at a config gives way.
-            config.clear()
-            config.update(_described(obj, table))
-            return
-        if _is_child(obj, table):
-            config.clear()
-            config.update(_child_config(obj, table))
-            return
-        config["module"] = None if config["module"] == "__main__" else config["module"]
-        if not hasattr(obj, "get_config"):
-            return
-        _complete(obj, config)
-        if not is_saveable(obj) or table.is_outermost(obj):
-            return
-        # An optimizer, metric or loss in a compile config; what has a payload of its own has a
-        # state for its attributes.
-        attributes = {
-            name: table.entrust(unwrapped(value), f".<{type(obj).__name__}>.{name}")
-            for name, value in (set_by_the_user(obj) if describes_itself(obj) else ())
-        }
-        config.update({"keras_reduce_attributes": attributes} if attributes else {})
-        # Everywhere, not only where Keras sees an object again: which occurrence comes first in the
-        # finished text is not known here. Those that stay alone lose it in the payload.
-        config["shared_object_id"] = id(obj)
+        else:
+            _record(obj, config, table)
 
     return record_object_after_serialization
+
+
+def _record(obj: Any, config: dict[str, Any], table: Table) -> None:
+    """Complete a config that Keras's serialization has made."""
+    if is_saveable(obj) and not describes_itself(obj):
+        # Here by way of a public function: its guess at a config gives way.
+        config.clear()
+        config.update(_described(obj, table))
+        return
+    if _is_child(obj, table):
+        config.clear()
+        config.update(_child_config(obj, table))
+        return
+    config["module"] = None if config["module"] == "__main__" else config["module"]
+    if not hasattr(obj, "get_config"):
+        return
+    _complete(obj, config)
+    if not is_saveable(obj) or table.is_outermost(obj):
+        return
+    # An optimizer, metric or loss in a compile config; what has a payload of its own has a
+    # state for its attributes.
+    attributes = {
+        name: table.entrust(unwrapped(value), f".<{type(obj).__name__}>.{name}")
+        for name, value in (set_by_the_user(obj) if describes_itself(obj) else ())
+    }
+    config.update({"keras_reduce_attributes": attributes} if attributes else {})
+    # Everywhere, not only where Keras sees an object again: which occurrence comes first in the
+    # finished text is not known here. Those that stay alone lose it in the payload.
+    config["shared_object_id"] = id(obj)
 
 
 def _is_child(obj: Any, table: Table) -> bool:
@@ -238,12 +290,16 @@ def _without_compile_config(original: Callable[..., Any]) -> Callable[..., Any]:
         if getattr(current, "table", None) is None:
             return original(obj, config)
         # How models were compiled, those inside others too, is written apart (`compilation`).
-        build_config = obj.get_build_config() if hasattr(obj, "get_build_config") else None
-        if build_config is not None:
-            config["build_config"] = serialize(build_config)
+        _add_build_config(obj, config)
         return None
 
     return get_build_and_compile_config
+
+
+def _add_build_config(obj: Any, config: dict[str, Any]) -> None:
+    build_config = obj.get_build_config() if hasattr(obj, "get_build_config") else None
+    if build_config is not None:
+        config["build_config"] = serialize(build_config)
 
 
 def _keyed_lambda(original: Callable[..., Any]) -> Callable[..., Any]:

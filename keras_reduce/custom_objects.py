@@ -213,6 +213,11 @@ class CodeUnpickler(pickle.Unpickler):
         return self._places[name]
 
 
+def is_nested() -> bool:
+    """Tell whether this thread is pickling code for the payload of an object."""
+    return _nested.depth > 0
+
+
 def refuse_own_parts(obj: Any, below: Container[int] = ()) -> None:
     """Refuse `obj` if code that is being packed for its own payload refers to it.
 

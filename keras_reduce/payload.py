@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from .errors import PayloadError, ReduceError
@@ -31,39 +31,33 @@ from .errors import PayloadError, ReduceError
 PROTOCOL = 1
 
 
-def canonical(*documents: Any) -> tuple[Any, ...]:
-    """Return `documents` with what differs between two runs of one program made equal.
-
-    Keras marks objects that occur more than once with their memory address as
-    ``shared_object_id``: numbered by first appearance here, and left out where it occurs once.
-    """
-    addresses: Counter[int] = Counter()
-    for node in _containers(documents):
-        if isinstance(node, dict) and "class_name" in node:
-            address = node.get("shared_object_id")
-            if isinstance(address, int):
-                addresses[address] += 1
-    if not addresses:
-        return documents
-    numbers: dict[int, int] = {}
-    return tuple(_renumbered(document, addresses, numbers) for document in documents)
-
-
-def encode(document: Any, *, where: str = "") -> str:
-    """Write `document` as JSON without spaces.
+def encode(*documents: Any, where: str = "") -> list[str]:
+    """Write `documents` as JSON without spaces.
 
     Keys keep their order: it is the same for the same object, and a user's dictionary may mean
-    something by it.
+    something by it. What differs between two runs of one program is made equal: Keras marks objects
+    that occur more than once with their memory address as ``shared_object_id``, which is numbered
+    by first appearance here, and left out where it occurs once.
 
     Raises
     ------
     ReduceError
-        If `document` holds what JSON can't.
+        If one of `documents` holds what JSON can't.
     """
+    addresses: Counter[int] = Counter()
+    has_pairs = False
+    for node in _dictionaries(documents):
+        has_pairs = has_pairs or not all(isinstance(key, str) for key in node)
+        if "class_name" in node and isinstance(node.get("shared_object_id"), int):
+            addresses[node["shared_object_id"]] += 1
+    found: Iterable[Any] = documents
+    if addresses:
+        numbers: dict[int, int] = {}
+        found = [_renumbered(document, addresses, numbers) for document in found]
+    if has_pairs:
+        found = map(_with_pairs, found)
     try:
-        if not all(map(_has_plain_keys, _containers(document))):
-            document = _with_pairs(document)
-        return _encoder.encode(document)
+        return [_encoder.encode(document) for document in found]
     except (TypeError, ValueError) as error:
         raise ReduceError(
             "A config holds a value that JSON can't",
@@ -111,18 +105,19 @@ def check_protocol(header: dict[str, Any]) -> None:
     )
 
 
-def _containers(document: Any) -> Iterator[Any]:
-    """Yield every dictionary, list and tuple in `document`, in no order."""
-    open_ends = [document]
+def _dictionaries(documents: Sequence[Any]) -> Iterator[dict[Any, Any]]:
+    """Yield every dictionary in `documents`, in no order."""
+    open_ends: list[Any] = list(documents)
     while open_ends:
         node = open_ends.pop()
-        yield node
-        items = node.values() if isinstance(node, dict) else node
-        open_ends += [item for item in items if isinstance(item, (dict, list, tuple))]
+        if isinstance(node, dict):
+            yield node
+            open_ends += [item for item in node.values() if isinstance(item, _CONTAINERS)]
+        elif isinstance(node, (list, tuple)):
+            open_ends += [item for item in node if isinstance(item, _CONTAINERS)]
 
 
-def _has_plain_keys(node: Any) -> bool:
-    return not isinstance(node, dict) or all(isinstance(key, str) for key in node)
+_CONTAINERS = (dict, list, tuple)
 
 
 def _renumbered(node: Any, addresses: Counter[int], numbers: dict[int, int]) -> Any:

@@ -38,7 +38,7 @@ _IDENTIFIED = {"model", "layer", "optimizer", "metric", "callback", "seed_genera
 _custom_objects.identified = _identified
 
 State = dict[str, Any] | None
-Reduced = tuple[Callable[..., Any], tuple[Any, ...], State, weights.Snapshot]
+Reduced = tuple[Callable[..., Any], tuple[Any, ...], State, weights.Snapshot | None]
 
 
 def reduce_model(model: Any) -> Reduced:
@@ -427,7 +427,7 @@ class _Dissection(NamedTuple):
     arrays: tuple[Any, ...]
     table: _custom_objects.Table
     tree: families.Tree
-    snapshot: weights.Snapshot
+    snapshot: weights.Snapshot | None
     attributes: dict[str, Any]
     where: str
 
@@ -436,11 +436,15 @@ class _Dissection(NamedTuple):
         return {name: transform(value) for name, value in self.attributes.items()} or None
 
 
-def _take_apart(obj: Any) -> tuple[tuple[Any, ...], State, weights.Snapshot]:
+def _take_apart(obj: Any) -> tuple[tuple[Any, ...], State, weights.Snapshot | None]:
     found = _dissect(obj)
-    bounds = _custom_objects.Bounds(found.tree.private, id(obj), found.tree.parts)
-    code = found.table.pack(bounds)
-    objects = tuple(_custom_objects.by_value(value, bounds) for value in found.table.objects)
+    table = found.table
+    if table.code or table.objects:
+        bounds = _custom_objects.Bounds(found.tree.private, id(obj), found.tree.parts)
+        code = table.pack(bounds)
+        objects = tuple(_custom_objects.by_value(value, bounds) for value in table.objects)
+    else:
+        code, objects = None, ()
     arguments = (*_written(found), code, objects)
     return arguments, found.state(_stand_ins(obj, found)), found.snapshot
 
@@ -457,12 +461,12 @@ def _stand_ins(obj: Any, found: _Dissection) -> Callable[[Any], Any]:
 
 
 def _written(found: _Dissection) -> tuple[str, tuple[Any, ...], str | None]:
-    header, architecture, compilation = payload.canonical(
-        found.header, found.architecture, found.compilation
-    )
-    json = payload.encode({"header": header, "config": architecture}, where=found.where)
-    text = None if compilation is None else payload.encode(compilation, where=found.where)
-    return json, found.arrays, text
+    document = {"header": found.header, "config": found.architecture}
+    if found.compilation is None:
+        (json,) = payload.encode(document, where=found.where)
+        return json, found.arrays, None
+    json, compile_config = payload.encode(document, found.compilation, where=found.where)
+    return json, found.arrays, compile_config
 
 
 def _dissect(obj: Any) -> _Dissection:
@@ -476,17 +480,18 @@ def _dissect(obj: Any) -> _Dissection:
     where = f"{type(obj).__qualname__} {getattr(obj, 'name', '')!r}"
     table = _custom_objects.Table(obj)
     try:
-        tree, snapshot = family.survey(obj), weights.Snapshot.around(obj)
+        tree, snapshot, own_snapshot = family.survey(obj), weights.Snapshot.around(obj), None
         if snapshot is None:
             # Before anything else: another thread may be training.
             variables, parts = tree.variables.values(), tree.nodes.values()
-            snapshot = weights.Snapshot(variables, parts, family.backend())
+            snapshot = own_snapshot = weights.Snapshot(variables, parts, family.backend())
         with family.writing(table):
             architecture = family.architecture(obj)
             attributes, tracked = family.state(obj)
             numbers = {name: table.entrust(v, f".{name}") for name, v in tracked.items()}
             tree = tree.with_children([*table.children, *tracked.values()])
-            _custom_objects.refuse_own_parts(obj, tree.parts)
+            if _custom_objects.is_nested():
+                _custom_objects.refuse_own_parts(obj, tree.parts)
             compilation = family.compilation(tree)
             structure = family.structure(tree, table)
         attributes = table.state | attributes
@@ -514,7 +519,7 @@ def _dissect(obj: Any) -> _Dissection:
         **({"tracked": numbers} if numbers else {}),
     }
     return _Dissection(
-        header, architecture, compilation, arrays, table, tree, snapshot, attributes, where
+        header, architecture, compilation, arrays, table, tree, own_snapshot, attributes, where
     )
 
 

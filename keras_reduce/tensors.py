@@ -16,6 +16,7 @@ memory be shared:
 from __future__ import annotations
 
 import functools
+import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def _write_tensorflow(variable: Any, array: Array, dtype: str) -> None:
 
 
 def _tensor(array: Array, dtype: str) -> Any:
-    """Return a tensor of `dtype` with the values of `array`, in the array's own memory if it can."""
+    """Return a tensor with the values of `array`, in the array's own memory if it can."""
     import tensorflow as tf
 
     if _may_be_shared(array):
@@ -196,15 +197,27 @@ def zeros(shape: tuple[int, ...], dtype: str) -> Any:
         plain = np.dtype(carrier(dtype))
     except TypeError:
         return tf.zeros(shape, dtype)
-    # The system hands out large blocks of zeros when they are first touched.
-    size = int(np.prod(shape, dtype="int64")) * plain.itemsize
-    block = np.zeros(size + ALIGNMENT, "uint8")
-    start = -block.__array_interface__["data"][0] % ALIGNMENT
-    return _tensor(block[start : start + size].view(plain).reshape(shape), dtype)
+    size = math.prod(shape) * plain.itemsize
+    return _tensor(_zeros_in_memory(size)[:size].view(plain).reshape(shape), dtype)
+
+
+def _zeros_in_memory(size: int) -> Array:
+    """Return at least `size` bytes of zeros that all may share, since TensorFlow never writes."""
+    import numpy as np
+
+    global _zeros
+    if _zeros is None or len(_zeros) < size:
+        # As large a block comes from the system, which fills in its pages when they are touched.
+        block = np.zeros(max(2 * size, 1 << 26) + ALIGNMENT, "uint8")
+        _zeros = block[-block.__array_interface__["data"][0] % ALIGNMENT :]
+    return _zeros
+
+
+_zeros: Array | None = None
 
 
 @functools.cache
-def _resource_variable() -> type:
+def _resource_variable() -> Any:
     """Return the class of TensorFlow's usual variables, which has no public name."""
     import tensorflow as tf
 

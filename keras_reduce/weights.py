@@ -58,6 +58,7 @@ class Snapshot:
     @classmethod
     def around(cls, part: Any) -> Snapshot | None:
         """Return the snapshot of an object that this thread is writing, with `part` in it."""
+        snapshot: Snapshot
         for snapshot in getattr(cls._alive, "snapshots", ()):
             if id(part) in snapshot._parts and snapshot._is_under_way():
                 return snapshot
@@ -79,9 +80,11 @@ class Snapshot:
         return tensors.read(variable, backend) if found is None else found[1]
 
     def __iter__(self) -> Snapshot:
+        """Return itself, as iterators do."""
         return self
 
     def __next__(self) -> Any:
+        """End: the pickler is done with the parts."""
         self._parts = {}
         raise StopIteration
 

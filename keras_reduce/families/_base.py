@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -187,6 +188,7 @@ class Family(Protocol):
         ...
 
 
+@functools.cache
 def by_name(name: str) -> Family:
     """Return the family called `name`, as a payload's header spells it.
 
@@ -234,10 +236,7 @@ def loaded() -> tuple[Family, ...]:
 
 def of(obj: Any) -> Family | None:
     """Return the family that carries `obj`, or None."""
-    for family in loaded():
-        if family.kind(obj) is not None:
-            return family
-    return None
+    return next((family for family in loaded() if family.kind(obj) is not None), None)
 
 
 def active() -> Family:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import weakref
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,7 +13,13 @@ if TYPE_CHECKING:
 
 def kind(obj: Any) -> Kind | None:
     """Tell which kind of Keras 3 object `obj` is; None if it is none that we carry."""
-    return next((name for name, base in bases().items() if isinstance(obj, base)), None)
+    cls = type(obj)
+    if cls not in _kinds:
+        _kinds[cls] = next((name for name, base in bases().items() if issubclass(cls, base)), None)
+    return _kinds[cls]
+
+
+_kinds: weakref.WeakKeyDictionary[type, Kind | None] = weakref.WeakKeyDictionary()
 
 
 def public_classes() -> tuple[type, ...]:
@@ -64,7 +71,10 @@ def _classes(kinds: tuple[Kind, ...]) -> tuple[type, ...]:
 
 def is_saveable(obj: Any) -> bool:
     """Tell whether Keras tracks what is below `obj`: it has variables, or parts that have."""
-    return is_a(obj, "operation", "layer", "optimizer", "metric", "loss")
+    return isinstance(obj, _classes(_SAVEABLE))
+
+
+_SAVEABLE: tuple[Kind, ...] = ("operation", "layer", "optimizer", "metric", "loss")
 
 
 def has_config(obj: Any) -> bool:

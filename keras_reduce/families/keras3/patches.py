@@ -7,9 +7,10 @@ every thread that did not ask for it, and is taken back when the last one leaves
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 # What the current thread is doing: `table` while it writes, `reading` while it reads.
@@ -29,24 +30,17 @@ class Patches:
     """
 
     def __init__(self, make: Callable[[], list[Patch]]) -> None:
-        self._make = make
+        self._make = functools.cache(make)
         self._lock = threading.Lock()
         self._users = 0
         self._originals: list[tuple[Any, str, Any]] = []
 
-    @contextmanager
-    def __call__(self, **doing: Any) -> Iterator[None]:
+    def __call__(self, **doing: Any) -> AbstractContextManager[None]:
         """Put the replacements in place, and note in `current` what this thread is `doing`."""
-        outer = {name: getattr(current, name, None) for name in doing}
-        self._enter()
-        vars(current).update(doing)
-        try:
-            yield
-        finally:
-            vars(current).update(outer)
-            self._leave()
+        return _Entered(self, doing)
 
-    def _enter(self) -> None:
+    def enter(self) -> None:
+        """Put the replacements in place, if nobody has."""
         with self._lock:
             if not self._users:
                 # All looked up before the first is set: a name that is gone must leave no trace.
@@ -56,9 +50,27 @@ class Patches:
                     setattr(module, name, replace(original))
             self._users += 1
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Take the replacements back, if nobody else needs them."""
         with self._lock:
             self._users -= 1
             if not self._users:
                 while self._originals:
                     setattr(*self._originals.pop())
+
+
+class _Entered:
+    """A ``with`` block. A class, since a payload for each layer makes many of them."""
+
+    def __init__(self, patches: Patches, doing: dict[str, Any]) -> None:
+        self._patches, self._doing = patches, doing
+
+    def __enter__(self) -> None:
+        noted = vars(current)
+        self._outer = {name: noted.get(name) for name in self._doing}
+        self._patches.enter()
+        noted.update(self._doing)
+
+    def __exit__(self, *_: object) -> None:
+        vars(current).update(self._outer)
+        self._patches.leave()

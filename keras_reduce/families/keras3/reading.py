@@ -59,11 +59,13 @@ def _points() -> list[Patch]:
     # lambdas are unpacked; and the one place where Keras draws seeds that nobody gave (rebuilding
     # must not advance the program's random numbers).
     import keras
+    from keras.src import backend as keras_backend
     from keras.src.random import seed_generator
     from keras.src.saving import serialization_lib
     from keras.src.utils import python_utils
 
     points: list[Patch] = [
+        (keras_backend, "is_tensor", _quick_is_tensor),
         (serialization_lib, "_retrieve_class_or_fn", _mended_class),
         (python_utils, "func_load", _keyed_lambda),
         (seed_generator, "python_random", _PrivateRandom),
@@ -127,7 +129,7 @@ class _Constructor:
         # Sequential.from_config drops the policy that its get_config() has.
         policy = self._config.get("dtype") or inner.get("dtype" if "layers" in inner else "")
         with _dtype_policy(policy):
-            obj = self._cls.from_config(inner)
+            obj = from_config(self._cls, inner)
         for name, number in self._config.get("keras_reduce_attributes", {}).items():
             setattr(obj, name, current.reading[1][number])
         name = self._config.get("name")
@@ -137,6 +139,23 @@ class _Constructor:
 
 
 _KEPT = ("seed", "window", "default_policy")
+
+
+def from_config(cls: Any, config: dict[str, Any]) -> Any:
+    """Return what ``cls.from_config`` does; a sequential model is built once only.
+
+    ``Sequential.from_config`` builds it anew with each layer that it adds.
+    """
+    import keras
+
+    if cls is not keras.Sequential:
+        return cls.from_config(config)
+    layers = [deserialize(layer) for layer in config["layers"]]
+    model = keras.Sequential(layers, name=config["name"])
+    shape = config.get("build_input_shape")
+    if shape and not model._functional:  # Private: as in the original.
+        model.build(shape)
+    return model
 
 
 def _as_shape(value: Any) -> Any:
@@ -164,6 +183,18 @@ def _uninitialized(original: Callable[..., Any]) -> Callable[..., Any]:
             variable._initialize(tensors.zeros(variable._shape, variable._dtype))
 
     return _initialize_with_initializer
+
+
+def _quick_is_tensor(original: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """Answer at once for what a layer is asked of most; TensorFlow asks a protocol class (slow)."""
+    import keras
+
+    plain = frozenset({type(None), str, int, float, bool, list, tuple, dict, keras.KerasTensor})
+
+    def is_tensor(x: Any) -> bool:
+        return type(x) not in plain and original(x)
+
+    return is_tensor
 
 
 def _shift_nodes(config: dict[str, Any]) -> None:

@@ -231,6 +231,7 @@ def is_functional(node: Any) -> bool:
     return isinstance(node, functional_class())
 
 
+@functools.cache
 def functional_class() -> Any:
     """Return the class that ``keras.Model(inputs, outputs)`` makes."""
     # Private: it has no public name in Keras 3.

@@ -10,8 +10,8 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from .assembled import is_assembled, take_apart
@@ -41,16 +41,19 @@ def architecture(obj: Any) -> dict[str, Any]:
 def serialize(obj: Any) -> Any:
     """Return the config of `obj`, keyed if this thread is `writing`."""
     # Through the module, where `writing` has put its own: the public name is bound to the original.
+    return _library().serialize_keras_object(obj)
+
+
+@functools.cache
+def _library() -> Any:
     from keras.src.saving import serialization_lib
 
-    return serialization_lib.serialize_keras_object(obj)
+    return serialization_lib
 
 
-@contextmanager
-def writing(table: Table) -> Iterator[None]:
+def writing(table: Table) -> AbstractContextManager[None]:
     """Enter the user's classes and functions into `table` while this thread makes configs."""
-    with _patches(table=table):
-        yield
+    return _patches(table=table)
 
 
 def _points() -> list[Patch]:
@@ -113,7 +116,7 @@ def _keyed_object(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
         table = getattr(current, "table", None)
         if table is None:
             return original(obj)
-        cls = type(obj)
+        cls: Any = type(obj)
         if cls in _AS_THEY_ARE:
             return obj
         if cls in (list, tuple):
@@ -129,8 +132,8 @@ def _keyed_object(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
             return _function_config(_key(obj, name, table))
         if is_saveable(obj) and not describes_itself(obj):
             return _described(obj, table)
-        public = _public_name(cls) if is_built_in(cls) else None
-        if public is not None and has_config(obj):
+        public = _public_name(cls) if has_config(obj) and is_built_in(cls) else None
+        if public is not None:
             return _config_of(obj, public, table)
         try:
             return original(obj)
@@ -149,7 +152,7 @@ _AS_THEY_ARE = frozenset({str, int, float, bool, type(None)})
 
 
 @functools.cache
-def _public_name(cls: type) -> tuple[str, str] | None:
+def _public_name(cls: Hashable) -> tuple[str, str] | None:
     """Return the module and name under which Keras exports one of its classes."""
     # Private: the name that Keras's own serialization goes by.
     from keras.src.api_export import get_name_from_symbol
@@ -163,15 +166,40 @@ def _config_of(obj: Any, public: tuple[str, str], table: Table) -> dict[str, Any
 
     It asks of each value whether it is a tensor, a NumPy number, a type of TensorFlow's.
     """
-    config = {
-        "module": public[0],
-        "class_name": public[1],
-        "config": serialize(obj.get_config()),
-        "registered_name": None,
-    }
-    _add_build_config(obj, config)
-    _record(obj, config, table)
-    return config
+    value = _value_of(obj)
+    config = _configs.get(value) if value else None
+    if config is None:
+        config = {
+            "module": public[0],
+            "class_name": public[1],
+            "config": serialize(obj.get_config()),
+            "registered_name": None,
+        }
+        _add_build_config(obj, config)
+        _record(obj, config, table)
+        if value and all(type(item) in _AS_THEY_ARE for item in config["config"].values()):
+            _configs[value] = config
+            if len(_configs) > 1000:
+                _configs.clear()
+    return {**config, "config": {**config["config"]}}
+
+
+# The same few zeros, ones and dtype policies stand in every layer.
+_configs: dict[tuple[Any, ...], dict[str, Any]] = {}
+
+
+def _value_of(obj: Any) -> tuple[Any, ...] | None:
+    """Return what tells an object of Keras's own without variables from others of its class.
+
+    None if its attributes are no plain values, or if they hold a seed, which all others lack.
+    """
+    attributes = vars(obj)
+    if is_saveable(obj) or "seed" in attributes:
+        return None
+    # With the types: 1, 1.0 and True are equal.
+    value = [(name, type(item), item) for name, item in attributes.items()]
+    plain = all(cls in _AS_THEY_ARE for _, cls, _ in value)
+    return (type(obj), *value) if plain else None
 
 
 def _completed_config(original: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:

@@ -100,6 +100,15 @@ def _is_ours(frame: types.FrameType) -> bool:
     return str(frame.f_globals.get("__name__", "")).partition(".")[0] == __package__
 
 
+def read(
+    variables: Iterable[Any], backend: str, snapshot: Snapshot | None = None
+) -> tuple[Array, ...]:
+    """Return what `variables` hold now, or what they held at the moment of a `snapshot`."""
+    if snapshot is None:
+        return tuple(tensors.read(variable, backend) for variable in variables)
+    return tuple(snapshot.array(variable, backend) for variable in variables)
+
+
 def collect(
     variables: Mapping[str, Any], assets: Assets, backend: str, snapshot: Snapshot | None = None
 ) -> tuple[dict[str, list[Any]], tuple[Array, ...]]:
@@ -116,10 +125,7 @@ def collect(
     snapshot : Snapshot, optional
         What the variables held; if left out, they are read now.
     """
-    if snapshot is None:
-        arrays = [tensors.read(variable, backend) for variable in variables.values()]
-    else:
-        arrays = [snapshot.array(variable, backend) for variable in variables.values()]
+    arrays = read(variables.values(), backend, snapshot)
     lists: dict[str, list[Any]] = {
         "weights": [
             (path, array.shape, tensors.dtype_name(variable))

@@ -79,6 +79,25 @@ class Tree(Protocol):
         ...
 
 
+class Likeness(Protocol):
+    """A layer seen as one of its kind."""
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Equal for layers of which the same is written, but for names and arrays."""
+        ...
+
+    @property
+    def names(self) -> dict[str, Any]:
+        """What stands for the marks that `Family.form` puts in their place."""
+        ...
+
+    @property
+    def variables(self) -> list[Any]:
+        """The variables of the layer, in the order in which they are written."""
+        ...
+
+
 class Family(Protocol):
     """One generation of Keras, as the rest of the package sees it.
 
@@ -156,6 +175,16 @@ class Family(Protocol):
         objects: Sequence[Any],
     ) -> Any:
         """Return a new object with all its variables created, their values to be overwritten."""
+        ...
+
+    def likeness(self, obj: Any) -> Likeness | None:
+        """Return what tells `obj` from others but its name and arrays; None if too much does."""
+        ...
+
+    def form(
+        self, architecture: dict[str, Any], structure: dict[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what is written about an object that has a likeness, without its names."""
         ...
 
     def payloads_below(self, structure: Mapping[str, Any]) -> Iterable[str]:

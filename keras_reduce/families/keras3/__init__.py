@@ -2,7 +2,8 @@
 
 `tree` names everything below an object; `writing` and `reading` turn objects into configs and back,
 `attributes` those that no config describes; `structure`, `compilation` and `assets` add what a
-config leaves out. This module puts them together into a family.
+config leaves out; `likeness` tells what need not be asked twice. This module puts them together
+into a family.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 from .assets import assets, finish, restore_assets
 from .compilation import compilation
 from .kinds import is_a, kind, public_classes
+from .likeness import form, likeness
 from .reading import reading
 from .seeds import remembering
 from .state import owner, state
@@ -30,8 +32,10 @@ __all__ = [
     "compilation",
     "construct",
     "finish",
+    "form",
     "is_model",
     "kind",
+    "likeness",
     "owner",
     "payloads_below",
     "public_classes",

@@ -90,12 +90,12 @@ def _key(obj: Any, name: str, table: Table) -> str:
     """Return what a config shall call a class or function that Keras calls `name`."""
     if obj.__module__.partition(".")[0] not in ("keras", "builtins"):
         return table.key(obj, name if name != obj.__name__ else None)
-    if isinstance(obj, types.FunctionType) and not _is_found_by_name(obj):
+    if isinstance(obj, types.FunctionType) and not is_found_by_name(obj):
         return table.key(obj, location=_public_location(obj))
     return name
 
 
-def _is_found_by_name(function: types.FunctionType) -> bool:
+def is_found_by_name(function: types.FunctionType) -> bool:
     """Tell whether Keras finds a function of its own by its bare name."""
     import keras
 

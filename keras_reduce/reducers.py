@@ -6,10 +6,14 @@ stand in every pickle ever written. Never rename or reorder; add at the end, wit
 
 from __future__ import annotations
 
+import sys
+import threading
+import time
+import types
 from collections.abc import Callable, Container
 from typing import Any, NamedTuple
 
-from . import closures, families, payload, tracing, weights
+from . import closures, families, payload, tensors, tracing, weights
 from . import custom_objects as _custom_objects
 from ._version import __version__
 from .errors import KerasReduceError, PayloadError, ReduceError
@@ -408,6 +412,12 @@ def reduce(obj: Any) -> Reduced | None:
         raise
 
 
+def for_a_deep_copy(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the arguments of a rebuilder for `copy.deepcopy`, which need not copy the arrays."""
+    json, arrays, *others = arguments
+    return json, tuple(map(tensors.unchanging, arrays)), *others
+
+
 def fingerprint(obj: Any) -> tuple[tuple[Any, ...], State]:
     """Return what tells `obj` from others: what it reduces to, without what differs by process.
 
@@ -520,6 +530,48 @@ def _note_form(obj: Any, family: families.Family, found: _Dissection) -> None:
 
 
 def _dissect(obj: Any) -> _Dissection:
+    give_up = time.monotonic() + _PATIENCE
+    while True:
+        found = _look_into(obj)
+        if found.snapshot is None or not _is_changing(obj, found.snapshot, found.tree):
+            return found
+        found.snapshot.end()
+        if time.monotonic() > give_up:
+            raise ReduceError(
+                f"This {type(obj).__qualname__} is being built in another thread",
+                where=tracing.root_path(obj),
+                cause="the first step of training is making the variables of its optimizer",
+                cure="pickle it when the first batch is done",
+            )
+        time.sleep(0.01)
+
+
+# Seconds: as long as the first step of training takes.
+_PATIENCE = 60.0
+
+
+def _is_changing(obj: Any, snapshot: weights.Snapshot, tree: families.Tree) -> bool:
+    """Tell whether another thread was making variables while `obj` was looked into."""
+    family = families.of(obj)
+    if family is None or threading.active_count() == 1:
+        return False
+    if _is_being_built(tree) or not snapshot.is_whole:
+        return True
+    return snapshot.variables != set(map(id, family.survey(obj).variables.values()))
+
+
+def _is_being_built(tree: families.Tree) -> bool:
+    """Tell whether another thread is at the ``build`` of a part, which says at once that it is."""
+    for thread, frame in sys._current_frames().items():
+        here: types.FrameType | None = frame if thread != threading.get_ident() else None
+        while here is not None:
+            if here.f_code.co_name == "build" and id(here.f_locals.get("self")) in tree.parts:
+                return True
+            here = here.f_back
+    return False
+
+
+def _look_into(obj: Any) -> _Dissection:
     family = families.of(obj)
     if family is None:
         raise ReduceError(

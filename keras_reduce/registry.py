@@ -179,12 +179,15 @@ def _reducing(original: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
         if reducers.says_itself(self, "__getstate__"):
             return untouched(self)
         # copy.copy takes what it gets for the copy's own; nothing is on its way anywhere.
-        is_going = sys._getframe(1).f_code is not copy.copy.__code__
+        asked_by = sys._getframe(1).f_code
+        is_going = asked_by is not copy.copy.__code__
         with contextlib.nullcontext() if is_going else custom_objects.nested():
             reduced = reducers.reduce(self)
         if reduced is None:
             return untouched(self)
         rebuild, arguments, state, snapshot = reduced
+        if asked_by is copy.deepcopy.__code__:
+            arguments = reducers.for_a_deep_copy(arguments)
         if _current is not None:
             arguments = (*arguments, _current)
         return rebuild, arguments, state, snapshot

@@ -59,6 +59,22 @@ def read(variable: Any, backend: str) -> Array:
     return _carried(np.asarray(value))
 
 
+def unchanging(array: Array) -> Array:
+    """Return `array` for `copy.deepcopy`, which is to take it as it is if nobody can change it."""
+    return array if array.flags.writeable else array.view(_unchanging_class())
+
+
+@functools.cache
+def _unchanging_class() -> Any:
+    import numpy as np
+
+    class Unchanging(np.ndarray[Any, Any]):
+        def __deepcopy__(self, memo: dict[int, Any] | None, /) -> Any:
+            return self.view(np.ndarray)
+
+    return Unchanging
+
+
 def dtype_name(variable: Any) -> str:
     """Return the name of a variable's dtype, as the header keeps it."""
     return str(getattr(variable.dtype, "name", variable.dtype))
@@ -102,7 +118,7 @@ def _read_tensorflow(value: Any) -> Array:
     import numpy as np
     import tensorflow as tf
 
-    if type(value) is _resource_variable():
+    if isinstance(value, _resource_variable()):
         # What `read_value` does, without its detours.
         tensor = tf.raw_ops.ReadVariableOp(resource=value.handle, dtype=value.dtype)
     else:
@@ -122,7 +138,7 @@ def _write_tensorflow(variable: Any, array: Array, dtype: str) -> None:
 
     tensor = _tensor(array, dtype)
     value = variable.value
-    if type(value) is _resource_variable() and tf.executing_eagerly():
+    if isinstance(value, _resource_variable()) and tf.executing_eagerly():
         # What `assign` does, without its detours.
         tf.raw_ops.AssignVariableOp(resource=value.handle, value=tensor)
     else:

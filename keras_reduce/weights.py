@@ -55,6 +55,16 @@ class Snapshot:
         self._asked_by = next(id(frame) for frame in _stack() if not _is_ours(frame))
         vars(self._alive).setdefault("snapshots", weakref.WeakSet()).add(self)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether each variable had a value: in a graph that is being traced it has none yet."""
+        return all(array.shape == tuple(v.shape) for v, array in self._arrays.values())
+
+    @property
+    def variables(self) -> set[int]:
+        """The ids of the variables."""
+        return set(self._arrays)
+
     @classmethod
     def around(cls, part: Any) -> Snapshot | None:
         """Return the snapshot of an object that this thread is writing, with `part` in it."""
@@ -85,8 +95,12 @@ class Snapshot:
 
     def __next__(self) -> Any:
         """End: the pickler is done with the parts."""
-        self._parts = {}
+        self.end()
         raise StopIteration
+
+    def end(self) -> None:
+        """Be found no more."""
+        self._parts = {}
 
 
 def _stack() -> Iterator[types.FrameType]:

@@ -425,7 +425,7 @@ def fingerprint(obj: Any) -> tuple[tuple[Any, ...], State]:
     """
     known = _like_before(obj)
     if known is not None:
-        return (known.unversioned, known.arrays, None, (), ()), None
+        return (known.unversioned, known.arrays, None, (), ()), known.state
     found = _dissect(obj)
     code, objects = tuple(found.table.code), tuple(found.table.objects)
     return (*_written(found, versioned=False), code, objects), found.state()
@@ -452,7 +452,7 @@ class _Dissection(NamedTuple):
 def _take_apart(obj: Any) -> tuple[tuple[Any, ...], State, weights.Snapshot | None]:
     known = _like_before(obj)
     if known is not None:
-        return (known.json, known.arrays, None, None, ()), None, None
+        return (known.json, known.arrays, None, None, ()), known.state, None
     found = _dissect(obj)
     code, objects = None, ()
     if found.table.code or found.table.objects:
@@ -491,12 +491,13 @@ class _Known(NamedTuple):
 
     json: str
     unversioned: str
+    state: State
     arrays: tuple[Any, ...]
 
 
 # By likeness, what has been written about an object, with marks for names: in full, and without
-# versions.
-_forms: dict[tuple[Any, ...], tuple[str, str]] = {}
+# versions; and its attributes.
+_forms: dict[tuple[Any, ...], tuple[str, str, State]] = {}
 _MOST_FORMS = 4096
 
 
@@ -507,26 +508,30 @@ def _like_before(obj: Any) -> _Known | None:
     if family is None or likeness is None or likeness.key not in _forms:
         return None
     _custom_objects.refuse_own_parts(obj)
-    texts = _forms[likeness.key]
+    json, unversioned, state = _forms[likeness.key]
     for mark, value in likeness.names.items():
         mark, name = payload.encode(mark, value)
-        texts = texts[0].replace(mark, name), texts[1].replace(mark, name)
+        json, unversioned = json.replace(mark, name), unversioned.replace(mark, name)
     snapshot = weights.Snapshot.around(obj)
-    return _Known(*texts, weights.read(likeness.variables, family.backend(), snapshot))
+    arrays = weights.read(likeness.variables, family.backend(), snapshot)
+    return _Known(json, unversioned, state and dict(state), arrays)
 
 
 def _note_form(obj: Any, family: families.Family, found: _Dissection) -> None:
-    """Remember what is written about objects like `obj`, if header and architecture say it all."""
+    """Remember what is written about objects like `obj`, if all of it is plain data."""
     likeness = family.likeness(obj)
     if likeness is None or len(found.arrays) != len(likeness.variables):
         return
-    if found.table.code or found.table.objects or found.compilation or found.attributes:
+    if found.table.code or found.table.objects or found.compilation:
+        return
+    if any(type(value) not in (bool, int, float, str) for value in found.attributes.values()):
         return
     architecture, header = family.form(found.architecture, found.header)
     blank = found._replace(architecture=architecture, header=header)
     if len(_forms) == _MOST_FORMS:
         _forms.clear()
-    _forms[likeness.key] = _written(blank)[0], _written(blank, versioned=False)[0]
+    json, unversioned = _written(blank)[0], _written(blank, versioned=False)[0]
+    _forms[likeness.key] = json, unversioned, found.state()
 
 
 def _dissect(obj: Any) -> _Dissection:

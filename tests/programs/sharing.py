@@ -1,0 +1,564 @@
+"""What is copied and what is not, what runs once, and what other threads see of it."""
+
+import copy
+import ctypes
+import functools
+import gc
+import importlib
+import io
+import json
+import mmap
+import pickle
+import tempfile
+import threading
+import types
+from pathlib import Path
+
+import cloudpickle
+import joblib
+import keras
+import numpy as np
+from keras import layers
+
+import keras_reduce
+from checks import check, main, raises
+from keras_reduce import ReduceError, reducers, tensors
+
+# The package shows functions of the same names.
+alike, reading, writing = (
+    importlib.import_module(f"keras_reduce.families.keras3.{name}")
+    for name in ("likeness", "reading", "writing")
+)
+keras_reduce.install()
+
+X, Y = np.ones((8, 32), "float32"), np.ones((8, 1), "float32")
+
+
+def trained(width=64, *, jit_compile=False):
+    model = keras.Sequential(
+        [
+            keras.Input((32,)),
+            layers.Dense(width, "relu"),
+            layers.BatchNormalization(),
+            layers.Dense(1),
+        ]
+    )
+    model.compile("adam", "mse", jit_compile=jit_compile)
+    model.fit(X, Y, verbose=0)
+    return model
+
+
+def variables(model):
+    return [*model.variables, *model.optimizer.variables]
+
+
+def held(variable):
+    return np.asarray(memoryview(variable.value.read_value()))
+
+
+def address(array):
+    return array.__array_interface__["data"][0]
+
+
+def addresses(model):
+    return {address(held(variable)) for variable in variables(model)}
+
+
+def aligned(size):
+    block = np.zeros(size + 64, "uint8")
+    start = -address(block) % 64
+    return block[start : start + size]
+
+
+def out_of_band(model):
+    buffers = []
+    return pickle.dumps(model, protocol=5, buffer_callback=buffers.append), buffers
+
+
+# --- memory ---------------------------------------------------------------------------------
+
+
+@check
+def no_weight_is_copied_on_the_way_out():
+    model = trained()
+    text, buffers = out_of_band(model)
+    found = {address(np.frombuffer(buffer, "uint8")) for buffer in buffers}
+    assert addresses(model) <= found
+    assert len(text) < 20_000
+
+
+@check
+def no_weight_is_copied_on_the_way_back():
+    model = trained()
+    text, buffers = out_of_band(model)
+    returned = pickle.loads(text, buffers=buffers)
+    assert addresses(returned) == addresses(model)
+
+
+@check
+def a_deep_copy_shares_until_one_of_the_two_trains():
+    model = trained()
+    copied = copy.deepcopy(model)
+    assert addresses(copied) == addresses(model)
+    weights = model.get_weights()
+    copied.fit(X, Y, verbose=0)
+    assert all(map(np.array_equal, weights, model.get_weights()))
+    assert not any(map(np.array_equal, weights, copied.get_weights()))
+
+
+@check
+def what_was_written_stays_as_it_was():
+    model = trained()
+    text, buffers = out_of_band(model)
+    before = [bytes(buffer) for buffer in buffers]
+    returned = pickle.loads(text, buffers=buffers)
+    for part in (returned, model):
+        part.fit(X, Y, verbose=0)
+        assert [bytes(buffer) for buffer in buffers] == before
+    assert all(map(np.array_equal, returned.get_weights(), model.get_weights()))
+
+
+@check
+def tensorflow_never_writes_into_memory_that_is_not_its_own():
+    # The process ends here if it does: the pages can't be written to.
+    for jit_compile in (False, True):
+        model = trained(jit_compile=jit_compile)
+        text, buffers = out_of_band(model)
+        mapped = []
+        with tempfile.TemporaryFile() as file:
+            for buffer in buffers:
+                start = -file.tell() % mmap.ALLOCATIONGRANULARITY + file.tell()
+                file.seek(start)
+                file.write(buffer)
+                file.flush()
+                size = len(bytes(buffer))
+                pages = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ, offset=start)
+                mapped.append(memoryview(pages))
+        returned = pickle.loads(text, buffers=mapped)
+        assert addresses(returned) <= {address(np.frombuffer(m, "uint8")) for m in mapped}
+        returned.fit(X, Y, epochs=2, verbose=0)
+        model.fit(X, Y, epochs=2, verbose=0)
+        assert all(map(np.array_equal, returned.get_weights(), model.get_weights()))
+
+
+@check
+def arrays_may_lie_anywhere():
+    # TensorFlow aborts the process where it meets one that is not aligned for it.
+    layer = layers.Dense(16)
+    layer.build((None, 32))
+    rebuild, arguments = layer.__reduce__()[:2]
+    expected = layer(X).numpy()
+    for shift in range(0, 68, 4):
+        block = np.zeros(32 * 16 * 4 + 256, "uint8")
+        start = -address(block) % 64 + shift
+        kernel = block[start : start + 32 * 16 * 4].view("float32").reshape(32, 16)
+        kernel[:] = arguments[1][0]
+        returned = rebuild(arguments[0], (kernel, arguments[1][1]))
+        assert np.array_equal(returned(X).numpy(), expected)
+        assert (address(held(returned.kernel)) == address(kernel)) == (shift % 64 == 0)
+    returned = rebuild(arguments[0], (np.asfortranarray(arguments[1][0]), arguments[1][1]))
+    assert np.array_equal(returned(X).numpy(), expected)
+
+
+@check
+def values_of_any_type():
+    for name in ("float64", "float32", "float16", "bfloat16", "int8", "uint8", "int64", "bool"):
+        for shape in ((), (0,), (3, 5)):
+            original = keras.Variable(np.ones(shape), dtype=name)
+            array = tensors.read(original, "tensorflow")
+            block = aligned(array.nbytes).view(array.dtype).reshape(shape)
+            block[...] = array
+            for given in (array, block):
+                variable = keras.Variable(np.zeros(shape), dtype=name)
+                tensors.write(variable, given, name, "tensorflow")
+                assert variable.dtype == name
+                assert variable.numpy().tobytes() == original.numpy().tobytes()
+                assert variable.value.shape == shape
+
+
+@check
+def a_map_that_writes_to_its_file_is_copied():
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "weights")
+        path.write_bytes(bytes(4096))
+        for mode, shares in (("r", True), ("c", True), ("r+", False)):
+            array = np.memmap(path, "float32", mode, shape=(32, 32))[:16]
+            variable = keras.Variable(np.ones((16, 32)), dtype="float32")
+            tensors.write(variable, array, "float32", "tensorflow")
+            assert (address(held(variable)) == address(array)) == shares, mode
+            assert not held(variable).any()
+
+
+def growth(work):
+    """Return by how many bytes the process grew at most while it did `work`, and the result."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    before = memory("VmRSS")
+    result = work()
+    return memory("VmHWM") - before, result
+
+
+def memory(name):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (kilobytes,) = (line.split()[1] for line in lines if line.startswith(f"{name}:"))
+    return 1024 * int(kilobytes)
+
+
+@check
+def memory_is_taken_once_only():
+    model = keras.Sequential(
+        [keras.Input((2048,)), *(layers.Dense(2048) for _ in range(4)), layers.Dense(1)]
+    )
+    model.compile("adam", "mse")
+    model.optimizer.build(model.trainable_variables)
+    size = sum(held(variable).nbytes for variable in variables(model))
+    room = 64 << 20
+    assert size > 3 * room
+    pickle.loads(pickle.dumps(trained()))  # What is imported and traced once.
+    # An older protocol makes bytes of each array first, and keeps them.
+    used, content = growth(lambda: pickle.dumps(model, protocol=5))
+    assert used < size + room, used
+    # The bytes are one; pickle makes arrays of them, and those become the model's.
+    used, returned = growth(functools.partial(pickle.loads, content))
+    assert used < 2 * size + room, used
+    del returned, content
+    used, (text, buffers) = growth(lambda: out_of_band(model))
+    assert used < room, used
+    used, returned = growth(lambda: pickle.loads(text, buffers=buffers))
+    assert used < room, used
+    used, copied = growth(lambda: copy.deepcopy(model))
+    assert used < room, used
+    assert addresses(copied) == addresses(model) == addresses(returned)
+
+
+# --- work -----------------------------------------------------------------------------------
+
+runs = []
+
+
+class Noted(keras.initializers.Initializer):
+    def __call__(self, shape, dtype=None):
+        runs.append(shape)
+        return keras.ops.ones(shape, dtype)
+
+    def get_config(self):
+        return {}
+
+
+@check
+def no_initializer_runs():
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(2, kernel_initializer=Noted())])
+    assert runs
+    runs.clear()
+    copied = pickle.loads(pickle.dumps(model))
+    assert not runs
+    assert np.array_equal(copied.get_weights()[0], np.ones((3, 2)))
+
+
+@check
+def every_variable_is_made_and_filled_once():
+    model = trained()
+    content = pickle.dumps(model)
+    made, filled = [], []
+
+    def noting(target, function):
+        def noted(variable, *arguments):
+            target.append(id(variable))
+            return function(variable, *arguments)
+
+        return noted
+
+    write, initialize = tensors.write, keras.Variable._initialize
+    tensors.write = noting(filled, write)
+    keras.Variable._initialize = noting(made, initialize)
+    try:
+        copied = pickle.loads(content)
+    finally:
+        tensors.write, keras.Variable._initialize = write, initialize
+    everything = [*variables(copied), *(v for metric in copied.metrics for v in metric.variables)]
+    assert sorted(made) == sorted(filled) == sorted(map(id, everything))
+
+
+@check
+def a_sequential_model_is_built_once():
+    model = keras.Sequential([keras.Input((3,))])
+    for units in (4, 5, 6):
+        model.add(layers.Dense(units))
+    copied = pickle.loads(pickle.dumps(model))
+    assert [len(layer._inbound_nodes) for layer in copied.layers] == [1, 1, 1]
+
+
+# --- threads --------------------------------------------------------------------------------
+
+
+def points():
+    return [getattr(owner, name) for owner, name, _ in (*reading._points(), *writing._points())]
+
+
+@check
+def nothing_stays_in_keras():
+    before = points()
+    content = pickle.dumps(trained())
+    pickle.loads(content)
+    assert points() == before
+    with raises(ReduceError):
+        pickle.dumps(keras.Sequential([Unwilling()]))
+    assert points() == before
+
+
+class Unwilling(layers.Layer):
+    def get_config(self):
+        raise RuntimeError("no")
+
+
+@check
+def other_threads_build_their_models_as_ever():
+    def build():
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential(
+            [keras.Input((5,)), layers.Dense(4, kernel_initializer=Noted()), layers.Dense(3)]
+        )
+        return [weight.tobytes() for weight in model.get_weights()], model.get_config()["layers"]
+
+    def names_aside(config):
+        return json.dumps(
+            [{**layer["config"], "name": ""} for layer in config], default=str, sort_keys=True
+        )
+
+    weights, config = build()
+    content = pickle.dumps(trained())
+    done, trips = threading.Event(), []
+
+    def travel():
+        while not done.is_set():
+            trips.append(pickle.loads(pickle.dumps(pickle.loads(content))))
+            del trips[:-2]
+
+    thread = threading.Thread(target=travel)
+    thread.start()
+    try:
+        for _ in range(60):
+            found, config_found = build()
+            assert found == weights
+            assert names_aside(config_found) == names_aside(config)
+    finally:
+        done.set()
+        thread.join()
+    assert trips
+
+
+@check
+def each_variable_is_seen_whole_while_another_thread_writes():
+    model = keras.Sequential(
+        [keras.Input((512,)), *(layers.Dense(512, kernel_initializer="zeros") for _ in range(2))]
+    )
+    done = threading.Event()
+
+    def write():
+        number = 0.0
+        while not done.is_set():
+            number += 1
+            for variable in model.variables:
+                variable.assign(keras.ops.full(variable.shape, number))
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        for _ in range(100):
+            for weight in pickle.loads(pickle.dumps(model)).get_weights():
+                assert (weight == weight.flat[0]).all()
+    finally:
+        done.set()
+        thread.join()
+
+
+@check
+def a_model_in_training_can_be_written_at_any_time():
+    arrived = 0
+    for _ in range(2):
+        model = keras.Sequential(
+            [keras.Input((32,)), *(layers.Dense(64, "relu") for _ in range(4)), layers.Dense(1)]
+        )
+        model.compile("adam", "mse", metrics=["mae"])
+        fit = threading.Thread(target=lambda m=model: m.fit(X, Y, epochs=20, verbose=0))
+        fit.start()
+        while fit.is_alive():
+            copied = pickle.loads(pickle.dumps(model))
+            arrived += 1
+        fit.join()
+        assert copied.predict(X, verbose=0).shape == (8, 1)
+    assert arrived > 4
+
+
+class Fickle:
+    """Can be pickled as often as `patience` says."""
+
+    def __init__(self):
+        self.patience = 0
+
+    def __reduce__(self):
+        self.patience -= 1
+        if self.patience < 0:
+            raise RuntimeError("no more")
+        return Fickle, ()
+
+
+@check
+def what_failed_leaves_no_old_weights():
+    def by_python(model):
+        pickle._Pickler(io.BytesIO(), 5).dump(model)
+
+    def by_joblib(model):
+        joblib.dump(model, io.BytesIO())
+
+    ways = (pickle.dumps, cloudpickle.dumps, copy.deepcopy, by_python, by_joblib)
+    for way in ways:
+        for patience in range(4):
+            model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
+            model.fickle = fickle = Fickle()
+            fickle.patience = patience
+            try:
+                way(model)
+            except Exception as error:
+                kept = error  # With its traceback, and all that this holds.
+                assert "no more" in repr((kept, kept.__cause__))
+            for part in (model.layers[0], model):
+                fickle.patience = 9
+                part.set_weights([np.full(w.shape, patience + 2.0) for w in part.get_weights()])
+                returned = pickle.loads(pickle.dumps(part))
+                assert all((w == patience + 2.0).all() for w in returned.get_weights())
+
+
+# --- layers that are alike ------------------------------------------------------------------
+
+SHAPE = (None, 8, 6)
+KINDS = {
+    "dense": lambda: layers.Dense(4, "relu"),
+    "regularized": lambda: layers.Dense(4, kernel_regularizer="l2", bias_constraint="non_neg"),
+    "seeded": lambda: layers.Dense(4, kernel_initializer=keras.initializers.HeNormal(seed=3)),
+    "half": lambda: layers.Dense(4, dtype="mixed_float16"),
+    "frozen": lambda: layers.Dense(4, trainable=False),
+    "convolution": lambda: layers.Conv1D(4, 3, padding="causal"),
+    "normalization": lambda: layers.BatchNormalization(),
+    "layer normalization": lambda: layers.LayerNormalization(),
+    "activation": lambda: layers.Activation("gelu"),
+    "relu": lambda: layers.ReLU(max_value=6),
+    "pooling": lambda: layers.MaxPooling1D(),
+    "reshape": lambda: layers.Reshape((6, 8)),
+    "embedding": lambda: layers.Embedding(10, 4),
+}
+
+
+def built(kind):
+    layer = KINDS[kind]()
+    if not layer.built:
+        layer.build(SHAPE)
+    return layer
+
+
+def plainly(layer):
+    """Return the text about a layer as Keras is asked for it."""
+    reducers._forms.clear()
+    text = layer.__reduce__()[1][0]
+    assert reducers._forms
+    return text
+
+
+@check
+def a_layer_like_another_is_written_as_if_it_were_the_first():
+    for kind in KINDS:
+        first, second = built(kind), built(kind)
+        key = alike.likeness(first).key
+        assert key == alike.likeness(second).key, kind
+        expected = plainly(second)
+        plainly(first)
+        assert second.__reduce__()[1][0] == expected, kind
+        returned = pickle.loads(pickle.dumps(second))
+        assert returned.name == second.name
+        assert returned.autocast == second.autocast
+        assert all(map(np.array_equal, returned.get_weights(), second.get_weights()))
+
+
+@check
+def different_layers_are_not_alike():
+    found = [alike.likeness(built(kind)).key for kind in KINDS]
+    assert len(set(found)) == len(KINDS)
+
+
+@check
+def every_attribute_counts():
+    for kind in KINDS:
+        layer = built(kind)
+        key = alike.likeness(layer).key
+        for name, value in list(vars(layer).items()):
+            if name in alike._BOOKKEEPING:
+                continue
+            for other in ("another", None, 0, 7.5, ["x"], object(), built("dense")):
+                same = type(other) is type(value) and other == value
+                vars(layer)[name] = other
+                found = alike.likeness(layer)
+                assert same or found is None or found.key != key, (kind, name, other)
+            vars(layer)[name] = value
+        assert alike.likeness(layer).key == key
+
+
+@check
+def what_is_inside_an_attribute_counts():
+    def changed(change, kind="regularized"):
+        layer = built(kind)
+        key = alike.likeness(layer).key
+        change(layer)
+        found = alike.likeness(layer)
+        return found is None or found.key != key
+
+    assert changed(lambda layer: setattr(layer.kernel_regularizer, "l2", 0.5))
+    assert changed(lambda layer: setattr(layer.kernel, "trainable", False))
+    assert changed(lambda layer: setattr(layer.kernel, "regularizer", keras.regularizers.L1(1)))
+    assert changed(lambda layer: setattr(layer.kernel, "overwrite_with_gradient", True))
+    assert changed(lambda layer: setattr(layer.kernel, "constraint", layer.bias_constraint))
+    assert changed(lambda layer: setattr(layer, "trainable", False))
+    assert changed(lambda layer: setattr(layer, "tag", 1))
+    assert changed(lambda layer: setattr(layer, "call", types.MethodType(lambda s, x: x, layer)))
+    assert changed(lambda layer: layer.enable_lora(2), "dense")
+    assert changed(lambda layer: layer.quantize("int8"), "dense")
+    assert changed(lambda layer: setattr(layer, "activation", lambda x: x))
+    assert changed(lambda layer: setattr(layer, "dtype_policy", "float16"))
+    assert changed(lambda layer: setattr(layer.kernel_initializer, "_init_seed", 4), "seeded")
+    assert not changed(lambda layer: layer.set_weights([w + 1 for w in layer.get_weights()]))
+    assert not changed(lambda layer: setattr(layer.kernel_initializer, "seed", 4), "dense")
+
+
+@check
+def layers_with_parts_or_not_built_or_not_of_keras_are_like_no_other():
+    class Own(layers.Dense):
+        pass
+
+    own = Own(3)
+    own.build(SHAPE)
+    for layer in (layers.Dense(3), layers.Dropout(0.5), own, built_bidirectional(), trained()):
+        assert alike.likeness(layer) is None, layer
+
+
+def built_bidirectional():
+    layer = layers.Bidirectional(layers.LSTM(2))
+    layer.build(SHAPE)
+    return layer
+
+
+@check
+def forms_are_bounded():
+    reducers._forms.clear()
+    most, reducers._MOST_FORMS = reducers._MOST_FORMS, 3
+    try:
+        for units in range(1, 9):
+            layer = layers.Dense(units)
+            layer.build(SHAPE)
+            layer.__reduce__()
+            assert len(reducers._forms) <= 3
+    finally:
+        reducers._MOST_FORMS = most
+
+
+if __name__ == "__main__":
+    main()

@@ -1,12 +1,13 @@
 """`dump`, `load`, `dumps`, `loads`; see ``programs/files.py`` and ``programs/persistence.py``."""
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 
-from processes import PROGRAMS, decorated, python, words
+from processes import PROGRAMS, ROOT, decorated, python, words
 
 FILES = decorated("files.py", "check")
 MODELS = decorated("persistence.py", "check")
@@ -79,19 +80,18 @@ def test_processes_share_a_mapped_model(tmp_path):
     path = tmp_path / "model"
     python(PROGRAMS / "mapping.py", "write", path)
     command = [sys.executable, PROGRAMS / "mapping.py", "read", path]
-    readers = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    readers = [subprocess.Popen(command, env=environment, **pipes) for _ in range(2)]
     try:
         for reader in readers:
-            (line,) = [line for line in reader.stdout if line.startswith("GROWTH")][:1] or [""]
+            line = next(line for line in reader.stdout if line.startswith("GROWTH"))
             *growths, weights = map(int, line.split()[1:])
             assert weights > 64 << 20
             assert max(growths) < weights / 10, (growths, weights)
     finally:
         for reader in readers:
-            reader.communicate("\n")
+            reader.communicate("\n", timeout=60)
 
 
 def test_damaged_files_are_refused():

@@ -62,7 +62,8 @@ def fingerprint(found):
         [model.to_json() for model in models],
         [[w.tobytes() for w in model.get_weights()] for model in models],
         [[np.asarray(v).tobytes() for v in model.optimizer.variables] for model in models],
-        repr(found["estimator"]),
+        {k: v for k, v in found["estimator"].get_params().items() if not callable(v)},
+        found["estimator"].get_params()["build_fn"].__code__.co_code,
         found["array"].tobytes(),
     )
 

@@ -18,6 +18,7 @@ from .files import file_error
 
 BLOCK = 1 << 20
 _CHUNK = 16 << 20
+_LINE = 1 << 10
 
 
 class Source(Protocol):
@@ -151,10 +152,12 @@ class MemorySource:
     def readline(self) -> bytes:
         length = 0
         for chunk in self._chunks:
-            found = bytes(chunk).find(b"\n")
-            if found >= 0:
-                return self.read(length + found + 1)
-            length += chunk.nbytes
+            for start in range(0, chunk.nbytes, _LINE):
+                piece = bytes(chunk[start : start + _LINE])
+                found = piece.find(b"\n")
+                if found >= 0:
+                    return self.read(length + found + 1)
+                length += len(piece)
         return self.read(length)
 
     def readinto(self, buffer: bytearray | memoryview) -> int:

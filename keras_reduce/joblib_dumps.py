@@ -80,12 +80,8 @@ def _note_place(error: Exception, obj: Any, pickler: Any) -> None:
     """Add to an error of somebody else's where in `obj` it came from, and what to do."""
     if isinstance(error, KerasReduceError):
         return
-    found = first_obstacle(obj, by_value=hasattr(pickler, "reducer_override"))
+    by_value = hasattr(pickler, "reducer_override")
+    name = type(obj).__name__.lower()
+    found = next(tracing.obstacles(obj, name, "joblib", by_value=by_value), None)
     if found is not None:
         error.add_note(f"At {found.path}. What to do: {found.cure}")
-
-
-def first_obstacle(obj: Any, *, by_value: bool) -> tracing.Obstacle | None:
-    """Return what keeps joblib's pickler from carrying `obj`, or None if nothing is found."""
-    name = type(obj).__name__.lower()
-    return next(tracing.obstacles(obj, name, "joblib", by_value=by_value), None)

@@ -17,10 +17,9 @@ from joblib.compressor import _COMPRESSORS
 from joblib.numpy_pickle import NumpyArrayWrapper, NumpyPickler
 from joblib.numpy_pickle_utils import Pickler
 
-from .. import registry
+from .. import registry, tracing
 from ..custom_objects import companion
 from ..errors import KerasReduceError, ReduceError
-from ..joblib_dumps import first_obstacle
 from .files import file_error
 from .sources import BLOCK
 from .trailer import Digests, Extent, Trailer
@@ -59,15 +58,16 @@ def write(obj: Any, emit: Emit) -> None:
 
 
 def _refusal(obj: Any, error: Exception, by_value: bool) -> ReduceError:
-    found = first_obstacle(obj, by_value=by_value)
+    # With code by value, this pickler carries what cloudpickle does.
+    transport: tracing.Transport = "cloudpickle" if by_value else "joblib"
+    found = next(tracing.obstacles(obj, type(obj).__name__.lower(), transport), None)
     kind = type(obj).__qualname__
     said = f"{type(error).__name__}: {error}"
     if found is None:
-        return ReduceError(
-            f"This {kind} can't be written",
-            cause=said,
-            cure="look at what the cause names; keras_reduce.explain lists all that is in the way",
-        )
+        cure = "look at what the cause names; keras_reduce.explain lists all that is in the way"
+        if isinstance(error, RecursionError):
+            cure = "nest it less deeply, or raise the limit by sys.setrecursionlimit"
+        return ReduceError(f"This {kind} can't be written", cause=said, cure=cure)
     return ReduceError(f"This {kind} can't be written", found.path, said, found.cure)
 
 
@@ -124,6 +124,7 @@ class _Pickler(NumpyPickler):  # type: ignore[misc]
 
     def __init__(self, sink: _Sink, by_value: bool) -> None:
         super().__init__(sink)
+        self._by_value = by_value
         if by_value:
             self.reducer_override = companion().reducer_override
             self.dispatch_table = cloudpickle.Pickler.dispatch_table
@@ -155,7 +156,10 @@ class _Pickler(NumpyPickler):  # type: ignore[misc]
         Pickler.save(self, wrapper)
         self.framer.commit_frame(force=True)  # the wrapper must come before the bytes
         sink: _Sink = self.file_handle
-        if has_objects:
+        if has_objects and self._by_value:
+            # As joblib, in a pickle of its own, but by the pickler that knows code by value.
+            cloudpickle.Pickler(sink, protocol=self.proto).dump(obj)
+        elif has_objects:
             wrapper.write_array(obj, self)
         else:
             # One byte says how many follow it.

@@ -270,6 +270,32 @@ def an_installed_dump_pickles_once():
 
 
 @check
+def code_in_arrays_of_objects_travels_too():
+    class Here:
+        pass
+
+    array = np.array([lambda: 7, Here(), [1, None]], object)
+    with folder() as place:
+        dump([array, array], path := place / "a")
+        for found in (load(path), load(path, mmap_mode="r"), joblib.load(path)):
+            assert found[0][0]() == 7
+            assert found[0] is found[1]
+            assert type(found[0][1]).__name__ == "Here"
+    # What is in the way is found beside code that is not.
+    with raises(ReduceError, "list[1][0]", "generator"):
+        dumps([array, [(i for i in ())]])
+
+
+@check
+def what_is_too_deep_is_refused():
+    deep = []
+    for _ in range(10_000):
+        deep = [deep]
+    with raises(ReduceError, "RecursionError", "less deeply"):
+        dumps(deep)
+
+
+@check
 def options_of_the_installation_are_respected():
     with keras_reduce.installed(functions_by_value=False), raises(ReduceError, "lambda"):
         dumps([lambda: 1])

@@ -12,8 +12,10 @@ from . import errors
 from ._version import __version__
 from .errors import (
     CustomObjectError,
+    FileError,
     FrameworkError,
     KerasReduceError,
+    MissingFileError,
     PayloadError,
     ReduceError,
 )
@@ -21,34 +23,48 @@ from .registry import install, installed, is_installed, uninstall
 
 if TYPE_CHECKING:
     from .explanation import explain
+    from .persistence import dump, dumps, load, loads
     from .wrappers import KerasClassifier, KerasRegressor
 
 __all__ = [
     "CustomObjectError",
+    "FileError",
     "FrameworkError",
     "KerasClassifier",
     "KerasReduceError",
     "KerasRegressor",
+    "MissingFileError",
     "PayloadError",
     "ReduceError",
     "__version__",
+    "dump",
+    "dumps",
     "errors",
     "explain",
     "install",
     "installed",
     "is_installed",
+    "load",
+    "loads",
     "uninstall",
 ]
 
 
+# What needs scikit-learn or NumPy, which take up to a second to import: only when asked for.
+_LAZY = {
+    "KerasClassifier": "wrappers",
+    "KerasRegressor": "wrappers",
+    "dump": "persistence",
+    "dumps": "persistence",
+    "explain": "explanation",
+    "load": "persistence",
+    "loads": "persistence",
+}
+
+
 def __getattr__(name: str) -> Any:
-    # The estimators are scikit-learn's, which takes a second to import: only when asked for.
-    if name in ("KerasClassifier", "KerasRegressor"):
-        from . import wrappers
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
 
-        return getattr(wrappers, name)
-    if name == "explain":  # for the same reason
-        from .explanation import explain
-
-        return explain
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)

@@ -7,11 +7,14 @@ Each error survives pickling: a worker's error reaches the parent whole.
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 __all__ = [
     "CustomObjectError",
+    "FileError",
     "FrameworkError",
     "KerasReduceError",
+    "MissingFileError",
     "PayloadError",
     "ReduceError",
 ]
@@ -65,3 +68,30 @@ class CustomObjectError(PayloadError):
 
 class FrameworkError(KerasReduceError, ImportError):
     """The framework that an object needs is missing, or is a version that we can't work with."""
+
+
+class FileError(KerasReduceError, OSError):
+    """A file can't be read or written.
+
+    Parameters
+    ----------
+    what, where, cause, cure : str
+        As for `KerasReduceError`; `where` is the path of the file.
+    errno : int, optional
+        What the operating system said, as in any `OSError`.
+    """
+
+    def __init__(
+        self, what: str, where: str = "", cause: str = "", cure: str = "", errno: int | None = None
+    ) -> None:
+        super().__init__(what, where, cause, cure)
+        # The constructor above is OSError's in the end, which has put our parts into its own.
+        self.errno, self.strerror, self.filename, self.filename2 = errno, what, where, None
+
+    def __reduce__(self) -> tuple[type[KerasReduceError], tuple[Any, ...]]:
+        """Reduce to the parts and the number."""
+        return type(self), (self.what, self.where, self.cause, self.cure, self.errno)
+
+
+class MissingFileError(FileError, FileNotFoundError):
+    """A file, or the folder that it is to be in, is not there."""

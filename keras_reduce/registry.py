@@ -66,8 +66,12 @@ class _Patches:
 
 
 _lock = threading.RLock()
-_current: Installation | None = None
+_current: Installation | None = None  # what is in effect
+_asked: Installation | None = None  # by `install`
+_blocks: dict[_Block, Installation | None] = {}  # open ones, by the order of their beginning
+_dumps = 0  # under way, which need an installation, whichever it is
 _patches = _Patches()
+_by_value = _Patches()
 _hooks = ImportHooks()
 
 
@@ -86,45 +90,27 @@ def install(*, functions_by_value: bool | None = None, legacy_wrappers: bool | N
         Make ``tensorflow.keras.wrappers.scikit_learn`` importable on a TensorFlow that has no such
         module any more. False unless told otherwise.
     """
-    global _current
+    global _asked
     with _lock:
-        before = _current or Installation()
-        wanted = Installation(
-            before.functions_by_value if functions_by_value is None else functions_by_value,
-            before.legacy_wrappers if legacy_wrappers is None else legacy_wrappers,
-        )
-        if wanted == _current:
-            return
-        if _current is not None:
-            uninstall()
-        _current = wanted
-        _hooks.when_imported("keras", _install_keras)
-        _hooks.when_imported("scikeras", _set_scikeras_aside)
-        _hooks.when_imported("joblib.parallel", _install_batches)
-        _hooks.when_imported("joblib.hashing", _install_hashing)
-        _hooks.when_imported("joblib.numpy_pickle", _install_dumps)
-        if wanted.functions_by_value:
-            _hooks.when_imported("joblib.numpy_pickle", _install_by_value)
-        if wanted.legacy_wrappers:
-            from .legacy_path import enable
-
-            enable()
+        wanted = _changed(_current, functions_by_value, legacy_wrappers)
+        own = _own_blocks()
+        if own:
+            _blocks[own[-1]] = wanted  # until the end of that block
+        else:
+            _asked = wanted
+        _settle()
 
 
 def uninstall() -> None:
-    """Put everything back as it was before `install`; without effect if nothing is installed."""
-    global _current
-    with _lock:
-        if _current is None:
-            return
-        if _current.legacy_wrappers:
-            from .legacy_path import disable
+    """Put everything back as it was before `install`; without effect if nothing is installed.
 
-            disable()
-        _hooks.clear()
-        _patches.undo()
-        _forget_batches()
-        _current = None
+    While another thread is in a block of `installed`, or dumps, it stays for that one.
+    """
+    global _asked
+    with _lock:
+        _asked = None
+        _blocks.update(dict.fromkeys(_own_blocks()))
+        _settle()
 
 
 def is_installed() -> bool:
@@ -138,19 +124,90 @@ def installed(
 ) -> Iterator[None]:
     """Install for a ``with`` block; what was in effect before is so again afterwards.
 
+    Several threads may be in such blocks at once: the last one to leave uninstalls. Where their
+    options differ, those of the block that was entered last are in effect.
+
     Parameters
     ----------
     functions_by_value, legacy_wrappers : bool, optional
         As for `install`.
     """
-    before = _current
-    install(functions_by_value=functions_by_value, legacy_wrappers=legacy_wrappers)
+    block = _Block()
+    with _lock:
+        _blocks[block] = _changed(_current, functions_by_value, legacy_wrappers)
+        _settle()
     try:
         yield
     finally:
-        uninstall()
-        if before is not None:
-            install(**before._asdict())
+        with _lock:
+            del _blocks[block]
+            _settle()
+
+
+@contextlib.contextmanager
+def in_use() -> Iterator[Installation]:
+    """Keep an installation in effect while something is dumped; gives its options."""
+    global _dumps
+    with _lock:
+        _dumps += 1
+        _settle()
+        options = _current or Installation()
+    try:
+        yield options
+    finally:
+        with _lock:
+            _dumps -= 1
+            _settle()
+
+
+class _Block:
+    """A ``with`` block of `installed`, which belongs to the thread that entered it."""
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+
+
+def _own_blocks() -> list[_Block]:
+    return [block for block in _blocks if block.thread == threading.get_ident()]
+
+
+def _changed(
+    before: Installation | None, functions_by_value: bool | None, legacy_wrappers: bool | None
+) -> Installation:
+    before = before or Installation()
+    return Installation(
+        before.functions_by_value if functions_by_value is None else functions_by_value,
+        before.legacy_wrappers if legacy_wrappers is None else legacy_wrappers,
+    )
+
+
+def _settle() -> None:
+    """Bring into effect what is wanted now."""
+    global _current
+    wishes = [wish for wish in (_asked, *_blocks.values()) if wish is not None]
+    wanted = wishes[-1] if wishes else Installation() if _dumps else None
+    before, _current = _current, wanted
+    if wanted == before:
+        return
+    # Only what differs is touched: other threads may be pickling.
+    if before is None:
+        _hooks.when_imported("keras", _install_keras)
+        _hooks.when_imported("scikeras", _set_scikeras_aside)
+        _hooks.when_imported("joblib.parallel", _install_batches)
+        _hooks.when_imported("joblib.hashing", _install_hashing)
+        _hooks.when_imported("joblib.numpy_pickle", _install_dumps)
+    if wanted is None:
+        _hooks.clear()
+        _patches.undo()
+        _by_value.undo()
+        _forget_batches()
+    elif before is None or wanted.functions_by_value != before.functions_by_value:
+        _hooks.when_imported("joblib.numpy_pickle", _install_by_value)
+    was_legacy, is_legacy = (bool(each and each.legacy_wrappers) for each in (before, wanted))
+    if is_legacy != was_legacy:
+        from . import legacy_path
+
+        legacy_path.enable() if is_legacy else legacy_path.disable()
 
 
 # --- Keras -----------------------------------------------------------------------------------
@@ -217,7 +274,13 @@ def _set_scikeras_aside() -> None:
 
 
 def _install_by_value() -> None:
-    """Teach joblib's pickler, a Python class, what cloudpickle knows of functions and classes."""
+    """Teach joblib's pickler, a Python class, what cloudpickle knows of functions and classes.
+
+    Or let it forget that, as the option says by now.
+    """
+    _by_value.undo()
+    if _current is None or not _current.functions_by_value:
+        return
     import cloudpickle
     from joblib.numpy_pickle import NumpyPickler
 
@@ -229,9 +292,9 @@ def _install_by_value() -> None:
             pickler = self._keras_reduce_companion = companion()
         return pickler.reducer_override(obj)
 
-    _patches.set(NumpyPickler, "reducer_override", reducer_override)
+    _by_value.set(NumpyPickler, "reducer_override", reducer_override)
     # Cells, code objects and the like, of which functions consist; copyreg's table is part of it.
-    _patches.set(NumpyPickler, "dispatch_table", cloudpickle.Pickler.dispatch_table)
+    _by_value.set(NumpyPickler, "dispatch_table", cloudpickle.Pickler.dispatch_table)
 
 
 def _install_dumps() -> None:

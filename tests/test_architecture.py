@@ -12,7 +12,7 @@ ROWS = (
     ("__main__",),
     ("demo",),
     ("__init__",),
-    ("explanation",),
+    ("explanation", "persistence"),
     ("registry",),
     ("legacy_path",),
     ("legacy",),

@@ -71,6 +71,19 @@ def test_what_is_said_to_be_printed_is(printed):
     assert printed["stuck.py"].splitlines() == comments
 
 
+def test_files_are_read_by_joblib_alone(printed, folder):
+    assert printed["files.py"].split() == ["9", "4"]
+    python(
+        """
+        import joblib
+        found = joblib.load("model.joblib")
+        assert found["square"](3) == 9
+        assert found["model"].count_params() == 4
+        """,
+        cwd=folder,
+    )
+
+
 def test_the_hash_is_the_same_in_another_process(printed, folder):
     assert python(folder / "cached.py", cwd=folder) == printed["cached.py"]
 

@@ -3,15 +3,15 @@
     python benchmarks/measure.py time CONTENDER MODEL REPEAT FILE WAY...
     python benchmarks/measure.py memory CONTENDER MODEL 0 FILE WAY...
 
-Each way's figures are added to FILE, as a line of JSON, as soon as they are there: what a crash
-comes after is not lost.
+Figures of memory are only right in the environment that `run.py` sets for them. Each way's figures
+are added to FILE, as a line of JSON, as soon as they are there: what a crash comes after is not
+lost.
 """
 
 from __future__ import annotations
 
 import gc
 import json
-import os
 import sys
 import tempfile
 import time
@@ -135,10 +135,6 @@ def reason(error: BaseException) -> str:
 def main() -> None:
     """Write the figures, line by line."""
     kind, contender, model, repeat, path, *ways = sys.argv[1:]
-    if kind == "memory":
-        # With oneDNN, TensorFlow has an allocator that keeps what is freed and uses it again: a
-        # second model would seem to take no memory. Nothing has imported TensorFlow yet.
-        os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
     with Path(path).open("a") as file:
         try:
             for figures in measure(kind, contender, model, int(repeat), ways):

@@ -29,7 +29,8 @@ MEMORY_LEGEND = """
 Growth of resident memory at its peak, beyond what stood before, in MB. It includes what the
 operation returns, and the pages of mapped files. Measured apart from the times, in processes with
 `TF_ENABLE_ONEDNN_OPTS=0`: with oneDNN, TensorFlow keeps the memory of models that are gone and uses
-it again, so that the next one seems to take none.
+it again, so that the next one seems to take none. And with `MALLOC_MMAP_THRESHOLD_` of 1 MiB: what
+an operation takes then doesn't depend on what others have left of the heap.
 """
 
 FOOTNOTES = {

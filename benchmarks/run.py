@@ -31,6 +31,17 @@ from models import MODELS
 from ways import WAYS
 
 HERE = Path(__file__).parent
+ENVIRONMENTS = {
+    "time": {},
+    "memory": {
+        # With oneDNN, TensorFlow has an allocator that keeps what is freed and uses it again: a
+        # second model would seem to take no memory.
+        "TF_ENABLE_ONEDNN_OPTS": "0",
+        # Large blocks come from the system and go back to it. Otherwise what came before decides
+        # whether glibc can let one grow in its place, and figures differ by half between runs.
+        "MALLOC_MMAP_THRESHOLD_": str(2**20),
+    },
+}
 
 
 def measure_apart(
@@ -44,7 +55,7 @@ def measure_apart(
         try:
             done = subprocess.run(
                 [sys.executable, str(HERE / "measure.py"), *arguments],
-                env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ},
+                env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ, **ENVIRONMENTS[kind]},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,

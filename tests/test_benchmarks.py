@@ -1,0 +1,76 @@
+"""The benchmarks run and write down what they have found; how long anything takes is not tested."""
+
+import json
+from importlib.util import find_spec
+
+from processes import ROOT, python
+
+RUN = ROOT / "benchmarks" / "run.py"
+
+
+def test_smallest_run(tmp_path):
+    choice = ["--models", "mlp-2x10", "--contenders", "keras_reduce", "floor", "--repeat", "1"]
+    ways = ["--ways", "dumps", "loads_out", "deepcopy", "joblib_map"]
+    printed = python(RUN, *choice, *ways, "--out", tmp_path, cwd=tmp_path)
+
+    document = json.loads((tmp_path / "results.json").read_text())
+    assert document["models"]["mlp-2x10"]["weights"] > 0
+    found = document["results"]["mlp-2x10"]
+    assert list(found) == ["keras_reduce", "floor"]
+    for contender in found.values():
+        assert set(contender) == {"dumps", "loads_out", "deepcopy", "joblib_map"}
+        for figures in contender.values():
+            assert figures["check"] == "right"
+            assert len(figures["seconds"]) == 1
+            assert figures["memory"]["peak"] >= 0
+        assert contender["dumps"]["bytes"] > document["models"]["mlp-2x10"]["weights"]
+
+    report = (tmp_path / "results.md").read_text()
+    assert "by the authors of one of the contenders" in report
+    assert "| MLP 2x10 |" in report.partition("### copy.deepcopy\n")[2]
+    written = {path.name for path in tmp_path.iterdir()}
+    if find_spec("matplotlib"):
+        assert written == {"results.json", "results.md", "time.png", "memory.png"}
+        assert (tmp_path / "time.png").read_bytes().startswith(b"\x89PNG")
+    else:
+        assert "No plots" in printed
+
+
+def test_what_fails_is_shown_with_its_reason(tmp_path):
+    """A contender that can't be had, or that doesn't end in time, stops nothing."""
+    (tmp_path / "tensorflow.py").write_text("raise ImportError('no TensorFlow here')")
+    choice = ["--models", "mlp-2x10", "--contenders", "native", "--ways", "dumps"]
+    python(RUN, *choice, "--out", tmp_path, path=[tmp_path], KERAS_BACKEND="tensorflow")
+    report = (tmp_path / "results.md").read_text()
+    assert "| MLP 2x10 | fails [1] |" in report
+    assert "[1] ImportError: no TensorFlow here" in report
+
+    python(RUN, *choice, "--out", tmp_path, "--timeout", "0.1")
+    assert "[1] stopped after 0.1 s" in (tmp_path / "results.md").read_text()
+
+
+def test_redraw_needs_no_new_run(tmp_path):
+    way = {"seconds": [0.001], "bytes": 10, "check": "right"}
+    slow = {**way, "seconds": [0.005, 0.004]}
+    document = {
+        "versions": {"keras": "3"},
+        "machine": {},
+        "repeat": 1,
+        "minutes": {"time": 1.0},
+        "contenders": {"native": "a", "keras_reduce": "b", "floor": "c"},
+        "ways": {"dumps": "pickle.dumps"},
+        "models": {"mlp-20x64": {"title": "M", "weights": 10, "variables": 1}},
+        "results": {
+            "mlp-20x64": {
+                "native": {"dumps": slow},
+                "keras_reduce": {"dumps": way},
+                "floor": {"error": "KeyError: gone"},
+            }
+        },
+    }
+    (tmp_path / "results.json").write_text(json.dumps(document))
+    python(RUN, "--redraw", "--out", tmp_path)
+    report = (tmp_path / "results.md").read_text()
+    assert "| M | 4.0 / 4.5 (1.0x) | 1.0 / 1.0 (4.0x) | fails [1] |" in report
+    assert "| M | 4x | at least 10x | - | **no** |" in report
+    assert json.loads((tmp_path / "results.json").read_text()) == document

@@ -26,7 +26,8 @@ def snapshot():
             (owner, name): value
             for owner in owners
             for name, value in vars(owner).items()
-            if name not in {"__doc__", "__weakref__", "_abc_impl"}
+            # Python makes __annotations__ of a class when somebody first asks for it.
+            if name not in {"__doc__", "__weakref__", "_abc_impl", "__annotations__"}
         },
         "copyreg": dict(copyreg.dispatch_table),
         "meta_path": list(sys.meta_path),

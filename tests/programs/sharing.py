@@ -447,6 +447,7 @@ KINDS = {
     "pooling": lambda: layers.MaxPooling1D(),
     "reshape": lambda: layers.Reshape((6, 8)),
     "embedding": lambda: layers.Embedding(10, 4),
+    "input": lambda: layers.InputLayer(batch_shape=(None, 3)),
 }
 
 

@@ -65,7 +65,11 @@ def likeness(layer: Any) -> Likeness | None:
     key: list[Any] = [cls]
     try:
         for name, value in attributes.items():
-            if name not in _BOOKKEEPING:
+            if name in _BOOKKEEPING:
+                continue
+            if type(value) in _PLAIN:  # Most are, so not by way of a function.
+                key += (name, type(value), value)
+            else:
                 key += (name, places[id(value)] if id(value) in places else _token(value))
         key += [_variable_token(variable, attributes) for variable in variables]
     except _UnlikeAnyError:
@@ -81,7 +85,7 @@ _STORES = ("_layers", "_metrics", "_seed_generators")
 # connections, what the class says, what the last call has left.
 _BOOKKEEPING = frozenset(
     {
-        *("name", "_path", "_parent_path", "_inbound_nodes", "_outbound_nodes"),
+        *("name", "_path", "_parent_path", "_inbound_nodes", "_outbound_nodes", "_input_tensor"),
         *("_tracker", "_tracked", "_trainable_variables", "_non_trainable_variables", "_lock"),
         *("_auto_config", "build", "quantize", "_call_signature", "call_signature_parameters"),
         *("_call_context_args", "_call_has_context_arg", "_called"),

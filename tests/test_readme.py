@@ -71,6 +71,12 @@ def test_what_is_said_to_be_printed_is(printed):
     assert printed["stuck.py"].splitlines() == comments
 
 
+def test_weights_go_out_of_band(printed):
+    size, buffers = map(int, re.findall(r"\d+", printed["out_of_band.py"]))
+    assert size < 10_000
+    assert buffers == 2
+
+
 def test_files_are_read_by_joblib_alone(printed, folder):
     assert printed["files.py"].split() == ["9", "4"]
     python(

@@ -95,6 +95,27 @@ def a_pipeline_comes_back_bit_for_bit_and_goes_on():
     assert before == {name: digest(FOLDER / name) for name in before}
 
 
+def address(variable):
+    return np.asarray(memoryview(variable.value.read_value())).__array_interface__["data"][0]
+
+
+@check
+def training_copies_only_what_it_changes():
+    model = build(32)
+    model.layers[1].trainable = False
+    model.compile("adam", "mse")
+    dump(model, FOLDER / "frozen")
+    before = digest(FOLDER / "frozen")
+    mapped = load(FOLDER / "frozen", mmap_mode="r")
+    frozen, trainable = mapped.non_trainable_variables, mapped.trainable_variables
+    addresses = [list(map(address, some)) for some in (frozen, trainable)]
+    expected = trained(model)
+    assert trained(mapped) == expected
+    assert list(map(address, frozen)) == addresses[0]
+    assert not set(map(address, trainable)) & set(addresses[1])
+    assert digest(FOLDER / "frozen") == before
+
+
 @check
 def identity_is_kept():
     model = build()

@@ -319,11 +319,11 @@ def _initialize(obj: Any, base: dict[str, Any], deserialize: Callable[[Any], Any
         return
     dtype = deserialize(base["dtype"])
     if "sequential" in base:
-        plain = keras.Sequential.from_config(base["sequential"])
-        # Private: the public `layers` leaves out the input layer.
-        keras.Sequential.__init__(obj, plain._layers, name=base["name"])
-        if plain.built and not obj.built:
-            obj.build(base["sequential"]["build_input_shape"])
+        config = base["sequential"]
+        layers = [deserialize(layer) for layer in config["layers"]]
+        keras.Sequential.__init__(obj, layers, name=base["name"])
+        if config.get("build_input_shape") and not obj.built:
+            obj.build(config["build_input_shape"])
     elif "functional" in base:
         plain = deserialize(base["functional"])
         # keras.Model.__init__ turns a class into a functional one at its first object, once only.

@@ -176,8 +176,10 @@ def _keyed_lambda(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _uninitialized(original: Callable[..., Any]) -> Callable[..., Any]:
+    import tensorflow as tf
+
     def _initialize_with_initializer(variable: Any, initializer: Any) -> None:
-        if getattr(current, "reading", None) is None:
+        if getattr(current, "reading", None) is None or not tf.executing_eagerly():
             original(variable, initializer)
         else:
             variable._initialize(tensors.zeros(variable._shape, variable._dtype))

@@ -20,7 +20,7 @@ FASTER = {
 
 # How far memory may grow, as multiples of the weights beside 64 MB.
 GROWTH = (("dumps", 1), ("loads", 2), ("dumps_out", 0), ("loads_out", 1), ("loads_out", 0))
-GROWTH += (("file_map", 0),)
+GROWTH += (("deepcopy", 0), ("file_dump", 0), ("file_load", 1), ("file_map", 0))
 
 NOTES = f"""
 S is the bytes of all variables of a model and its optimizer; a large model is one of
@@ -29,7 +29,7 @@ S is the bytes of all variables of a model and its optimizer; a large model is o
 What `dumps` returns counts as growth: S of its S + 64 MB is the pickle. The model that `loads`
 returns counts as well: S of its 2 S + 64 MB is the new model, while the pickle that it reads stood
 before. Out of band, 64 MB beside the new model is S + 64 MB; 64 MB with it takes a model that
-shares the buffers. These are handed back as they came: the original's own memory, read-only. A
+shares the buffers. A file that is loaded is never in memory beside the model. These are handed back as they came: the original's own memory, read-only. A
 mapped file's own pages, which all who map it share, are not counted. For each of these goals, the
 model is shown that exceeds its limit by most, or comes nearest to it.
 """

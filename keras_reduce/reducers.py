@@ -6,6 +6,7 @@ stand in every pickle ever written. Never rename or reorder; add at the end, wit
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 import time
@@ -505,22 +506,26 @@ def _like_before(obj: Any) -> _Known | None:
     """Return what is written about `obj` if something like it has been written before."""
     family = families.of(obj)
     likeness = family.likeness(obj) if family else None
-    if family is None or likeness is None or likeness.key not in _forms:
+    known = _forms.get(likeness.key) if likeness else None
+    if family is None or likeness is None or known is None:
         return None
     _custom_objects.refuse_own_parts(obj)
-    json, unversioned, state = _forms[likeness.key]
-    for mark, value in likeness.names.items():
-        mark, name = payload.encode(mark, value)
-        json, unversioned = json.replace(mark, name), unversioned.replace(mark, name)
+    json, unversioned, state = known
+    marks = payload.encode(*likeness.names)
+    names = dict(zip(marks, payload.encode(*likeness.names.values()), strict=True))
+    # In one go: a name may look like a mark.
+    pattern = re.compile("|".join(map(re.escape, marks)))
+    json, unversioned = (
+        pattern.sub(lambda found: names[found[0]], text) for text in (json, unversioned)
+    )
     snapshot = weights.Snapshot.around(obj)
     arrays = weights.read(likeness.variables, family.backend(), snapshot)
     return _Known(json, unversioned, state and dict(state), arrays)
 
 
-def _note_form(obj: Any, family: families.Family, found: _Dissection) -> None:
-    """Remember what is written about objects like `obj`, if all of it is plain data."""
-    likeness = family.likeness(obj)
-    if likeness is None or len(found.arrays) != len(likeness.variables):
+def _note_form(found: _Dissection, likeness: families.Likeness, family: families.Family) -> None:
+    """Remember what is written about objects of a `likeness`, if all of it is plain data."""
+    if len(found.arrays) != len(likeness.variables):
         return
     if found.table.code or found.table.objects or found.compilation:
         return
@@ -528,25 +533,36 @@ def _note_form(obj: Any, family: families.Family, found: _Dissection) -> None:
         return
     architecture, header = family.form(found.architecture, found.header)
     blank = found._replace(architecture=architecture, header=header)
-    if len(_forms) == _MOST_FORMS:
+    if len(_forms) >= _MOST_FORMS:
         _forms.clear()
     json, unversioned = _written(blank)[0], _written(blank, versioned=False)[0]
     _forms[likeness.key] = json, unversioned, found.state()
 
 
 def _dissect(obj: Any) -> _Dissection:
+    family = families.of(obj)
+    if family is None:
+        raise ReduceError(
+            f"{type(obj).__qualname__} is not a Keras object",
+            cause="only those have something to be taken apart",
+            cure="pickle it without keras_reduce",
+        )
     give_up = time.monotonic() + _PATIENCE
     while True:
-        found = _look_into(obj)
-        if found.snapshot is None or not _is_changing(obj, found.snapshot, found.tree):
+        before = family.likeness(obj)
+        found = _settled(obj, family)
+        if found is not None:
+            after = family.likeness(obj)
+            if before and after and before.key == after.key:
+                _note_form(found, after, family)
             return found
-        found.snapshot.end()
         if time.monotonic() > give_up:
             raise ReduceError(
                 f"This {type(obj).__qualname__} is being built in another thread",
                 where=tracing.root_path(obj),
-                cause="the first step of training is making the variables of its optimizer",
-                cure="pickle it when the first batch is done",
+                cause=f"for {_PATIENCE:g} s it has not come to rest. The first step of training "
+                "makes the variables of an optimizer; or the thread that builds waits for this one",
+                cure="pickle it when the first batch is done, and not from within build()",
             )
         time.sleep(0.01)
 
@@ -555,10 +571,26 @@ def _dissect(obj: Any) -> _Dissection:
 _PATIENCE = 60.0
 
 
-def _is_changing(obj: Any, snapshot: weights.Snapshot, tree: families.Tree) -> bool:
+def _settled(obj: Any, family: families.Family) -> _Dissection | None:
+    """Take `obj` apart; None if another thread was changing it meanwhile."""
+    try:
+        found = _look_into(obj, family)
+        snapshot = found.snapshot
+        if snapshot is None or not _is_changing(obj, snapshot, found.tree, family):
+            return found
+        snapshot.end()
+    except (ReduceError, RuntimeError) as error:
+        # What another thread has added to while it was looked through.
+        if threading.active_count() == 1 or "changed size during iteration" not in str(error):
+            raise
+    return None
+
+
+def _is_changing(
+    obj: Any, snapshot: weights.Snapshot, tree: families.Tree, family: families.Family
+) -> bool:
     """Tell whether another thread was making variables while `obj` was looked into."""
-    family = families.of(obj)
-    if family is None or threading.active_count() == 1:
+    if threading.active_count() == 1:
         return False
     if _is_being_built(tree) or not snapshot.is_whole:
         return True
@@ -567,22 +599,23 @@ def _is_changing(obj: Any, snapshot: weights.Snapshot, tree: families.Tree) -> b
 
 def _is_being_built(tree: families.Tree) -> bool:
     """Tell whether another thread is at the ``build`` of a part, which says at once that it is."""
-    for thread, frame in sys._current_frames().items():
-        here: types.FrameType | None = frame if thread != threading.get_ident() else None
-        while here is not None:
-            if here.f_code.co_name == "build" and id(here.f_locals.get("self")) in tree.parts:
-                return True
-            here = here.f_back
-    return False
+    frames = sys._current_frames()
+    # A frame that holds itself would keep all that it holds.
+    del frames[threading.get_ident()]
+    here: types.FrameType | None = None
+    try:
+        for here in frames.values():
+            while here is not None:
+                if here.f_code.co_name == "build" and id(here.f_locals.get("self")) in tree.parts:
+                    return True
+                here = here.f_back
+        return False
+    finally:
+        frames.clear()
+        here = None
 
 
-def _look_into(obj: Any) -> _Dissection:
-    family = families.of(obj)
-    if family is None:
-        raise ReduceError(
-            f"{type(obj).__qualname__} is not a Keras object",
-            cure="pickle it without keras_reduce",
-        )
+def _look_into(obj: Any, family: families.Family) -> _Dissection:
     _custom_objects.refuse_own_parts(obj)
     where = f"{type(obj).__qualname__} {getattr(obj, 'name', '')!r}"
     table = _custom_objects.Table(obj)
@@ -625,11 +658,9 @@ def _look_into(obj: Any) -> _Dissection:
         **structure,
         **({"tracked": numbers} if numbers else {}),
     }
-    found = _Dissection(
+    return _Dissection(
         header, architecture, arrays, compilation, table, tree, own_snapshot, attributes, where
     )
-    _note_form(obj, family, found)
-    return found
 
 
 def _located(error: ReduceError, obj: Any) -> ReduceError:

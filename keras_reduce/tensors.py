@@ -214,7 +214,11 @@ def zeros(shape: tuple[int, ...], dtype: str) -> Any:
     except TypeError:
         return tf.zeros(shape, dtype)
     size = math.prod(shape) * plain.itemsize
-    return _tensor(_zeros_in_memory(size)[:size].view(plain).reshape(shape), dtype)
+    try:
+        block = _zeros_in_memory(size)
+    except MemoryError:  # Where memory is limited by what is asked for, not by what is touched.
+        return tf.zeros(shape, dtype)
+    return _tensor(block[:size].view(plain).reshape(shape), dtype)
 
 
 def _zeros_in_memory(size: int) -> Array:
@@ -224,7 +228,7 @@ def _zeros_in_memory(size: int) -> Array:
     global _zeros
     if _zeros is None or len(_zeros) < size:
         # As large a block comes from the system, which fills in its pages when they are touched.
-        block = np.zeros(max(2 * size, 1 << 26) + ALIGNMENT, "uint8")
+        block = np.zeros(max(size, 1 << 26) + ALIGNMENT, "uint8")
         _zeros = block[-block.__array_interface__["data"][0] % ALIGNMENT :]
     return _zeros
 

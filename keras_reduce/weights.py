@@ -30,18 +30,20 @@ class Snapshot:
     """What all variables below an object hold at one moment, while the object is being written.
 
     Parts of the object have payloads of their own, which a pickler asks for one after the other,
-    while another thread may be training. All of them take their arrays from here.
+    while another thread may be training. All of them take their arrays from here. What is written
+    later must not, so a part finds only the snapshot of a dump that is under way:
 
-    It is an empty iterator, for the place of the list items in a reduce value: a pickler comes to
-    it when it is done with the parts, and drops it, while it keeps everything else for its memo.
-    What is written later must not get these arrays again.
+    - It is an empty iterator, for the place of the list items in a reduce value. A pickler comes to
+      it when it is done with the parts, and drops it, while it keeps all else for its memo.
+    - The call of the pickler (`pickle.dumps`, say) has to be the same. Code that asks for a reduce
+      value itself, as picklers written in Python do, may keep it: its parts are read anew.
 
     Parameters
     ----------
     variables : iterable
         Keras variables.
     parts : iterable
-        The object and all that is below it.
+        The object and all that is below it, the object first.
     backend : str
         Keras backend that made the variables.
     """
@@ -51,9 +53,11 @@ class Snapshot:
     def __init__(self, variables: Iterable[Any], parts: Iterable[Any], backend: str) -> None:
         # With the objects, so that their ids stay theirs.
         self._arrays = {id(v): (v, tensors.read(v, backend)) for v in variables}
-        self._parts = {id(part): part for part in parts}
-        self._asked_by = next(id(frame) for frame in _stack() if not _is_ours(frame))
-        vars(self._alive).setdefault("snapshots", weakref.WeakSet()).add(self)
+        self._root, *below = parts
+        self._parts = {id(part): part for part in below}
+        self._call = _call_of_a_pickler()
+        if self._call is not None:
+            vars(self._alive).setdefault("snapshots", weakref.WeakSet()).add(self)
 
     @property
     def is_whole(self) -> bool:
@@ -67,10 +71,10 @@ class Snapshot:
 
     @classmethod
     def around(cls, part: Any) -> Snapshot | None:
-        """Return the snapshot of an object that this thread is writing, with `part` in it."""
+        """Return the snapshot of an object that this thread is writing, with `part` below it."""
         snapshot: Snapshot
         for snapshot in getattr(cls._alive, "snapshots", ()):
-            if id(part) in snapshot._parts and snapshot._is_under_way():
+            if id(part) in snapshot._parts and snapshot._call == _call_of_a_pickler():
                 return snapshot
         return None
 
@@ -78,11 +82,6 @@ class Snapshot:
     def drop_all(cls) -> None:
         """Forget this thread's snapshots, as what they are for has failed."""
         vars(cls._alive).clear()
-
-    def _is_under_way(self) -> bool:
-        # The traceback of a pickler that has failed may keep what it was given alive. But it is on
-        # the stack no more; and as long as its frame is alive, no other one has the same id.
-        return any(id(frame) == self._asked_by for frame in _stack())
 
     def array(self, variable: Any, backend: str) -> Array:
         """Return what `variable` held; if it was not there yet, what it holds now."""
@@ -103,11 +102,24 @@ class Snapshot:
         self._parts = {}
 
 
-def _stack() -> Iterator[types.FrameType]:
+def _call_of_a_pickler() -> tuple[int, int] | None:
+    """Return frame and instruction at which somebody else's code waits for a pickler in C.
+
+    None if that code asks for reduce values itself.
+    """
     frame: types.FrameType | None = sys._getframe(1)
-    while frame is not None:
-        yield frame
+    while frame is not None and _is_ours(frame):
         frame = frame.f_back
+    if frame is None or _ASKING.intersection((*frame.f_code.co_names, *_texts(frame.f_code))):
+        return None
+    return id(frame), frame.f_lasti
+
+
+_ASKING = frozenset({"__reduce__", "__reduce_ex__"})
+
+
+def _texts(code: types.CodeType) -> Iterator[str]:
+    return (constant for constant in code.co_consts if isinstance(constant, str))
 
 
 def _is_ours(frame: types.FrameType) -> bool:

@@ -6,6 +6,6 @@ names its framework, inside functions, so that importing this package never impo
 
 from __future__ import annotations
 
-from ._base import Family, Kind, Tree, active, by_name, loaded, of, required
+from ._base import Family, Kind, Likeness, Tree, active, by_name, loaded, of, required
 
-__all__ = ["Family", "Kind", "Tree", "active", "by_name", "loaded", "of", "required"]
+__all__ = ["Family", "Kind", "Likeness", "Tree", "active", "by_name", "loaded", "of", "required"]

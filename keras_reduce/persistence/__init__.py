@@ -65,7 +65,9 @@ def load(
     mmap_mode : {None, "r", "c"}, optional
         Map the file instead of reading its arrays: read-only ("r"), or so that what is written
         stays in this process ("c"). The file never changes. Without effect on compressed files.
-        joblib's "r+" is refused: the file would no longer be what its digest says.
+        joblib's "r+" is refused: the file would no longer be what its digest says. joblib sends
+        arrays that are mapped as "r" to its workers by the name of the file: don't replace it while
+        they run.
     verify : bool, optional
         True: compare the whole file with its digests before anything is unpickled. False: don't;
         then plain files of joblib and pickle are read as well. If not given, True; but for a mapped

@@ -112,11 +112,27 @@ def _bytes_of(array: np.ndarray[Any, Any]) -> Iterator[bytes | memoryview]:
     if plain.flags.c_contiguous or plain.flags.f_contiguous:
         flat = (plain if plain.flags.c_contiguous else plain.T).reshape(-1)
         # As bytes: a buffer has no format for dates.
-        yield flat.view(np.uint8).data
+        data = flat.view(np.uint8).data
+        if _never_changes(plain):
+            yield data
+            return
+        # A copy, as what is digested has to be what is written, whoever writes into the array.
+        for start in range(0, data.nbytes, BLOCK):
+            yield bytes(data[start : start + BLOCK])
         return
     count = max(16 * BLOCK // plain.itemsize, 1)
     for chunk in np.nditer(plain, ["external_loop", "buffered"], buffersize=count, order="C"):
         yield np.asarray(chunk).tobytes()  # its memory is used again for the next one
+
+
+def _never_changes(array: np.ndarray[Any, Any]) -> bool:
+    """Tell whether `array` shows a framework's own memory, which stays what it is while held."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        if base.flags.writeable:
+            return False
+        base = base.base
+    return isinstance(base, memoryview) and isinstance(base.obj, np.ndarray)
 
 
 class _Pickler(NumpyPickler):  # type: ignore[misc]

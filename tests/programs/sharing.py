@@ -1,5 +1,6 @@
 """What is copied and what is not, what runs once, and what other threads see of it."""
 
+import contextlib
 import copy
 import ctypes
 import functools
@@ -9,6 +10,7 @@ import io
 import json
 import mmap
 import pickle
+import sys
 import tempfile
 import threading
 import types
@@ -22,7 +24,7 @@ from keras import layers
 
 import keras_reduce
 from checks import check, main, raises
-from keras_reduce import ReduceError, reducers, tensors
+from keras_reduce import ReduceError, reducers, tensors, weights
 
 # The package shows functions of the same names.
 alike, reading, writing = (
@@ -282,6 +284,56 @@ def every_variable_is_made_and_filled_once():
     assert sorted(made) == sorted(filled) == sorted(map(id, everything))
 
 
+class Holder:
+    """Keras tracks nothing in it."""
+
+
+class Untracked(layers.Layer):
+    def __init__(self, **arguments):
+        super().__init__(**arguments)
+        self.holder = Holder()
+        self.holder.scale = keras.Variable(keras.initializers.Constant(3), shape=(3,))
+
+    def build(self, shape):
+        self.table = self.add_weight(shape=(3,), initializer="ones")
+        self.holder.inverse = 1 / self.table.numpy()
+
+    def call(self, inputs):
+        return inputs * self.holder.scale * self.holder.inverse
+
+    def get_config(self):
+        return super().get_config()
+
+
+@functools.cache
+def extractor():
+    return keras.Sequential([keras.Input((2,)), layers.Dense(2, kernel_initializer="ones")])
+
+
+class Perceptual(keras.losses.Loss):
+    def __init__(self, **arguments):
+        super().__init__(**arguments)
+        extractor()
+
+    def call(self, y_true, y_pred):
+        return extractor()(y_true) - extractor()(y_pred)
+
+    def get_config(self):
+        return super().get_config()
+
+
+@check
+def variables_of_which_nothing_is_carried_begin_as_they_do():
+    model = keras.Sequential([keras.Input((3,)), Untracked()])
+    copied = pickle.loads(pickle.dumps(model))
+    assert np.array_equal(copied(X[:, :3]), model(X[:, :3]))
+    assert np.array_equal(copied(X[:, :3]), np.full((8, 3), 3))
+    content = pickle.dumps(Perceptual())
+    extractor.cache_clear()
+    pickle.loads(content)
+    assert np.array_equal(extractor().get_weights()[0], np.ones((2, 2)))
+
+
 @check
 def a_sequential_model_is_built_once():
     model = keras.Sequential([keras.Input((3,))])
@@ -406,8 +458,83 @@ class Fickle:
         return Fickle, ()
 
 
+@contextlib.contextmanager
+def another_thread():
+    """Let one be there that does nothing; some care is only taken where there is one."""
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+class Full:
+    """A file on a disk without room."""
+
+    def write(self, data):
+        raise OSError(28, "full")
+
+
+def moved(part, value):
+    """Give all weights of `part` a value, and demand that a copy has it."""
+    part.set_weights([np.full(weight.shape, value) for weight in part.get_weights()])
+    for way in (pickle.dumps, cloudpickle.dumps):
+        found = pickle.loads(way(part)).get_weights()
+        assert all((weight == value).all() for weight in found), (way, found)
+
+
+@check
+def a_full_disk_leaves_no_old_weights():
+    with another_thread():
+        model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
+        for value in (1.0, 2.0):
+            with raises(OSError, "full"):
+                pickle.dump(model, Full(), protocol=5)
+            moved(model, value)
+            moved(model.layers[0], -value)
+
+
+@check
+def a_reduce_value_that_somebody_keeps_leaves_no_old_weights():
+    with another_thread():
+        model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
+        kept = []
+        for value in (1.0, 2.0, 3.0):
+            for part in (model.layers[0], model):
+                kept.append(part.__reduce_ex__(4))
+                rebuild, arguments, *_ = kept[-1]
+                for weight in rebuild(*arguments).get_weights():
+                    assert (weight == weight.flat[0]).all() or value == 1
+            moved(model, value)
+            moved(model.layers[0], -value)
+
+
+@check
+def snapshots_end_with_the_dump():
+    with another_thread():
+        model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(3):
+                pickle.dumps(model)
+                copy.deepcopy(model)
+            assert not list(vars(weights.Snapshot._alive).get("snapshots", ()))
+        finally:
+            gc.enable()
+
+
 @check
 def what_failed_leaves_no_old_weights():
+    with another_thread():
+        failures()
+    failures()
+
+
+def failures():
     def by_python(model):
         pickle._Pickler(io.BytesIO(), 5).dump(model)
 
@@ -550,6 +677,95 @@ def built_bidirectional():
     layer = layers.Bidirectional(layers.LSTM(2))
     layer.build(SHAPE)
     return layer
+
+
+@check
+def zeros_of_either_sign_are_not_alike():
+    for value in (0.0, -0.0):
+        layer = built("dense")
+        layer.bias_initializer = keras.initializers.Constant(value)
+        layer.tag = value
+        copied = pickle.loads(pickle.dumps(layer))
+        assert str(copied.tag) == str(copied.bias_initializer.value) == str(value)
+
+
+@check
+def names_may_look_like_anything():
+    for name in ('"', "\\", "\0name", "\0paths", "ü", "{}", "\\1"):
+        for _ in range(2):
+            layer = layers.Dense(3, name=name)
+            layer.build(SHAPE)
+            copied = pickle.loads(pickle.dumps(layer))
+            assert copied.name == name
+            assert [v.path for v in copied.variables] == [v.path for v in layer.variables]
+
+
+@check
+def what_changes_while_it_is_written_is_no_form_for_others():
+    reducers._forms.clear()
+    look = reducers._look_into
+
+    def and_meanwhile(obj, family):
+        found = look(obj, family)
+        obj.trainable = False
+        return found
+
+    reducers._look_into = and_meanwhile
+    try:
+        built("dense").__reduce__()
+    finally:
+        reducers._look_into = look
+    frozen = built("dense")
+    frozen.trainable = False
+    assert not pickle.loads(pickle.dumps(frozen)).trainable
+
+
+@check
+def what_never_comes_to_rest_is_refused():
+    class Waiting(layers.Layer):
+        def build(self, shape):
+            def write():
+                with raises(ReduceError, "another thread", "not from within build()") as demand:
+                    pickle.dumps(self)
+                refusals.append(demand.error)
+
+            thread = threading.Thread(target=write)
+            thread.start()
+            thread.join()
+
+    refusals = []
+    patience, reducers._PATIENCE = reducers._PATIENCE, 0.2
+    try:
+        Waiting().build((None, 3))
+    finally:
+        reducers._PATIENCE = patience
+    assert refusals
+
+
+@check
+def attributes_may_come_and_go_meanwhile():
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(2), layers.Dropout(0.5)])
+    done = threading.Event()
+
+    def scribble():
+        number = 0
+        while not done.is_set():
+            number = (number + 1) % 50
+            for part in (model, *model.layers):
+                setattr(part, f"note{number}", number)
+                vars(part).pop(f"note{(number + 25) % 50}", None)
+
+    thread = threading.Thread(target=scribble)
+    interval = sys.getswitchinterval()
+    thread.start()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(100):
+            pickle.loads(pickle.dumps(model))
+    finally:
+        sys.setswitchinterval(interval)
+        done.set()
+        thread.join()
 
 
 @check

@@ -215,7 +215,7 @@ def own_attributes(obj: Any) -> dict[str, Any]:
     internal = _internal_names(obj)
     return {
         name: value
-        for name, value in vars(obj).items()
+        for name, value in list(vars(obj).items())
         if name not in internal
         or (name in _DEFAULTS and not made_by_config and value != _DEFAULTS[name])
     }

@@ -23,7 +23,7 @@ class Likeness(NamedTuple):
     Attributes
     ----------
     key : tuple
-        Equal for layers that are alike, and for no others.
+        Equal for layers of which the same is written, but for names and arrays.
     names : dict
         What stands for a mark in the `form` of what is written about any of them.
     variables : list of keras.Variable
@@ -55,7 +55,7 @@ def likeness(layer: Any) -> Likeness | None:
     cls = type(layer)
     if not is_built_in(cls) or not is_a(layer, "layer") or is_a(layer, "model"):
         return None
-    attributes = vars(layer)
+    attributes = dict(vars(layer))  # At once: another thread may be setting some.
     if not attributes.get("built") or any(attributes.get(store) for store in _STORES):
         return None
     variables = own_variables(layer)
@@ -68,7 +68,7 @@ def likeness(layer: Any) -> Likeness | None:
             if name in _BOOKKEEPING:
                 continue
             if type(value) in _PLAIN:  # Most are, so not by way of a function.
-                key += (name, type(value), value)
+                key += (name, type(value), _told_apart(value))
             else:
                 key += (name, places[id(value)] if id(value) in places else _token(value))
         key += [_variable_token(variable, attributes) for variable in variables]
@@ -106,7 +106,7 @@ def _token(value: Any) -> Any:
     """Return something hashable that is equal for equal values only."""
     cls = type(value)
     if cls in _PLAIN:
-        return cls, value  # 1, 1.0 and True are equal.
+        return cls, _told_apart(value)
     if isinstance(value, (tuple, list)):
         return cls, *map(_token, value)
     if isinstance(value, dict):
@@ -120,6 +120,11 @@ def _token(value: Any) -> Any:
         drawn = {"seed"} if attributes.get("_init_seed", 0) is None else ()
         return cls, *((name, _token(v)) for name, v in attributes.items() if name not in drawn)
     raise _UnlikeAnyError
+
+
+def _told_apart(value: Any) -> Any:
+    # 1, 1.0 and True are equal, which their types tell; 0.0 and -0.0 are as well.
+    return value.hex() if type(value) is float else value
 
 
 def _is_spec(value: Any) -> bool:

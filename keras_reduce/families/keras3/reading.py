@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+import sys
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,7 +26,7 @@ def deserialize(config: Any) -> Any:
 
 def make(architecture: dict[str, Any]) -> Any:
     """Return an object like the one that `writing.architecture` was given."""
-    by_key, objects = current.reading
+    by_key, objects = current.reading.by_key, current.reading.objects
     if "assembly" in architecture:
         kind, plain, numbers = architecture["assembly"]
         return put_together(kind, plain, tuple(objects[number] for number in numbers))
@@ -47,11 +49,53 @@ def reading(
             # Code that travelled by value: importing it would have registered it.
             package, _, name = registered_name.rpartition(">")
             keras.saving.register_keras_serializable(package or "Custom", name)(obj)
-    by_key = {key: obj for key, (obj, _) in custom_objects.items()}
-    scope = keras.saving.custom_object_scope(by_key)
+    work = Reading({key: obj for key, (obj, _) in custom_objects.items()}, objects)
+    scope = keras.saving.custom_object_scope(work.by_key)
     # Private: within the scope, configs with one shared_object_id make one object.
-    with _patches(reading=(by_key, objects)), scope, ObjectSharingScope():
-        yield
+    with _patches(reading=work), scope, ObjectSharingScope():
+        try:
+            yield
+        finally:
+            work.fill()
+
+
+class Reading:
+    """What a thread needs while it rebuilds an object.
+
+    Parameters
+    ----------
+    by_key : mapping
+        The user's classes and functions.
+    objects : tuple
+        What the pickler has rebuilt already, by number.
+    """
+
+    def __init__(self, by_key: Mapping[str, Any], objects: tuple[Any, ...]) -> None:
+        self.by_key, self.objects = by_key, objects
+        self._empty: dict[int, tuple[Any, Any]] = {}
+
+    def put_off(self, variable: Any, initializer: Any) -> None:
+        """Take note of a variable that waits for its value."""
+        self._empty[id(variable)] = variable, initializer
+
+    def filled(self, variables: Iterable[Any]) -> None:
+        """Take note of variables that have got theirs."""
+        for variable in variables:
+            self._empty.pop(id(variable), None)
+
+    def fill(self) -> None:
+        """Give those that have got none what they would have begun with.
+
+        The program may keep some for itself: a model that is made once and then held by a module.
+        """
+        for variable, initializer in self._empty.values():
+            variable.assign(initializer(variable._shape, dtype=variable._dtype))
+        self._empty.clear()
+
+
+def filled(variables: Iterable[Any]) -> None:
+    """Take note of variables that have got the values that a payload holds for them."""
+    current.reading.filled(variables)
 
 
 def _points() -> list[Patch]:
@@ -85,7 +129,7 @@ def _mended_class(original: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         reading = getattr(current, "reading", None)
         if reading is not None and "keras_reduce_child" in full_config:
-            return _Child(reading[1][full_config["keras_reduce_child"]])
+            return _Child(reading.objects[full_config["keras_reduce_child"]])
         found = original(name, registered_name, module, obj_type, full_config, **more)
         is_class = isinstance(found, type) and hasattr(found, "from_config")
         if reading is None or not is_class:
@@ -115,8 +159,8 @@ class _Constructor:
     def from_config(self, inner: dict[str, Any]) -> Any:
         """Return the object that the whole config describes."""
         if "keras_reduce" in self._config:
-            _, objects = current.reading
-            return rebuild(self._cls, self._config["keras_reduce"], deserialize, objects)
+            description, objects = self._config["keras_reduce"], current.reading.objects
+            return rebuild(self._cls, description, deserialize, objects)
         _shift_nodes(inner)
         if is_built_in(self._cls):
             # Constructors that keep the config of these as it is: it would say nothing later on.
@@ -131,7 +175,7 @@ class _Constructor:
         with _dtype_policy(policy):
             obj = from_config(self._cls, inner)
         for name, number in self._config.get("keras_reduce_attributes", {}).items():
-            setattr(obj, name, current.reading[1][number])
+            setattr(obj, name, current.reading.objects[number])
         name = self._config.get("name")
         if isinstance(name, str) and getattr(obj, "name", name) != name:
             obj.name = name
@@ -168,8 +212,8 @@ def _keyed_lambda(original: Callable[..., Any]) -> Callable[..., Any]:
     def func_load(code: Any, *arguments: Any, **more: Any) -> Any:
         reading = getattr(current, "reading", None)
         key = code[0] if isinstance(code, (list, tuple)) else code
-        if reading is not None and isinstance(key, str) and key in reading[0]:
-            return reading[0][key]
+        if reading is not None and isinstance(key, str) and key in reading.by_key:
+            return reading.by_key[key]
         return original(code, *arguments, **more)
 
     return func_load
@@ -179,12 +223,35 @@ def _uninitialized(original: Callable[..., Any]) -> Callable[..., Any]:
     import tensorflow as tf
 
     def _initialize_with_initializer(variable: Any, initializer: Any) -> None:
-        if getattr(current, "reading", None) is None or not tf.executing_eagerly():
+        reading = getattr(current, "reading", None)
+        if reading is None or not _is_made_by_keras() or not tf.executing_eagerly():
             original(variable, initializer)
-        else:
-            variable._initialize(tensors.zeros(variable._shape, variable._dtype))
+            return
+        variable._initialize(tensors.zeros(variable._shape, variable._dtype))
+        reading.put_off(variable, initializer)
 
     return _initialize_with_initializer
+
+
+def _is_made_by_keras() -> bool:
+    """Tell whether a class of Keras's own is making a variable.
+
+    One of the user's may go on at once to compute something from the values.
+    """
+    frame: types.FrameType | None = sys._getframe(2)
+    while frame is not None:
+        module = str(frame.f_globals.get("__name__", ""))
+        if not module.startswith(_PLUMBING):
+            return module.partition(".")[0] in ("keras", "keras_reduce")
+        frame = frame.f_back
+    return False
+
+
+# Private: what stands between a class that asks for a variable and the variable.
+_PLUMBING = (
+    *("keras.src.backend", "keras.src.layers.layer", "keras.src.utils", "tensorflow"),
+    *("keras.src.metrics.metric", "keras.src.optimizers.base_optimizer"),
+)
 
 
 def _quick_is_tensor(original: Callable[[Any], bool]) -> Callable[[Any], bool]:
@@ -211,7 +278,7 @@ def _shift_nodes(config: dict[str, Any]) -> None:
     for layer in config["layers"]:
         number = layer.get("keras_reduce_child")
         if number is not None and layer["inbound_nodes"]:
-            earlier_calls[layer["name"]] = len(current.reading[1][number]._inbound_nodes)
+            earlier_calls[layer["name"]] = len(current.reading.objects[number]._inbound_nodes)
     if not earlier_calls:
         return
 

@@ -13,7 +13,7 @@ from .attributes import describes_itself, is_built_in
 from .compilation import compile_all
 from .kinds import is_a
 from .optimizers import exclusions_of, optimizers_of, restore_optimizers
-from .reading import deserialize, make
+from .reading import deserialize, filled, make
 from .seeds import global_seed, restore_global_seed
 from .tree import Tree, is_container, is_optimizer, nodes, own_variables, variables
 from .writing import is_lambda_layer, serialize
@@ -126,7 +126,7 @@ def _odd_rules(parts: Mapping[str, Any], paths: Mapping[int, str]) -> dict[str, 
     for node in parts.values():
         if not is_a(node, "layer"):
             continue
-        of_layer = {id(value) for value in vars(node).values()} | {id(None)}
+        of_layer = {id(value) for value in list(vars(node).values())} | {id(None)}
         for variable in own_variables(node):
             rules = [variable.regularizer, variable.constraint]
             if not {id(rule) for rule in rules} <= of_layer and describes_itself(node):
@@ -279,6 +279,7 @@ def _adopt(parts: Mapping[str, Any], children: Mapping[str, int], objects: Seque
             source, target = Tree(given), Tree(made)
             restore_assets(target, assets(source))
             weights.transfer(source.variables, target.variables, keras.backend.backend())
+            filled(target.variables.values())
             for name, variable in source.variables.items():
                 _rename(target.variables[name], variable.path)
 

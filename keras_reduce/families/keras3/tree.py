@@ -317,7 +317,7 @@ def _below_attributes(node: Any) -> Iterator[tuple[str, Any]]:
         else:
             yield name, value
 
-    for attribute, value in vars(node).items():
+    for attribute, value in list(vars(node).items()):
         if attribute not in _BOOKKEEPING:
             yield from look(value, attribute, 4)
 

@@ -196,8 +196,8 @@ def _value_of(obj: Any) -> tuple[Any, ...] | None:
     attributes = vars(obj)
     if is_saveable(obj) or "seed" in attributes:
         return None
-    # With the types: 1, 1.0 and True are equal.
-    value = [(name, type(item), item) for name, item in attributes.items()]
+    # With the types, and spelled out: 1, 1.0 and True are equal, and so are 0.0 and -0.0.
+    value = [(name, type(item), repr(item)) for name, item in attributes.items()]
     plain = all(cls in _AS_THEY_ARE for _, cls, _ in value)
     return (type(obj), *value) if plain else None
 

@@ -29,9 +29,10 @@ S is the bytes of all variables of a model and its optimizer; a large model is o
 What `dumps` returns counts as growth: S of its S + 64 MB is the pickle. The model that `loads`
 returns counts as well: S of its 2 S + 64 MB is the new model, while the pickle that it reads stood
 before. Out of band, 64 MB beside the new model is S + 64 MB; 64 MB with it takes a model that
-shares the buffers. A file that is loaded is never in memory beside the model. These are handed back as they came: the original's own memory, read-only. A
-mapped file's own pages, which all who map it share, are not counted. For each of these goals, the
-model is shown that exceeds its limit by most, or comes nearest to it.
+shares the buffers. These are handed back as they came: the original's own memory, read-only. A
+file that is loaded is never in memory beside the model. A mapped file's own pages, which all who
+map it share, are not counted. For each of these goals, the model is shown that exceeds its limit
+by most, or comes nearest to it.
 """
 
 

@@ -23,6 +23,11 @@ brackets Keras's own shortest time divided by this one: 2.0x is twice as fast. I
 came back is asked the same as what went; its answer and its optimizer's variables have to agree bit
 for bit. Where they don't, the cell says "differs". A hash that is another one for the same model a
 second later says "changes". "-" means that a contender has no such way.
+
+Each process measures `pickle.dumps` before it has loaded anything. Its bytes grow as they are
+written, and where a large model has been loaded and dropped before, glibc may move them each time:
+that made the 201 MB model half as slow again, ours as well as the bare list of its arrays as they
+lie in TensorFlow's memory.
 """
 
 MEMORY_LEGEND = """

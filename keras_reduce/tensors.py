@@ -194,10 +194,10 @@ class _Unlocked:
         self.__array_interface__ = {**array.__array_interface__, "data": (address, False)}
 
 
-def zeros(shape: tuple[int, ...], dtype: str) -> Any:
+def placeholder(shape: tuple[int, ...], dtype: str) -> Any:
     """Return a TensorFlow tensor of zeros that takes no memory as long as nobody reads it.
 
-    For variables that are about to be overwritten.
+    For variables that are about to be overwritten; `is_placeholder` tells which have not been.
 
     Parameters
     ----------
@@ -205,35 +205,52 @@ def zeros(shape: tuple[int, ...], dtype: str) -> Any:
         Any.
     dtype : str
         Name of a TensorFlow dtype.
+
+    Returns
+    -------
+    tensorflow.Tensor or None
+        None where memory can't be shared: for some dtypes, and with a GPU.
     """
     import numpy as np
-    import tensorflow as tf
 
     try:
         plain = np.dtype(carrier(dtype))
-    except TypeError:
-        return tf.zeros(shape, dtype)
-    size = math.prod(shape) * plain.itemsize
-    try:
-        block = _zeros_in_memory(size)
-    except MemoryError:  # Where memory is limited by what is asked for, not by what is touched.
-        return tf.zeros(shape, dtype)
-    return _tensor(block[:size].view(plain).reshape(shape), dtype)
+        block = _zeros(math.prod(shape) * plain.itemsize)
+    except (TypeError, MemoryError):  # a dtype that NumPy lacks; a limit on what may be asked for
+        return None
+    array = block[: math.prod(shape) * plain.itemsize].view(plain).reshape(shape)
+    return _tensor(array, dtype) if _may_be_shared(array) and not _has_gpu() else None
 
 
-def _zeros_in_memory(size: int) -> Array:
+def is_placeholder(variable: Any) -> bool:
+    """Tell whether a TensorFlow variable still holds what `placeholder` gave for it."""
+    address = read(variable, "tensorflow").__array_interface__["data"][0]
+    starts = (block.__array_interface__["data"][0] for block in _blocks_of_zeros)
+    return address in starts
+
+
+def _zeros(size: int) -> Array:
     """Return at least `size` bytes of zeros that all may share, since TensorFlow never writes."""
     import numpy as np
 
-    global _zeros
-    if _zeros is None or len(_zeros) < size:
-        # As large a block comes from the system, which fills in its pages when they are touched.
-        block = np.zeros(max(size, 1 << 26) + ALIGNMENT, "uint8")
-        _zeros = block[-block.__array_interface__["data"][0] % ALIGNMENT :]
-    return _zeros
+    for block in _blocks_of_zeros:
+        if len(block) >= size:
+            return block
+    # As large a block comes from the system, which fills in its pages when they are touched. It is
+    # kept for good, so that its address tells what it is.
+    memory = np.zeros(max(size, 1 << 26) + ALIGNMENT, "uint8")
+    _blocks_of_zeros.append(memory[-memory.__array_interface__["data"][0] % ALIGNMENT :])
+    return _blocks_of_zeros[-1]
 
 
-_zeros: Array | None = None
+_blocks_of_zeros: list[Array] = []
+
+
+@functools.cache
+def _has_gpu() -> bool:
+    import tensorflow as tf
+
+    return bool(tf.config.list_logical_devices("GPU"))
 
 
 @functools.cache

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import PayloadError
 from .attributes import is_built_in, overrides
-from .reading import filled
 from .tree import Tree
 
 if TYPE_CHECKING:
@@ -55,14 +54,13 @@ def restore_assets(tree: Tree, assets: Mapping[tuple[str, str], Array]) -> None:
 
 
 def finish(tree: Tree) -> None:
-    """Recompute what layers derive from their variables, which have their values now.
+    """Recompute what layers derive from their variables.
 
     Normalization turns its mean and variance into constants; Keras does so after loading, too. A
     FeatureSpace that is adapted makes layers according to the vocabularies.
     """
     import keras
 
-    filled(tree.own_variables.values())
     for node in tree.own.values():
         if isinstance(node, keras.utils.FeatureSpace) and node._is_adapted:
             node.get_encoded_features()

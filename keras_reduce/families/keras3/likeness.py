@@ -62,7 +62,7 @@ def likeness(layer: Any) -> Likeness | None:
     places = {id(variable): number for number, variable in enumerate(variables)}
     if len(places) < len(variables):
         return None
-    key: list[Any] = [cls]
+    key: list[Any] = [cls, len(attributes.get("_trainable_variables", ()))]
     try:
         for name, value in attributes.items():
             if name in _BOOKKEEPING:
@@ -72,7 +72,7 @@ def likeness(layer: Any) -> Likeness | None:
             else:
                 key += (name, places[id(value)] if id(value) in places else _token(value))
         key += [_variable_token(variable, attributes) for variable in variables]
-    except _UnlikeAnyError:
+    except (_UnlikeAnyError, RuntimeError):  # the latter if another thread adds to a dictionary
         return None
     names = {_NAME: layer.name, _PATHS: [variable.path for variable in variables]}
     return Likeness(tuple(key), names, variables)

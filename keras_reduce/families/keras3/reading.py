@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import sys
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -72,30 +72,20 @@ class Reading:
 
     def __init__(self, by_key: Mapping[str, Any], objects: tuple[Any, ...]) -> None:
         self.by_key, self.objects = by_key, objects
-        self._empty: dict[int, tuple[Any, Any]] = {}
+        self._empty: list[tuple[Any, Any]] = []
 
     def put_off(self, variable: Any, initializer: Any) -> None:
         """Take note of a variable that waits for its value."""
-        self._empty[id(variable)] = variable, initializer
-
-    def filled(self, variables: Iterable[Any]) -> None:
-        """Take note of variables that have got theirs."""
-        for variable in variables:
-            self._empty.pop(id(variable), None)
+        self._empty.append((variable, initializer))
 
     def fill(self) -> None:
-        """Give those that have got none what they would have begun with.
+        """Give variables that have got no value what they would have begun with.
 
         The program may keep some for itself: a model that is made once and then held by a module.
         """
-        for variable, initializer in self._empty.values():
-            variable.assign(initializer(variable._shape, dtype=variable._dtype))
-        self._empty.clear()
-
-
-def filled(variables: Iterable[Any]) -> None:
-    """Take note of variables that have got the values that a payload holds for them."""
-    current.reading.filled(variables)
+        for variable, initializer in self._empty:
+            if tensors.is_placeholder(variable):
+                variable.assign(initializer(variable._shape, dtype=variable._dtype))
 
 
 def _points() -> list[Patch]:
@@ -224,11 +214,13 @@ def _uninitialized(original: Callable[..., Any]) -> Callable[..., Any]:
 
     def _initialize_with_initializer(variable: Any, initializer: Any) -> None:
         reading = getattr(current, "reading", None)
-        if reading is None or not _is_made_by_keras() or not tf.executing_eagerly():
+        is_ours = reading is not None and _is_made_by_keras() and tf.executing_eagerly()
+        tensor = tensors.placeholder(variable._shape, variable._dtype) if is_ours else None
+        if reading is None or tensor is None:
             original(variable, initializer)
-            return
-        variable._initialize(tensors.zeros(variable._shape, variable._dtype))
-        reading.put_off(variable, initializer)
+        else:
+            variable._initialize(tensor)
+            reading.put_off(variable, initializer)
 
     return _initialize_with_initializer
 

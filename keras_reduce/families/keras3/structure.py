@@ -13,7 +13,7 @@ from .attributes import describes_itself, is_built_in
 from .compilation import compile_all
 from .kinds import is_a
 from .optimizers import exclusions_of, optimizers_of, restore_optimizers
-from .reading import deserialize, filled, make
+from .reading import deserialize, make
 from .seeds import global_seed, restore_global_seed
 from .tree import Tree, is_container, is_optimizer, nodes, own_variables, variables
 from .writing import is_lambda_layer, serialize
@@ -279,7 +279,6 @@ def _adopt(parts: Mapping[str, Any], children: Mapping[str, int], objects: Seque
             source, target = Tree(given), Tree(made)
             restore_assets(target, assets(source))
             weights.transfer(source.variables, target.variables, keras.backend.backend())
-            filled(target.variables.values())
             for name, variable in source.variables.items():
                 _rename(target.variables[name], variable.path)
 

@@ -236,7 +236,8 @@ def _reducing(original: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
         if reducers.says_itself(self, "__getstate__"):
             return untouched(self)
         # copy.copy takes what it gets for the copy's own; nothing is on its way anywhere.
-        asked_by = sys._getframe(1).f_code
+        # Nobody's, where a thread has begun with a function in C.
+        asked_by = getattr(sys._getframe().f_back, "f_code", None)
         is_going = asked_by is not copy.copy.__code__
         with contextlib.nullcontext() if is_going else custom_objects.nested():
             reduced = reducers.reduce(self)

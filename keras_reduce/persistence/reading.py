@@ -20,10 +20,10 @@ from joblib.numpy_pickle import NDArrayWrapper, NumpyArrayWrapper
 from joblib.numpy_pickle_utils import Unpickler, _detect_compressor
 
 from ..errors import CustomObjectError, KerasReduceError, PayloadError
+from ..tensors import ALIGNMENT
 from .files import file_error
 from .sources import BLOCK, MemorySource, Source, gather
 from .trailer import Trailer, damaged
-from .writing import ALIGNMENT
 
 _LONGEST_PREFIX = 16
 

@@ -20,12 +20,10 @@ from joblib.numpy_pickle_utils import Pickler
 from .. import registry, tracing
 from ..custom_objects import companion
 from ..errors import KerasReduceError, ReduceError
+from ..tensors import ALIGNMENT
 from .files import file_error
 from .sources import BLOCK
 from .trailer import Digests, Extent, Trailer
-
-# What TensorFlow asks for so that a variable can share an array's memory; a cache line.
-ALIGNMENT = 64
 
 Emit = Callable[[bytes | memoryview], Any]
 

@@ -49,7 +49,8 @@ _SET_BY_TRACKING = frozenset(
     }
 )
 
-_PLAIN = (bool, int, float, str, type(None))
+# Classes of values that stand for themselves in a config.
+PLAIN = frozenset({bool, int, float, str, type(None)})
 
 
 def is_built_in(cls: type) -> bool:
@@ -109,7 +110,7 @@ def describe(obj: Any, serialize: Callable[[Any], Any], table: Table) -> dict[st
     numbers = {id(variable): number for number, variable in enumerate(own)}
 
     def encode(value: Any, path: str) -> Any:
-        if type(value) in _PLAIN:
+        if type(value) in PLAIN:
             return value
         if id(value) in numbers:
             return {"variable": numbers[id(value)]}
@@ -390,7 +391,7 @@ def _is_for_pickler(value: Any) -> bool:
     found = list(leaves(value))
     if any(map(is_part, found)):
         return False
-    return not all(type(leaf) in _PLAIN or _has_config(leaf) for leaf in found)
+    return not all(type(leaf) in PLAIN or _has_config(leaf) for leaf in found)
 
 
 def _refuse_hidden_parts(name: str, value: Any) -> None:

@@ -11,7 +11,7 @@ import types
 from typing import Any, NamedTuple
 
 from ...tensors import dtype_name
-from .attributes import is_built_in
+from .attributes import PLAIN, is_built_in
 from .kinds import has_config, is_a, is_saveable
 from .tree import own_variables
 from .writing import is_found_by_name
@@ -67,7 +67,7 @@ def likeness(layer: Any) -> Likeness | None:
         for name, value in attributes.items():
             if name in _BOOKKEEPING:
                 continue
-            if type(value) in _PLAIN:  # Most are, so not by way of a function.
+            if type(value) in PLAIN:  # Most are, so not by way of a function.
                 key += (name, type(value), _told_apart(value))
             else:
                 key += (name, places[id(value)] if id(value) in places else _token(value))
@@ -95,7 +95,6 @@ _BOOKKEEPING = frozenset(
         *("_self_saveable_object_factories", "_self_update_uid", "_self_setattr_tracking"),
     }
 )
-_PLAIN = frozenset({bool, int, float, str, type(None)})
 
 
 class _UnlikeAnyError(Exception):
@@ -105,7 +104,7 @@ class _UnlikeAnyError(Exception):
 def _token(value: Any) -> Any:
     """Return something hashable that is equal for equal values only."""
     cls = type(value)
-    if cls in _PLAIN:
+    if cls in PLAIN:
         return cls, _told_apart(value)
     if isinstance(value, (tuple, list)):
         return cls, *map(_token, value)

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from .assembled import is_assembled, take_apart
-from .attributes import describe, describes_itself, is_built_in, unwrapped
+from .attributes import PLAIN, describe, describes_itself, is_built_in, unwrapped
 from .kinds import has_config, is_a, is_saveable
 from .patches import Patch, Patches, current
 from .state import set_by_the_user, travels_by_attributes
@@ -117,7 +117,7 @@ def _keyed_object(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
         if table is None:
             return original(obj)
         cls: Any = type(obj)
-        if cls in _AS_THEY_ARE:
+        if cls in PLAIN:
             return obj
         if cls in (list, tuple):
             return cls([serialize_keras_object(item) for item in obj])
@@ -148,9 +148,6 @@ def _keyed_object(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return serialize_keras_object
 
 
-_AS_THEY_ARE = frozenset({str, int, float, bool, type(None)})
-
-
 @functools.cache
 def _public_name(cls: Hashable) -> tuple[str, str] | None:
     """Return the module and name under which Keras exports one of its classes."""
@@ -177,7 +174,7 @@ def _config_of(obj: Any, public: tuple[str, str], table: Table) -> dict[str, Any
         }
         _add_build_config(obj, config)
         _record(obj, config, table)
-        if value and all(type(item) in _AS_THEY_ARE for item in config["config"].values()):
+        if value and all(type(item) in PLAIN for item in config["config"].values()):
             _configs[value] = config
             if len(_configs) > 1000:
                 _configs.clear()
@@ -198,7 +195,7 @@ def _value_of(obj: Any) -> tuple[Any, ...] | None:
         return None
     # With the types, and spelled out: 1, 1.0 and True are equal, and so are 0.0 and -0.0.
     value = [(name, type(item), repr(item)) for name, item in attributes.items()]
-    plain = all(cls in _AS_THEY_ARE for _, cls, _ in value)
+    plain = all(cls in PLAIN for _, cls, _ in value)
     return (type(obj), *value) if plain else None
 
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .errors import PayloadError, ReduceError
@@ -46,14 +46,18 @@ def encode(*documents: Any, where: str = "") -> list[str]:
     """
     addresses: Counter[int] = Counter()
     has_pairs = False
-    for node in _dictionaries(documents):
-        has_pairs = has_pairs or not all(isinstance(key, str) for key in node)
-        if "class_name" in node and isinstance(node.get("shared_object_id"), int):
-            addresses[node["shared_object_id"]] += 1
-    found: Iterable[Any] = documents
-    if addresses:
-        numbers: dict[int, int] = {}
-        found = [_renumbered(document, addresses, numbers) for document in found]
+    with_addresses = [False] * len(documents)
+    for number, document in enumerate(documents):
+        for node in _dictionaries(document):
+            has_pairs = has_pairs or not all(isinstance(key, str) for key in node)
+            if "class_name" in node and isinstance(node.get("shared_object_id"), int):
+                addresses[node["shared_object_id"]] += 1
+                with_addresses[number] = True
+    numbers: dict[int, int] = {}
+    found: Iterable[Any] = [
+        _renumbered(document, addresses, numbers) if has_addresses else document
+        for document, has_addresses in zip(documents, with_addresses, strict=True)
+    ]
     if has_pairs:
         found = map(_with_pairs, found)
     try:
@@ -66,6 +70,11 @@ def encode(*documents: Any, where: str = "") -> list[str]:
             cure="return plain values from get_config(), or Keras objects by way of "
             "keras.saving.serialize_keras_object",
         ) from error
+
+
+def plain_text(document: Any) -> str:
+    """Write a `document` without dictionaries as `encode` does."""
+    return _encoder.encode(document)
 
 
 def decode(text: str) -> Any:
@@ -105,9 +114,9 @@ def check_protocol(header: dict[str, Any]) -> None:
     )
 
 
-def _dictionaries(documents: Sequence[Any]) -> Iterator[dict[Any, Any]]:
-    """Yield every dictionary in `documents`, in no order."""
-    open_ends: list[Any] = list(documents)
+def _dictionaries(document: Any) -> Iterator[dict[Any, Any]]:
+    """Yield every dictionary in `document`, in no order."""
+    open_ends = [document]
     while open_ends:
         node = open_ends.pop()
         if isinstance(node, dict):

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import types
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from typing import Any, NamedTuple
 
 from . import closures, families, payload, tensors, tracing, weights
@@ -390,11 +390,15 @@ TABLE: dict[families.Kind, Callable[[Any], Reduced]] = {
 
 def says_itself(obj: Any, *methods: str) -> bool:
     """Tell whether a class of the user's defines one of the `methods` by which a pickler asks."""
-    return any(
-        method in vars(cls) and cls.__module__.partition(".")[0] not in _FRAMEWORKS
+    return not _is_of_a_framework(type(obj)) and any(
+        method in vars(cls) and not _is_of_a_framework(cls)
         for cls in type(obj).__mro__[:-1]
         for method in methods
     )
+
+
+def _is_of_a_framework(cls: type) -> bool:
+    return cls.__module__.partition(".")[0] in _FRAMEWORKS
 
 
 _FRAMEWORKS = {"keras", "tensorflow", "torch", "flax", "builtins"}
@@ -424,9 +428,10 @@ def fingerprint(obj: Any) -> tuple[tuple[Any, ...], State]:
 
     Versions, and how the user's code travels, are left out; the code itself is in it.
     """
-    known = _like_before(obj)
+    known = _like_before(obj, versioned=False)
     if known is not None:
-        return (known.unversioned, known.arrays, None, (), ()), known.state
+        _custom_objects.refuse_own_parts(obj)
+        return (known.json, known.arrays, None, (), ()), known.state
     found = _dissect(obj)
     code, objects = tuple(found.table.code), tuple(found.table.objects)
     return (*_written(found, versioned=False), code, objects), found.state()
@@ -451,10 +456,15 @@ class _Dissection(NamedTuple):
 
 
 def _take_apart(obj: Any) -> tuple[tuple[Any, ...], State, weights.Snapshot | None]:
-    known = _like_before(obj)
+    around = weights.Snapshot.around(obj)
+    known = around.prepared.pop(id(obj), None) if around else None
+    known = known or _like_before(obj, around)
     if known is not None:
+        _custom_objects.refuse_own_parts(obj)
         return (known.json, known.arrays, None, None, ()), known.state, None
     found = _dissect(obj)
+    if found.snapshot is not None:
+        _prepare(found.tree.children.values(), found.snapshot)
     code, objects = None, ()
     if found.table.code or found.table.objects:
         bounds = _custom_objects.Bounds(found.tree.private, id(obj), found.tree.parts)
@@ -462,6 +472,18 @@ def _take_apart(obj: Any) -> tuple[tuple[Any, ...], State, weights.Snapshot | No
         objects = tuple(_custom_objects.by_value(value, bounds) for value in found.table.objects)
     arguments = (*_written(found), code, objects)
     return arguments, found.state(_stand_ins(obj, found)), found.snapshot
+
+
+def _prepare(parts: Iterable[Any], snapshot: weights.Snapshot) -> None:
+    """Put together what is written about `parts`, as far as it need not be asked for.
+
+    A pickler that comes to a part has copied the arrays of those before it, and left nothing of
+    Python in the processor's caches.
+    """
+    for part in parts:
+        known = _like_before(part, snapshot)
+        if known is not None:
+            snapshot.prepared[id(part)] = known
 
 
 def _stand_ins(obj: Any, found: _Dissection) -> Callable[[Any], Any]:
@@ -491,40 +513,49 @@ class _Known(NamedTuple):
     """What is written about an object, put together without asking Keras."""
 
     json: str
-    unversioned: str
-    state: State
     arrays: tuple[Any, ...]
+    state: State
 
 
-# By likeness, what has been written about an object, with marks for names: in full, and without
-# versions; and its attributes.
-_forms: dict[tuple[Any, ...], tuple[str, str, State]] = {}
+class _Form(NamedTuple):
+    """What is written about every object of a likeness: the text, see `_split`; attributes."""
+
+    versioned: list[str]
+    unversioned: list[str]
+    state: State
+
+
+# By likeness; None where what is written about an object does not follow from it.
+_forms: dict[tuple[Any, ...], _Form | None] = {}
 _MOST_FORMS = 4096
 
 
-def _like_before(obj: Any) -> _Known | None:
+def _like_before(
+    obj: Any, snapshot: weights.Snapshot | None = None, *, versioned: bool = True
+) -> _Known | None:
     """Return what is written about `obj` if something like it has been written before."""
     family = families.of(obj)
     likeness = family.likeness(obj) if family else None
-    known = _forms.get(likeness.key) if likeness else None
-    if family is None or likeness is None or known is None:
+    form = _forms.get(likeness.key) if likeness else None
+    if family is None or likeness is None or form is None:
         return None
-    _custom_objects.refuse_own_parts(obj)
-    json, unversioned, state = known
-    marks = payload.encode(*likeness.names)
-    names = dict(zip(marks, payload.encode(*likeness.names.values()), strict=True))
-    # In one go: a name may look like a mark.
-    pattern = re.compile("|".join(map(re.escape, marks)))
-    json, unversioned = (
-        pattern.sub(lambda found: names[found[0]], text) for text in (json, unversioned)
-    )
-    snapshot = weights.Snapshot.around(obj)
+    json = _filled(form.versioned if versioned else form.unversioned, likeness)
     arrays = weights.read(likeness.variables, family.backend(), snapshot)
-    return _Known(json, unversioned, state and dict(state), arrays)
+    return _Known(json, arrays, form.state and dict(form.state))
+
+
+def _filled(text: list[str], likeness: families.Likeness) -> str:
+    """Return the `text` of a form with the names of an object in its gaps."""
+    filled = text.copy()
+    filled[1::2] = [payload.plain_text(likeness.names[mark]) for mark in text[1::2]]
+    return "".join(filled)
 
 
 def _note_form(found: _Dissection, likeness: families.Likeness, family: families.Family) -> None:
     """Remember what is written about objects of a `likeness`, if all of it is plain data."""
+    if len(_forms) >= _MOST_FORMS:
+        _forms.clear()
+    _forms[likeness.key] = None
     if len(found.arrays) != len(likeness.variables):
         return
     if found.table.code or found.table.objects or found.compilation:
@@ -533,10 +564,17 @@ def _note_form(found: _Dissection, likeness: families.Likeness, family: families
         return
     architecture, header = family.form(found.architecture, found.header)
     blank = found._replace(architecture=architecture, header=header)
-    if len(_forms) >= _MOST_FORMS:
-        _forms.clear()
-    json, unversioned = _written(blank)[0], _written(blank, versioned=False)[0]
-    _forms[likeness.key] = json, unversioned, found.state()
+    texts = [_written(blank, versioned=versioned)[0] for versioned in (True, False)]
+    versioned, unversioned = (_split(text, likeness.names) for text in texts)
+    _forms[likeness.key] = _Form(versioned, unversioned, found.state())
+
+
+def _split(text: str, marks: Iterable[str]) -> list[str]:
+    """Return what is between the `marks` in a payload's text, and the marks, by turns."""
+    written = {payload.plain_text(mark): mark for mark in marks}
+    split = re.split(f"({'|'.join(map(re.escape, written))})", text)
+    split[1::2] = [written[mark] for mark in split[1::2]]
+    return split
 
 
 def _dissect(obj: Any) -> _Dissection:
@@ -552,7 +590,7 @@ def _dissect(obj: Any) -> _Dissection:
         before = family.likeness(obj)
         found = _settled(obj, family)
         if found is not None:
-            after = family.likeness(obj)
+            after = family.likeness(obj) if before and before.key not in _forms else None
             if before and after and before.key == after.key:
                 _note_form(found, after, family)
             return found

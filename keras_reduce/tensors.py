@@ -48,11 +48,12 @@ def read(variable: Any, backend: str) -> Array:
         Same shape; for dtypes that NumPy lacks, unsigned integers of the same width. Read-only
         where it shares memory with the framework.
     """
-    import numpy as np
-
     value = variable.value
     if backend == "tensorflow":
         return _read_tensorflow(value)
+
+    import numpy as np
+
     if backend == "torch":
         # A tensor's memory changes under a view of it when training goes on, so this must copy.
         return _carried(np.array(value.detach().cpu().numpy(), copy=True))
@@ -115,22 +116,30 @@ def write(variable: Any, array: Array, dtype: str, backend: str) -> None:
 
 
 def _read_tensorflow(value: Any) -> Array:
-    import numpy as np
-    import tensorflow as tf
-
-    if isinstance(value, _resource_variable()):
+    # Looked up once: a model has hundreds of variables.
+    resource_variable, read_op, bitcast, as_array = _reading_tensorflow()
+    if isinstance(value, resource_variable):
         # What `read_value` does, without its detours.
-        tensor = tf.raw_ops.ReadVariableOp(resource=value.handle, dtype=value.dtype)
+        tensor = read_op(resource=value.handle, dtype=value.dtype)
     else:
         tensor = value.read_value() if hasattr(value, "read_value") else value
     name = tensor.dtype.name
     if name in _CARRIERS:
-        tensor = tf.bitcast(tensor, _CARRIERS[name])
+        tensor = bitcast(tensor, _CARRIERS[name])
     try:
-        return np.asarray(memoryview(tensor))
+        array: Array = as_array(memoryview(tensor))
     except (BufferError, TypeError, ValueError, RuntimeError):
         # Not in host memory (a GPU), or a dtype without a buffer format.
-        return np.asarray(tensor.numpy())
+        array = as_array(tensor.numpy())
+    return array
+
+
+@functools.cache
+def _reading_tensorflow() -> tuple[Any, Any, Any, Any]:
+    import numpy as np
+    import tensorflow as tf
+
+    return _resource_variable(), tf.raw_ops.ReadVariableOp, tf.bitcast, np.asarray
 
 
 def _write_tensorflow(variable: Any, array: Array, dtype: str) -> None:

@@ -46,6 +46,11 @@ class Snapshot:
         The object and all that is below it, the object first.
     backend : str
         Keras backend that made the variables.
+
+    Attributes
+    ----------
+    prepared : dict
+        Room for what has been found out about parts before a pickler comes to them, by id.
     """
 
     _alive = threading.local()
@@ -55,6 +60,7 @@ class Snapshot:
         self._arrays = {id(v): (v, tensors.read(v, backend)) for v in variables}
         self._root, *below = parts
         self._parts = {id(part): part for part in below}
+        self.prepared: dict[int, Any] = {}
         self._call = _call_of_a_pickler()
         if self._call is not None:
             vars(self._alive).setdefault("snapshots", weakref.WeakSet()).add(self)
@@ -99,7 +105,7 @@ class Snapshot:
 
     def end(self) -> None:
         """Be found no more."""
-        self._parts = {}
+        self._parts, self.prepared = {}, {}
 
 
 def _call_of_a_pickler() -> tuple[int, int] | None:

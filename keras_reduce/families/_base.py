@@ -51,6 +51,11 @@ class Tree(Protocol):
         ...
 
     @property
+    def children(self) -> dict[str, Any]:
+        """The parts that have payloads of their own, by path."""
+        ...
+
+    @property
     def variables(self) -> dict[str, Any]:
         """Every variable by its path."""
         ...

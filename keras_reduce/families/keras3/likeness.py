@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ...tensors import dtype_name
 from .attributes import PLAIN, is_built_in
-from .kinds import has_config, is_a, is_saveable
+from .kinds import is_a, kind
 from .tree import own_variables
 from .writing import is_found_by_name
 
@@ -47,38 +47,69 @@ def form(
 
 
 def likeness(layer: Any) -> Likeness | None:
-    """Return what `layer` is like; None if it is not one of Keras's own, on its own, and built.
+    """Return what `layer` is like; None if it is not one of Keras's own, and built.
 
     None as well if one of its attributes is anything else than plain data, a function of Keras's,
-    or an object of Keras's without variables.
+    a part that Keras tracks, or an object of Keras's without variables; or if this is so in one of
+    its parts.
     """
-    cls = type(layer)
-    if not is_built_in(cls) or not is_a(layer, "layer") or is_a(layer, "model"):
+    if not _is_seen_through(layer):
         return None
-    attributes = dict(vars(layer))  # At once: another thread may be setting some.
-    if not attributes.get("built") or any(attributes.get(store) for store in _STORES):
-        return None
-    variables = own_variables(layer)
-    places = {id(variable): number for number, variable in enumerate(variables)}
-    if len(places) < len(variables):
-        return None
-    key: list[Any] = [cls, len(attributes.get("_trainable_variables", ()))]
+    key: list[Any] = []
     try:
-        for name, value in attributes.items():
-            if name in _BOOKKEEPING:
-                continue
-            if type(value) in PLAIN:  # Most are, so not by way of a function.
-                key += (name, type(value), _told_apart(value))
-            else:
-                key += (name, places[id(value)] if id(value) in places else _token(value))
-        key += [_variable_token(variable, attributes) for variable in variables]
+        parts = _parts(layer)
+        variables = [variable for part in parts for variable in own_variables(part)]
+        places = {id(found): number for number, found in enumerate((*parts, *variables))}
+        if len(places) < len(parts) + len(variables):
+            return None
+        for part in parts:
+            key += _part_token(part, places)
     except (_UnlikeAnyError, RuntimeError):  # the latter if another thread adds to a dictionary
         return None
     names = {_NAME: layer.name, _PATHS: [variable.path for variable in variables]}
     return Likeness(tuple(key), names, variables)
 
 
-# Parts that have a state of their own are found here.
+def _is_seen_through(part: Any) -> bool:
+    """Tell whether all that can be said about `part` is in its class and its attributes."""
+    if not is_built_in(type(part)):
+        return False
+    if is_a(part, "layer"):
+        return vars(part).get("built", False) and not is_a(part, "model")
+    return is_a(part, "seed_generator")
+
+
+def _parts(layer: Any) -> list[Any]:
+    """Return `layer` and what it tracks, in the order of the tree."""
+    found = [layer]
+    for store in _STORES:
+        for part in vars(layer).get(store) or ():
+            if not _is_seen_through(part) or len(found) > _MOST_PARTS:
+                raise _UnlikeAnyError
+            found += _parts(part)
+    return found
+
+
+# What holds itself has no end; what has as many parts is rarely like another.
+_MOST_PARTS = 100
+
+
+def _part_token(part: Any, places: dict[int, int]) -> list[Any]:
+    attributes = dict(vars(part))  # At once: another thread may be setting some.
+    lengths = [len(attributes.get(store) or ()) for store in ("_trainable_variables", *_STORES)]
+    token: list[Any] = [type(part), *lengths]
+    for name, value in attributes.items():
+        if name in _BOOKKEEPING:
+            continue
+        if type(value) in PLAIN:  # Most are, so not by way of a function.
+            token += (name, type(value), value.hex() if type(value) is float else value)
+        else:
+            token += (name, _token(value, places))
+    token += [_variable_token(variable, attributes) for variable in own_variables(part)]
+    return token
+
+
+# Where Keras tracks the parts of a layer, in the order in which the tree lists them.
 _STORES = ("_layers", "_metrics", "_seed_generators")
 
 # What Keras and TensorFlow keep about every layer, and nothing that is written follows from: names,
@@ -93,6 +124,7 @@ _BOOKKEEPING = frozenset(
         *("_self_unconditional_checkpoint_dependencies", "_self_unconditional_dependency_names"),
         *("_self_unconditional_deferred_dependencies", "_self_name_based_restores"),
         *("_self_saveable_object_factories", "_self_update_uid", "_self_setattr_tracking"),
+        "backend",  # of a seed generator: Keras's module for it
     }
 )
 
@@ -101,35 +133,43 @@ class _UnlikeAnyError(Exception):
     """Something in a layer says more than a key can."""
 
 
-def _token(value: Any) -> Any:
-    """Return something hashable that is equal for equal values only."""
+def _token(value: Any, places: dict[int, int]) -> Any:
+    """Return something hashable that is equal for equal values only.
+
+    A part or variable of the layer is told by its place, which `places` knows by its id.
+    """
     cls = type(value)
     if cls in PLAIN:
-        return cls, _told_apart(value)
+        # 1, 1.0 and True are equal, which their types tell; 0.0 and -0.0 are as well.
+        return cls, value.hex() if cls is float else value
+    if id(value) in places:
+        return _PLACE, places[id(value)]
     if isinstance(value, (tuple, list)):
-        return cls, *map(_token, value)
+        return cls, *(_token(item, places) for item in value)
     if isinstance(value, dict):
-        return cls, *((_token(key), _token(item)) for key, item in value.items())
+        return cls, *((_token(k, places), _token(item, places)) for k, item in value.items())
     if isinstance(value, types.FunctionType):
         if is_found_by_name(value):
             return value
-    elif is_built_in(cls) and not is_saveable(value) and (has_config(value) or _is_spec(value)):
+    elif is_built_in(cls) and _is_told_by_attributes(value):
         attributes = vars(value)
         # A seed that the layer has drawn for it, and used, since none was given.
         drawn = {"seed"} if attributes.get("_init_seed", 0) is None else ()
-        return cls, *((name, _token(v)) for name, v in attributes.items() if name not in drawn)
+        return cls, *((k, _token(v, places)) for k, v in attributes.items() if k not in drawn)
     raise _UnlikeAnyError
 
 
-def _told_apart(value: Any) -> Any:
-    # 1, 1.0 and True are equal, which their types tell; 0.0 and -0.0 are as well.
-    return value.hex() if type(value) is float else value
+_PLACE = object()
 
 
-def _is_spec(value: Any) -> bool:
+def _is_told_by_attributes(value: Any) -> bool:
+    """Tell whether an object of Keras's has neither variables nor parts."""
     import keras
 
-    return isinstance(value, keras.InputSpec)
+    return kind(value) in _WITHOUT_VARIABLES or type(value) is keras.InputSpec
+
+
+_WITHOUT_VARIABLES = {"initializer", "regularizer", "constraint", "schedule", "policy"}
 
 
 def _variable_token(variable: Any, attributes: dict[str, Any]) -> tuple[Any, ...]:

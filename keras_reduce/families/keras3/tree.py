@@ -243,7 +243,7 @@ def functional_class() -> Any:
 def _children(node: Any) -> Iterator[tuple[str, Any]]:
     import keras
 
-    if not is_saveable(node):
+    if not is_saveable(node) or _is_leaf(node):
         return
     named: set[int] = set()
     if is_container(node):
@@ -270,13 +270,20 @@ def _children(node: Any) -> Iterator[tuple[str, Any]]:
         yield from compiled_metrics(node)
 
 
+def _is_leaf(node: Any) -> bool:
+    """Tell at once, as most parts are leaves, that there is nothing below `node`."""
+    tracks = vars(node).get
+    return not any(map(tracks, _STORES)) and not _may_hold_optimizers(node)
+
+
+def _may_hold_optimizers(node: Any) -> bool:
+    # Among Keras's own classes only these do.
+    return is_a(node, "model", "optimizer") or type(node).__module__.partition(".")[0] != "keras"
+
+
 def _optimizers(node: Any) -> Iterator[tuple[str, Any]]:
     """Yield the optimizers in the attributes of `node`: Keras tracks none."""
-    import keras
-
-    # Among Keras's own classes only these hold one.
-    holders = (keras.Model, keras.optimizers.Optimizer)
-    if isinstance(node, holders) or type(node).__module__.partition(".")[0] != "keras":
+    if _may_hold_optimizers(node):
         for name, value in _below_attributes(node):
             if is_optimizer(value):
                 yield name, value
@@ -309,17 +316,17 @@ def _names_by_attribute(node: Any, wanted: dict[int, Any]) -> dict[int, str]:
 
 def _below_attributes(node: Any) -> Iterator[tuple[str, Any]]:
     """Yield what is in the attributes of `node`, and in containers there, by name and position."""
-
-    def look(value: Any, name: str, depth: int) -> Iterator[tuple[str, Any]]:
+    # Not by recursion, since every attribute of every part comes by here.
+    attributes = list(vars(node).items())  # At once: another thread may be setting some.
+    found = [(name, value, 4) for name, value in attributes if name not in _BOOKKEEPING]
+    found.reverse()
+    while found:
+        name, value, depth = found.pop()
         if depth and isinstance(value, (list, tuple, dict)):
-            for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-                yield from look(item, f"{name}/{key}", depth - 1)
+            items = list(value.items() if isinstance(value, dict) else enumerate(value))
+            found += [(f"{name}/{key}", item, depth - 1) for key, item in reversed(items)]
         else:
             yield name, value
-
-    for attribute, value in list(vars(node).items()):
-        if attribute not in _BOOKKEEPING:
-            yield from look(value, attribute, 4)
 
 
 def _flat(nest: Any) -> Iterator[Any]:

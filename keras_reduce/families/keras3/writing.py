@@ -120,9 +120,13 @@ def _keyed_object(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
         if cls in PLAIN:
             return obj
         if cls in (list, tuple):
-            return cls([serialize_keras_object(item) for item in obj])
+            # Most items are plain, which need not be asked.
+            return cls([i if type(i) in PLAIN else serialize_keras_object(i) for i in obj])
         if cls is dict:
-            return {key: serialize_keras_object(value) for key, value in obj.items()}
+            return {
+                key: value if type(value) in PLAIN else serialize_keras_object(value)
+                for key, value in obj.items()
+            }
         if _is_child(obj, table):
             return _child_config(obj, table)
         if _is_opaque(obj):

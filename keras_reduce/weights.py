@@ -7,6 +7,7 @@ payload lacks, or the reverse, is an error: nothing is ever left at a random sta
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
 import types
@@ -17,7 +18,7 @@ from . import tensors
 from .errors import PayloadError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy as np
 
@@ -116,16 +117,17 @@ def _call_of_a_pickler() -> tuple[int, int] | None:
     frame: types.FrameType | None = sys._getframe(1)
     while frame is not None and _is_ours(frame):
         frame = frame.f_back
-    if frame is None or _ASKING.intersection((*frame.f_code.co_names, *_texts(frame.f_code))):
-        return None
-    return id(frame), frame.f_lasti
+    return None if frame is None or _asks(frame.f_code) else (id(frame), frame.f_lasti)
+
+
+@functools.lru_cache(maxsize=256)
+def _asks(code: types.CodeType) -> bool:
+    """Tell whether `code` mentions the methods by which a pickler asks."""
+    texts = (constant for constant in code.co_consts if isinstance(constant, str))
+    return not _ASKING.isdisjoint((*code.co_names, *texts))
 
 
 _ASKING = frozenset({"__reduce__", "__reduce_ex__"})
-
-
-def _texts(code: types.CodeType) -> Iterator[str]:
-    return (constant for constant in code.co_consts if isinstance(constant, str))
 
 
 def _is_ours(frame: types.FrameType) -> bool:

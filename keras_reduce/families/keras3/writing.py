@@ -61,10 +61,12 @@ def _points() -> list[Patch]:
     # that a user's get_config() was bound to before skips serialize_keras_object, but not the
     # others, which it looks up in its module.
     import keras
+    from keras.src.models import functional
     from keras.src.saving import object_registration, serialization_lib
     from keras.src.utils import python_utils
 
     return [
+        (functional, "copy", _NotCopying),
         (keras.saving, "serialize_keras_object", _keyed_object),
         (object_registration, "get_registered_name", _keyed_name),
         (serialization_lib, "serialize_keras_object", _keyed_object),
@@ -75,6 +77,21 @@ def _points() -> list[Patch]:
 
 
 _patches = Patches(_points)
+
+
+class _NotCopying:
+    """The module `copy` for a functional model, whose config is copied while it is written."""
+
+    def __init__(self, original: types.ModuleType) -> None:
+        self._original = original
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._original, name)
+
+    def deepcopy(self, config: Any) -> Any:
+        return (
+            self._original.deepcopy(config) if getattr(current, "table", None) is None else config
+        )
 
 
 def _keyed_name(original: Callable[[Any], Any]) -> Callable[[Any], Any]:

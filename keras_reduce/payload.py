@@ -119,14 +119,18 @@ def _dictionaries(document: Any) -> Iterator[dict[Any, Any]]:
     open_ends = [document]
     while open_ends:
         node = open_ends.pop()
+        items = node
         if isinstance(node, dict):
             yield node
-            open_ends += [item for item in node.values() if isinstance(item, _CONTAINERS)]
-        elif isinstance(node, (list, tuple)):
-            open_ends += [item for item in node if isinstance(item, _CONTAINERS)]
+            items = node.values()
+        for item in items:
+            # Most are none, so not by way of isinstance.
+            if type(item) not in _PLAIN and isinstance(item, _CONTAINERS):
+                open_ends.append(item)
 
 
 _CONTAINERS = (dict, list, tuple)
+_PLAIN = {str, int, float, bool, type(None)}
 
 
 def _renumbered(node: Any, addresses: Counter[int], numbers: dict[int, int]) -> Any:

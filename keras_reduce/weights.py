@@ -7,7 +7,9 @@ payload lacks, or the reverse, is an error: nothing is ever left at a random sta
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import pickle
 import sys
 import threading
 import types
@@ -18,7 +20,7 @@ from . import tensors
 from .errors import PayloadError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import numpy as np
 
@@ -37,7 +39,8 @@ class Snapshot:
     - It is an empty iterator, for the place of the list items in a reduce value. A pickler comes to
       it when it is done with the parts, and drops it, while it keeps all else for its memo.
     - The call of the pickler (`pickle.dumps`, say) has to be the same. Code that asks for a reduce
-      value itself, as picklers written in Python do, may keep it: its parts are read anew.
+      value itself, as picklers written in Python do, may keep it: its parts are read anew. Ours,
+      which is written in Python too, says by `one_call` that it keeps none.
 
     Parameters
     ----------
@@ -109,15 +112,41 @@ class Snapshot:
         self._parts, self.prepared = {}, {}
 
 
-def _call_of_a_pickler() -> tuple[int, int] | None:
-    """Return frame and instruction at which somebody else's code waits for a pickler in C.
+@contextlib.contextmanager
+def one_call() -> Iterator[None]:
+    """Let a pickler written in Python, which keeps no reduce value, find this thread's snapshots.
 
-    None if that code asks for reduce values itself.
+    The block is one call of that pickler, as `pickle.dumps` is one of the pickler in C.
+    """
+    outer = getattr(_calls, "own", None)
+    _calls.own = object()
+    try:
+        yield
+    finally:
+        _calls.own = outer
+
+
+_calls = threading.local()
+
+
+def _call_of_a_pickler() -> object | None:
+    """Return what stands for the call of the pickler that asks for a reduce value.
+
+    That is frame and instruction at which somebody else's code waits for a pickler in C, or the
+    block of `one_call`. None if other code asks.
     """
     frame: types.FrameType | None = sys._getframe(1)
     while frame is not None and _is_ours(frame):
         frame = frame.f_back
-    return None if frame is None or _asks(frame.f_code) else (id(frame), frame.f_lasti)
+    if frame is None:
+        return None
+    if frame.f_code is _SAVE:
+        return getattr(_calls, "own", None)
+    return None if _asks(frame.f_code) else (id(frame), frame.f_lasti)
+
+
+# By which the standard library's pickler in Python, and so joblib's and ours, asks.
+_SAVE = pickle._Pickler.save.__code__  # type: ignore[attr-defined]
 
 
 @functools.lru_cache(maxsize=256)

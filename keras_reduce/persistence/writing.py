@@ -17,7 +17,7 @@ from joblib.compressor import _COMPRESSORS
 from joblib.numpy_pickle import NumpyArrayWrapper, NumpyPickler
 from joblib.numpy_pickle_utils import Pickler
 
-from .. import registry, tracing
+from .. import registry, tracing, weights
 from ..custom_objects import companion
 from ..errors import KerasReduceError, ReduceError
 from ..tensors import ALIGNMENT
@@ -47,7 +47,8 @@ def write(obj: Any, emit: Emit) -> None:
     with registry.in_use() as options:
         pickler = _Pickler(sink, options.functions_by_value)
         try:
-            pickler.dump(obj)
+            with weights.one_call():
+                pickler.dump(obj)
         except (KerasReduceError, MemoryError):
             raise
         except Exception as error:

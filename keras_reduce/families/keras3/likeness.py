@@ -8,13 +8,16 @@ from it in names and arrays only, so that Keras need not be asked for its config
 from __future__ import annotations
 
 import types
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...tensors import dtype_name
 from .attributes import PLAIN, is_built_in
-from .kinds import is_a, kind
+from .kinds import bases, is_a
 from .tree import own_variables
 from .writing import is_found_by_name
+
+if TYPE_CHECKING:
+    from .._base import Kind
 
 
 class Likeness(NamedTuple):
@@ -58,12 +61,13 @@ def likeness(layer: Any) -> Likeness | None:
     key: list[Any] = []
     try:
         parts = _parts(layer)
-        variables = [variable for part in parts for variable in own_variables(part)]
+        by_part = [own_variables(part) for part in parts]
+        variables = [variable for own in by_part for variable in own]
         places = {id(found): number for number, found in enumerate((*parts, *variables))}
         if len(places) < len(parts) + len(variables):
             return None
-        for part in parts:
-            key += _part_token(part, places)
+        for part, own in zip(parts, by_part, strict=True):
+            key += _part_token(part, own, places)
     except (_UnlikeAnyError, RuntimeError):  # the latter if another thread adds to a dictionary
         return None
     names = {_NAME: layer.name, _PATHS: [variable.path for variable in variables]}
@@ -94,7 +98,7 @@ def _parts(layer: Any) -> list[Any]:
 _MOST_PARTS = 100
 
 
-def _part_token(part: Any, places: dict[int, int]) -> list[Any]:
+def _part_token(part: Any, own: list[Any], places: dict[int, int]) -> list[Any]:
     attributes = dict(vars(part))  # At once: another thread may be setting some.
     lengths = [len(attributes.get(store) or ()) for store in ("_trainable_variables", *_STORES)]
     token: list[Any] = [type(part), *lengths]
@@ -105,7 +109,7 @@ def _part_token(part: Any, places: dict[int, int]) -> list[Any]:
             token += (name, type(value), value.hex() if type(value) is float else value)
         else:
             token += (name, _token(value, places))
-    token += [_variable_token(variable, attributes) for variable in own_variables(part)]
+    token += [_variable_token(variable, attributes) for variable in own]
     return token
 
 
@@ -151,7 +155,7 @@ def _token(value: Any, places: dict[int, int]) -> Any:
     if isinstance(value, types.FunctionType):
         if is_found_by_name(value):
             return value
-    elif is_built_in(cls) and _is_told_by_attributes(value):
+    elif _is_told_by_attributes(cls):
         attributes = vars(value)
         # A seed that the layer has drawn for it, and used, since none was given.
         drawn = {"seed"} if attributes.get("_init_seed", 0) is None else ()
@@ -162,14 +166,21 @@ def _token(value: Any, places: dict[int, int]) -> Any:
 _PLACE = object()
 
 
-def _is_told_by_attributes(value: Any) -> bool:
-    """Tell whether an object of Keras's has neither variables nor parts."""
+def _is_told_by_attributes(cls: type) -> bool:
+    """Tell whether a class is one of Keras's whose objects have neither variables nor parts."""
+    return _told.get(cls) or (is_built_in(cls) and _note_if_told(cls))
+
+
+def _note_if_told(cls: type) -> bool:
     import keras
 
-    return kind(value) in _WITHOUT_VARIABLES or type(value) is keras.InputSpec
+    _told[cls] = issubclass(cls, (keras.InputSpec, *(bases()[kind] for kind in _KINDS)))
+    return _told[cls]
 
 
-_WITHOUT_VARIABLES = {"initializer", "regularizer", "constraint", "schedule", "policy"}
+# Keras's own classes only: others may come and go.
+_told: dict[type, bool] = {}
+_KINDS: tuple[Kind, ...] = ("initializer", "regularizer", "constraint", "schedule", "policy")
 
 
 def _variable_token(variable: Any, attributes: dict[str, Any]) -> tuple[Any, ...]:

@@ -485,8 +485,9 @@ class Full:
 def moved(part, value):
     """Give all weights of `part` a value, and demand that a copy has it."""
     part.set_weights([np.full(weight.shape, value) for weight in part.get_weights()])
-    for way in (pickle.dumps, cloudpickle.dumps):
-        found = pickle.loads(way(part)).get_weights()
+    for way in (pickle.dumps, cloudpickle.dumps, keras_reduce.dumps):
+        back = keras_reduce.loads if way is keras_reduce.dumps else pickle.loads
+        found = back(way(part)).get_weights()
         assert all((weight == value).all() for weight in found), (way, found)
 
 
@@ -516,6 +517,32 @@ def a_reduce_value_that_somebody_keeps_leaves_no_old_weights():
             moved(model.layers[0], -value)
 
 
+class Meddler:
+    """Changes the weights of a model when it is written."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def __reduce__(self):
+        self.model.set_weights([weight + 1 for weight in self.model.get_weights()])
+        return Fickle, ()
+
+
+@check
+def all_parts_are_of_the_same_moment():
+    for way, back in (
+        (pickle.dumps, pickle.loads),
+        (cloudpickle.dumps, pickle.loads),
+        (keras_reduce.dumps, keras_reduce.loads),
+    ):
+        model = keras.Sequential([keras.Input((3,)), *(layers.Dense(3) for _ in range(4))])
+        model.layers[1].meddler = Meddler(model)
+        before = model.get_weights()
+        found = back(way(model)).get_weights()
+        assert not np.array_equal(model.get_weights()[0], before[0]), way
+        assert all(map(np.array_equal, found, before)), way
+
+
 @check
 def snapshots_end_with_the_dump():
     with another_thread():
@@ -526,6 +553,7 @@ def snapshots_end_with_the_dump():
             for _ in range(3):
                 pickle.dumps(model)
                 copy.deepcopy(model)
+                keras_reduce.dumps(model)
             assert not list(vars(weights.Snapshot._alive).get("snapshots", ()))
         finally:
             gc.enable()
@@ -545,7 +573,14 @@ def failures():
     def by_joblib(model):
         joblib.dump(model, io.BytesIO())
 
-    ways = (pickle.dumps, cloudpickle.dumps, copy.deepcopy, by_python, by_joblib)
+    ways = (
+        pickle.dumps,
+        cloudpickle.dumps,
+        copy.deepcopy,
+        keras_reduce.dumps,
+        by_python,
+        by_joblib,
+    )
     for way in ways:
         for patience in range(4):
             model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])

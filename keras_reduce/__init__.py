@@ -18,6 +18,7 @@ from .errors import (
     MissingFileError,
     PayloadError,
     ReduceError,
+    WorkerError,
 )
 from .registry import install, installed, is_installed, uninstall
 
@@ -36,6 +37,7 @@ __all__ = [
     "MissingFileError",
     "PayloadError",
     "ReduceError",
+    "WorkerError",
     "__version__",
     "dump",
     "dumps",

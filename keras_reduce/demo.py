@@ -1,6 +1,6 @@
 """``python -m keras_reduce demo``: a search, taken to a process that lacks its code.
 
-The build function is a closure, which nobody can import. Two worker processes search with it, the
+The build function is a closure, which nobody can import. Two warm workers search with it, the
 fitted search goes to a file, and a fresh Python reads that with nothing but `joblib.load`. Both
 sides predict, train on for an epoch, and must agree bit for bit.
 """
@@ -21,7 +21,6 @@ from typing import Any, Self, TextIO
 
 import joblib
 import numpy as np
-from joblib.parallel import LokyBackend
 from sklearn.datasets import load_diabetes
 from sklearn.model_selection import GridSearchCV, ParameterGrid, train_test_split
 from sklearn.pipeline import Pipeline
@@ -29,6 +28,8 @@ from sklearn.preprocessing import StandardScaler
 
 from . import registry
 from .errors import FrameworkError, KerasReduceError
+from .parallel import warm
+from .parallel.backend import KerasBackend
 from .wrappers import KerasRegressor
 
 _GRID = {"keras__units": [8, 16], "keras__dropout": [0.0, 0.2]}
@@ -99,6 +100,7 @@ joblib.dump((answers, seconds), sys.argv[3])
 
 def _run(folder: Path, bar: _Bar) -> tuple[list[tuple[str, str]], bool]:
     bar.stage("importing Keras")
+    warm.server().start()  # as install(prestart=True): it imports while this process does
     _import_keras()
     x, y = load_diabetes(return_X_y=True)
     x_train, x_test, y_train, y_test = train_test_split(x, y, random_state=0)
@@ -113,7 +115,7 @@ def _run(folder: Path, bar: _Bar) -> tuple[list[tuple[str, str]], bool]:
         n_jobs=2,
         error_score="raise",
     )
-    with _timed() as search_time, joblib.parallel_config(backend=_CountedLoky(bar.step)):
+    with _timed() as search_time, joblib.parallel_config(backend=_Counted(bar.step)):
         search.fit(x_train, y_train)
     r2 = search.score(x_test, y_test)
     bar.step()
@@ -227,8 +229,8 @@ def _stderr_aside() -> Iterator[TextIO]:
             os.dup2(terminal.fileno(), 2)
 
 
-class _CountedLoky(LokyBackend):  # type: ignore[misc]  # joblib is untyped
-    """joblib's default backend, which tells how many tasks are done."""
+class _Counted(KerasBackend):
+    """The backend "keras", which tells how many tasks are done."""
 
     def __init__(self, done: Callable[[int], None]) -> None:
         super().__init__()

@@ -17,6 +17,7 @@ __all__ = [
     "MissingFileError",
     "PayloadError",
     "ReduceError",
+    "WorkerError",
 ]
 
 
@@ -68,6 +69,10 @@ class CustomObjectError(PayloadError):
 
 class FrameworkError(KerasReduceError, ImportError):
     """The framework that an object needs is missing, or is a version that we can't work with."""
+
+
+class WorkerError(KerasReduceError, RuntimeError):
+    """A worker process can't be started, or has died."""
 
 
 class FileError(KerasReduceError, OSError):

@@ -35,6 +35,8 @@ class Installation(NamedTuple):
 
     functions_by_value: bool = True
     legacy_wrappers: bool = False
+    backend: str | None = None  # What follows concerns the program only, and stays there.
+    progress: bool = False
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return receive, (self.functions_by_value, self.legacy_wrappers)
@@ -72,10 +74,18 @@ _blocks: dict[_Block, Installation | None] = {}  # open ones, by the order of th
 _dumps = 0  # under way, which need an installation, whichever it is
 _patches = _Patches()
 _by_value = _Patches()
+_default = _Patches()
 _hooks = ImportHooks()
 
 
-def install(*, functions_by_value: bool | None = None, legacy_wrappers: bool | None = None) -> None:
+def install(
+    *,
+    functions_by_value: bool | None = None,
+    legacy_wrappers: bool | None = None,
+    backend: str | None = "keras",
+    prestart: bool = False,
+    progress: bool | None = None,
+) -> None:
     """Make every pickler of this process ship Keras objects by way of this package.
 
     Costs milliseconds and imports no framework; what concerns one happens when the program imports
@@ -89,16 +99,37 @@ def install(*, functions_by_value: bool | None = None, legacy_wrappers: bool | N
     legacy_wrappers : bool, optional
         Make ``tensorflow.keras.wrappers.scikit_learn`` importable on a TensorFlow that has no such
         module any more. False unless told otherwise.
+    backend : {"keras", "loky", None}, optional
+        "keras" makes the backend of `keras_reduce.parallel` joblib's default; otherwise the default
+        stays as it is. The backend is to be had as ``parallel_config("keras")`` anyway.
+    prestart : bool, optional
+        Start at once, in the background, the process from which that backend forks its workers, so
+        that the first parallel call need not wait for its imports. It takes some seconds of a core
+        and the memory of one Python with Keras. False unless told otherwise.
+    progress : bool, optional
+        Show a bar for each outermost parallel call on that backend. False unless told otherwise.
+
+    Raises
+    ------
+    ValueError
+        If `backend` is something else.
     """
     global _asked
+    if backend not in ("keras", "loky", None):
+        raise ValueError(f"backend must be 'keras', 'loky' or None, not {backend!r}")
     with _lock:
-        wanted = _changed(_current, functions_by_value, legacy_wrappers)
+        wanted = _changed(_current, functions_by_value, legacy_wrappers, progress)
+        wanted = wanted._replace(backend="keras" if backend == "keras" else None)
         own = _own_blocks()
         if own:
             _blocks[own[-1]] = wanted  # until the end of that block
         else:
             _asked = wanted
         _settle()
+    if prestart:
+        from .parallel import warm
+
+        warm.server().start()
 
 
 def uninstall() -> None:
@@ -172,12 +203,18 @@ def _own_blocks() -> list[_Block]:
 
 
 def _changed(
-    before: Installation | None, functions_by_value: bool | None, legacy_wrappers: bool | None
+    before: Installation | None,
+    functions_by_value: bool | None,
+    legacy_wrappers: bool | None,
+    progress: bool | None = None,
 ) -> Installation:
-    before = before or Installation()
-    return Installation(
-        before.functions_by_value if functions_by_value is None else functions_by_value,
-        before.legacy_wrappers if legacy_wrappers is None else legacy_wrappers,
+    before = before or Installation(backend="keras")
+    return before._replace(
+        functions_by_value=(
+            before.functions_by_value if functions_by_value is None else functions_by_value
+        ),
+        legacy_wrappers=before.legacy_wrappers if legacy_wrappers is None else legacy_wrappers,
+        progress=before.progress if progress is None else progress,
     )
 
 
@@ -201,8 +238,11 @@ def _settle() -> None:
         _patches.undo()
         _by_value.undo()
         _forget_batches()
+        _forget_backend()
     elif before is None or wanted.functions_by_value != before.functions_by_value:
         _hooks.when_imported("joblib.numpy_pickle", _install_by_value)
+    if wanted is not None:
+        _hooks.when_imported("joblib.parallel", _install_backend)
     was_legacy, is_legacy = (bool(each and each.legacy_wrappers) for each in (before, wanted))
     if is_legacy != was_legacy:
         from . import legacy_path
@@ -328,6 +368,36 @@ def _install_hashing() -> None:
 _PLAIN = (str, int, float, bytes, tuple, list, dict, type(None))
 
 
+def _install_backend() -> None:
+    """Make the backend known to joblib, and its default if that is wished."""
+    from joblib import parallel
+
+    parallel.BACKENDS["keras"] = _backend
+    _default.undo()
+    if _current is not None and _current.backend is not None:
+        _default.set(parallel, "DEFAULT_BACKEND", _current.backend)
+
+
+def _backend(**options: Any) -> Any:
+    """Return a backend for a call of joblib's `Parallel`."""
+    # Imported when it is first needed: most programs run nothing in parallel.
+    from .parallel.backend import KerasBackend
+
+    progress = _current is not None and _current.progress
+    return KerasBackend(**{"progress": progress, **options})
+
+
+def _forget_backend() -> None:
+    _default.undo()
+    joblib = sys.modules.get("joblib.parallel")
+    if joblib is not None and joblib.BACKENDS.get("keras") is _backend:
+        del joblib.BACKENDS["keras"]
+    for name, end in (("backend", "shutdown"), ("warm", "stop")):
+        module = sys.modules.get(f"{__package__}.parallel.{name}")
+        if module is not None:
+            getattr(module, end)()
+
+
 def _install_batches() -> None:
     from joblib.parallel import BatchedCalls
 
@@ -369,4 +439,4 @@ def receive(*options: bool) -> None:
     multiprocessing = sys.modules.get("multiprocessing")
     if multiprocessing is None or multiprocessing.parent_process() is None:
         return
-    install(**dict(zip(Installation._fields, options, strict=False)))
+    install(**dict(zip(Installation._fields, options, strict=False)), backend=None)

@@ -60,6 +60,19 @@ def read(variable: Any, backend: str) -> Array:
     return _carried(np.asarray(value))
 
 
+def never_changes(array: Array) -> bool:
+    """Tell whether `array` shows a framework's own memory, which stays what it is while held."""
+    import numpy as np
+
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        if base.flags.writeable:
+            return False
+        base = base.base
+    # TensorFlow shows a buffer by way of an array of its own.
+    return isinstance(base, memoryview) and isinstance(base.obj, np.ndarray)
+
+
 def unchanging(array: Array) -> Array:
     """Return `array` for `copy.deepcopy`, which is to take it as it is if nobody can change it."""
     return array if array.flags.writeable else array.view(_unchanging_class())

@@ -16,7 +16,7 @@ ROWS = (
     ("registry",),
     ("legacy_path",),
     ("legacy",),
-    ("wrappers", "import_hooks", "hashing", "joblib_dumps"),
+    ("wrappers", "import_hooks", "hashing", "joblib_dumps", "parallel"),
     ("reducers",),
     ("closures",),
     ("families",),

@@ -20,7 +20,7 @@ from joblib.numpy_pickle_utils import Pickler
 from .. import registry, tracing, weights
 from ..custom_objects import companion
 from ..errors import KerasReduceError, ReduceError
-from ..tensors import ALIGNMENT
+from ..tensors import ALIGNMENT, never_changes
 from .files import file_error
 from .sources import BLOCK
 from .trailer import Digests, Extent, Trailer
@@ -112,7 +112,7 @@ def _bytes_of(array: np.ndarray[Any, Any]) -> Iterator[bytes | memoryview]:
         flat = (plain if plain.flags.c_contiguous else plain.T).reshape(-1)
         # As bytes: a buffer has no format for dates.
         data = flat.view(np.uint8).data
-        if _never_changes(plain):
+        if never_changes(plain):
             yield data
             return
         # A copy, as what is digested has to be what is written, whoever writes into the array.
@@ -122,16 +122,6 @@ def _bytes_of(array: np.ndarray[Any, Any]) -> Iterator[bytes | memoryview]:
     count = max(16 * BLOCK // plain.itemsize, 1)
     for chunk in np.nditer(plain, ["external_loop", "buffered"], buffersize=count, order="C"):
         yield np.asarray(chunk).tobytes()  # its memory is used again for the next one
-
-
-def _never_changes(array: np.ndarray[Any, Any]) -> bool:
-    """Tell whether `array` shows a framework's own memory, which stays what it is while held."""
-    base: Any = array
-    while isinstance(base, np.ndarray):
-        if base.flags.writeable:
-            return False
-        base = base.base
-    return isinstance(base, memoryview) and isinstance(base.obj, np.ndarray)
 
 
 class _Pickler(NumpyPickler):  # type: ignore[misc]

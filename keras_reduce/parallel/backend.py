@@ -1,0 +1,203 @@
+"""joblib's backend ``"keras"``: `Parallel` on workers that have Keras imported already."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any, ClassVar
+
+from joblib._parallel_backends import FallbackToBackend, LokyBackend, SequentialBackend
+
+from . import gpus, limits, warm
+from .executor import Pool, Settings
+from .progress import Progress
+from .retries import Retries
+
+_log = logging.getLogger(__package__)
+_pool = Pool()
+# Bytes. A fit of a small model leaves four to five megabytes behind.
+MOST_GROWTH = 200 * 2**20
+
+
+class KerasBackend(LokyBackend):  # type: ignore[misc]
+    """Run tasks in processes that are forked from one that has imported Keras.
+
+    Parameters
+    ----------
+    nesting_level : int, optional
+        As for every backend of joblib.
+    inner_max_num_threads : int, optional
+        Threads of each library in a worker. If left out, the cores are shared out evenly.
+    idle_worker_timeout : float, optional
+        Seconds after which workers without a task end. 300 if left out.
+    max_worker_growth : int or None, optional
+        Bytes by which a worker may grow before another takes its place, between two tasks. None
+        for no limit. 200 MB if left out.
+    retries : int, optional
+        How many deaths of workers a call survives: the tasks that were lost go to fresh workers.
+        0 if left out: the call fails, as under joblib's own backend.
+    gpus : {"auto"} or list, optional
+        Cards that workers share out among themselves, by their names in ``CUDA_VISIBLE_DEVICES``;
+        "auto" for all that this program may use. If left out, every worker sees all.
+    progress : bool, optional
+        Show a bar for each outermost call. False if left out.
+    initializer, initargs : callable and tuple, optional
+        What is called in each worker before its first task.
+    """
+
+    MAX_NUM_THREADS_VARS: ClassVar = [
+        *LokyBackend.MAX_NUM_THREADS_VARS,
+        *limits.TENSORFLOW_VARIABLES,
+    ]
+
+    def configure(
+        self,
+        n_jobs: int = 1,
+        parallel: Any = None,
+        prefer: Any = None,
+        require: Any = None,
+        idle_worker_timeout: float | None = None,
+        **options: Any,
+    ) -> int:
+        """Have workers ready, and return how many."""
+        n_jobs = self.effective_n_jobs(n_jobs)
+        if n_jobs == 1:
+            raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
+        obstacle = _obstacle()
+        if obstacle is not None:
+            raise FallbackToBackend(self._plain_loky(obstacle))
+        options = {**self.backend_kwargs, **options}
+        if "timeout" in options:
+            raise ValueError(
+                "The 'timeout' parameter is not supported by this backend: 'idle_worker_timeout' "
+                "says how long workers wait for a task"
+            )
+        if idle_worker_timeout is None:
+            idle_worker_timeout = options.get("idle_worker_timeout", 300)
+        environment = self._prepare_worker_env(n_jobs=n_jobs)
+        settings = Settings(
+            timeout=float(idle_worker_timeout or 300),
+            environment=tuple(sorted(environment.items())),
+            threads=limits.threads_of(environment["OMP_NUM_THREADS"]),
+            temp_folder=options.get("temp_folder"),
+            max_nbytes=options.get("max_nbytes", 2**20),
+            mmap_mode=options.get("mmap_mode", "r"),
+            most_growth=options.get("max_worker_growth", MOST_GROWTH),
+            initializer=options.get("initializer"),
+            initargs=tuple(options.get("initargs", ())),
+            gpus=gpus.devices(options.get("gpus")),
+        )
+
+        def workers() -> Any:
+            self._workers = _pool.executor(n_jobs, warm.server(), settings, parallel._id)
+            return self._workers
+
+        self._retries = Retries(int(options.get("retries", 0)), workers(), workers)
+        self._shows_progress = bool(options.get("progress", False)) and not self.nesting_level
+        self.parallel = parallel
+        return n_jobs
+
+    def submit(self, func: Any, callback: Any = None) -> Any:
+        """Schedule a batch of tasks."""
+        return self._retries.submit(func, callback)
+
+    def start_call(self) -> None:
+        """Begin a call of `Parallel`."""
+        self._retries.begin()
+        self._workers.shipper.begin(self._folder())
+        self._progress = Progress(self.parallel) if self._shows_progress else None
+
+    def batch_completed(self, batch_size: int, duration: float) -> None:
+        """Take note of tasks that are done."""
+        super().batch_completed(batch_size, duration)
+        if self._progress is not None:
+            self._progress.advance(batch_size)
+
+    def stop_call(self) -> None:
+        """End a call of `Parallel`."""
+        if self._progress is not None:
+            self._progress.close()
+
+    def terminate(self) -> None:
+        """End the call, but not the workers."""
+        if self._workers is not None:
+            self._retries.close()
+            self._workers.shipper.forget(self._folder())
+        super().terminate()
+
+    def abort_everything(self, ensure_ready: bool = True) -> None:
+        """End the workers at once, and have others ready if they are to be needed."""
+        self._retries.close()
+        self._workers.shipper.forget(None)
+        super().abort_everything(ensure_ready=ensure_ready)
+
+    def _folder(self) -> str | None:
+        """Return where joblib puts temporary files of this `Parallel`."""
+        folders = self._workers._temp_folder_manager._cached_temp_folders
+        found: str | None = folders.get(self.parallel._id)
+        return found
+
+    def _plain_loky(self, obstacle: str) -> LokyBackend:
+        _say_once(f"{obstacle}: joblib's backend loky runs instead")
+        return _Plain(
+            nesting_level=self.nesting_level,
+            inner_max_num_threads=self.inner_max_num_threads,
+            **{k: v for k, v in self.backend_kwargs.items() if k not in _OURS},
+        )
+
+
+_OURS = {"gpus", "max_worker_growth", "progress", "retries"}
+
+
+class _Plain(LokyBackend):  # type: ignore[misc]
+    """joblib's own backend, with as many threads for TensorFlow as for all others."""
+
+    MAX_NUM_THREADS_VARS: ClassVar = KerasBackend.MAX_NUM_THREADS_VARS
+
+
+# Of which it is known that a process may be forked after the import.
+_SAFE_TO_FORK = {"tensorflow", "jax", "torch", "numpy"}
+
+
+def _obstacle() -> str | None:
+    """Return what keeps this backend from working here, None if nothing does."""
+    if not sys.platform.startswith("linux"):
+        return f"processes with Keras are not forked on {sys.platform}"
+    framework = _framework()
+    if framework not in _SAFE_TO_FORK:
+        return f"whether {framework} survives a fork is not known"
+    return None
+
+
+def _framework() -> str:
+    """Return the name of Keras's backend, without importing Keras."""
+    keras: Any = sys.modules.get("keras")
+    if hasattr(keras, "config"):
+        return str(keras.config.backend())
+    if "KERAS_BACKEND" in os.environ:
+        return os.environ["KERAS_BACKEND"]
+    try:
+        home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
+        return str(json.loads((home / "keras.json").read_text())["backend"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "tensorflow"
+
+
+def shutdown() -> None:
+    """End the workers and what they are forked from."""
+    _pool.shutdown()
+    warm.stop()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.disown)
+_said: set[str] = set()
+
+
+def _say_once(message: str) -> None:
+    if message not in _said:
+        _said.add(message)
+        _log.warning(message)

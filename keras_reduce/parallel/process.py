@@ -1,0 +1,202 @@
+"""A worker process as joblib's executor knows one, forked by a `Server`."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+import threading
+import weakref
+from collections.abc import Sequence
+from multiprocessing import context as _context
+from multiprocessing import process as _process
+from multiprocessing.connection import wait
+from typing import Any, cast
+
+# joblib exports neither: a context is what its executor takes for starting processes.
+from joblib.externals.loky.backend import reduction, resource_tracker, spawn
+from joblib.externals.loky.backend.context import LokyContext
+
+from . import gpus, server
+
+# In the worker: what the program has handed over, by the order in which it did.
+inherited: list[int] = []
+
+
+class _Handed:
+    """A file descriptor on its way to a worker."""
+
+    def __init__(self, position: int) -> None:
+        self._position = position
+
+    def detach(self) -> int:
+        return inherited[self._position]
+
+
+class Popen:
+    """The running process behind a `Process`; methods as in the standard library's."""
+
+    method = "keras"
+    DupFd = _Handed
+
+    def __init__(self, process: Any) -> None:
+        self.returncode: int | None = None
+        self._fds: list[int] = []
+        self._reading = threading.Lock()
+        message = io.BytesIO()
+        _context.set_spawning_popen(cast("Any", self))
+        try:
+            # Not the program's main module: it comes along by value, as far as a task needs it.
+            preparation = spawn.get_preparation_data(process.name, init_main_module=False)
+            # A tracker's number is another one in the worker.
+            preparation["tracker_fd"] = self.duplicate_for_child(preparation["tracker_fd"])
+            preparation["mp_tracker_fd"] = self.duplicate_for_child(_standard_tracker()._fd)
+            reduction.dump({**os.environ, **process.env}, message)
+            reduction.dump(preparation, message)
+            reduction.dump(process, message)
+        finally:
+            _context.set_spawning_popen(None)
+        theirs, ours = os.pipe()
+        # The worker waits at the other end; when the program dies in whatever way, it is closed.
+        self._lifeline = ours
+        try:
+            self.pid, self.sentinel = process.server.fork([theirs, *self._fds])
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            os.close(theirs)
+        try:
+            with open(ours, "wb", closefd=False) as file:
+                file.write(len(message.getbuffer()).to_bytes(8, "little"))
+                file.write(message.getbuffer())
+        except BaseException:
+            self.close()
+            raise
+
+    def duplicate_for_child(self, fd: int) -> int:
+        """Hand `fd` over to the worker; returns its position there."""
+        self._fds.append(fd)
+        return len(self._fds) - 1
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        """Return the exit code, None if the process runs."""
+        if self.returncode is None:
+            if not wait([self.sentinel], 0 if flag == os.WNOHANG else None):
+                return None
+            with self._reading:
+                if self.returncode is None:
+                    self.returncode = self._exit_code()
+        return self.returncode
+
+    def _exit_code(self) -> int:
+        try:
+            return server.read_number(self.sentinel)
+        except (OSError, EOFError):
+            # The server is gone, so that nobody can say. This is the standard library's number.
+            return 255
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait for the end, at most `timeout` seconds, and return the exit code."""
+        if self.returncode is None and timeout is not None and not wait([self.sentinel], timeout):
+            return None
+        return self.poll(os.WNOHANG if timeout == 0.0 else 0)
+
+    def terminate(self) -> None:
+        """Ask the process to end."""
+        self._send(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the process."""
+        self._send(signal.SIGKILL)
+
+    def close(self) -> None:
+        """Let go of the process, which then ends by itself."""
+        for name in ("_lifeline", "sentinel"):
+            fd = self.__dict__.pop(name, None)
+            if fd is not None:
+                with contextlib.suppress(OSError):
+                    os.close(fd)
+
+    def _send(self, number: int) -> None:
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def __del__(self) -> None:
+        """Leave no file descriptors behind."""
+        self.close()
+
+
+class Process(_process.BaseProcess):
+    """A process that is forked by a `Server`."""
+
+    # What a worker's own processes are started by, as in loky's workers.
+    _start_method = "loky"
+    server: server.Server
+
+    def __init__(self, *args: Any, env: dict[str, str] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.env = env or {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what the worker is to have."""
+        return {name: value for name, value in vars(self).items() if name != "server"}
+
+    def is_there(self) -> bool:
+        """Tell whether the process runs; also once it has been closed."""
+        try:
+            return self.exitcode is None
+        except ValueError:
+            return False
+
+    @staticmethod
+    def _Popen(process: Any) -> Popen:  # noqa: N802
+        return Popen(process)
+
+
+class Context(LokyContext):  # type: ignore[misc]
+    """What joblib's executor asks for queues, locks and processes.
+
+    Parameters
+    ----------
+    server : Server
+        What forks the processes.
+    devices : sequence of str
+        Graphics cards that they share out among themselves.
+    """
+
+    _name = "keras"
+
+    def __init__(self, server: server.Server, devices: Sequence[str] = ()) -> None:
+        self._server, self._devices = server, devices
+        self._owners: weakref.WeakKeyDictionary[Process, str] = weakref.WeakKeyDictionary()
+
+    def Process(self, *args: Any, **kwargs: Any) -> Process:  # noqa: N802
+        """Return a process that has not been started."""
+        process = Process(*args, **kwargs)
+        process.server = self._server
+        if self._devices:
+            in_use = [device for owner, device in self._owners.items() if owner.is_there()]
+            device = gpus.next_device(self._devices, in_use)
+            self._owners[process] = device
+            process.env = {**process.env, **gpus.environment(device)}
+        return process
+
+    def get_context(self, method: str | None = None) -> Any:
+        """Return this context, the only one of its kind."""
+        return self if method is None else super().get_context(method)
+
+
+def _standard_tracker() -> Any:
+    # What worker and program shall share; the module's functions don't say its number.
+    from multiprocessing import resource_tracker
+
+    return vars(resource_tracker)["_resource_tracker"]
+
+
+def ensure_trackers() -> None:
+    """Start what clears up after processes that have died; workers report to it as well."""
+    resource_tracker.ensure_running()
+    _standard_tracker().ensure_running()

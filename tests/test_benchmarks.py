@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from processes import ROOT, python
 
 RUN = ROOT / "benchmarks" / "run.py"
+WORKERS = ROOT / "benchmarks" / "workers.py"
 
 
 def test_smallest_run(tmp_path):
@@ -74,3 +75,18 @@ def test_redraw_needs_no_new_run(tmp_path):
     assert "| M | 4.0 / 4.5 (1.0x) | 1.0 / 1.0 (4.0x) | fails [1] |" in report
     assert "| M | 4x | at least 10x | - | **no** |" in report
     assert json.loads((tmp_path / "results.json").read_text()) == document
+
+
+def test_workers(tmp_path):
+    case = "two workers ready"
+    python(WORKERS, "--cases", case, "--repeat", "1", "--out", tmp_path, cwd=tmp_path)
+    document = json.loads((tmp_path / "workers.json").read_text())
+    assert document["failed"] == []
+    for runs in document["results"][case].values():
+        [[first, second]] = runs
+        assert set(first) == set(second)
+        assert 0 < first["ready"] <= first["computed"]
+        assert 0 < first["dirty per worker"] < first["pss per worker"]
+    report = (tmp_path / "workers.md").read_text()
+    assert report.count(f"| {case} |") == 2  # goals
+    assert "| ours | second |" in report

@@ -1,0 +1,328 @@
+"""What `workers.py` measures: one case in one program, by one contender."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+Figures = dict[str, float]
+
+# --- what a program looks at ------------------------------------------------------------------
+
+
+def _descendants(number: int) -> set[int]:
+    parents: dict[int, int] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        parents[int(stat.parent.name)] = int(fields[1])
+    found, open_ends = set(), {number}
+    while open_ends:
+        open_ends = {child for child, parent in parents.items() if parent in open_ends} - found
+        found |= open_ends
+    return found
+
+
+def _cpu(number: int) -> float:
+    """Return the CPU seconds of a process and of its children that have ended."""
+    try:
+        fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def _everybody() -> float:
+    return sum(map(_cpu, {os.getpid(), *_descendants(os.getpid())}))
+
+
+def _written() -> int:
+    """Return the bytes of files in shared memory."""
+    found = 0
+    for path in Path("/dev/shm").rglob("*"):
+        try:
+            found += path.stat().st_size if path.is_file() else 0
+        except OSError:
+            continue
+    return found
+
+
+def own_memory() -> Figures:
+    """Return, in a worker, what is its own and what it has a share in, in MB."""
+    rollup = Path("/proc/self/smaps_rollup").read_text()
+    fields = {line.split(":")[0]: line.split()[1] for line in rollup.splitlines()[1:]}
+    private = int(fields["Private_Clean"]) + int(fields["Private_Dirty"])
+    return {
+        "private": private / 1024,
+        "dirty": int(fields["Private_Dirty"]) / 1024,
+        "pss": int(fields["Pss"]) / 1024,
+        "resident": int(fields["Rss"]) / 1024,
+        "threads": sum(1 for _ in Path("/proc/self/task").iterdir()),
+    }
+
+
+def _timed(action: Callable[[], Any]) -> tuple[Any, Figures]:
+    wall, program, everybody = time.perf_counter(), time.process_time(), _everybody()
+    result = action()
+    return result, {
+        "wall": time.perf_counter() - wall,
+        "program cpu": time.process_time() - program,
+        "all cpu": _everybody() - everybody,
+    }
+
+
+# --- what a program does ----------------------------------------------------------------------
+
+
+def _prepare(contender: str) -> int:
+    """Set up joblib for a contender, and return how many workers it takes."""
+    import joblib
+
+    name = contender.partition(",")[0]
+    if name in ("ours", "loky + reducers"):
+        import keras_reduce
+
+        prestart = contender.endswith("prestarted")
+        keras_reduce.install(backend="keras" if name == "ours" else "loky", prestart=prestart)
+        if prestart:
+            from keras_reduce.parallel import warm
+
+            warm.server().wait_until_ready()
+    joblib.parallel  # noqa: B018 - from now on it is there
+    return 1 if name == "sequential" else 2
+
+
+def _touch(_: int) -> tuple[int, tuple[float, float, Figures]]:
+    import keras
+
+    imported = time.time()
+    keras.ops.convert_to_numpy(keras.ops.ones(3))
+    computed = time.time()
+    time.sleep(0.5)  # for the other worker to have its share
+    return os.getpid(), (imported, computed, own_memory())
+
+
+def ready(contender: str) -> Iterator[Figures]:
+    """Have two workers that have computed with Keras; the second time, after they have ended."""
+    from joblib import Parallel, delayed
+
+    jobs = _prepare(contender)
+    for _ in range(2):
+        start = time.time()
+        found, figures = _timed(
+            lambda: Parallel(jobs, batch_size=1)(delayed(_touch)(i) for i in range(4))
+        )
+        workers = dict(reversed(found))  # the first task of each
+        assert len(workers) == 2
+        imported, computed, memory = zip(*workers.values(), strict=True)
+        yield {
+            "ready": max(imported) - start,
+            "computed": max(computed) - start,
+            "all cpu": figures["all cpu"],
+            "dirty per worker": statistics.mean(each["dirty"] for each in memory),
+            "pss per worker": statistics.mean(each["pss"] for each in memory),
+            "threads per worker": statistics.mean(each["threads"] for each in memory),
+        }
+        _end_workers(contender)
+
+
+def _end_workers(contender: str) -> None:
+    if contender.startswith("ours"):
+        from keras_reduce.parallel import backend
+
+        backend._pool.shutdown()
+    else:
+        from joblib.externals.loky import get_reusable_executor
+
+        get_reusable_executor().shutdown(wait=True)
+
+
+def _build(units: int = 32) -> Any:
+    import keras
+
+    layers = [keras.Input((10,)), *(keras.layers.Dense(n, "relu") for n in (units, 16))]
+    model = keras.Sequential([*layers, keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    return model
+
+
+def _build_for_keras(X: Any, y: Any, units: int = 32) -> Any:  # noqa: N803
+    return _build(units)
+
+
+def _wrapped(wrapper: str) -> tuple[Any, dict[str, Any]]:
+    if wrapper == "scikeras":
+        from scikeras.wrappers import KerasRegressor
+
+        return KerasRegressor(_build, units=32, epochs=2, verbose=0), {"units": _UNITS}
+    if wrapper == "keras.wrappers":
+        from keras.wrappers import SKLearnRegressor
+
+        estimator = SKLearnRegressor(
+            _build_for_keras, model_kwargs={"units": 32}, fit_kwargs={"epochs": 2, "verbose": 0}
+        )
+        return estimator, {"model_kwargs": [{"units": units} for units in _UNITS]}
+    from keras_reduce import KerasRegressor
+
+    return KerasRegressor(_build, units=32, epochs=2, verbose=0), {"units": _UNITS}
+
+
+_UNITS = [8, 12, 16, 20, 24, 28, 32, 36]
+
+
+def _data() -> tuple[Any, Any]:
+    import numpy as np
+
+    generator = np.random.default_rng(0)
+    inputs = generator.normal(size=(300, 10))
+    return inputs, inputs.sum(axis=1)
+
+
+def search(contender: str, wrapper: str) -> Iterator[Figures]:
+    """Search 8 candidates in 3 folds; the second time with workers that are there."""
+    from sklearn.model_selection import GridSearchCV
+
+    jobs = _prepare(contender)
+    estimator, grid = _wrapped(wrapper)
+    inputs, targets = _data()
+    # What is there from the start stays there; one process has no second round to win by.
+    for _ in range(1 if contender in ("sequential", "ours, prestarted") else 2):
+        task = GridSearchCV(estimator, grid, cv=3, n_jobs=jobs, error_score="raise", refit=False)
+        yield _timed(lambda task=task: task.fit(inputs, targets))[1]
+
+
+def _large() -> Any:
+    import keras
+
+    layers = [keras.Input((2000,)), *(keras.layers.Dense(3000, "relu") for _ in range(3))]
+    return keras.Sequential([*layers, keras.layers.Dense(1)])
+
+
+def _predict(model: Any, inputs: Any) -> tuple[int, Figures, float]:
+    answer = model.predict(inputs, verbose=0)
+    return os.getpid(), own_memory(), float(answer.sum())
+
+
+def predict(contender: str) -> Iterator[Figures]:
+    """Predict 16 times with one model, with workers that have computed before."""
+    import numpy as np
+    from joblib import Parallel, delayed
+
+    jobs = _prepare(contender)
+    before = {w: found[-1] for w, found in Parallel(jobs)(delayed(_touch)(i) for i in range(4))}
+    model = _large()
+    inputs = np.random.default_rng(0).normal(size=(64, 2000)).astype("float32")
+    model.predict(inputs, verbose=0)
+    weights = sum(array.nbytes for array in model.get_weights()) / 2**20
+    for _ in range(2):
+        with Parallel(jobs, batch_size=1) as parallel:
+            # Counted before joblib clears up.
+            start = _written()
+            found, figures = _timed(
+                lambda parallel=parallel: parallel(
+                    delayed(_predict)(model, inputs) for _ in range(16)
+                )
+            )
+            figures["written"] = (_written() - start) / 2**20
+        assert len({answer for *_, answer in found}) == 1
+        latest = {worker: memory for worker, memory, _ in found}
+        growth = [m["private"] - before[w]["private"] for w, m in latest.items() if w in before]
+        figures["pss per worker"] = statistics.mean(m["pss"] for m in latest.values())
+        if growth:
+            figures["growth / weights"] = statistics.mean(growth) / weights
+        yield figures
+
+
+def importance(contender: str) -> Iterator[Figures]:
+    """Ask for the importance of 10 features by 5 permutations of each."""
+    from sklearn.inspection import permutation_importance
+
+    jobs = _prepare(contender)
+    estimator, _ = _wrapped("keras_reduce")
+    inputs, targets = _data()
+    estimator.fit(inputs, targets)
+    for _ in range(2):
+        yield _timed(
+            lambda: permutation_importance(
+                estimator, inputs, targets, n_repeats=5, n_jobs=jobs, random_state=0
+            )
+        )[1]
+
+
+def _build_mobilenet() -> Any:
+    import keras
+
+    base = keras.applications.MobileNetV2((32, 32, 3), weights=None, include_top=False)
+    model = keras.Sequential([base, keras.layers.Flatten(), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    return model
+
+
+def validate(contender: str) -> Iterator[Figures]:
+    """Cross-validate MobileNetV2 in 2 folds and take the models home."""
+    import numpy as np
+    from sklearn.model_selection import cross_validate
+
+    from keras_reduce import KerasRegressor
+
+    jobs = _prepare(contender)
+    generator = np.random.default_rng(0)
+    inputs, targets = generator.normal(size=(16, 32, 32, 3)), generator.normal(size=16)
+    estimator = KerasRegressor(_build_mobilenet, epochs=1, verbose=0)
+    for _ in range(1):
+        yield _timed(
+            lambda: cross_validate(
+                estimator,
+                inputs,
+                targets,
+                cv=2,
+                n_jobs=jobs,
+                return_estimator=True,
+                error_score="raise",
+            )
+        )[1]
+
+
+def _fit(i: int) -> tuple[int, Figures]:
+    import keras
+
+    keras.utils.set_random_seed(i)
+    inputs, targets = _data()
+    _build().fit(inputs[:32], targets[:32], verbose=0)
+    return os.getpid(), own_memory()
+
+
+def growth(contender: str) -> Iterator[Figures]:
+    """Fit 500 small models."""
+    from joblib import Parallel, delayed, parallel_config
+
+    jobs = _prepare(contender)
+    never = contender == "ours, never replaced"
+    options = {"max_worker_growth": None} if never else {}
+    name = "keras" if contender.startswith("ours") else "loky"
+    with parallel_config(name, **options):
+        found, figures = _timed(lambda: Parallel(jobs)(delayed(_fit)(i) for i in range(500)))
+    figures["largest worker"] = max(memory["resident"] for _, memory in found)
+    figures["workers"] = len({worker for worker, _ in found})
+    yield figures
+
+
+_LOKY_AND_OURS = ("loky", "loky + reducers", "ours")
+_WITH_SEQUENTIAL = ("sequential", "loky", "ours", "ours, prestarted")
+CASES: dict[str, tuple[Callable[..., Iterator[Figures]], tuple[Any, ...], tuple[str, ...]]] = {
+    "two workers ready": (ready, (), ("loky", "ours")),
+    "GridSearchCV, KerasRegressor": (search, ("keras_reduce",), _WITH_SEQUENTIAL),
+    "GridSearchCV, SciKeras": (search, ("scikeras",), _WITH_SEQUENTIAL),
+    "GridSearchCV, keras.wrappers": (search, ("keras.wrappers",), _WITH_SEQUENTIAL),
+    "16 predictions, 84 MB": (predict, (), _LOKY_AND_OURS),
+    "permutation_importance": (importance, (), ("sequential", *_LOKY_AND_OURS)),
+    "cross_validate, MobileNetV2": (validate, (), ("sequential", *_LOKY_AND_OURS)),
+    "500 fits": (growth, (), ("loky", "ours", "ours, never replaced")),
+}
+ONCE = {"500 fits"}  # takes minutes, and is about memory

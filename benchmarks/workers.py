@@ -1,0 +1,192 @@
+"""Measure parallel searches and predictions: joblib's own workers against ours.
+
+    python benchmarks/workers.py
+
+Each contender of each case runs in a fresh process, all of them in turn, as often as `--repeat`
+says. Wall time, CPU seconds of the program and of everybody, bytes written to shared memory, and
+what a worker's memory comes to. Writes ``workers.json`` and ``workers.md``. Linux only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from worker_cases import CASES, ONCE, Figures
+
+RESULTS = Path(__file__).parent / "results"
+Results = dict[str, dict[str, list[list[Figures]]]]
+
+
+def _one(case: str, contender: str) -> list[Figures] | str:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "figures.json"
+        ended = subprocess.run(
+            [sys.executable, __file__, "--case", case, "--contender", contender, "--to", file],
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if ended.returncode:
+            return ended.stderr.strip().splitlines()[-1]
+        rounds: list[Figures] = json.loads(file.read_text())
+        return rounds
+
+
+class Goal(NamedTuple):
+    """joblib's own backend with Keras's own pickling, as a multiple of ours; or a bare figure."""
+
+    case: str
+    figure: str
+    wanted: float
+    round: int = 1
+    against: str = "loky"
+
+    def found(self, results: Results) -> float | None:
+        """Return the ratio of the medians, None if it has not been measured."""
+        theirs, ours = (self._median(results, name) for name in (self.against, "ours"))
+        if not self.against:
+            return ours
+        return theirs / ours if theirs is not None and ours else None
+
+    def _median(self, results: Results, contender: str) -> float | None:
+        runs = results.get(self.case, {}).get(contender, [])
+        rounds = [run[self.round] for run in runs if len(run) > self.round]
+        values = [figures[self.figure] for figures in rounds if self.figure in figures]
+        return statistics.median(values) if values else None
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether what is wanted is the most that is allowed."""
+        return not self.against
+
+
+GOALS = (
+    Goal("two workers ready", "ready", 5),
+    Goal("two workers ready", "dirty per worker", 4),
+    Goal("16 predictions, 84 MB", "wall", 3, round=0),
+    Goal("16 predictions, 84 MB", "program cpu", 10, round=0),
+    Goal("16 predictions, 84 MB", "growth / weights", 0.3, against=""),
+    Goal("GridSearchCV, KerasRegressor", "all cpu", 1.25),
+    Goal("GridSearchCV, SciKeras", "all cpu", 1.25),
+    Goal("GridSearchCV, keras.wrappers", "all cpu", 1.25),
+    Goal("500 fits", "largest worker", 600, round=0, against=""),
+    Goal("500 fits", "wall", 1 / 1.05, round=0, against="ours, never replaced"),
+)
+
+
+def _goals(results: Results) -> Iterator[str]:
+    yield "\n## Goals\n"
+    yield "Medians: how many times what ours takes another takes; or, with a bound, the figure.\n"
+    yield "| case | round | figure | against | found | wanted | met |"
+    yield "| --- " * 7 + "|"
+    for goal in GOALS:
+        found = goal.found(results)
+        if found is not None:
+            is_met = found <= goal.wanted if goal.is_bound else found >= goal.wanted
+            wanted = f"at {'most' if goal.is_bound else 'least'} {goal.wanted:.3g}"
+            cells = (goal.case, _ROUNDS[goal.round], goal.figure, goal.against or "-")
+            yield f"| {' | '.join(cells)} | {found:.3g} | {wanted} | {_verdict(is_met)} |"
+
+
+def _verdict(is_met: bool) -> str:
+    return "yes" if is_met else "**no**"
+
+
+_ROUNDS = ("first", "second")
+
+
+def _table(results: Results) -> Iterator[str]:
+    for case, contenders in results.items():
+        yield f"\n### {case}\n"
+        rounds = [r for runs in contenders.values() for run in runs for r in run if run]
+        names = list(dict.fromkeys(name for figures in rounds for name in figures))
+        yield f"| contender | round | {' | '.join(names)} |"
+        yield "| --- " * (len(names) + 2) + "|"
+        for contender, runs in contenders.items():
+            for number in range(max(map(len, runs), default=0)):
+                cells = []
+                for name in names:
+                    rounds = [run[number] for run in runs if len(run) > number]
+                    values = [figures[name] for figures in rounds if name in figures]
+                    low = min(values) if values else 0
+                    middle = statistics.median(values) if values else 0
+                    cells.append(f"{low:.2f} / {middle:.2f}" if values else "-")
+                yield f"| {contender} | {_ROUNDS[number]} | {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", nargs="*", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    for name in ("--case", "--contender", "--to"):
+        parser.add_argument(name, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.case:
+        function, arguments, _ = CASES[options.case]
+        figures = list(function(options.contender, *arguments))
+        Path(options.to).write_text(json.dumps(figures))
+        return
+    from machine import machine, versions
+
+    results: Results = {}
+    failed: list[str] = []
+    for case in options.cases:
+        contenders = CASES[case][2]
+        results[case] = {contender: [] for contender in contenders}
+        for _ in range(1 if case in ONCE else options.repeat):
+            for contender in contenders:
+                start = time.perf_counter()
+                found = _one(case, contender)
+                print(f"{case}, {contender}: {time.perf_counter() - start:.1f} s", flush=True)
+                if isinstance(found, str):
+                    failed.append(f"{case}, {contender}: {found}")
+                else:
+                    results[case][contender].append(found)
+    options.out.mkdir(parents=True, exist_ok=True)
+    document = {
+        "versions": versions(),
+        "machine": machine(),
+        "repeat": options.repeat,
+        "results": results,
+        "failed": failed,
+    }
+    (options.out / "workers.json").write_text(json.dumps(document, indent=1) + "\n")
+    text = [
+        _HEAD,
+        *_about(document),
+        *_goals(results),
+        *_table(results),
+        *(["\n## Failed\n", *failed] if failed else []),
+    ]
+    (options.out / "workers.md").write_text("\n".join(text) + "\n")
+
+
+def _about(document: dict[str, Any]) -> Iterator[str]:
+    yield "\n" + ", ".join(f"{k} {v}" for k, v in document["versions"].items()) + ".\n"
+    machine = ", ".join(f"{name}: {value}" for name, value in document["machine"].items())
+    yield f"{machine}. {document['repeat']} repetitions."
+
+
+_HEAD = """# Workers
+
+Shortest / median of all repetitions: seconds, and MB. "second" is the same again in the same
+program, with workers that are there; only for "two workers ready" they have ended in between.
+`loky` is joblib's own backend with Keras's own pickling, `loky + reducers` the same with our
+reducers, `ours` the backend `"keras"`; `prestarted`: what workers are forked from stood before."""
+
+
+if __name__ == "__main__":
+    main()

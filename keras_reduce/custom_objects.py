@@ -20,6 +20,7 @@ import threading
 import types
 import uuid
 import weakref
+from collections import ChainMap
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -141,6 +142,22 @@ def _nothing_of_it(obj: Any) -> None:
 identified: Callable[[Any], Container[int] | None] = _nothing_of_it
 
 
+def _reduce_code(code: types.CodeType) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """Reduce a code object as cloudpickle does, but with the name of its file.
+
+    From 3.1.3 on, cloudpickle writes another name. By the true one, tracebacks show the source on
+    the other side, and Keras, which quotes a lambda's source in a warning, can tell its config.
+    """
+    constructor, arguments = cloudpickle.Pickler.dispatch_table[types.CodeType](code)
+    # A new string, as cloudpickle makes: whether an interned one is memoized is left to chance.
+    name = "".join(iter(code.co_filename))
+    return constructor, (*arguments[:_FILENAME], name, *arguments[_FILENAME + 1 :])
+
+
+# The position among the arguments of `types.CodeType`, since Python 3.8.
+_FILENAME = 10
+
+
 class CodePickler(cloudpickle.Pickler):  # type: ignore[misc]
     """Pickles code, but not the objects with an identity that it refers to.
 
@@ -158,6 +175,10 @@ class CodePickler(cloudpickle.Pickler):  # type: ignore[misc]
     placed : bool
         Whether one of the `places` was met.
     """
+
+    dispatch_table: ClassVar = ChainMap(
+        {types.CodeType: _reduce_code}, cloudpickle.Pickler.dispatch_table
+    )
 
     def __init__(self, places: Mapping[int, str] | None = None) -> None:
         self.file = io.BytesIO()

@@ -10,13 +10,11 @@ has been edited hash like the one before.
 
 from __future__ import annotations
 
-import dis
 import functools
 import types
-from collections.abc import Iterator
 from typing import Any
 
-from . import families, reducers
+from . import callables, families, reducers
 from .custom_objects import ByValue, is_importable
 
 _CACHED = type(functools.lru_cache(len))
@@ -72,15 +70,9 @@ _METHODS = ("__reduce_ex__", "__reduce__", "__getstate__")
 
 
 def _of_function(function: types.FunctionType) -> tuple[Any, ...]:
-    named = dict(_globals(function))
     state = {
-        "closure": {
-            name: _hashable(_content(cell))
-            for name, cell in zip(
-                function.__code__.co_freevars, function.__closure__ or (), strict=True
-            )
-        },
-        "globals": {name: _hashable(value) for name, value in named.items()},
+        "closure": {n: _hashable(value) for n, value in callables.closure(function).items()},
+        "globals": {n: _hashable(value) for n, value in callables.used_globals(function).items()},
         "defaults": function.__defaults__,
         "keyword_defaults": function.__kwdefaults__,
         "attributes": {
@@ -93,40 +85,8 @@ def _of_function(function: types.FunctionType) -> tuple[Any, ...]:
 
 
 def _of_class(cls: type) -> tuple[Any, ...]:
-    state = {
-        name: _hashable(_opened(value))
-        for name, value in vars(cls).items()
-        if name not in _BOOKKEEPING and not isinstance(value, _DESCRIPTORS)
-    }
+    state = {name: _hashable(value) for name, value in callables.members(cls).items()}
     return _class, (cls.__qualname__,), {"bases": cls.__bases__, "attributes": state}
-
-
-# What Python puts into each class, which says nothing or is said otherwise.
-_BOOKKEEPING = frozenset(
-    {
-        *("__dict__", "__weakref__", "__module__", "__qualname__", "__firstlineno__"),
-        *("__static_attributes__", "__annotations_cache__", "_abc_impl", "__abstractmethods__"),
-    }
-)
-_DESCRIPTORS = (types.MemberDescriptorType, types.GetSetDescriptorType)
-
-
-def _opened(value: Any) -> Any:
-    """Return the functions in a descriptor, which no pickler takes."""
-    if isinstance(value, property):
-        return ("property", value.fget, value.fset, value.fdel)
-    if isinstance(value, (staticmethod, classmethod)):
-        return (type(value).__name__, value.__func__)
-    if isinstance(value, functools.cached_property):
-        return ("cached_property", value.func)
-    return value
-
-
-def _content(cell: types.CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # Not assigned yet.
-        return None
 
 
 def _hashable(value: Any) -> Any:
@@ -152,25 +112,6 @@ _USUAL = (
     *(types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType, type),
     *(types.MappingProxyType, _CACHED),
 )
-
-
-def _globals(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
-    for name in _global_names(function.__code__):
-        if name in function.__globals__:
-            yield name, function.__globals__[name]
-
-
-@functools.lru_cache(maxsize=1024)
-def _global_names(code: types.CodeType) -> tuple[str, ...]:
-    """Return the globals that the code uses: not the attributes, which may bear the same names."""
-    names = {i.argval for i in dis.get_instructions(code) if i.opname in _GLOBAL_ACCESS}
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            names.update(_global_names(constant))
-    return tuple(sorted(names))
-
-
-_GLOBAL_ACCESS = {"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"}
 
 
 def _text(code: types.CodeType) -> str:

@@ -35,11 +35,12 @@ class Installation(NamedTuple):
 
     functions_by_value: bool = True
     legacy_wrappers: bool = False
+    reuse: bool = False  # Nothing is traced while something is dumped.
     backend: str | None = None  # What follows concerns the program only, and stays there.
     progress: bool = False
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return receive, (self.functions_by_value, self.legacy_wrappers)
+        return receive, (self.functions_by_value, self.legacy_wrappers, self.reuse)
 
 
 class _Patches:
@@ -55,6 +56,9 @@ class _Patches:
     def delete(self, owner: Any, name: str) -> None:
         self._undo.append((owner, name, vars(owner)[name], _MISSING))
         delattr(owner, name)
+
+    def __bool__(self) -> bool:
+        return bool(self._undo)
 
     def undo(self) -> None:
         while self._undo:
@@ -75,6 +79,7 @@ _dumps = 0  # under way, which need an installation, whichever it is
 _patches = _Patches()
 _by_value = _Patches()
 _default = _Patches()
+_reuse = _Patches()
 _hooks = ImportHooks()
 
 
@@ -85,6 +90,7 @@ def install(
     backend: str | None = "keras",
     prestart: bool = False,
     progress: bool | None = None,
+    reuse: bool | None = None,
 ) -> None:
     """Make every pickler of this process ship Keras objects by way of this package.
 
@@ -108,6 +114,9 @@ def install(
         and the memory of one Python with Keras. False unless told otherwise.
     progress : bool, optional
         Show a bar for each outermost parallel call on that backend. False unless told otherwise.
+    reuse : bool, optional
+        Let models that are alike share what TensorFlow traces of them, in this process and in its
+        workers. Changes how long training takes, and nothing else. True unless told otherwise.
 
     Raises
     ------
@@ -118,7 +127,7 @@ def install(
     if backend not in ("keras", "loky", None):
         raise ValueError(f"backend must be 'keras', 'loky' or None, not {backend!r}")
     with _lock:
-        wanted = _changed(_current, functions_by_value, legacy_wrappers, progress)
+        wanted = _changed(_current, functions_by_value, legacy_wrappers, progress, reuse)
         wanted = wanted._replace(backend="keras" if backend == "keras" else None)
         own = _own_blocks()
         if own:
@@ -151,7 +160,10 @@ def is_installed() -> bool:
 
 @contextlib.contextmanager
 def installed(
-    *, functions_by_value: bool | None = None, legacy_wrappers: bool | None = None
+    *,
+    functions_by_value: bool | None = None,
+    legacy_wrappers: bool | None = None,
+    reuse: bool | None = None,
 ) -> Iterator[None]:
     """Install for a ``with`` block; what was in effect before is so again afterwards.
 
@@ -160,12 +172,12 @@ def installed(
 
     Parameters
     ----------
-    functions_by_value, legacy_wrappers : bool, optional
+    functions_by_value, legacy_wrappers, reuse : bool, optional
         As for `install`.
     """
     block = _Block()
     with _lock:
-        _blocks[block] = _changed(_current, functions_by_value, legacy_wrappers)
+        _blocks[block] = _changed(_current, functions_by_value, legacy_wrappers, reuse=reuse)
         _settle()
     try:
         yield
@@ -207,14 +219,16 @@ def _changed(
     functions_by_value: bool | None,
     legacy_wrappers: bool | None,
     progress: bool | None = None,
+    reuse: bool | None = None,
 ) -> Installation:
-    before = before or Installation(backend="keras")
+    before = before or Installation(backend="keras", reuse=True)
     return before._replace(
         functions_by_value=(
             before.functions_by_value if functions_by_value is None else functions_by_value
         ),
         legacy_wrappers=before.legacy_wrappers if legacy_wrappers is None else legacy_wrappers,
         progress=before.progress if progress is None else progress,
+        reuse=before.reuse if reuse is None else reuse,
     )
 
 
@@ -237,12 +251,15 @@ def _settle() -> None:
         _hooks.clear()
         _patches.undo()
         _by_value.undo()
+        _install_reuse()
         _forget_batches()
         _forget_backend()
     elif before is None or wanted.functions_by_value != before.functions_by_value:
         _hooks.when_imported("joblib.numpy_pickle", _install_by_value)
     if wanted is not None:
         _hooks.when_imported("joblib.parallel", _install_backend)
+        if before is None or wanted.reuse != before.reuse:
+            _hooks.when_imported("keras", _install_reuse)
     was_legacy, is_legacy = (bool(each and each.legacy_wrappers) for each in (before, wanted))
     if is_legacy != was_legacy:
         from . import legacy_path
@@ -262,6 +279,20 @@ def _install_keras() -> None:
         for owner, name, repair in family.repairs():
             _patches.set(owner, name, repair(vars(owner)[name]))
     _set_scikeras_aside()
+
+
+def _install_reuse() -> None:
+    """Let models share traces, or no longer, as the options say by now."""
+    from . import families
+
+    is_wanted = _current is not None and _current.reuse
+    if not is_wanted and not _reuse:
+        return
+    _reuse.undo()
+    for family in families.loaded():
+        family.share_traces(is_wanted)
+        for owner, name, hook in family.trace_hooks() if is_wanted else ():
+            _reuse.set(owner, name, hook(vars(owner)[name]))
 
 
 def _reducing(original: Callable[[Any], Any] | None) -> Callable[[Any], Any]:

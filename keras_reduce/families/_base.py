@@ -127,6 +127,14 @@ class Family(Protocol):
         """Return what loses data in the framework: class or module, name, old -> new function."""
         ...
 
+    def trace_hooks(self) -> Iterable[tuple[Any, str, Callable[[Any], Any]]]:
+        """Return where models get functions that are traced: class, name, old -> new method."""
+        ...
+
+    def share_traces(self, on: bool) -> None:
+        """Begin or cease to let models that are alike share traces; forget all that there are."""
+        ...
+
     def versions(self) -> dict[str, str]:
         """Return the versions that a payload's header records."""
         ...

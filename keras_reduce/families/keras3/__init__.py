@@ -2,8 +2,8 @@
 
 `tree` names everything below an object; `writing` and `reading` turn objects into configs and back,
 `attributes` those that no config describes; `structure`, `compilation` and `assets` add what a
-config leaves out; `likeness` tells what need not be asked twice. This module puts them together
-into a family.
+config leaves out; `likeness` tells what need not be asked twice, and `traces` what need not be
+traced twice. This module puts them together into a family.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from .reading import reading
 from .seeds import remembering
 from .state import owner, state
 from .structure import construct, payloads_below, structure
+from .traces import share_traces, trace_hooks
 from .tree import Tree
 from .writing import architecture, writing
 
@@ -43,9 +44,11 @@ __all__ = [
     "repairs",
     "restore_assets",
     "set_random_seed",
+    "share_traces",
     "state",
     "structure",
     "survey",
+    "trace_hooks",
     "versions",
     "writing",
 ]

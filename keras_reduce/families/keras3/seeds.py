@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from ... import callables
 from .attributes import is_built_in
 
 # Private: the public functions of keras.random use it without ever showing it.
@@ -129,12 +130,7 @@ def _named(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
 
     A name that stands for nothing here, an attribute, has None.
     """
-    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=False)
-    for name, cell in cells:
-        try:
-            yield name, cell.cell_contents
-        except ValueError:  # An empty cell: not assigned yet.
-            yield name, None
+    yield from callables.closure(function).items()
     open_ends = [function.__code__]
     while open_ends:
         code = open_ends.pop()

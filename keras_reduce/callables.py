@@ -1,0 +1,73 @@
+"""What functions and classes of Python consist of, as those see it who compare them."""
+
+from __future__ import annotations
+
+import dis
+import functools
+import types
+from typing import Any
+
+
+def content(cell: types.CellType) -> Any:
+    """Return what a closure's cell holds; None if nothing has been assigned to it yet."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
+
+
+def closure(function: types.FunctionType) -> dict[str, Any]:
+    """Return what `function` uses of the functions around it, by name."""
+    cells = function.__closure__ or ()
+    return {
+        name: content(cell) for name, cell in zip(function.__code__.co_freevars, cells, strict=True)
+    }
+
+
+def used_globals(function: types.FunctionType) -> dict[str, Any]:
+    """Return the globals that `function` and those inside it use, by name, as far as they exist."""
+    known = function.__globals__
+    return {name: known[name] for name in global_names(function.__code__) if name in known}
+
+
+@functools.lru_cache(maxsize=1024)
+def global_names(code: types.CodeType) -> tuple[str, ...]:
+    """Return the globals that the code uses: not the attributes, which may bear the same names."""
+    names = {i.argval for i in dis.get_instructions(code) if i.opname in _GLOBAL_ACCESS}
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names.update(global_names(constant))
+    return tuple(sorted(names))
+
+
+_GLOBAL_ACCESS = {"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"}
+
+
+def members(cls: type) -> dict[str, Any]:
+    """Return what the body of a class has defined, descriptors opened to show their functions."""
+    return {
+        name: _opened(value)
+        for name, value in vars(cls).items()
+        if name not in _BOOKKEEPING and not isinstance(value, _DESCRIPTORS)
+    }
+
+
+# What Python puts into each class, which says nothing or is said otherwise.
+_BOOKKEEPING = frozenset(
+    {
+        *("__dict__", "__weakref__", "__module__", "__qualname__", "__firstlineno__"),
+        *("__static_attributes__", "__annotations_cache__", "_abc_impl", "__abstractmethods__"),
+    }
+)
+_DESCRIPTORS = (types.MemberDescriptorType, types.GetSetDescriptorType)
+
+
+def _opened(value: Any) -> Any:
+    """Return the functions in a descriptor, which no pickler takes."""
+    if isinstance(value, property):
+        return ("property", value.fget, value.fset, value.fdel)
+    if isinstance(value, (staticmethod, classmethod)):
+        return (type(value).__name__, value.__func__)
+    if isinstance(value, functools.cached_property):
+        return ("cached_property", value.func)
+    return value

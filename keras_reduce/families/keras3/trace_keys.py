@@ -1,0 +1,423 @@
+"""What a trace follows from: two models of one key make the same graph, but for their variables.
+
+Tracing runs Python once and keeps what it did to tensors. So all that it has read is in the graph:
+attributes of the model, of its layers, optimizer, metrics and losses, however deep, and the code
+of the user's. A key holds all of it, found by a walk over whatever the model can reach. Names that
+Keras numbers are left out, objects and variables are known by the order in which they are met, and
+what a variable holds is not looked at: a graph takes it from outside. Where the walk meets
+something of which it can't be told what tracing would make of it, there is no key.
+"""
+
+from __future__ import annotations
+
+import dis
+import enum
+import functools
+import sys
+import types
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from ... import callables
+from .attributes import PLAIN, is_built_in
+from .kinds import is_a
+from .tree import is_functional
+
+if TYPE_CHECKING:
+    from .._base import Kind
+
+Role = Literal["train", "test", "predict"]
+
+
+class TraceKey(NamedTuple):
+    """All that a trace of a model follows from.
+
+    Attributes
+    ----------
+    key : tuple
+        Equal for models whose traces are the same but for their variables.
+    variables : list of keras.Variable
+        What stands for one another in models of the same key.
+    """
+
+    key: tuple[Any, ...]
+    variables: list[Any]
+
+
+def trace_key(model: Any, role: Role) -> TraceKey | None:
+    """Return what a trace of `model` follows from; None if that can't be told.
+
+    Parameters
+    ----------
+    model : keras.Model
+        On the TensorFlow backend.
+    role : {"train", "test", "predict"}
+        What is traced. To predict, nothing matters of how the model was compiled.
+    """
+    walk = _Walk(model, _IN_TRAINING if role == "predict" else frozenset())
+    try:
+        walk.add(model)
+        walk.add_surroundings()
+    except (_UnclearError, RecursionError):
+        return None
+    return TraceKey(tuple(walk.found), walk.variables)
+
+
+class _UnclearError(Exception):
+    """Something may have a part in a trace that no key tells."""
+
+
+# --- attributes that no graph follows from -----------------------------------------------------
+
+# What Keras and TensorFlow keep about their objects. Names and numbers; who calls and tracks whom
+# (what is called is found by way of the model's own nodes); what follows from the class; and the
+# values that a call leaves behind and the next one clears away.
+_BOOKKEEPING = frozenset(
+    {
+        *("name", "_name", "_path", "_parent_path", "_keras_history", "record_history"),
+        *("_inbound_nodes", "_outbound_nodes", "_nodes", "_tracker", "_tracked", "_lock"),
+        *("_auto_config", "build", "quantize", "_call_signature", "call_signature_parameters"),
+        *("_losses", "_loss_ids", "_losses_override", "_called", "_build_shapes_dict"),
+        *("_saved_model_inputs_spec", "_saved_model_arg_spec", "_trainable_variables_indices"),
+        *("_exclude_from_weight_decay_cache", "_initial_seed", "output_names"),
+        *("train_function", "test_function", "predict_function", "history", "stop_training"),
+        *("stop_evaluating", "stop_predicting", "_eval_epoch_iterator", "_initial_epoch"),
+        *("_compile_config", "_compiled_trainable_state"),
+    }
+)
+# Of a variable: its initial value, and what it holds now.
+_OF_VARIABLES = frozenset({"_initializer", "_value"})
+# What only training looks at. A model inside another one is called, but never trained.
+_IN_TRAINING = frozenset(
+    {
+        *("optimizer", "loss", "compiled", "_loss_tracker", "_compile_loss", "_compile_metrics"),
+        *("_compute_loss_has_training_arg",),
+    }
+)
+# Kinds of which one object is as good as another that is equal.
+_RULES: tuple[Kind, ...] = ("policy", "initializer", "regularizer", "constraint", "schedule")
+# Marks in a key; each but once, so that no value of the user's is taken for one.
+_AGAIN, _VARIABLE, _OBJECT, _CODE, _CLASS, _END = (object() for _ in range(6))
+
+
+class _Walk:
+    def __init__(self, root: Any, left_out: frozenset[str]) -> None:
+        self.found: list[Any] = []
+        self.variables: list[Any] = []
+        self._root, self._left_out = root, left_out
+        # By id, and with the objects, so that their ids stay theirs.
+        self._places: dict[int, tuple[int, Any]] = {}
+        self._attributes_read: set[str] = set()
+
+    def add(self, value: Any) -> None:
+        """Enter `value` and all that it leads to."""
+        cls = type(value)
+        if cls in _PLAIN:  # Most are, so first.
+            # With the type: 1, 1.0 and True are equal; and spelled out, as 0.0 and -0.0 are.
+            self.found += (cls, repr(value) if cls in _SPELLED else value)
+            return
+        known = self._places.get(id(value))
+        if known is not None:
+            self.found += (_AGAIN, known[0])
+        elif isinstance(value, _CONTAINERS) and not _is_usual(cls):
+            raise _UnclearError
+        elif isinstance(value, (list, tuple)):
+            self._add_items(value)
+        elif isinstance(value, dict):
+            self.found += (dict, len(value))
+            for key, item in value.items():
+                self.add(key)
+                self.add(item)
+        elif isinstance(value, (set, frozenset)):
+            if any(type(item) not in _PLAIN for item in value):
+                raise _UnclearError  # The order depends on where they are in memory.
+            self._add_items(sorted(value, key=lambda item: (type(item).__name__, repr(item))))
+        elif is_a(value, "variable"):
+            self._add_variable(value)
+        elif isinstance(value, type):
+            self._add_class(value)
+        elif not self._add_callable(value) and not self._add_data(value):
+            self._add_object(value)
+
+    def add_surroundings(self) -> None:
+        """Enter what tracing takes from the program, and not from the model.
+
+        Raises
+        ------
+        _UnclearError
+            If there is a scope around it that reaches into calls, or code of the user's reads what
+            this walk leaves out.
+        """
+        import keras
+        import tensorflow as tf
+
+        # Private: where Keras keeps its scopes (for autocasting, rematerialization, distribution);
+        # and where Keras, too, asks for a setting that has no public name.
+        from keras.src.backend.common import global_state
+        from tensorflow.python.framework.config import is_op_determinism_enabled
+
+        scopes = vars(global_state.GLOBAL_STATE_TRACKER)
+        if any(value for name, value in scopes.items() if name in _SCOPES):
+            raise _UnclearError
+        if tf.distribute.has_strategy() or self._attributes_read & _UNTOLD:
+            raise _UnclearError
+        for setting in (
+            keras.config.floatx(),
+            keras.config.epsilon(),
+            keras.config.image_data_format(),
+            scopes.get("flash_attention"),
+            is_op_determinism_enabled(),
+        ):
+            self.add(setting)
+
+    def _note(self, value: Any, *marks: Any) -> None:
+        self._places[id(value)] = len(self._places), value
+        self.found += marks
+
+    def _add_items(self, items: Any) -> None:
+        cls = type(items)
+        if hasattr(items, "_fields"):  # A named tuple.
+            self._add_class(cls)
+            items = [
+                item
+                for name, item in zip(items._fields, items, strict=True)
+                if name not in _BOOKKEEPING
+            ]
+        self.found += (list if isinstance(items, list) else tuple, len(items))
+        for item in items:
+            self.add(item)
+
+    def _add_variable(self, variable: Any) -> None:
+        self._note(variable, _VARIABLE, type(variable))
+        self.variables.append(variable)
+        self._add_attributes(variable, _BOOKKEEPING | _OF_VARIABLES)
+
+    def _add_object(self, obj: Any) -> None:
+        """Enter an object that is what its class and its attributes say."""
+        cls = type(obj)
+        if not hasattr(obj, "__dict__") or not _is_seen_through(cls):
+            raise _UnclearError
+        if is_built_in(cls) and is_a(obj, *_RULES):
+            self.found.append(_OBJECT)  # One for two layers says no more than one for each.
+        else:
+            self._note(obj, _OBJECT)
+        self._add_class(cls)
+        left_out = _BOOKKEEPING
+        if is_a(obj, "metric"):
+            left_out -= {"name"}  # By which results are known.
+        elif is_a(obj, "model"):
+            left_out |= self._left_out if obj is self._root else _IN_TRAINING
+            self._add_names(obj)
+        elif vars(obj).get("_init_seed", 0) is None:
+            left_out |= {"seed"}  # Drawn for the initial values, since none was given.
+        self._add_attributes(obj, left_out)
+
+    def _add_names(self, model: Any) -> None:
+        """Enter the names by which a model tells several inputs or outputs apart."""
+        if is_functional(model):
+            if len(model.inputs) > 1:
+                self.add([tensor.name for tensor in model.inputs])
+            if len(model.output_names) > 1:
+                self.add(list(model.output_names))
+
+    def _add_attributes(self, obj: Any, left_out: frozenset[str]) -> None:
+        attributes = dict(vars(obj))  # At once: another thread may be setting some.
+        for name in sorted(attributes):
+            if name not in left_out and not name.startswith("_self_"):
+                self.found.append(name)
+                self.add(attributes[name])
+        self.found.append(_END)
+
+    def _add_data(self, value: Any) -> bool:
+        """Enter what is plain data, but not of Python's own; tell whether it is."""
+        import numpy as np
+        import tensorflow as tf
+
+        if isinstance(value, np.ndarray):
+            if value.dtype.hasobject or value.nbytes > _MOST_BYTES:
+                raise _UnclearError
+            self.found += (np.ndarray, value.dtype.str, value.shape, value.tobytes())
+        elif isinstance(value, np.generic):
+            self.found += (type(value), value.tobytes())
+        elif isinstance(value, (np.dtype, tf.DType, tf.TensorShape, enum.Enum)):
+            self.found += (type(value), repr(value))
+        elif value is tf.distribute.get_strategy():
+            self.found.append(type(value))  # The one that stands for none.
+        else:
+            return False
+        return True
+
+    # --- code ----------------------------------------------------------------------------------
+
+    def _add_callable(self, value: Any) -> bool:
+        """Enter a function, method or module; tell whether `value` is one."""
+        if isinstance(value, types.FunctionType):
+            self._add_function(value)
+        elif isinstance(value, types.MethodType):
+            self.found.append(types.MethodType)
+            self.add(value.__func__)
+            self.add(value.__self__)
+        elif isinstance(value, functools.partial):
+            self.found.append(functools.partial)
+            self.add((value.func, value.args, value.keywords))
+        elif isinstance(value, types.ModuleType):
+            if not _is_trusted(value.__name__):
+                raise _UnclearError
+            self.found.append(value.__name__)
+        elif isinstance(value, types.BuiltinFunctionType):
+            self._add_builtin(value)
+        else:
+            return False
+        return True
+
+    def _add_builtin(self, value: Any) -> None:
+        owner = getattr(value, "__self__", None)
+        if value in _SAFE_BUILTINS or (
+            _is_trusted(getattr(value, "__module__", None) or _module(owner))
+            and (owner is None or isinstance(owner, types.ModuleType))
+        ):
+            self.found.append(value)
+        else:
+            raise _UnclearError
+
+    def _add_function(self, function: types.FunctionType) -> None:
+        # Code is equal if it does the same; a function defined anew for each model has the same.
+        self._note(function, _CODE, function.__code__)
+        self.add(list(function.__defaults__ or ()))
+        self.add(dict(function.__kwdefaults__ or {}))
+        self.add(callables.closure(function))
+        if _is_trusted(function.__module__):
+            return
+        reading = _reading(function.__code__)
+        if reading is None:
+            raise _UnclearError
+        self._attributes_read |= reading.attributes
+        known = callables.used_globals(function)
+        for name in reading.names - known.keys():
+            if getattr(_BUILTINS, name, None) not in _SAFE_BUILTINS:
+                raise _UnclearError
+        self.add(known)
+
+    def _add_class(self, cls: type) -> None:
+        if id(cls) in self._places:
+            self.found += (_AGAIN, self._places[id(cls)][0])
+            return
+        if _is_trusted(cls.__module__) or cls in _SAFE_BUILTINS:
+            self.found.append(cls)
+            return
+        if type(cls) is not type and not _is_trusted(type(cls).__module__):
+            raise _UnclearError
+        self._note(cls, _CLASS, cls.__qualname__)
+        for base in cls.__bases__:
+            self._add_class(base)
+        for name, value in callables.members(cls).items():
+            if name not in _ABOUT_CLASSES:
+                self.found.append(name)
+                self.add(value)
+        self.found.append(_END)
+
+
+_PLAIN = PLAIN | {bytes, complex, type(Ellipsis)}
+_SPELLED = {float, complex}
+_CONTAINERS = (list, tuple, dict, set, frozenset)
+# Bytes. What is larger is not worth being compared.
+_MOST_BYTES = 1 << 20
+# Private: the names of what Keras keeps of the scopes that are open in this thread.
+_SCOPES = frozenset(
+    {
+        *("autocast_scope", "current_call_ctx", "distribution", "nnx_enabled"),
+        *("remat_scope_stack", "stateless_scope", "symbolic_scope"),
+    }
+)
+_ABOUT_CLASSES = frozenset(
+    {"__doc__", "__annotations__", "__annotate__", "__annotate_func__", "get_config"}
+)
+# Attributes by which trusted modules reach what is outside of the program, or differs each time.
+_IMPURE = frozenset(
+    {
+        *("random", "default_rng", "load", "loadtxt", "fromfile", "genfromtxt", "memmap", "gfile"),
+        *("__dict__", "__self__", "__globals__", "__closure__", "__code__"),
+    }
+)
+_UNTOLD = _BOOKKEEPING - {"build", "quantize"} | _IMPURE
+_TRUSTED = frozenset(
+    {
+        *("keras", "tensorflow", "numpy", "ml_dtypes", "math", "operator", "functools"),
+        *("itertools", "typing", "collections", "abc", "enum", "dataclasses", "wrapt"),
+    }
+)
+_BUILTINS: Any = sys.modules["builtins"]
+_SAFE_BUILTINS: frozenset[Any] = frozenset(
+    getattr(_BUILTINS, name)
+    for name in (
+        *("abs", "all", "any", "bool", "bytes", "callable", "classmethod", "complex", "dict"),
+        *("divmod", "enumerate", "filter", "float", "frozenset", "int", "isinstance"),
+        *("issubclass", "iter", "len", "list", "map", "max", "min", "next", "object", "pow"),
+        *("print", "property", "range", "reversed", "round", "set", "slice", "sorted"),
+        *("staticmethod", "str", "sum", "super", "tuple", "type", "zip", "NotImplemented"),
+        *("Ellipsis", "Exception", "ArithmeticError", "AssertionError", "AttributeError"),
+        *("IndexError", "KeyError", "LookupError", "NotImplementedError", "RuntimeError"),
+        *("StopIteration", "TypeError", "ValueError", "ZeroDivisionError"),
+    )
+)
+
+
+def _module(owner: Any) -> str:
+    return owner.__name__ if isinstance(owner, types.ModuleType) else ""
+
+
+def _is_trusted(module: str | None) -> bool:
+    """Tell whether code of a module does the same whenever it is traced with the same arguments."""
+    name = module or ""
+    return name.partition(".")[0] in _TRUSTED and not name.startswith("numpy.random")
+
+
+def _is_usual(cls: type) -> bool:
+    """Tell whether a container says no more than what is in it."""
+    return cls in _CONTAINERS or hasattr(cls, "_fields") or _is_trusted(cls.__module__)
+
+
+def _is_seen_through(cls: type) -> bool:
+    """Tell whether objects of a class keep all that they are in their attributes."""
+    may_be = is_built_in(cls) or not _is_trusted(cls.__module__)
+    return may_be and all(map(_is_written_in_python, cls.__mro__[:-1]))
+
+
+def _is_written_in_python(cls: type) -> bool:
+    heap_type = 1 << 9  # Py_TPFLAGS_HEAPTYPE
+    return bool(cls.__flags__ & heap_type) and not _slots(cls)
+
+
+def _slots(cls: type) -> Iterable[str]:
+    slots = vars(cls).get("__slots__", ())
+    names = (slots,) if isinstance(slots, str) else slots
+    return [name for name in names if name not in ("__dict__", "__weakref__")]
+
+
+class _Reading(NamedTuple):
+    names: frozenset[str]  # of globals and built-in functions
+    attributes: frozenset[str]
+
+
+@functools.lru_cache(maxsize=1024)
+def _reading(code: types.CodeType) -> _Reading | None:
+    """Return what `code` reads by name; None if it does something that no list of names tells."""
+    attributes: set[str] = set()
+    for instruction in dis.get_instructions(code):
+        name = instruction.opname
+        if name in _UNCLEAR_INSTRUCTIONS:
+            return None
+        if name == "IMPORT_NAME" and not _is_trusted(instruction.argval):
+            return None
+        if "ATTR" in name or "METHOD" in name or name == "IMPORT_FROM":
+            attributes.add(str(instruction.argval))
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            inner = _reading(constant)
+            if inner is None:
+                return None
+            attributes |= inner.attributes
+    return _Reading(frozenset(callables.global_names(code)), frozenset(attributes))
+
+
+_UNCLEAR_INSTRUCTIONS = {"STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_BUILD_CLASS", "LOAD_NAME"}

@@ -1,10 +1,8 @@
-"""Traces that models share: see ``programs/traces.py``."""
+"""Traces that models share: see ``programs/traces.py`` and ``programs/reuse.py``."""
 
 import pytest
 
 from processes import decorated, words
-
-CHECKS = decorated("traces.py", "check")
 
 
 @pytest.fixture(scope="module")
@@ -12,6 +10,13 @@ def outcome():
     return words("traces.py", timeout=900)
 
 
-@pytest.mark.parametrize("name", CHECKS)
+@pytest.mark.parametrize("name", decorated("traces.py", "check"))
 def test_traces(outcome, name):
     assert not outcome[name], outcome[name]
+
+
+@pytest.mark.parametrize("part", ["searches", "lives"])
+def test_estimators_find_the_same_with_shared_traces(part):
+    found = words("reuse.py", part, timeout=900)
+    assert found
+    assert not any(found.values()), "\n".join(found.values())

@@ -1,0 +1,424 @@
+"""Searches, ensembles and long lives of estimators: the same to the bit, with shared traces or not.
+
+Run with the name of a part: ``searches`` or ``lives``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import pickle
+import sys
+
+import keras
+import numpy as np
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import run_state_machine_as_test as run
+from joblib import Parallel, delayed, parallel_config
+from keras import layers, ops
+from sklearn.base import clone
+from sklearn.ensemble import BaggingRegressor
+from sklearn.inspection import permutation_importance
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV, cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import keras_reduce
+from checks import check, main
+from keras_reduce import KerasClassifier, KerasRegressor
+from keras_reduce.families.keras3 import traces
+
+keras_reduce.install()
+rng = np.random.default_rng(0)
+X = rng.normal(size=(36, 5)).astype("float32")
+Y = X.sum(axis=1)
+LABELS = np.where(Y > 0, "up", "down")
+WEIGHTS = rng.random(36)
+
+borrowed = []
+_init = traces._Borrowed.__init__
+
+
+def _noting(self, *arguments):
+    _init(self, *arguments)
+    borrowed.append(self)
+
+
+traces._Borrowed.__init__ = _noting
+
+
+# --- searches and ensembles ----------------------------------------------------------------------
+
+
+def skewed(factor):
+    def loss(y_true, y_pred):
+        difference = y_true - y_pred
+        return ops.mean(ops.maximum(factor * difference, (factor - 1) * difference), axis=-1)
+
+    return loss
+
+
+def build(units=4, rate=0.2, optimizer="adam", loss="mse", depth=1, norm=True):
+    """Build a model that sees the number of features with the data only."""
+    hidden = [layers.Dense(units, "relu") for _ in range(depth)]
+    norms = [layers.BatchNormalization()] if norm else []
+    model = keras.Sequential([*hidden, *norms, layers.Dropout(rate), layers.Dense(1)])
+    model.compile(optimizer, skewed(loss) if isinstance(loss, float) else loss)
+    return model
+
+
+def build_classifier(meta, units=4):
+    hidden = layers.Dense(units, "tanh")
+    model = keras.Sequential(
+        [keras.Input((meta["n_features_in_"],)), hidden, layers.Dense(2, "softmax")]
+    )
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def build_with_input(units=4):
+    return build_classifier({"n_features_in_": 5}, units)
+
+
+def build_for_keras(X, y, units=4):  # noqa: N803
+    return build(units)
+
+
+def regressor(**parameters):
+    return KerasRegressor(build, **{"epochs": 2, "batch_size": 8, "random_state": 0, **parameters})
+
+
+def scores(found):
+    return {name: value for name, value in found.items() if "time" not in name}
+
+
+def grid_search(n_jobs):
+    grid = [
+        {"kerasregressor__units": [4, 6], "kerasregressor__batch_size": [8, 9]},
+        {"kerasregressor__optimizer": ["sgd", "rmsprop"], "kerasregressor__norm": [False]},
+        {"kerasregressor__loss": [0.3, 0.7], "kerasregressor__depth": [1, 2]},
+    ]
+    pipeline = make_pipeline(StandardScaler(), regressor())
+    search = GridSearchCV(pipeline, grid, cv=2, n_jobs=n_jobs, error_score="raise").fit(X, Y)
+    return scores(search.cv_results_), search.best_params_, search.predict(X)
+
+
+def randomized_search(n_jobs):
+    estimator = KerasClassifier(
+        build_classifier, epochs=2, batch_size=8, random_state=1, class_weight="balanced"
+    )
+    search = RandomizedSearchCV(
+        estimator,
+        {"units": [3, 4], "epochs": [1, 2, 3]},
+        n_iter=4,
+        cv=2,
+        n_jobs=n_jobs,
+        random_state=0,
+        error_score="raise",
+    ).fit(X, LABELS)
+    return scores(search.cv_results_), search.predict_proba(X)
+
+
+def cross_validation(n_jobs):
+    stopping = keras.callbacks.EarlyStopping("val_loss", patience=0, restore_best_weights=True)
+    estimator = regressor(epochs=4, validation_split=0.2, callbacks=[stopping])
+    found = cross_validate(
+        estimator,
+        X,
+        Y,
+        cv=3,
+        n_jobs=n_jobs,
+        return_estimator=True,
+        error_score="raise",
+        params={"sample_weight": WEIGHTS},
+    )
+    models = [fitted.model_ for fitted in found["estimator"]]
+    assert len(set(map(id, models))) == 3
+    answers = [fitted.predict(X) for fitted in found["estimator"]]
+    # Each has a model of its own: what becomes of one is nothing to the others.
+    models[0].set_weights([np.zeros_like(array) for array in models[0].get_weights()])
+    assert np.array_equal(found["estimator"][1].predict(X), answers[1])
+    history = [fitted.history_.history for fitted in found["estimator"]]
+    return found["test_score"], answers, history
+
+
+def bagging(n_jobs):
+    ensemble = BaggingRegressor(
+        regressor(), n_estimators=4, max_features=0.6, n_jobs=n_jobs, random_state=0
+    )
+    return ensemble.fit(X, Y, sample_weight=WEIGHTS).predict(X)
+
+
+def importance(n_jobs):
+    fitted = make_pipeline(StandardScaler(), regressor()).fit(X, Y)
+    return permutation_importance(
+        fitted, X, Y, n_repeats=3, n_jobs=n_jobs, random_state=0
+    ).importances
+
+
+def without_seeds_of_their_own(n_jobs):
+    """Search with estimators that draw from the program's random numbers: in one process only."""
+    from scikeras.wrappers import KerasClassifier as SciKerasClassifier
+
+    found = []
+    for estimator, grid in (
+        (regressor(random_state=None), {"units": [4, 5]}),
+        (
+            SciKerasClassifier(build_with_input, units=4, epochs=2, verbose=0),
+            {"units": [4, 5], "optimizer__learning_rate": [0.1, 0.2]},
+        ),
+        (
+            keras.wrappers.SKLearnRegressor(
+                build_for_keras, fit_kwargs={"epochs": 2, "verbose": 0}
+            ),
+            {"model_kwargs": [{"units": 4}, {"units": 5}]},
+        ),
+    ):
+        keras.utils.set_random_seed(3)
+        search = GridSearchCV(estimator, grid, cv=2, error_score="raise")
+        targets = LABELS if "Classifier" in type(estimator).__name__ else Y
+        found.append(scores(search.fit(X, targets).cv_results_))
+    return found
+
+
+def the_same(function, n_jobs):
+    """Tell whether a function finds the same with shared traces and without."""
+    borrowed.clear()
+    with keras_reduce.installed(reuse=False):
+        keras.utils.set_random_seed(0)
+        expected = pickle.dumps(plain(function(n_jobs)))
+        assert not borrowed
+    for _ in range(2):  # the second time, all has been traced
+        keras.utils.set_random_seed(0)
+        found = pickle.dumps(plain(function(n_jobs)))
+        if found != expected:
+            return False
+    return n_jobs > 1 or borrowed
+
+
+def plain(found):
+    """Return what was found without identities, of which a pickle would tell."""
+    if isinstance(found, dict):
+        return {name: plain(value) for name, value in found.items()}
+    if isinstance(found, (list, tuple)):
+        return [plain(value) for value in found]
+    if isinstance(found, np.ma.MaskedArray):
+        return found.tolist()  # What is behind the mask is anything.
+    return (found.dtype.str, found.tobytes()) if isinstance(found, np.ndarray) else repr(found)
+
+
+def searches():
+    for function in (grid_search, randomized_search, cross_validation, bagging, importance):
+        for n_jobs in (1, 2):
+            name = f"{function.__name__}_with_{n_jobs}_jobs"
+            case = functools.partial(the_same, function, n_jobs)
+            check(named(name, case))
+    check(named("estimators_of_others", functools.partial(the_same, without_seeds_of_their_own, 1)))
+    check(two_searches_at_once)
+
+
+def named(name, case):
+    def checked():
+        assert case()
+
+    checked.__name__ = name
+    return checked
+
+
+def two_searches_at_once():
+    """In two threads of one process; all is seeded by the build function, as seeds are global."""
+
+    def build(units):
+        first, second = (keras.initializers.GlorotUniform(seed) for seed in (1, 2))
+        hidden = layers.Dense(units, "relu", kernel_initializer=first)
+        last = layers.Dense(1, kernel_initializer=second)
+        model = keras.Sequential([keras.Input((5,)), hidden, layers.Dropout(0.2, seed=3), last])
+        model.compile("adam", "mse")
+        return model
+
+    def search(units):
+        estimator = KerasRegressor(build, units=4, epochs=2, shuffle=False)
+        grid = {"units": units, "batch_size": [8, 9]}
+        found = GridSearchCV(estimator, grid, cv=2, n_jobs=1, error_score="raise").fit(X, Y)
+        return pickle.dumps(plain(scores(found.cv_results_)))
+
+    grids = [[4, 5], [5, 4]]
+    with keras_reduce.installed(reuse=False):
+        expected = list(map(search, grids))
+    borrowed.clear()
+    for _ in range(2):
+        with parallel_config("threading"):
+            assert Parallel(2)(delayed(search)(units) for units in grids) == expected
+    assert borrowed
+
+
+# --- lives of estimators ------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def alone():
+    """Let models trace for themselves, and for nobody else."""
+    traces._is_on = False
+    try:
+        yield
+    finally:
+        traces._is_on = True
+
+
+class Noisy(layers.Layer):
+    def __init__(self, level=0.1, **kwargs):
+        super().__init__(**kwargs)
+        self.level = level
+        self.seed_generator = keras.random.SeedGenerator(1)
+
+    def call(self, inputs, training=False):
+        if not training:
+            return inputs
+        return (
+            inputs + keras.random.normal(ops.shape(inputs), seed=self.seed_generator) * self.level
+        )
+
+
+def build_noisy(units=4, level=0.1):
+    model = keras.Sequential([layers.Dense(units), Noisy(level), layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.05, momentum=0.5), skewed(0.4))
+    return model
+
+
+CHANGES = {
+    "frozen": lambda model: (
+        setattr(model.layers[0], "trainable", False),
+        model.compile("sgd", "mse"),
+    ),
+    "compiled anew": lambda model: model.compile("adam", "mae"),
+    "learning rate": lambda model: setattr(model.optimizer, "learning_rate", 0.02),
+    "momentum": lambda model: setattr(model.optimizer, "clipvalue", 0.1),
+    "weights": lambda model: model.layers[0].kernel.assign(ops.ones_like(model.layers[0].kernel)),
+    "attribute": lambda model: setattr(model, "note", {"mine": [1, 2]}),
+    "level": lambda model: setattr(model.layers[1], "level", 0.5),
+    "activation": lambda model: setattr(model.layers[0], "activation", keras.activations.tanh),
+    "traced anew": lambda model: model.make_train_function(force=True),
+}
+WAYS = {
+    "pickle": lambda estimator: pickle.loads(pickle.dumps(estimator)),
+    "deepcopy": copy.deepcopy,
+    "clone": clone,
+}
+
+
+class Lives(RuleBasedStateMachine):
+    """Several estimators; a twin of each does the same, and traces all by itself."""
+
+    @initialize()
+    def begin(self):
+        self.pairs, self.kept, self.steps = [], [], 0
+
+    def both(self, action, *pair):
+        """Let both of a pair act; they must come to the same."""
+        self.steps += 1
+        results = []
+        for estimator, context in zip(pair, (contextlib.nullcontext(), alone()), strict=True):
+            with context:
+                keras.utils.set_random_seed(self.steps)
+                results.append(action(estimator))
+        assert pickle.dumps(plain(results[0])) == pickle.dumps(plain(results[1]))
+
+    @rule(noisy=st.booleans(), units=st.sampled_from([3, 4]))
+    @precondition(lambda self: len(self.pairs) < 4)
+    def make(self, noisy, units):
+        made = functools.partial(KerasRegressor, build_noisy if noisy else build)
+        self.pairs.append([made(units=units, batch_size=9) for _ in range(2)])
+
+    @rule(data=st.data(), epochs=st.integers(1, 2), rows=st.sampled_from([18, 20]))
+    @precondition(lambda self: self.pairs)
+    def fit(self, data, epochs, rows):
+        def action(estimator):
+            estimator.fit(X[:rows], Y[:rows], epochs=epochs)
+            return estimator.history_.history, seen(estimator.model_)
+
+        self.both(action, *data.draw(st.sampled_from(self.pairs)))
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.fitted())
+    def go_on(self, data):
+        def action(estimator):
+            history = estimator.model_.fit(X, Y, batch_size=9, verbose=0).history
+            return history, seen(estimator.model_)
+
+        self.both(action, *data.draw(st.sampled_from(self.fitted())))
+
+    @rule(data=st.data(), rows=st.sampled_from([1, 9, 11, 36]))
+    @precondition(lambda self: self.fitted())
+    def predict(self, data, rows):
+        pair = data.draw(st.sampled_from(self.fitted()))
+        self.both(lambda estimator: estimator.predict(X[:rows]), *pair)
+
+    @rule(data=st.data(), change=st.sampled_from(sorted(CHANGES)))
+    @precondition(lambda self: self.fitted())
+    def change(self, data, change):
+        def action(estimator):
+            CHANGES[change](estimator.model_)
+            return seen(estimator.model_)
+
+        self.both(action, *data.draw(st.sampled_from(self.fitted())))
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.fitted())
+    def keep(self, data):
+        pair = data.draw(st.sampled_from(self.fitted()))
+        model = pair[0].model_
+        self.kept.append((model, pickle.dumps(plain(seen(model)))))
+        for estimator in pair:
+            estimator.model = None
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.pairs)
+    def drop(self, data):
+        self.pairs.remove(data.draw(st.sampled_from(self.pairs)))
+
+    @rule(data=st.data(), way=st.sampled_from(sorted(WAYS)))
+    @precondition(lambda self: self.pairs)
+    def ship(self, data, way):
+        pair = data.draw(st.sampled_from(self.pairs))
+        pair[:] = map(WAYS[way], pair)
+
+    def fitted(self):
+        return [pair for pair in self.pairs if pair[0].__sklearn_is_fitted__()]
+
+    def teardown(self):
+        # What nobody has touched since is as it was.
+        for model, before in getattr(self, "kept", ()):
+            assert pickle.dumps(plain(seen(model))) == before
+
+
+def seen(model):
+    """Return the state of a model and its optimizer."""
+    variables = [*model.variables, *model.optimizer.variables]
+    return [np.asarray(variable) for variable in variables]
+
+
+def lives():
+    @check
+    def estimators_live_as_their_twins_do():
+        run(
+            Lives,
+            settings=settings(
+                max_examples=EXAMPLES,
+                stateful_step_count=14,
+                deadline=None,
+                derandomize=True,
+                database=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+        assert borrowed
+
+
+EXAMPLES = int(sys.argv[2]) if len(sys.argv) > 2 else 12
+
+if __name__ == "__main__":
+    {"searches": searches, "lives": lives}[sys.argv[1]]()
+    main()

@@ -89,7 +89,12 @@ def _prepare(contender: str) -> int:
         import keras_reduce
 
         prestart = contender.endswith("prestarted")
-        keras_reduce.install(backend="keras" if name == "ours" else "loky", prestart=prestart)
+        keras_reduce.install(
+            backend="keras" if name == "ours" else "loky",
+            prestart=prestart,
+            # To workers of joblib's own go the reducers only.
+            reuse=name == "ours" and not contender.endswith("traced anew"),
+        )
         if prestart:
             from keras_reduce.parallel import warm
 
@@ -186,6 +191,7 @@ def _data() -> tuple[Any, Any]:
 
 def search(contender: str, wrapper: str) -> Iterator[Figures]:
     """Search 8 candidates in 3 folds; the second time with workers that are there."""
+    import keras  # noqa: F401 - not what is measured, and not every wrapper imports it so early
     from sklearn.model_selection import GridSearchCV
 
     jobs = _prepare(contender)
@@ -193,6 +199,35 @@ def search(contender: str, wrapper: str) -> Iterator[Figures]:
     inputs, targets = _data()
     # What is there from the start stays there; one process has no second round to win by.
     for _ in range(1 if contender in ("sequential", "ours, prestarted") else 2):
+        task = GridSearchCV(estimator, grid, cv=3, n_jobs=jobs, error_score="raise", refit=False)
+        yield _timed(lambda task=task: task.fit(inputs, targets))[1]
+
+
+def reuse(contender: str, jobs: int, is_fixed: bool) -> Iterator[Figures]:
+    """Search 8 candidates in 3 folds of the diabetes data, by one wrapper or another.
+
+    Epochs and batch sizes are searched; unless the architecture `is_fixed`, units as well.
+    """
+    import keras  # noqa: F401 - as above
+    from sklearn.datasets import load_diabetes
+    from sklearn.model_selection import GridSearchCV
+
+    is_ours = contender.startswith("ours")
+    _prepare(contender if is_ours else "loky")
+    inputs, targets = load_diabetes(return_X_y=True)
+    units, sizes = ([32], [16, 32, 48, 64]) if is_fixed else ([16, 32], [32, 64])
+    grid: Any = {"units": units, "epochs": [1, 2], "batch_size": sizes}
+    estimator, _ = _wrapped("keras_reduce" if is_ours else contender)
+    if contender == "keras.wrappers":
+        grid = {
+            "model_kwargs": [{"units": number} for number in units],
+            "fit_kwargs": [
+                {"epochs": epochs, "batch_size": size, "verbose": 0}
+                for epochs in (1, 2)
+                for size in sizes
+            ],
+        }
+    for _ in range(jobs):  # with two jobs, the second time with workers that are there
         task = GridSearchCV(estimator, grid, cv=3, n_jobs=jobs, error_score="raise", refit=False)
         yield _timed(lambda task=task: task.fit(inputs, targets))[1]
 
@@ -237,6 +272,33 @@ def predict(contender: str) -> Iterator[Figures]:
         if growth:
             figures["growth / weights"] = statistics.mean(growth) / weights
         yield figures
+
+
+def _predict_twice(model: Any, inputs: Any) -> tuple[int, float, float]:
+    model.predict(inputs, verbose=0)
+    start = time.perf_counter()
+    model.predict(inputs, verbose=0)
+    end = time.perf_counter()  # of one clock for all processes of the machine
+    return os.getpid(), end, end - start
+
+
+def cost(contender: str) -> Iterator[Figures]:
+    """Return what a task with a model costs beyond prediction, from the second in a worker on."""
+    import numpy as np
+    from joblib import Parallel, delayed
+
+    jobs = _prepare(contender)
+    model = _large()
+    inputs = np.random.default_rng(0).normal(size=(64, 2000)).astype("float32")
+    tasks = (delayed(_predict_twice)(model, inputs) for _ in range(24))
+    found = Parallel(jobs, batch_size=1, pre_dispatch="all")(tasks)
+    beyond = []
+    for worker in {number for number, *_ in found}:
+        ends = sorted((end, seconds) for number, end, seconds in found if number == worker)
+        # The first of two predictions takes as long as the second; what it takes more is the cost.
+        pairs = zip(ends[1:], ends[:-1], strict=True)
+        beyond += [end - before - 2 * seconds for (end, seconds), (before, _) in pairs]
+    yield {"ms beyond predict": 1e3 * statistics.median(beyond)}
 
 
 def importance(contender: str) -> Iterator[Figures]:
@@ -309,20 +371,32 @@ def growth(contender: str) -> Iterator[Figures]:
     with parallel_config(name, **options):
         found, figures = _timed(lambda: Parallel(jobs)(delayed(_fit)(i) for i in range(500)))
     figures["largest worker"] = max(memory["resident"] for _, memory in found)
+    by_worker: dict[int, list[float]] = {}
+    for worker, memory in found:
+        by_worker.setdefault(worker, []).append(memory["private"])
+    # From the tenth fit on: by then, a worker has all that it needs for any.
+    grown = [max(sizes[10:]) - sizes[10] for sizes in by_worker.values() if len(sizes) > 20]
+    figures["growth of a worker"] = max(grown, default=0.0)
     figures["workers"] = len({worker for worker, _ in found})
     yield figures
 
 
 _LOKY_AND_OURS = ("loky", "loky + reducers", "ours")
 _WITH_SEQUENTIAL = ("sequential", "loky", "ours", "ours, prestarted")
+_ANEW = "ours, traced anew"
+_WRAPPERS = ("keras.wrappers", "scikeras", _ANEW, "ours")
 CASES: dict[str, tuple[Callable[..., Iterator[Figures]], tuple[Any, ...], tuple[str, ...]]] = {
     "two workers ready": (ready, (), ("loky", "ours")),
-    "GridSearchCV, KerasRegressor": (search, ("keras_reduce",), _WITH_SEQUENTIAL),
+    "GridSearchCV, KerasRegressor": (search, ("keras_reduce",), (*_WITH_SEQUENTIAL, _ANEW)),
     "GridSearchCV, SciKeras": (search, ("scikeras",), _WITH_SEQUENTIAL),
     "GridSearchCV, keras.wrappers": (search, ("keras.wrappers",), _WITH_SEQUENTIAL),
     "16 predictions, 84 MB": (predict, (), _LOKY_AND_OURS),
     "permutation_importance": (importance, (), ("sequential", *_LOKY_AND_OURS)),
     "cross_validate, MobileNetV2": (validate, (), ("sequential", *_LOKY_AND_OURS)),
+    "one architecture, n_jobs=1": (reuse, (1, True), _WRAPPERS),
+    "one architecture, n_jobs=2": (reuse, (2, True), _WRAPPERS),
+    "units too, n_jobs=1": (reuse, (1, False), _WRAPPERS),
+    "a task with 84 MB": (cost, (), ("loky", _ANEW, "ours")),
     "500 fits": (growth, (), ("loky", "ours", "ours, never replaced")),
 }
 ONCE = {"500 fits"}  # takes minutes, and is about memory

@@ -51,10 +51,11 @@ class Goal(NamedTuple):
     wanted: float
     round: int = 1
     against: str = "loky"
+    of: str = "ours"
 
     def found(self, results: Results) -> float | None:
         """Return the ratio of the medians, None if it has not been measured."""
-        theirs, ours = (self._median(results, name) for name in (self.against, "ours"))
+        theirs, ours = (self._median(results, name) for name in (self.against, self.of))
         if not self.against:
             return ours
         return theirs / ours if theirs is not None and ours else None
@@ -80,7 +81,16 @@ GOALS = (
     Goal("GridSearchCV, KerasRegressor", "all cpu", 1.25),
     Goal("GridSearchCV, SciKeras", "all cpu", 1.25),
     Goal("GridSearchCV, keras.wrappers", "all cpu", 1.25),
+    Goal("GridSearchCV, KerasRegressor", "all cpu", 1, against="ours, traced anew"),
+    *(
+        Goal(case, "all cpu", 2.5, round=number, against=peer)
+        for case, number in (("one architecture, n_jobs=1", 0), ("one architecture, n_jobs=2", 1))
+        for peer in ("keras.wrappers", "scikeras")
+    ),
+    Goal("permutation_importance", "wall", 1.5),
+    Goal("a task with 84 MB", "ms beyond predict", 20, round=0, against=""),
     Goal("500 fits", "largest worker", 600, round=0, against=""),
+    Goal("500 fits", "growth of a worker", 50, round=0, against="", of="ours, never replaced"),
     Goal("500 fits", "wall", 1 / 1.05, round=0, against="ours, never replaced"),
 )
 
@@ -141,8 +151,11 @@ def main() -> None:
         return
     from machine import machine, versions
 
-    results: Results = {}
-    failed: list[str] = []
+    file = options.out / "workers.json"
+    before = json.loads(file.read_text()) if file.exists() else {"results": {}, "failed": []}
+    # Those of the other cases stay.
+    results: Results = {c: found for c, found in before["results"].items() if c in CASES}
+    failed = [line for line in before["failed"] if not line.startswith(tuple(options.cases))]
     for case in options.cases:
         contenders = CASES[case][2]
         results[case] = {contender: [] for contender in contenders}
@@ -156,6 +169,7 @@ def main() -> None:
                 else:
                     results[case][contender].append(found)
     options.out.mkdir(parents=True, exist_ok=True)
+    results = {case: results[case] for case in CASES if case in results}
     document = {
         "versions": versions(),
         "machine": machine(),
@@ -163,7 +177,7 @@ def main() -> None:
         "results": results,
         "failed": failed,
     }
-    (options.out / "workers.json").write_text(json.dumps(document, indent=1) + "\n")
+    file.write_text(json.dumps(document, indent=1) + "\n")
     text = [
         _HEAD,
         *_about(document),
@@ -185,7 +199,9 @@ _HEAD = """# Workers
 Shortest / median of all repetitions: seconds, and MB. "second" is the same again in the same
 program, with workers that are there; only for "two workers ready" they have ended in between.
 `loky` is joblib's own backend with Keras's own pickling, `loky + reducers` the same with our
-reducers, `ours` the backend `"keras"`; `prestarted`: what workers are forked from stood before."""
+reducers, `ours` the backend `"keras"` and shared traces; `prestarted`: what workers are forked from
+stood before; `traced anew`: `install(reuse=False)`. Where wrappers are compared, those of others
+run without this package, on joblib's own backend."""
 
 
 if __name__ == "__main__":

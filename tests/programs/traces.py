@@ -20,7 +20,7 @@ from keras import layers, losses, ops, optimizers
 import keras_reduce
 import zoo
 from checks import check, main
-from keras_reduce.families.keras3 import trace_keys, traces
+from keras_reduce.families.keras3 import pipelines, trace_keys, traces
 
 keras_reduce.install()
 X, Y = zoo.X, zoo.Y
@@ -569,6 +569,89 @@ def weights_of_samples_and_classes():
             with keras_reduce.installed(reuse=False):
                 results.add(weighted(mlp()))
     assert len(results) == 1
+
+
+# --- pipelines of data ---------------------------------------------------------------------------
+
+
+def batches(x, y=None, **options):
+    """Return what Keras's pipeline makes of arrays in two epochs, and how it describes itself."""
+    from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
+
+    tf.random.set_seed(options.pop("seed", 4))
+    dataset = ArrayDataAdapter(x, y, **options).get_tf_dataset()
+    epochs = [[tf.nest.map_structure(np.asarray, batch) for batch in dataset] for _ in range(2)]
+    return pickle.dumps([repr(dataset.element_spec), epochs])
+
+
+ARRAYS = {
+    "features": (X, None),
+    "targets": (X, Y),
+    "double precision": (X.astype("float64"), Y[:, 0].astype("float64")),
+    "integers": (zoo.TOKENS, zoo.LABELS[:16]),
+    "booleans": (X > 0, Y),
+    "half precision": (X.astype("float16"), Y),
+    "by name": ({"a": X, "b": X[::-1]}, {"c": Y}),
+    "lists": ([X, X * 2], [Y, Y]),
+    "text": (zoo.TEXT, np.arange(16.0)),
+    "tensors": (tf.constant(X), tf.constant(Y)),
+    "not in a row": (X[:, ::2], Y[::-1]),
+    "one row": (X[:1], Y[:1]),
+}
+
+
+@check
+def pipelines_feed_the_same_batches():
+    for name, (x, y) in ARRAYS.items():
+        for options in (
+            {"batch_size": 7},
+            {"batch_size": 8, "shuffle": True},
+            {"batch_size": 5, "shuffle": "batch"} if name != "one row" else {"batch_size": 1},
+            {"batch_size": 100, "shuffle": True, "seed": 9},
+        ):
+            with keras_reduce.installed(reuse=False):
+                expected = batches(x, y, **options)
+            for _ in range(4):
+                assert batches(x, y, **options) == expected, (name, options)
+            # Turned off and on again, they have begun anew.
+            assert len(pipelines.pipelines) == (name not in ("text", "tensors")), (name, options)
+    # The same pipeline with other arrays.
+    assert batches(X, Y, batch_size=7) != batches(X + 1, Y, batch_size=7)
+
+
+@check
+def a_pipeline_is_traced_where_it_has_been_seen_before():
+    pipelines.pipelines.clear()
+    for expected in (0, 1, 1):
+        batches(X[:11], Y[:11], batch_size=3)
+        assert len(pipelines.pipelines) == expected
+    for seed in (1, 2):
+        batches(X[:11], Y[:11], batch_size=3, seed=seed)
+    assert len(pipelines.pipelines) == 1
+
+
+@check
+def no_more_pipelines_are_kept_than_is_allowed():
+    from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
+
+    def dataset(rows):
+        return ArrayDataAdapter(X[:rows], batch_size=2).get_tf_dataset()
+
+    for _ in range(3):
+        kept = dataset(9)
+    assert len(pipelines.pipelines)
+    most, pipelines._MOST = pipelines._MOST, 3
+    try:
+        for rows in range(2, 8):
+            dataset(rows)
+        assert len(pipelines.pipelines) == 0
+    finally:
+        pipelines._MOST = most
+    gc.collect()
+    for _ in range(2):  # It goes on for those that have it.
+        assert np.array_equal(np.concatenate([tf.nest.flatten(batch)[0] for batch in kept]), X[:9])
+    with keras_reduce.installed(reuse=False):
+        assert not hasattr(dataset(9), "_keras_reduce_function")
 
 
 # --- the pool ------------------------------------------------------------------------------------

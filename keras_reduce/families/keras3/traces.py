@@ -21,6 +21,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+from . import pipelines
 from .attributes import is_built_in
 from .trace_keys import Role, TraceKey, trace_key
 
@@ -93,9 +94,14 @@ def share_traces(on: bool) -> None:
     """Begin or cease to share traces; what has been traced is forgotten."""
     global _is_on
     _is_on = on
-    pool.clear()
+    _forget()
     if on:
         _forget_with_session()
+
+
+def _forget() -> None:
+    pool.clear()
+    pipelines.pipelines.clear()
 
 
 def _forget_with_session() -> None:
@@ -106,7 +112,7 @@ def _forget_with_session() -> None:
     tracker = global_state.GLOBAL_STATE_TRACKER
     if _session() is not tracker:
         _followed[:] = [weakref.ref(tracker)]
-        weakref.finalize(tracker, pool.clear).atexit = False
+        weakref.finalize(tracker, _forget).atexit = False
 
 
 _followed: list[weakref.ref[Any]] = []
@@ -117,7 +123,7 @@ def _session() -> Any:
 
 
 def trace_hooks() -> Iterable[tuple[Any, str, Callable[[Any], Any]]]:
-    """Return where Keras makes the functions of a model: class, name, old -> new method."""
+    """Return where Keras makes what is traced: class, name, old -> new method."""
     import keras
 
     if keras.backend.backend() != "tensorflow":
@@ -128,6 +134,10 @@ def trace_hooks() -> Iterable[tuple[Any, str, Callable[[Any], Any]]]:
     roles: tuple[Role, ...] = ("train", "test", "predict")
     for role in roles:
         yield TensorFlowTrainer, f"make_{role}_function", functools.partial(_sharing, role)
+    # Private: what feeds models with arrays.
+    from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
+
+    yield ArrayDataAdapter, "get_tf_dataset", pipelines.sharing
 
 
 def _sharing(role: Role, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -417,7 +427,7 @@ _STATEFUL = frozenset(
 
 # TensorFlow keeps a kernel for each variable ever made, under its name, which Keras numbers: some
 # twenty kilobytes for each. To look up all others anew takes a tenth of a second.
-_MANY_VARIABLES = 2000
+_MANY_VARIABLES = 1000
 _variables_since = 0
 
 

@@ -190,12 +190,17 @@ def is_running(number):
     return "State:\tZ" not in status
 
 
-def weights():
-    return list(Path("/dev/shm").glob("joblib_memmapping_folder_*/weights-*"))
+def shared_memory(*processes):
+    """Return what processes have in shared memory: by its names, as others may be at work."""
+    return [
+        path
+        for path in Path("/dev/shm").iterdir()
+        if set(re.split("[-_.]", path.name)) & set(map(str, processes))
+    ]
 
 
-def shared_memory():
-    return set(Path("/dev/shm").iterdir())
+def weights(process):
+    return [file for folder in shared_memory(process.pid) for file in folder.glob("weights-*")]
 
 
 @pytest.mark.parametrize("everybody", [True, False])
@@ -215,22 +220,21 @@ def test_an_interrupted_call(everybody):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_program_takes_all_with_it(number):
-    before = shared_memory()
     process, helpers = started()
     # The weights are in their file.
     end = time.monotonic() + 10
-    while time.monotonic() < end and not weights():
+    while time.monotonic() < end and not weights(process):
         time.sleep(0.05)
-    assert weights()
+    assert weights(process)
     process.send_signal(number)
     process.wait()
     end = time.monotonic() + 5
     while time.monotonic() < end and (
-        any(map(is_running, helpers)) or not shared_memory() <= before
+        any(map(is_running, helpers)) or shared_memory(process.pid, *helpers)
     ):
         time.sleep(0.05)
     assert not [helper for helper in helpers if is_running(helper)]
-    assert shared_memory() <= before
+    assert not shared_memory(process.pid, *helpers)
 
 
 def test_a_server_may_start_ahead():

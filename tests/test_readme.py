@@ -77,6 +77,10 @@ def test_weights_go_out_of_band(printed):
     assert buffers == 2
 
 
+def test_training_times_are_shown(printed):
+    assert len(re.findall(r"^\d\.\d\d s$", printed["traced_once.py"], re.MULTILINE)) == 3
+
+
 def test_files_are_read_by_joblib_alone(printed, folder):
     assert printed["files.py"].split() == ["9", "4"]
     python(

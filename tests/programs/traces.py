@@ -554,6 +554,61 @@ def other_ways_to_train_are_left_alone():
 
 
 @check
+def what_is_evaluated_first_is_trained_as_it_is_then():
+    """Evaluation makes no slots, since layers may be frozen before the training."""
+
+    def evaluated(model):
+        found = [model.evaluate(X, Y, batch_size=8, verbose=0)]
+        assert not model.optimizer.built
+        model.layers[0].trainable = False
+        found.append(model.fit(X, Y, batch_size=8, verbose=0).history)
+        return pickle.dumps([*found, *map(np.asarray, model.optimizer.variables)])
+
+    results = set()
+    for on in (False, True, True):
+        with keras_reduce.installed(reuse=on):
+            keras.utils.set_random_seed(5)
+            results.add(evaluated(mlp()))
+    assert len(results) == 1
+
+
+@check
+def what_xla_has_compiled():
+    results = set()
+    for on in (False, True):
+        with keras_reduce.installed(reuse=on):
+            for _ in range(1 + on):
+                traced_anew()
+                keras.utils.set_random_seed(5)
+                results.add(life(mlp(layers.Dropout(0.2), layers.Dense(4), jit_compile=True)))
+    assert len(results) == 1
+    assert not traced_anew()
+
+
+@check
+def kernels_are_cleared_now_and_then_but_not_from_under_another_thread():
+    from tensorflow.python.eager import context
+
+    cleared = []
+    clear = context.context().clear_kernel_cache
+    context.context().clear_kernel_cache = lambda: (cleared.append(1), clear())
+    traces._threads = {threading.get_ident()}
+    try:
+        for expected in (True, False):
+            traces._variables_since = traces._MANY_VARIABLES
+            life(mlp())
+            life(mlp())
+            assert bool(cleared) == expected
+            cleared.clear()
+            thread = threading.Thread(target=lambda: mlp().predict(X, verbose=0))
+            thread.start()
+            thread.join()
+    finally:
+        del context.context().clear_kernel_cache
+        traces._threads.clear()
+
+
+@check
 def weights_of_samples_and_classes():
     def weighted(model):
         found = [model.fit(X, Y, sample_weight=np.linspace(0, 1, 24), verbose=0).history]

@@ -129,7 +129,8 @@ class _Recipe:
         from keras.src.trainers.data_adapters import array_slicing
 
         made = array_slicing.convert_to_sliceable(self._arrays, target_backend="tensorflow")
-        return [tf.convert_to_tensor(array) for array in made]
+        with tf.device("CPU"):  # Where pipelines run; a graphics card shall not see it as a whole.
+            return [tf.convert_to_tensor(array) for array in made]
 
 
 def _trace(original: Callable[[Any], Any], adapter: Any, recipe: _Recipe, found: Any) -> Any:

@@ -227,6 +227,7 @@ class _Cache:
             self._own.delete(found.function_type, context)
             return None
         self._wanted = None
+        _threads.add(threading.get_ident())
         if not self._may_borrow():
             return None
         try:
@@ -321,28 +322,19 @@ def _settle(model: Any, role: Role, function_type: Any) -> bool:
     """
     if not _steps_are_keras_own(model):
         return False
-    unbuilt = (
-        *(layer for layer in model._flatten_layers() if not layer.built),
-        *(
-            part
-            for part in (model._compile_metrics, model._compile_loss)
-            if part and not part.built
-        ),
-    )
-    optimizer = model.optimizer if role == "train" else None
-    if unbuilt:
-        (iterator,) = function_type.parameters.values()
-        spec = iterator.type_constraint
-        model._symbolic_build(data_batch=spec._element_spec)  # Private; see above.
-    elif optimizer is not None and not optimizer.built:
-        optimizer.build(model.trainable_variables)
-    return True
-
-
-def _compiled_parts(model: Any) -> list[Any]:
     # Private, both: what `compile` makes of metrics and losses.
-    parts = (model._compile_metrics, model._compile_loss)
-    return [part for part in parts if part is not None]
+    compiled = (model._compile_metrics, model._compile_loss)
+    parts = (*model._flatten_layers(), *(part for part in compiled if part is not None))
+    has_no_slots = model.optimizer is not None and not model.optimizer.built
+    if all(part.built for part in parts):
+        if role == "train" and has_no_slots:
+            model.optimizer.build(model.trainable_variables)
+        return True
+    if role == "test" and has_no_slots:
+        return False  # What is to be trained may be said later; and this would make slots for all.
+    (iterator,) = function_type.parameters.values()
+    model._symbolic_build(data_batch=iterator.type_constraint._element_spec)  # Private; see above.
+    return True
 
 
 def _steps_are_keras_own(model: Any) -> bool:
@@ -429,12 +421,14 @@ _STATEFUL = frozenset(
 # twenty kilobytes for each. To look up all others anew takes a tenth of a second.
 _MANY_VARIABLES = 1000
 _variables_since = 0
+# Those in which models have computed. While another one does, kernels are left alone.
+_threads: set[int] = set()
 
 
 def _count_variables(number: int) -> None:
     global _variables_since
     _variables_since += number
-    if _variables_since >= _MANY_VARIABLES:
+    if _variables_since >= _MANY_VARIABLES and len(_threads) == 1:
         _variables_since = 0
         # Private, and what `keras.utils.clear_session` does as well.
         from tensorflow.python.eager import context

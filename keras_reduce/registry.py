@@ -116,7 +116,7 @@ def install(
         Show a bar for each outermost parallel call on that backend. False unless told otherwise.
     reuse : bool, optional
         Let models that are alike share what TensorFlow traces of them, in this process and in its
-        workers. Changes how long training takes, and nothing else. True unless told otherwise.
+        workers. Results are the same to the bit. True unless told otherwise.
 
     Raises
     ------

@@ -28,6 +28,24 @@ def main():
     sys.stdout.flush()
 
 
+def bits(found):
+    """Write down what was found: the same text for the same bits.
+
+    A pickle would tell identities as well: of two equal strings, whether they are one.
+    """
+    import numpy as np
+
+    if isinstance(found, dict):
+        return f"{{{', '.join(f'{name}: {bits(value)}' for name, value in found.items())}}}"
+    if isinstance(found, (list, tuple)):
+        return f"[{', '.join(map(bits, found))}]"
+    if isinstance(found, np.ndarray) and (np.ma.isMaskedArray(found) or found.dtype.hasobject):
+        return bits(found.tolist())  # What is behind a mask is anything, and objects are anywhere.
+    if isinstance(found, np.ndarray):
+        return f"{found.dtype} {found.shape} {found.tobytes().hex()}"
+    return repr(found)
+
+
 def raises(kind, *fragments):
     """Return a context that demands an error of `kind` whose message has all `fragments`."""
 

@@ -25,9 +25,10 @@ from sklearn.inspection import permutation_importance
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import get_tags
 
 import keras_reduce
-from checks import check, main
+from checks import bits, check, main
 from keras_reduce import KerasClassifier, KerasRegressor
 from keras_reduce.families.keras3 import traces
 
@@ -177,6 +178,8 @@ def without_seeds_of_their_own(n_jobs):
             {"model_kwargs": [{"units": 4}, {"units": 5}]},
         ),
     ):
+        if not has_tags(estimator):
+            continue  # SciKeras 0.13 with scikit-learn 1.6.0.
         keras.utils.set_random_seed(3)
         search = GridSearchCV(estimator, grid, cv=2, error_score="raise")
         targets = LABELS if "Classifier" in type(estimator).__name__ else Y
@@ -184,30 +187,27 @@ def without_seeds_of_their_own(n_jobs):
     return found
 
 
+def has_tags(estimator):
+    try:
+        get_tags(estimator)
+    except AttributeError:
+        return False
+    return True
+
+
 def the_same(function, n_jobs):
     """Tell whether a function finds the same with shared traces and without."""
     borrowed.clear()
     with keras_reduce.installed(reuse=False):
         keras.utils.set_random_seed(0)
-        expected = pickle.dumps(plain(function(n_jobs)))
+        expected = bits(function(n_jobs))
         assert not borrowed
     for _ in range(2 if n_jobs == 1 else 1):  # the second time, all has been traced
         keras.utils.set_random_seed(0)
-        found = pickle.dumps(plain(function(n_jobs)))
+        found = bits(function(n_jobs))
         if found != expected:
             return False
     return n_jobs > 1 or borrowed
-
-
-def plain(found):
-    """Return what was found without identities, of which a pickle would tell."""
-    if isinstance(found, dict):
-        return {name: plain(value) for name, value in found.items()}
-    if isinstance(found, (list, tuple)):
-        return [plain(value) for value in found]
-    if isinstance(found, np.ma.MaskedArray):
-        return found.tolist()  # What is behind the mask is anything.
-    return (found.dtype.str, found.tobytes()) if isinstance(found, np.ndarray) else repr(found)
 
 
 def searches():
@@ -243,7 +243,7 @@ def two_searches_at_once():
         estimator = KerasRegressor(build, units=4, epochs=2, shuffle=False)
         grid = {"units": units, "batch_size": [8, 9]}
         found = GridSearchCV(estimator, grid, cv=2, n_jobs=1, error_score="raise").fit(X, Y)
-        return pickle.dumps(plain(scores(found.cv_results_)))
+        return bits(scores(found.cv_results_))
 
     grids = [[4, 5], [5, 4]]
     with keras_reduce.installed(reuse=False):
@@ -324,7 +324,7 @@ class Lives(RuleBasedStateMachine):
             with context:
                 keras.utils.set_random_seed(self.steps)
                 results.append(action(estimator))
-        assert pickle.dumps(plain(results[0])) == pickle.dumps(plain(results[1]))
+        assert bits(results[0]) == bits(results[1])
 
     @rule(noisy=st.booleans(), units=st.sampled_from([3, 4]))
     @precondition(lambda self: len(self.pairs) < 4)
@@ -370,7 +370,7 @@ class Lives(RuleBasedStateMachine):
     def keep(self, data):
         pair = data.draw(st.sampled_from(self.fitted()))
         model = pair[0].model_
-        self.kept.append((model, pickle.dumps(plain(seen(model)))))
+        self.kept.append((model, bits(seen(model))))
         for estimator in pair:
             estimator.model = None
 
@@ -391,7 +391,7 @@ class Lives(RuleBasedStateMachine):
     def teardown(self):
         # What nobody has touched since is as it was.
         for model, before in getattr(self, "kept", ()):
-            assert pickle.dumps(plain(seen(model))) == before
+            assert bits(seen(model)) == before
 
 
 def seen(model):

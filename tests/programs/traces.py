@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import enum
 import functools
 import gc
 import pickle
+import random
 import tempfile
 import threading
 import weakref
+from operator import attrgetter
 
 import keras
 import numpy as np
 import tensorflow as tf
 from joblib import Parallel, delayed, parallel_config
 from keras import layers, losses, ops, optimizers
+from numpy import load
 
 import keras_reduce
 import zoo
-from checks import check, main
+from checks import bits, check, main
 from keras_reduce.families.keras3 import pipelines, trace_keys, traces
 
 keras_reduce.install()
@@ -66,7 +70,7 @@ def life(model, x=X, y=Y):
     found.append(model.fit(x, y, batch_size=8, verbose=0).history)
     found += [np.asarray(variable) for variable in model.variables]
     found += [np.asarray(variable) for variable in model.optimizer.variables]
-    return pickle.dumps(found)
+    return bits(found)
 
 
 # --- the zoo -----------------------------------------------------------------------------------
@@ -83,7 +87,8 @@ zoo.trained = compiled
 # What is traced anew for each model of a case, and why.
 TRACED_ANEW = {
     "own_train_step": {"train", "test"},  # a step of the user's may do anything
-    "layer_that_saves_itself": ALL,  # its class opens files
+    "subclassed_model": {"train"},  # what it gives can't be told before its code has run
+    "subclassed_model_with_containers": {"train"},
     "normalization_adapted": ALL,  # what it has seen is in the graph
     "attributes_at_every_level": ALL,  # a step that counts
 }
@@ -138,9 +143,9 @@ def model_of(name, position):
 # --- what makes a difference, and what does not --------------------------------------------------
 
 
-def key(model, role="train", x=X, y=Y):
+def key(model, role="train"):
     """Return the key of a model whose parts have been built."""
-    model._symbolic_build(data_batch=(x[:2], y[:2]))
+    model._symbolic_build(data_batch=(X[:2], Y[:2]))
     found = trace_keys.trace_key(model, role)
     return found and found.key
 
@@ -164,6 +169,33 @@ def by_default(factor):
         return by * ops.mean(ops.square(y_true - y_pred), axis=-1)
 
     return loss
+
+
+def with_attribute(factor):
+    def loss(y_true, y_pred):
+        return loss.factor * ops.mean(ops.square(y_true - y_pred), axis=-1)
+
+    loss.factor = factor
+    return loss
+
+
+def as_if_keras(factor):
+    @functools.wraps(losses.mean_squared_error)
+    def loss(y_true, y_pred):
+        return losses.mean_squared_error(y_true, y_pred) * FACTORS["by"]
+
+    FACTORS["by"] = factor
+    return loss
+
+
+FACTORS = {}
+
+
+def named_input(name):
+    inputs = keras.Input((6,), name=name)
+    model = keras.Model(inputs, layers.Dense(4, "relu")(inputs))
+    model.compile("adam", "mse")
+    return model
 
 
 def by_array(values):
@@ -299,6 +331,15 @@ DIFFERENT = {
     "own layer of that name": lambda: mlp(other_shift()),
     "mask": lambda: mlp(layers.Reshape((6, 1)), layers.Masking(), layers.Flatten()),
     "its value": lambda: mlp(layers.Reshape((6, 1)), layers.Masking(1.0), layers.Flatten()),
+    "policy by names": lambda: mlp(optimizer=optimizers.Muon(exclude_layers=["dense"])),
+    "Muon": lambda: mlp(optimizer=optimizers.Muon()),
+    "attribute of a function": lambda: mlp(loss=with_attribute(2.0)),
+    "another one": lambda: mlp(loss=with_attribute(3.0)),
+    "under a name of Keras's": lambda: mlp(loss=as_if_keras(2.0)),
+    "with another value": lambda: mlp(loss=as_if_keras(3.0)),
+    "enumeration": lambda: mlp(layers.Flatten(data_format="channels_first")),
+    "name of an input": lambda: named_input("a"),
+    "another name": lambda: named_input("b"),
     "names of inputs": lambda: two_inputs("a", "b"),
     "the other way round": lambda: two_inputs("b", "a"),
     "names of outputs": lambda: two_outputs("a", "b"),
@@ -307,7 +348,7 @@ DIFFERENT = {
 
 
 def data_for(name):
-    x = [X, X] if "input" in name or "round" in name else X
+    x = [X, X] if "inputs" in name or "round" in name else X
     return x, [Y, Y] if "other names" in name or "outputs" in name else Y
 
 
@@ -334,9 +375,13 @@ def what_differs_around_a_model_has_another_key():
     keys.add(key(mlp(loss=by_global)))
     keras.config.set_epsilon(1e-5)
     keys.add(key(mlp(loss=by_global)))
+    model = mlp(loss=by_global)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    keys.add(key(model))
     FACTOR = 2.0
     keras.config.set_epsilon(1e-7)
-    assert len(keys) == 3
+    keras.config.set_dtype_policy("float32")
+    assert len(keys) == 4
     assert key(mlp(loss=by_global)) in keys
 
 
@@ -370,6 +415,22 @@ def what_makes_no_difference_is_not_in_the_key():
 
 
 @check
+def arrays_that_come_by_name_are_told_by_it():
+    data = {"a": X, "b": X * 2}
+    results = set()
+    for on in (False, True, True):
+        with keras_reduce.installed(reuse=on):
+            for name in ("a", "b"):
+                keras.utils.set_random_seed(5)
+                answer = named_input(name).predict(data, verbose=0)
+                results.add((name, answer.tobytes()))
+    assert len(results) == 2
+    numbered = [keras.Sequential([keras.Input((6,)), layers.Dense(4)]) for _ in range(2)]
+    keys = {trace_keys.trace_key(m, "predict", by_name=True).key for m in numbered}
+    assert len(keys) == 2
+
+
+@check
 def how_a_model_was_compiled_is_nothing_to_prediction():
     keys = {key(build(), "predict") for build in (mlp, lambda: mlp(optimizer="sgd", loss="mae"))}
     assert len(keys) == 1
@@ -379,18 +440,35 @@ def how_a_model_was_compiled_is_nothing_to_prediction():
 class Reads(layers.Layer):
     """A layer of which no key can tell what a trace of it will be."""
 
-    function = staticmethod(lambda layer, inputs: inputs)
+    function = None
 
     def call(self, inputs):
         return self.function(self, inputs)
 
 
 def reading(function):
-    return type("Reads", (Reads,), {"function": staticmethod(function)})()
+    layer = Reads()
+    layer.function = function
+    return layer
 
 
 def remembers(layer, inputs):
     layer.seen = getattr(layer, "seen", 0)
+    return inputs
+
+
+def matching(layer, inputs):
+    match layer:
+        case layers.Layer(name=name):
+            return inputs * len(name)
+
+
+RECORDS = np.zeros(2, [("p", "f8"), ("q", "f8")])
+LONG = [1.0] * 1_000_000
+
+
+def summarized(layer, inputs):
+    tf.summary.scalar("sum", tf.reduce_sum(inputs))
     return inputs
 
 
@@ -413,13 +491,38 @@ UNCLEAR = {
     "another program's state": lambda layer, inputs: inputs * threading.active_count(),
     "a tensor": lambda layer, inputs: inputs * TENSOR,
     "an object in a set": lambda layer, inputs: inputs * len(SET),
+    "its place in the model": lambda layer, inputs: inputs * len(layer.path),
+    "a value that it has now": lambda layer, inputs: inputs * eagerly(layer),
+    "a writer of summaries": summarized,
+    "an enumeration": lambda layer, inputs: inputs * Level.LOW.value,
+    "its config": lambda layer, inputs: inputs * len(layer.get_config()),
+    "its name, by way of another": lambda layer, inputs: inputs * len(attrgetter("name")(layer)),
+    "what it calls itself": lambda layer, inputs: inputs * len(f"{layer}"),
+    "the same in an old way": lambda layer, inputs: inputs * len("%s" % layer),  # noqa: UP031
+    "an imported function": lambda layer, inputs: inputs * load(__file__),
+    "the time": lambda layer, inputs: inputs * int(np.datetime64("now", "s").astype(int)),
+    "a pattern": matching,
+    "how it was compiled": lambda layer, inputs: inputs * (2.0 if layer.compiled else 1.0),
+    "what prints": lambda layer, inputs: print("traced") or inputs,
+    "records": lambda layer, inputs: inputs * RECORDS["p"][0],
+    "a list without end": lambda layer, inputs: inputs * LONG[0],
 }
+
+
+def eagerly(layer):
+    with tf.init_scope():
+        return float(VARIABLE.numpy())
+
+
+class Level(enum.Enum):
+    LOW = 1
 
 
 @check
 def what_no_key_can_tell_is_traced_anew():
     for name, function in UNCLEAR.items():
-        assert key(mlp(reading(function)), "predict") is None, name
+        model = keras.Sequential([reading(function)])
+        assert trace_keys.trace_key(model, "predict") is None, name
     assert key(mlp(reading(lambda layer, inputs: inputs * 2.0)), "predict") is not None
     with keras.RematScope(mode="full"):
         assert trace_keys.trace_key(mlp(), "predict") is None
@@ -440,6 +543,11 @@ class Draws(layers.Layer):
         return inputs + tf.random.normal((6,))
 
 
+class DrawsFromAll(layers.Layer):
+    def call(self, inputs):
+        return inputs + keras.random.normal((6,))
+
+
 class Holds(layers.Layer):
     def __init__(self):
         super().__init__()
@@ -458,9 +566,115 @@ class Prints(layers.Layer):
 VARIABLE = keras.Variable(2.0)
 
 
+def same_with_and_without(build, work):
+    """Tell whether models do the same with shared traces, the first time and the second."""
+    results = []
+    for on in (False, True, True):
+        if not on:
+            with keras_reduce.installed(reuse=False):
+                keras.utils.set_random_seed(5)
+                results.append(work(build()))
+        else:
+            keras.utils.set_random_seed(5)
+            results.append(work(build()))
+    return results[0] == results[1] == results[2]
+
+
+def fitted(model):
+    history = model.fit(X, Y, epochs=2, batch_size=8, verbose=0).history
+    return bits([history, *model.get_weights(), np.random.random(), random.random()])  # noqa: NPY002
+
+
+class CountingLoss(losses.Loss):
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def call(self, y_true, y_pred):
+        self.calls += 1
+        return ops.mean(ops.square(y_true - y_pred) * self.calls, axis=-1)
+
+
+class BuiltInTraining(keras.Model):
+    """Has a layer that is called, and so built, in training only."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = layers.Dense(1), layers.Dense(1)
+
+    def call(self, inputs, training=False):
+        return self.one(inputs) + self.two(inputs) if training else self.one(inputs)
+
+
+class DrawsSeeds(layers.Layer):
+    def call(self, inputs):
+        return inputs + keras.initializers.RandomUniform()((6,))
+
+
+class HoldsInitializer(layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.noise = keras.initializers.RandomUniform()
+
+    def call(self, inputs):
+        return inputs + self.noise((6,))
+
+
+CALLS = []
+
+
+class Appends(layers.Layer):
+    def call(self, inputs):
+        CALLS.append(1)
+        return inputs * float(len(CALLS) % 7)
+
+
+def built_in_training():
+    model = BuiltInTraining()
+    model.compile("adam", "mse")
+    return model
+
+
+PECULIAR = {
+    "a layer that counts": lambda: mlp(Counts()),
+    "a loss that counts": lambda: mlp(loss=CountingLoss()),
+    "a layer built in training": built_in_training,
+    "seeds drawn while tracing": lambda: mlp(DrawsSeeds()),
+    "a seed drawn before": lambda: mlp(HoldsInitializer()),
+    "two models with a seed each": lambda: mlp(HoldsInitializer(), HoldsInitializer()),
+}
+
+
+@check
+def peculiar_models_learn_what_they_would_learn():
+    for name, build in PECULIAR.items():
+        assert same_with_and_without(build, fitted), name
+    # Each has its own noise.
+    answers = {
+        mlp(HoldsInitializer(), layers.Dense(1, kernel_initializer="ones"))
+        .predict(X * 0, verbose=0)
+        .tobytes()
+        for _ in range(3)
+    }
+    assert len(answers) == 3
+    answers = {zoo.mlp(DrawsSeeds()).layers[0](X * 0).numpy().tobytes() for _ in range(3)}
+    assert len(answers) == 3
+
+
+@check
+def code_runs_as_often_as_without():
+    counts = []
+    for on in (False, True):
+        with keras_reduce.installed(reuse=on):
+            CALLS.clear()
+            mlp(Appends()).fit(X, Y, batch_size=8, verbose=0)
+            counts.append(len(CALLS))
+    assert counts[0] == counts[1], counts
+
+
 @check
 def what_a_graph_shows_to_be_of_one_model_is_traced_anew():
-    for layer in (Counts, Draws, Prints):
+    for layer in (Counts, Draws, DrawsFromAll, Prints):
         for _ in range(2):
             traced_anew()
             mlp(layer()).predict(X, batch_size=8, verbose=0)
@@ -543,7 +757,7 @@ def other_ways_to_train_are_left_alone():
         tf.config.run_functions_eagerly(True)
         found.append(model.fit(X, Y, batch_size=8, shuffle=False, verbose=0).history["loss"])
         tf.config.run_functions_eagerly(False)
-        return pickle.dumps([*found, *model.get_weights()])
+        return bits([*found, *model.get_weights()])
 
     results = set()
     for on in (False, True, True):
@@ -562,7 +776,7 @@ def what_is_evaluated_first_is_trained_as_it_is_then():
         assert not model.optimizer.built
         model.layers[0].trainable = False
         found.append(model.fit(X, Y, batch_size=8, verbose=0).history)
-        return pickle.dumps([*found, *map(np.asarray, model.optimizer.variables)])
+        return bits([*found, *map(np.asarray, model.optimizer.variables)])
 
     results = set()
     for on in (False, True, True):
@@ -589,6 +803,13 @@ def what_xla_has_compiled():
 def kernels_are_cleared_now_and_then_but_not_from_under_another_thread():
     from tensorflow.python.eager import context
 
+    computed, over = threading.Event(), threading.Event()
+
+    def compute_and_wait():
+        mlp().predict(X, verbose=0)
+        computed.set()
+        over.wait(60)
+
     cleared = []
     clear = context.context().clear_kernel_cache
     context.context().clear_kernel_cache = lambda: (cleared.append(1), clear())
@@ -600,10 +821,11 @@ def kernels_are_cleared_now_and_then_but_not_from_under_another_thread():
             life(mlp())
             assert bool(cleared) == expected
             cleared.clear()
-            thread = threading.Thread(target=lambda: mlp().predict(X, verbose=0))
+            thread = threading.Thread(target=compute_and_wait)
             thread.start()
-            thread.join()
+            assert computed.wait(60)
     finally:
+        over.set()
         del context.context().clear_kernel_cache
         traces._threads.clear()
 
@@ -613,7 +835,7 @@ def weights_of_samples_and_classes():
     def weighted(model):
         found = [model.fit(X, Y, sample_weight=np.linspace(0, 1, 24), verbose=0).history]
         found.append(model.fit(X, Y, class_weight={0: 1.0, 1: 2.0, -1: 3.0}, verbose=0).history)
-        return pickle.dumps([*found, *model.get_weights()])
+        return bits([*found, *model.get_weights()])
 
     results = set()
     for on in (False, True, True):
@@ -636,7 +858,7 @@ def batches(x, y=None, **options):
     tf.random.set_seed(options.pop("seed", 4))
     dataset = ArrayDataAdapter(x, y, **options).get_tf_dataset()
     epochs = [[tf.nest.map_structure(np.asarray, batch) for batch in dataset] for _ in range(2)]
-    return pickle.dumps([repr(dataset.element_spec), epochs])
+    return bits([repr(dataset.element_spec), epochs])
 
 
 ARRAYS = {
@@ -788,7 +1010,7 @@ def threads_may_train_at_once():
     def train(number):
         model = build()
         history = model.fit(X, Y, epochs=2, batch_size=8, shuffle=False, verbose=0).history
-        return pickle.dumps([history, model.predict(X, batch_size=7, verbose=0)])
+        return bits([history, model.predict(X, batch_size=7, verbose=0)])
 
     with keras_reduce.installed(reuse=False):
         expected = train(0)

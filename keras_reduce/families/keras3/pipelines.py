@@ -29,7 +29,7 @@ class _Pipelines:
     """Traced pipelines by what they follow from, those used last at the end."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # A finalizer that clears them may come at any moment.
         # None: seen once, which is no reason to trace it; False: not to be had.
         self._known: OrderedDict[Hashable, Any] = OrderedDict()
 
@@ -96,7 +96,9 @@ class _Recipe:
         import tensorflow as tf
 
         # Private: the seed of all operations that have none of their own; shuffling is one.
+        # And a setting with which shuffling without a seed is an error.
         from tensorflow.python.eager import context
+        from tensorflow.python.framework.config import is_op_determinism_enabled
 
         if tf.distribute.has_strategy() or not tf.executing_eagerly():
             return None
@@ -118,6 +120,7 @@ class _Recipe:
             tuple((array.shape, array.dtype.str) for array in arrays),
             keras.config.floatx(),
             context.global_seed(),
+            is_op_determinism_enabled(),
         )
         return cls(key, arrays, nest)
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import random
 import threading
 import weakref
 from collections import OrderedDict
@@ -24,6 +25,7 @@ from typing import Any, NamedTuple
 from . import pipelines
 from .attributes import is_built_in
 from .trace_keys import Role, TraceKey, trace_key
+from .tree import is_container
 
 _log = logging.getLogger(__package__)
 
@@ -54,7 +56,7 @@ class _Pool:
     """The traces of this process, those used last at the end."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # A finalizer that clears it may come at any moment.
         self._traces: OrderedDict[Hashable, Trace] = OrderedDict()
         self._size = 0
 
@@ -198,9 +200,11 @@ class _Cache:
 
     def __init__(self, own: Any, model: Any, role: Role) -> None:
         self._own, self._model, self._role = own, model, role
+        # What Keras has read already, to make the function.
+        self._made_for = (model.jit_compile, model.steps_per_execution)
         self._is_alone = False
-        # What is looked for while the function is being traced, and what it follows from.
-        self._wanted: tuple[Hashable, TraceKey] | None = None
+        # What is looked for while the function is being traced.
+        self._wanted: _Wanted | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._own, name)
@@ -247,17 +251,20 @@ class _Cache:
         return _is_on and is_plain and not self._is_alone
 
     def _borrowed(self, function_type: Any, context: Any) -> Any:
-        if self._role != "predict" and not _settle(self._model, self._role, function_type):
-            return None
         _forget_with_session()
-        followed = trace_key(self._model, self._role)
+        arguments = tuple(function_type.parameters.values())
+        by_name = _are_named(arguments)
+        followed = trace_key(self._model, self._role, by_name=by_name)
+        if followed is not None and self._role != "predict":
+            if not _build_ahead(self._model, self._role, function_type, followed):
+                return None
+            followed = trace_key(self._model, self._role, by_name=by_name)
         if followed is None:
             return None
-        arguments = tuple(function_type.parameters.values())
-        key = (self._role, arguments, context, followed.key)
+        key = (self._role, self._made_for, arguments, context, followed.key)
         trace = pool.get(key)
         if trace is None:
-            self._wanted = key, followed
+            self._wanted = _Wanted(key, followed, by_name, random.getstate())
             return None
         handles = [_handle(variable) for variable in followed.variables]
         borrowed = _Borrowed(trace.function, [handles[place] for place in trace.places])
@@ -271,15 +278,36 @@ class _Cache:
         wanted, self._wanted = self._wanted, None
         if wanted is None:
             return
-        key, before = wanted
         try:
-            after = trace_key(self._model, self._role)
-            if after is not None and _is_same(before, after):
+            after = trace_key(self._model, self._role, by_name=wanted.by_name)
+            if after is not None and _is_same(wanted.followed, after):
                 trace = _without_model(function, after.variables)
-                if trace is not None:
-                    pool.put(key, trace)
+                # A number drawn while tracing is in the graph; each model is to draw its own.
+                if trace is not None and random.getstate() == wanted.random_state:
+                    size = trace.size + _BYTES_OF_AN_ITEM * len(after.key)
+                    pool.put(wanted.key, trace._replace(size=size))
         except Exception:
             _log.debug("a trace can't be shared", exc_info=True)
+
+
+class _Wanted(NamedTuple):
+    """What no model has traced yet, with what it follows from."""
+
+    key: Hashable
+    followed: TraceKey
+    by_name: bool
+    random_state: Any
+
+
+_BYTES_OF_AN_ITEM = 50
+
+
+def _are_named(arguments: tuple[Any, ...]) -> bool:
+    """Tell whether there are dictionaries in the types of a function's arguments."""
+    # As the types of TensorFlow and of its pipelines are written; there is no other way to both.
+    # A set, say, would pass for one: then a name too much is in the key, which is safe.
+    text = repr(arguments)
+    return "Dict[" in text or "{" in text
 
 
 def _is_same(before: TraceKey, after: TraceKey) -> bool:
@@ -314,26 +342,60 @@ def _handle(variable: Any) -> Any:
 # --- what a trace does beside making a graph --------------------------------------------------
 
 
-def _settle(model: Any, role: Role, function_type: Any) -> bool:
-    """Build what Keras builds while it traces the first step; tell whether that could be done.
+def _build_ahead(model: Any, role: Role, function_type: Any, followed: TraceKey) -> bool:
+    """Build what Keras builds while it traces the first step; tell whether all is built.
 
-    Layers without an input shape, slots of the optimizer, metrics and losses. It is what Keras does
-    in advance where it does not trace (on JAX and Torch).
+    Layers without an input shape, metrics and losses, slots of the optimizer. No code of the user's
+    is run for it. But where nothing is to be built, TensorFlow traces once and not twice, which is
+    not to be noticed either.
     """
     if not _steps_are_keras_own(model):
         return False
+    has_no_slots = model.optimizer is not None and not model.optimizer.built
     # Private, both: what `compile` makes of metrics and losses.
     compiled = (model._compile_metrics, model._compile_loss)
-    parts = (*model._flatten_layers(), *(part for part in compiled if part is not None))
-    has_no_slots = model.optimizer is not None and not model.optimizer.built
-    if all(part.built for part in parts):
-        if role == "train" and has_no_slots:
-            model.optimizer.build(model.trainable_variables)
-        return True
-    if role == "test" and has_no_slots:
-        return False  # What is to be trained may be said later; and this would make slots for all.
-    (iterator,) = function_type.parameters.values()
-    model._symbolic_build(data_batch=iterator.type_constraint._element_spec)  # Private; see above.
+    unbuilt = [part for part in compiled if part is not None and not part.built]
+    has_unbuilt_layers = not all(layer.built for layer in model._flatten_layers())
+    if followed.may_write and (has_unbuilt_layers or unbuilt or (role == "train" and has_no_slots)):
+        return False
+    if has_unbuilt_layers or unbuilt:
+        (iterator,) = function_type.parameters.values()
+        if not _build_parts(model, unbuilt, iterator.type_constraint._element_spec):  # Private.
+            return False
+    if role == "train" and has_no_slots:
+        model.optimizer.build(model.trainable_variables)
+    return True
+
+
+def _build_parts(model: Any, unbuilt: list[Any], data: Any) -> bool:
+    """Build layers of Keras's own, metrics and losses; tell whether all are built then."""
+    import keras
+
+    def symbolic(spec: Any) -> Any:
+        return keras.KerasTensor(spec.shape, keras.backend.standardize_dtype(spec.dtype))
+
+    inputs, targets, _ = keras.utils.unpack_x_y_sample_weight(
+        keras.tree.map_structure(symbolic, data)
+    )
+    if not all(layer.built for layer in model._flatten_layers()):
+        forward = trace_key(model, "predict")
+        if forward is None or forward.has_own_code:
+            return False
+        # Private: how Keras itself builds in advance where it does not trace (on JAX and Torch).
+        keras.src.backend.compute_output_spec(model, inputs, training=False)
+        if not all(layer.built for layer in model._flatten_layers()):
+            return False
+    if not is_container(model):
+        return False  # What it gives can't be told without calling it.
+    # Private, both: what a sequential model wraps its layers in; what a functional one returns.
+    # Without the history of a symbolic tensor, which one that is being traced has not either.
+    functional = getattr(model, "_functional", None) or model
+    outputs = keras.tree.map_structure(symbolic, functional._outputs_struct)
+    # A size that is not known here, but while tracing, might decide between metrics.
+    if any(None in tensor.shape[1:] for tensor in keras.tree.flatten(outputs)):
+        return False
+    for part in unbuilt:
+        part.build(targets, outputs)
     return True
 
 
@@ -428,7 +490,8 @@ _threads: set[int] = set()
 def _count_variables(number: int) -> None:
     global _variables_since
     _variables_since += number
-    if _variables_since >= _MANY_VARIABLES and len(_threads) == 1:
+    living = {thread.ident for thread in threading.enumerate()}
+    if _variables_since >= _MANY_VARIABLES and len(_threads & living) == 1:
         _variables_since = 0
         # Private, and what `keras.utils.clear_session` does as well.
         from tensorflow.python.eager import context

@@ -209,8 +209,12 @@ class _Cache:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._own, name)
 
+    def __bool__(self) -> bool:
+        return True  # TensorFlow takes what has no length for no cache.
+
     def __len__(self) -> int:
-        return len(self._own)
+        """Count what the function has traced itself: by this, TensorFlow warns of too many."""
+        return sum(not isinstance(trace, _Borrowed) for trace in self._own.values())
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:

@@ -212,9 +212,13 @@ class _Cache:
     def __bool__(self) -> bool:
         return True  # TensorFlow takes what has no length for no cache.
 
+    def values(self) -> list[Any]:
+        """Return what the function has traced itself: nothing else is to be saved with it."""
+        return [trace for trace in self._own.values() if not isinstance(trace, _Borrowed)]
+
     def __len__(self) -> int:
         """Count what the function has traced itself: by this, TensorFlow warns of too many."""
-        return sum(not isinstance(trace, _Borrowed) for trace in self._own.values())
+        return len(self.values())
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:

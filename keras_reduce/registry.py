@@ -35,7 +35,7 @@ class Installation(NamedTuple):
 
     functions_by_value: bool = True
     legacy_wrappers: bool = False
-    reuse: bool = False  # Nothing is traced while something is dumped.
+    reuse: bool = True
     backend: str | None = None  # What follows concerns the program only, and stays there.
     progress: bool = False
 
@@ -221,7 +221,7 @@ def _changed(
     progress: bool | None = None,
     reuse: bool | None = None,
 ) -> Installation:
-    before = before or Installation(backend="keras", reuse=True)
+    before = before or Installation(backend="keras")
     return before._replace(
         functions_by_value=(
             before.functions_by_value if functions_by_value is None else functions_by_value

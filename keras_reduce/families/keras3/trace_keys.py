@@ -304,10 +304,10 @@ class _Walk:
             self.add(value.__func__)
             self.add(value.__self__)
         elif isinstance(value, functools.partial):
-            self.found.append(type(value))
-            self.add((value.func, value.args, value.keywords, vars(value)))
             if type(value) is not functools.partial:
                 raise _UnclearError
+            self.found.append(functools.partial)
+            self.add((value.func, value.args, value.keywords, vars(value)))
         elif isinstance(value, types.ModuleType):
             if not _is_trusted(value.__name__):
                 raise _UnclearError

@@ -31,7 +31,8 @@ _log = logging.getLogger(__package__)
 
 # What may be kept. A trace of a small model takes some hundred kilobytes, most of it TensorFlow's.
 _MOST_TRACES = 128
-_MOST_BYTES = 64 << 20  # of definitions of graphs
+_MOST_BYTES = 64 << 20  # of definitions of graphs and of keys
+_BYTES_OF_AN_ITEM = 50  # of a key: a reference, and most of a small object
 
 
 class Trace(NamedTuple):
@@ -44,7 +45,7 @@ class Trace(NamedTuple):
     places : list of int
         Which variable of a model is wanted at each place where the graph takes one.
     size : int
-        Bytes of the definition.
+        Bytes of the definition, and of the key that it is kept under.
     """
 
     function: Any
@@ -289,11 +290,10 @@ class _Cache:
         try:
             after = trace_key(self._model, self._role, by_name=wanted.by_name)
             if after is not None and _is_same(wanted.followed, after):
-                trace = _without_model(function, after.variables)
+                trace = _without_model(function, after)
                 # A number drawn while tracing is in the graph; each model is to draw its own.
                 if trace is not None and random.getstate() == wanted.random_state:
-                    size = trace.size + _BYTES_OF_AN_ITEM * len(after.key)
-                    pool.put(wanted.key, trace._replace(size=size))
+                    pool.put(wanted.key, trace)
         except Exception:
             _log.debug("a trace can't be shared", exc_info=True)
 
@@ -305,9 +305,6 @@ class _Wanted(NamedTuple):
     followed: TraceKey
     by_name: bool
     random_state: Any
-
-
-_BYTES_OF_AN_ITEM = 50
 
 
 def _are_named(arguments: tuple[Any, ...]) -> bool:
@@ -430,9 +427,9 @@ def _steps() -> frozenset[str]:
 # --- from TensorFlow's trace to one without a model -------------------------------------------
 
 
-def _without_model(function: Any, variables: Iterable[Any]) -> Trace | None:
-    """Return the graph of a traced function, if nothing but `variables` comes from outside."""
-    places = {id(_handle(variable)): place for place, variable in enumerate(variables)}
+def _without_model(function: Any, followed: TraceKey) -> Trace | None:
+    """Return the graph of a traced function, if nothing but variables comes from outside."""
+    places = {id(_handle(variable)): place for place, variable in enumerate(followed.variables)}
     captured = function.captured_inputs
     if any(id(tensor) not in places for tensor in captured):
         return None
@@ -440,7 +437,8 @@ def _without_model(function: Any, variables: Iterable[Any]) -> Trace | None:
     if not _is_repeatable(atomic):
         return None
     bare = _bare(atomic)
-    return Trace(bare, [places[id(t)] for t in captured], bare.cached_definition.ByteSize())
+    size = bare.cached_definition.ByteSize() + _BYTES_OF_AN_ITEM * len(followed.key)
+    return Trace(bare, [places[id(tensor)] for tensor in captured], size)
 
 
 def _bare(atomic: Any) -> Any:

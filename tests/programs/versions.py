@@ -126,9 +126,7 @@ def pipeline():
 @case("pickle")
 def optimizer():
     made = keras.optimizers.Adam(0.05, amsgrad=True)
-    _apply(
-        made, [keras.Variable(np.ones((3, 2), "float32")), keras.Variable(np.ones(2, "float32"))]
-    )
+    _apply(made)
     return made
 
 
@@ -149,7 +147,13 @@ def history():
 
 
 def _apply(optimizer):
-    variables = [keras.Variable(np.ones(shape, "float32")) for shape in ((3, 2), (2,))]
+    # The original takes only the variables that it was built for, a copy any of their shapes.
+    variables = [v for v in optimizer._trainable_variables if isinstance(v, keras.Variable)]
+    variables = variables or [
+        keras.Variable(np.zeros(shape, "float32")) for shape in ((3, 2), (2,))
+    ]
+    for variable in variables:
+        variable.assign(keras.ops.ones_like(variable))
     gradients = [keras.ops.ones_like(variable) * 0.5 for variable in variables]
     optimizer.apply(gradients, variables)
     return variables

@@ -15,7 +15,7 @@ import nox
 
 sys.path.insert(0, str(Path(__file__).parent / "tests"))
 
-from rows import ROWS, declared, lower_bounds
+from rows import ROWS, declared
 
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "venv"
@@ -42,12 +42,7 @@ def install(session: nox.Session, name: str) -> None:
     row = ROWS[name]
     replaced = {_name(requirement) for requirement in row.installs}
     needed = [requirement for requirement in declared() if _name(requirement) not in replaced]
-    constraints: list[str] = []
-    if name == "oldest":
-        file = Path(session.create_tmp()) / "constraints.txt"
-        file.write_text("\n".join(lower_bounds()))
-        constraints = ["--constraint", str(file)]
-    session.install("--quiet", *constraints, *needed, *row.installs)
+    session.install("--quiet", *needed, *row.installs)
     # All that it needs is there, or, where a row has something older, in place of it.
     session.install("--quiet", "--no-deps", "-e", ".")
     session.run("python", "-m", "pip", "list", "--format=freeze")

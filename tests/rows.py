@@ -28,10 +28,15 @@ def declared(*names: str, extra: str | None = None) -> tuple[str, ...]:
     return tuple(by_name[name] for name in names) if names else tuple(all_of_them)
 
 
-def lower_bounds() -> tuple[str, ...]:
-    """Return the oldest versions that pyproject.toml declares, as constraints for pip."""
-    extras = (*declared(extra="tensorflow"), *declared(extra="progress"), *declared(extra="test"))
-    bounds = [each for each in (*declared(), *extras) if not each.startswith("keras_reduce[")]
+def for_tests() -> tuple[str, ...]:
+    """Return all that the whole suite needs beside the package and its requirements."""
+    extras = (declared(extra=extra) for extra in ("tensorflow", "progress", "test"))
+    return tuple(each for extra in extras for each in extra if not each.startswith("keras_reduce["))
+
+
+def oldest() -> tuple[str, ...]:
+    """Return the oldest versions that pyproject.toml declares, of all that the suite needs."""
+    bounds = (*declared(), *for_tests())
     assert all(each.count(">=") == 1 for each in bounds), bounds
     return tuple(each.replace(">=", "==") for each in bounds)
 
@@ -73,6 +78,8 @@ class Row(NamedTuple):
 
 
 _TOOLS = declared("pandas", "psutil", "pytest", extra="test")
+# With nightly releases in place of TensorFlow and Keras.
+_SUITE = tuple(each for each in for_tests() if not each.startswith(("keras", "tensorflow")))
 _KERAS = declared("keras", extra="tensorflow")
 
 ROWS = {
@@ -91,8 +98,8 @@ ROWS = {
             *("wrappers", "installation", "hashing", "explanation", "legacy", "dumps", "seeds"),
             *("parallel", "searches", "traces", "sharing"),
         ),
-        installs=declared(extra="test"),
-        expects=lower_bounds(),
+        installs=oldest(),
+        expects=oldest(),
         backend="tensorflow",
         reads=("tensorflow",),
     ),
@@ -144,7 +151,7 @@ ROWS = {
             *("rows", "versions", "golden", "private", "zoo", "payloads", "public", "persistence"),
             *("wrappers", "installation", "hashing", "traces", "sharing", "parallel"),
         ),
-        installs=("--pre", "keras-nightly", "tf-nightly", *declared(extra="test")),
+        installs=("--pre", "keras-nightly", "tf-nightly", *_SUITE),
         expects=("keras-nightly>=3.15", "tf-nightly>=2.21"),
         backend="tensorflow",
         in_gate=False,
@@ -154,3 +161,8 @@ ROWS = {
 # Tests that a row can't run, by the beginning of their names ("test_file.py::test_name"), and why.
 # Any other that is skipped there has failed.
 MAY_BE_SKIPPED: dict[str, dict[str, str]] = {}
+
+
+def beside_the_suite() -> list[str]:
+    """Return the rows that the gate runs beside the one that runs the whole suite."""
+    return [name for name, row in ROWS.items() if row.in_gate and row.tests]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 import sys
 import types
@@ -184,13 +185,41 @@ def from_config(cls: Any, config: dict[str, Any]) -> Any:
     import keras
 
     if cls is not keras.Sequential:
-        return cls.from_config(config)
+        return _from_config_of_another_version(cls, config)
     layers = [deserialize(layer) for layer in config["layers"]]
     model = keras.Sequential(layers, name=config["name"])
     shape = config.get("build_input_shape")
     if shape and not model._functional:  # Private: as in the original.
         model.build(shape)
     return model
+
+
+def _from_config_of_another_version(cls: Any, config: dict[str, Any]) -> Any:
+    """Return what ``cls.from_config`` does, whichever version of Keras has written `config`.
+
+    A newer one may write arguments that this one has not yet. None says that they are not used, and
+    so nothing; any other value is refused by the constructor.
+    """
+    try:
+        return cls.from_config(dict(config))
+    except (TypeError, ValueError):
+        unknown = _unused(config) - _arguments(cls) if is_built_in(cls) else set()
+        if not unknown:
+            raise
+        known = {name: value for name, value in config.items() if name not in unknown}
+        return cls.from_config(known)
+
+
+def _unused(config: dict[str, Any]) -> set[str]:
+    return {name for name, value in config.items() if value is None}
+
+
+def _arguments(cls: type) -> set[str]:
+    """Return the names of the arguments of a class's constructor, and of those below it."""
+    constructors = (vars(base)["__init__"] for base in cls.__mro__[:-1] if "__init__" in vars(base))
+    # Keras wraps some.
+    found = (inspect.signature(constructor).parameters for constructor in constructors)
+    return {name for parameters in found for name in parameters}
 
 
 def _as_shape(value: Any) -> Any:

@@ -163,6 +163,18 @@ def other_failures_with_an_untested_version_mention_it():
 
 
 @check
+def arguments_that_a_newer_keras_has_are_left_out_if_they_say_nothing():
+    with keras_reduce.installed():
+        rebuild, (json, *others), *_ = keras.layers.Dense(2, name="dense").__reduce__()
+    for text in ('"units":2,"news":null', '"units":2,"renorm":false,"renorm_momentum":0.99'):
+        found = rebuild(json.replace('"units":2', text), *others)
+        assert (found.units, found.name) == (2, "dense")
+    for text in ('"units":2,"news":1', '"units":2,"renorm":true', '"units":2,"news":false'):
+        with raises(PayloadError, "can't be rebuilt", text.split('"')[3]):
+            rebuild(json.replace('"units":2', text), *others)
+
+
+@check
 def hashes_need_the_names_too():
     with without(NEEDED[0]), raises(FrameworkError, NEEDED[0].replace(":", ".")):
         reducers.fingerprint(keras.layers.Dense(1))

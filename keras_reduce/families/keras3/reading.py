@@ -197,21 +197,27 @@ def from_config(cls: Any, config: dict[str, Any]) -> Any:
 def _from_config_of_another_version(cls: Any, config: dict[str, Any]) -> Any:
     """Return what ``cls.from_config`` does, whichever version of Keras has written `config`.
 
-    A newer one may write arguments that this one has not yet. None says that they are not used, and
-    so nothing; any other value is refused by the constructor.
+    A newer one may write arguments that this one has not yet. Left out are those that say that all
+    is as before; any other is for the constructor to refuse.
     """
     try:
         return cls.from_config(dict(config))
     except (TypeError, ValueError):
-        unknown = _unused(config) - _arguments(cls) if is_built_in(cls) else set()
-        if not unknown:
+        unknown = config.keys() - _arguments(cls) if is_built_in(cls) else set()
+        unused = {n for n in unknown if config[n] is None or config[n] == _AS_BEFORE.get(n)}
+        if not unused:
             raise
-        known = {name: value for name, value in config.items() if name not in unknown}
-        return cls.from_config(known)
+        return cls.from_config({n: value for n, value in config.items() if n not in unused})
 
 
-def _unused(config: dict[str, Any]) -> set[str]:
-    return {name for name, value in config.items() if value is None}
+# Arguments that came after the oldest version that is supported, and their defaults. What is None
+# by default needs no mention.
+_AS_BEFORE = {
+    "oov_method": "floormod",
+    "renorm": False,
+    "renorm_momentum": 0.99,
+    "use_gate": False,
+}
 
 
 def _arguments(cls: type) -> set[str]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from .assembled import is_assembled, take_apart
 from .attributes import PLAIN, describe, describes_itself, is_built_in, unwrapped
 from .kinds import has_config, is_a, is_saveable
-from .patches import Patch, Patches, current
+from .patches import Patch, current, patches
 from .state import set_by_the_user, travels_by_attributes
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _points() -> list[Patch]:
     ]
 
 
-_patches = Patches(_points)
+_patches = patches(_points)
 
 
 class _NotCopying:

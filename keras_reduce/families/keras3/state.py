@@ -12,14 +12,8 @@ from typing import Any
 
 from ...errors import ReduceError
 from .. import _code
-from .attributes import (
-    describes_itself,
-    is_built_in,
-    is_part,
-    leaves,
-    own_attributes,
-    unwrapped,
-)
+from .._nests import leaves, unwrapped
+from .attributes import describes_itself, is_built_in, is_part, own_attributes
 from .kinds import has_config, is_a, is_saveable
 from .tree import functional_class
 

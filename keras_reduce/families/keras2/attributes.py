@@ -33,7 +33,6 @@ _DEFAULTS = {
     "_autocast": True,
     "_input_spec": None,
     "_activity_regularizer": None,
-    "_auto_get_config": False,
 }
 
 
@@ -197,9 +196,8 @@ def _base(
     policy = keras().mixed_precision.Policy
     dtype = obj._dtype_policy.name if type(obj._dtype_policy) is policy else obj.dtype
     found: dict[str, Any] = {"name": obj.name, "dtype": dtype}
-    automatic = getattr(obj, "_auto_config", None)
-    if automatic is not None:
-        found["arguments"] = serialize(dict(automatic.config))
+    if getattr(obj, "_auto_get_config", False):
+        found["arguments"] = serialize(dict(obj._auto_config.config))
     if is_container(obj):
         kind = "sequential" if is_sequential(obj) else "functional"
         found[kind] = containers[kind](obj)
@@ -238,10 +236,19 @@ def _initialize(
         api.Model.__init__(obj, **arguments)
     else:
         api.layers.Layer.__init__(obj, **arguments)
-    if "arguments" in base:
-        obj._auto_config.config = deserialize(base["arguments"])
+    _restore_arguments(obj, base.get("arguments"), deserialize)
     if "sequential" in base or "functional" in base:
         obj._set_dtype_policy(base["dtype"])
+
+
+def _restore_arguments(obj: Any, arguments: Any, deserialize: Callable[[Any], Any]) -> None:
+    # Private: the arguments of the constructor, where they were plain: the config of a class that
+    # has no get_config().
+    obj._auto_get_config = arguments is not None
+    vars(obj).pop("_auto_config", None)
+    if arguments is not None:
+        found = private("saving.serialization_lib").Config(**deserialize(arguments))
+        vars(obj)["_auto_config"] = found
 
 
 def _described_variable(
@@ -290,13 +297,7 @@ def _regularizers(obj: Any) -> dict[int, Any]:
     """
     found: dict[int, Any] = {}
     for loss in getattr(obj, "_callable_losses", ()):
-        # Private: add_weight(regularizer=...) makes a function of its own for each variable, which
-        # add_loss() wraps.
-        inner = loss.args[0] if isinstance(loss, functools.partial) and loss.args else None
-        is_made_by_keras = isinstance(inner, functools.partial) and len(inner.args) == 1
-        variable, make = (inner.args[0], inner.func) if is_made_by_keras else (None, None)
-        is_function = is_variable(variable) and isinstance(make, types.FunctionType)
-        rule = callables.closure(make).get("regularizer") if is_function else None
+        variable, rule = _regularization(loss)
         if rule is None:
             raise ReduceError(
                 f"{type(obj).__qualname__} has a loss that was added by add_loss(function)",
@@ -307,6 +308,19 @@ def _regularizers(obj: Any) -> dict[int, Any]:
             )
         found[id(variable)] = rule
     return found
+
+
+def _regularization(loss: Any) -> tuple[Any, Any]:
+    """Return the variable and the regularizer of a loss that add_weight(regularizer=...) added."""
+    # Private: a function of its own for the variable, around which add_loss() puts another.
+    function: Any = None
+    for _ in range(2):
+        if not isinstance(loss, functools.partial) or len(loss.args) != 1:
+            return None, None
+        function, loss = loss.func, loss.args[0]
+    if not is_variable(loss) or not isinstance(function, types.FunctionType):
+        return None, None
+    return loss, callables.closure(function).get("regularizer")
 
 
 def _refuse_hidden_parts(name: str, value: Any) -> None:
@@ -355,6 +369,8 @@ def _declared(root: str) -> frozenset[str]:
     specimen = makers[root]()
     methods = (_code.set_by(base) for base in type(specimen).__mro__[:-1])
     tracking = {"_self_setattr_tracking", "_self_tracked_trackables", "_obj_reference_counts_dict"}
+    # What a lone optimizer that has travelled waits for; see `optimizers`.
+    tracking |= {"build"} if root == "optimizer" else {"_auto_config", "_auto_get_config"}
     return frozenset(vars(specimen)).union(tracking, *methods)
 
 

@@ -150,13 +150,15 @@ def _own_config(obj: Any) -> dict[str, Any]:
 
 
 def _sequential_config(model: Any) -> dict[str, Any]:
-    shape = model._build_input_shape
-    if not model._has_explicit_input_shape and model.built:
-        shape = model._inferred_input_shape or shape
+    layers, shape = layers_of(model), None
+    if not model._has_explicit_input_shape:
+        # Private: the first batch has told the shape, and put an input layer in front.
+        layers = [layer for layer in layers if not isinstance(layer, keras().layers.InputLayer)]
+        shape = model._inferred_input_shape or model._build_input_shape
     return {
         "name": model.name,
-        "layers": [serialize(layer) for layer in layers_of(model)],
-        "build_input_shape": None if model._has_explicit_input_shape else _shape(shape),
+        "layers": [serialize(layer) for layer in layers],
+        "build_input_shape": _shape(shape) if model.built else None,
     }
 
 
@@ -208,8 +210,12 @@ def _registered_name(cls: type) -> str | None:
 
 
 def _points() -> list[Patch]:
-    # Private: where every way of serializing asks for the name of a class or function.
-    return [(private("saving.object_registration"), "get_registered_name", _keyed_name)]
+    # Private: where every way of serializing asks for the name of a class or function; and where
+    # functions become configs, which calls them by another name, and marshals lambdas.
+    return [
+        (private("saving.object_registration"), "get_registered_name", _keyed_name),
+        (private("saving.serialization_lib"), "serialize_keras_object", _keyed_function),
+    ]
 
 
 _patches = Patches(_points, current)
@@ -224,6 +230,23 @@ def _keyed_name(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return table.key(obj, name if name != obj.__name__ else None)
 
     return get_registered_name
+
+
+def _keyed_function(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def serialize_keras_object(obj: Any) -> Any:
+        table = getattr(current, "table", None)
+        is_function = isinstance(obj, types.FunctionType)
+        if table is None or not is_function or location(obj) is not None or is_built_in(obj):
+            return original(obj)
+        key = table.key(obj)
+        return {
+            "module": "builtins",
+            "class_name": "function",
+            "config": key,
+            "registered_name": key,
+        }
+
+    return serialize_keras_object
 
 
 # --- reading --------------------------------------------------------------------------------

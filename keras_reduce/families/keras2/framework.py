@@ -35,9 +35,9 @@ def private(name: str) -> Any:
     return importlib.import_module(f"{package}.{name}")
 
 
-def is_built_in(cls: type) -> bool:
-    """Tell whether `cls` is Keras's own, or TensorFlow's."""
-    return cls.__module__.partition(".")[0] in _FRAMEWORKS
+def is_built_in(cls: Any) -> bool:
+    """Tell whether a class or function is Keras's own, or TensorFlow's."""
+    return str(cls.__module__).partition(".")[0] in _FRAMEWORKS
 
 
 def location(obj: Any) -> tuple[str, str] | None:

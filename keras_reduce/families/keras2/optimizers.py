@@ -27,6 +27,9 @@ def optimizers_of(parts: Mapping[str, Any], variables: Mapping[str, Any]) -> dic
     """
     found: dict[str, Any] = {}
     for path, node in parts.items():
+        if isinstance(vars(node).get("build") if is_a(node, "optimizer") else None, _Awaiting):
+            found[path] = node.build.spec
+            continue
         if not is_a(node, "optimizer") or not _is_built(node):
             continue
         by_key = {_key(node, variable): name for name, variable in variables.items()}
@@ -145,17 +148,25 @@ def _fill(optimizer: Any, spec: Mapping[str, Any]) -> None:
     for name, at in spec["held"].items():
         setattr(optimizer, name, [own[i] for i in at] if isinstance(at, list) else own[at])
 
-    def build(variables: Any) -> None:
+    # The first variables that it is applied to are its own: Keras builds it for them.
+    vars(optimizer)["build"] = _Awaiting(optimizer, dict(spec))
+
+
+class _Awaiting:
+    """The ``build`` of an optimizer whose slots are there, but not yet its variables."""
+
+    def __init__(self, optimizer: Any, spec: dict[str, Any]) -> None:
+        self._optimizer, self.spec = optimizer, spec
+
+    def __call__(self, variables: Any) -> None:
+        """Take the variables for those that the slots belong to."""
         variables = list(variables)
-        if len(variables) != spec["count"]:
+        if len(variables) != self.spec["count"]:
             raise ValueError(
-                f"This optimizer carries state for {spec['count']} variables, but meets "
+                f"This optimizer carries state for {self.spec['count']} variables, but meets "
                 f"{len(variables)}. Apply it to the model that it was trained with, or make a new "
                 "one: optimizer.from_config(optimizer.get_config())."
             )
-        vars(optimizer).pop("build")
-        optimizer._build_index_dict(variables)
-        optimizer._built = True
-
-    # The first variables that it is applied to are its own: Keras builds it for them.
-    vars(optimizer)["build"] = build
+        vars(self._optimizer).pop("build")
+        self._optimizer._build_index_dict(variables)
+        self._optimizer._built = True

@@ -11,7 +11,7 @@ from ...errors import PayloadError
 from .attributes import await_state, describes_itself
 from .compilation import compile_all
 from .configs import deserialize, make, serialize
-from .framework import is_built_in
+from .framework import is_built_in, keras
 from .kinds import is_a, is_layer
 from .optimizers import optimizers_of, restore_optimizers, restore_undecayed, undecayed_of
 from .tree import Tree, generator_of, is_container, nodes, own_variables
@@ -141,10 +141,21 @@ def _build_configs(layers: Mapping[str, Any]) -> list[tuple[str, Any]]:
     for path, layer in layers.items():
         if is_container(layer) or not layer.built or not describes_itself(layer):
             continue
-        config = layer.get_build_config() if hasattr(layer, "get_build_config") else None
+        config = layer.get_build_config()
         if config is not None:
-            found.append((path, serialize(config)))
+            found.append((path, serialize({**config, **_mended_shape(layer)})))
     return found
+
+
+def _mended_shape(layer: Any) -> dict[str, Any]:
+    """Return the shape that a layer was called with, where it remembers another.
+
+    ``TimeDistributed.build`` takes note of that of one step.
+    """
+    called_with = layer._saved_model_inputs_spec
+    if called_with is None or not isinstance(layer, keras().layers.TimeDistributed):
+        return {}
+    return {"input_shape": tuple(called_with.shape)}
 
 
 def _build(layer: Any, config: Any) -> None:
@@ -156,6 +167,8 @@ def _build(layer: Any, config: Any) -> None:
     with tf.name_scope(layer._name_scope()):
         layer.build_from_config(config)
     layer.built = True
+    if "input_shape" in config:
+        layer._build_input_shape = config["input_shape"]  # As a call of the layer does.
 
 
 def _adopt(parts: Mapping[str, Any], children: Mapping[str, int], objects: Sequence[Any]) -> None:

@@ -119,7 +119,8 @@ def own_variables(node: Any) -> list[Any]:
     if is_layer(node) and hasattr(node, "_update_trackables"):
         node._update_trackables()  # What was added to a list of variables since.
     lists = (*node._trainable_weights, *node._non_trainable_weights)
-    return list({id(variable): variable for variable in lists}.values())
+    # A lookup table stands there in place of a variable; see `assets`.
+    return list({id(item): item for item in lists if is_variable(item)}.values())
 
 
 def _of_optimizer(optimizer: Any) -> list[Any]:
@@ -136,12 +137,11 @@ def _children(node: Any) -> Iterator[tuple[str, Any]]:
     if is_container(node):
         for layer in layers_of(node):
             yield f"layers/{layer.name}", layer
-    found: dict[int, tuple[str, Any]] = {}
     if _may_hold_parts(node):
-        for name, value in _tree.below_attributes(node, _BOOKKEEPING):
-            if is_part(value) and not is_variable(value):
-                found.setdefault(id(value), (name, value))
-    yield from found.values()
+        below = _tree.below_attributes(node, _BOOKKEEPING)
+        found = [(name, part) for name, part in below if is_part(part) and not is_variable(part)]
+        # In an order that does not depend on which was set first.
+        yield from sorted(found, key=lambda item: item[0])
     if is_layer(node):
         for position, metric in enumerate(node._metrics):
             yield f"metric#{position}", metric

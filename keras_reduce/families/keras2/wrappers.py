@@ -1,10 +1,11 @@
-"""What the scikit-learn wrappers of Keras 2.12, the last that had any, lack by now."""
+"""What the scikit-learn wrappers of Keras 2.12, the last that had any, lack."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ...custom_objects import by_value
 from .framework import private
 
 
@@ -14,6 +15,8 @@ def repairs() -> Iterator[tuple[Any, str, Callable[[Any], Any]]]:
         wrappers = private("wrappers.scikit_learn")
     except ImportError:
         return
+    # Their build function is mostly one of the program, which no other program can import.
+    yield wrappers.BaseWrapper, "__getstate__", _with_code
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
     if not hasattr(BaseEstimator, "__sklearn_tags__"):
@@ -32,3 +35,10 @@ def _tags_of(like: Any) -> Callable[[Any], Any]:
         return original or __sklearn_tags__
 
     return with_tags
+
+
+def _with_code(original: Any) -> Any:
+    def __getstate__(self: Any) -> dict[str, Any]:  # noqa: N807
+        return {name: by_value(value) for name, value in vars(self).items()}
+
+    return original or __getstate__

@@ -48,7 +48,7 @@ def read(variable: Any, backend: str) -> Array:
         Same shape; for dtypes that NumPy lacks, unsigned integers of the same width. Read-only
         where it shares memory with the framework.
     """
-    value = variable.value
+    value = _value(variable)
     if backend == "tensorflow":
         return _read_tensorflow(value)
 
@@ -58,6 +58,12 @@ def read(variable: Any, backend: str) -> Array:
         # A tensor's memory changes under a view of it when training goes on, so this must copy.
         return _carried(np.array(value.detach().cpu().numpy(), copy=True))
     return _carried(np.asarray(value))
+
+
+def _value(variable: Any) -> Any:
+    """Return the framework's own variable or tensor; those of Keras 2 are TensorFlow's own."""
+    value = variable.value
+    return variable if callable(value) else value
 
 
 def never_changes(array: Array) -> bool:
@@ -159,7 +165,7 @@ def _write_tensorflow(variable: Any, array: Array, dtype: str) -> None:
     import tensorflow as tf
 
     tensor = _tensor(array, dtype)
-    value = variable.value
+    value = _value(variable)
     if isinstance(value, _resource_variable()) and tf.executing_eagerly():
         # What `assign` does, without its detours.
         tf.raw_ops.AssignVariableOp(resource=value.handle, value=tensor)

@@ -4,7 +4,6 @@ They stand in ``golden/protocol-N/FAMILY``, with a manifest; ``golden/write.py``
 """
 
 import hashlib
-import importlib.metadata
 import importlib.util
 import json
 import os
@@ -13,14 +12,13 @@ import sys
 import pytest
 
 from keras_reduce import payload, reducers
+from keras_reduce.families._versions import generation
 from keras_reduce.persistence import trailer
 from processes import PROGRAMS, ROOT, python
 
 GOLDEN = ROOT / "tests" / "golden"
 MANIFESTS = sorted(GOLDEN.glob("protocol-*/*/manifest.json"))
 FOLDERS = [path.parent for path in MANIFESTS]
-# The modules that can be Keras, for each family.
-FRAMEWORKS = {"keras3": ("keras", 3), "keras2": ("keras", 2)}
 
 
 def manifest_of(folder):
@@ -32,11 +30,9 @@ def name_of(folder):
 
 
 def is_installed(family):
-    module, major = FRAMEWORKS[family]
-    try:
-        return int(importlib.metadata.version(module).partition(".")[0]) == major
-    except importlib.metadata.PackageNotFoundError:
-        return False
+    if family == "keras3":
+        return generation("keras") == 3
+    return generation("keras") == 2 or generation("tf_keras") == 2
 
 
 def backend():
@@ -103,8 +99,7 @@ def words():
 
 def words_of(folder):
     names = [name for where, name in LOADABLE if where == folder]
-    framework, _ = FRAMEWORKS[manifest_of(folder)["family"]]
-    printed = python(PROGRAMS / "golden.py", folder, framework, *names, path=[GOLDEN])
+    printed = python(PROGRAMS / "golden.py", folder, *names, path=[GOLDEN])
     (line,) = [line for line in printed.splitlines() if line.startswith("WORDS ")]
     return json.loads(line.removeprefix("WORDS "))
 

@@ -52,6 +52,16 @@ class Golden(NamedTuple):
     by_value: bool = False
 
 
+def framework(family: str) -> Any:
+    """Return the module that is Keras, of the generation of a family."""
+    if family == "keras3":
+        return importlib.import_module("keras")
+    try:
+        return importlib.import_module("tf_keras")
+    except ImportError:
+        return importlib.import_module("tensorflow").keras
+
+
 OBJECTS: dict[str, Golden] = {}
 
 

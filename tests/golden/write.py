@@ -9,7 +9,7 @@ missing, for kinds of objects that are new.
 ``--note`` writes none, but what of today's pickles is our format into ``wire-FAMILY.json``, so that
 a change of it is noticed. See `wire`.
 
-``--family keras2 --keras tf_keras`` writes those of another family, by way of that module.
+``--family keras2`` writes those of another family.
 """
 
 from __future__ import annotations
@@ -103,14 +103,13 @@ def write(folder: Path, family: str, keras: Any, known: Collection[str]) -> dict
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--family", default="keras3")
-    parser.add_argument("--keras", default="keras", help="the module that is Keras")
     parser.add_argument("--into", type=Path, help="another folder, or file of the format")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--force", action="store_true", help="replace the files that are there")
     how.add_argument("--add", action="store_true", help="write the files that are missing")
     how.add_argument("--note", action="store_true", help="note the format of what is written now")
     options = parser.parse_args()
-    keras = importlib.import_module(options.keras)
+    keras = objects.framework(options.family)
     keras_reduce.install()
     if options.note:
         text = json.dumps(describe(options.family, keras), indent=1)

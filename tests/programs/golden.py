@@ -3,7 +3,6 @@
 Prints for each an empty word, or what it answers otherwise than its manifest says.
 """
 
-import importlib
 import json
 import pickle
 import sys
@@ -31,15 +30,15 @@ def word(folder, name, manifest, keras):
     except Exception:
         return traceback.format_exc()
     family = families.by_name(manifest["family"])
-    same_backend = family.backend() == entry["versions"]["backend"]
+    same_backend = family.backend() == entry["versions"].get("backend", "tensorflow")
     return objects.difference(entry["said"], found, same_backend=same_backend)
 
 
-def main(folder, keras, *names):
+def main(folder, *names):
     # What another version of scikit-learn has written is read all the same.
     warnings.filterwarnings("ignore", message="Trying to unpickle estimator")
     manifest = json.loads((Path(folder) / "manifest.json").read_text())
-    module = importlib.import_module(keras)
+    module = objects.framework(manifest["family"])
     words = {}
     for name in names:
         module.backend.clear_session()

@@ -138,7 +138,8 @@ def main() -> None:
 
 if __name__ == "__main__":
     if os.environ.get("PYTHONHASHSEED") != "0":
-        # The order of sets is in some pickles: the same files each time.
+        # The order of sets is in some pickles. So the files are the same each time, but for code by
+        # value, in which cloudpickle puts an id of the process.
         os.execve(
             sys.executable, [sys.executable, *sys.argv], {**os.environ, "PYTHONHASHSEED": "0"}
         )

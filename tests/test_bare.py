@@ -149,7 +149,7 @@ for path in found:
     except keras_reduce.FrameworkError as error:
         said = str(error)
         assert "No module named 'keras'" in said, said
-        assert "pip install 'keras_reduce[tensorflow]'" in said, said
+        assert "pip install" in said, said
         assert isinstance(error, ImportError)
     else:
         raise AssertionError(path)

@@ -13,7 +13,8 @@ from keras_reduce.errors import FrameworkError, PayloadError, ReduceError
 from keras_reduce.families import keras3
 from keras_reduce.families.keras3 import private, tree
 
-NEEDED = (*private._NEEDED, *private._NEEDED_WITH_TENSORFLOW)
+ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
+NEEDED = (*private._NEEDED, *(private._NEEDED_WITH_TENSORFLOW if ON_TENSORFLOW else ()))
 
 
 def forget():
@@ -57,8 +58,7 @@ def all_names_are_there():
     assert private.missing() == ()
     assert private.is_tested()
     assert families.by_name("keras3").untested() == ""
-    on_tensorflow = keras.backend.backend() == "tensorflow"
-    assert private.can_share_traces() is on_tensorflow
+    assert private.can_share_traces() is ON_TENSORFLOW
 
 
 @check

@@ -153,8 +153,8 @@ def _apply(optimizer):
         keras.Variable(np.zeros(shape, "float32")) for shape in ((3, 2), (2,))
     ]
     for variable in variables:
-        variable.assign(keras.ops.ones_like(variable))
-    gradients = [keras.ops.ones_like(variable) * 0.5 for variable in variables]
+        variable.assign(keras.ops.ones(variable.shape))
+    gradients = [keras.ops.ones(variable.shape) * 0.5 for variable in variables]
     optimizer.apply(gradients, variables)
     return variables
 

@@ -79,9 +79,12 @@ for _each in ROWS:
 
 @nox.session(venv_backend="none")
 def versions(session: nox.Session) -> None:
-    """Load in each row what others have written; they must have run before."""
-    readers = [name for name, row in ROWS.items() if row.reads and row.in_gate]
-    for name in {writer for reader in readers for writer in ROWS[reader].reads}:
+    """Load in each row what others have written; they must have run before.
+
+    Arguments after ``--`` are the rows that read; without any, all do that have something to.
+    """
+    readers = session.posargs or [name for name, row in ROWS.items() if row.reads and row.in_gate]
+    for name in dict.fromkeys(writer for reader in readers for writer in ROWS[reader].reads):
         session.run(
             *(python(name), "tests/programs/versions.py", "write", str(DUMPS / name)),
             env=environment(name),

@@ -80,8 +80,6 @@ class Row(NamedTuple):
 
 
 _TOOLS = declared("pandas", "psutil", "pytest", extra="test")
-# With nightly releases in place of TensorFlow and Keras.
-_SUITE = tuple(each for each in for_tests() if not each.startswith(("keras", "tensorflow")))
 _KERAS = declared("keras", extra="tensorflow")
 
 ROWS = {
@@ -91,7 +89,7 @@ ROWS = {
         tests=(),
         expects=("keras>=3.15", "tensorflow>=2.21"),
         backend="tensorflow",
-        reads=("oldest",),
+        reads=("oldest", "jax", "torch"),
     ),
     "oldest": Row(
         "the oldest versions that pyproject.toml declares",
@@ -153,8 +151,9 @@ ROWS = {
             *("rows", "versions", "golden", "private", "zoo", "payloads", "public", "persistence"),
             *("wrappers", "installation", "hashing", "traces", "sharing", "parallel"),
         ),
-        installs=("--pre", "keras-nightly", "tf-nightly", *_SUITE),
-        expects=("keras-nightly>=3.15", "tf-nightly>=2.21"),
+        # Release candidates of all; nightly builds go by other names: tf-nightly, keras-nightly.
+        installs=("--pre", *for_tests()),
+        expects=("keras>=3.15", "tensorflow>=2.21"),
         backend="tensorflow",
         in_gate=False,
     ),

@@ -9,6 +9,7 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
+from .. import backends
 from ..errors import FrameworkError
 
 if TYPE_CHECKING:
@@ -248,8 +249,15 @@ def by_name(name: str) -> Family:
     return cast(Family, importlib.import_module(f"{__package__}.{name}"))
 
 
-def required(name: str) -> Family:
+def required(name: str, backend: str = "") -> Family:
     """Return the family called `name` with its framework imported.
+
+    Parameters
+    ----------
+    name : str
+        As for `by_name`.
+    backend : str, optional
+        What Keras computed with where the object was written.
 
     Raises
     ------
@@ -261,12 +269,18 @@ def required(name: str) -> Family:
     try:
         importlib.import_module(root)
     except ImportError as error:
+        wanted = backends.expected()
+        cure = f"install what is missing, for example: pip install {root} {wanted}"
+        if backend not in ("", wanted):
+            cure += (
+                f"; or compute with what the object was made with: set KERAS_BACKEND={backend} "
+                "before the program imports Keras"
+            )
         raise FrameworkError(
             f"Keras objects can't be rebuilt without {root!r}",
-            cause=f"{error}. Keras, or the framework that it computes with, is not installed in "
+            cause=f"{error}. Keras, or {wanted}, with which it is to compute, is not installed in "
             f"{sys.prefix}",
-            cure="install what the object was made with, for example: "
-            "pip install 'keras_reduce[tensorflow]'",
+            cure=cure,
         ) from error
     return family
 

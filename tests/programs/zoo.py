@@ -12,7 +12,6 @@ import types
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import layers, losses, metrics, ops, optimizers
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.datasets import load_iris
@@ -24,14 +23,17 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import importable
+from checks import entering
 from keras_reduce import KerasClassifier, KerasRegressor
+
+BACKEND = keras.config.backend()
+if BACKEND == "tensorflow":
+    import tensorflow as tf
 
 CASES = {}
 
 
-def case(function):
-    CASES[function.__name__] = function
-    return function
+case = entering(CASES)
 
 
 # --- data -----------------------------------------------------------------------------------
@@ -190,7 +192,7 @@ class OwnTrainStep(keras.Model):
         return [*super().metrics, self.own_tracker]
 
 
-@case
+@case(needs="tensorflow torch")
 def own_train_step():
     inputs = keras.Input((6,))
     return trained(OwnTrainStep(inputs, layers.Dense(1)(layers.Dense(4)(inputs))))
@@ -579,7 +581,7 @@ def discretization_adapted():
     return model, X, None
 
 
-@case
+@case(needs="tensorflow")
 def text_vectorization():
     layer = layers.TextVectorization(max_tokens=20, output_sequence_length=4)
     layer.adapt(TEXT)
@@ -595,7 +597,7 @@ def text_vectorization():
     return model, TEXT[:, None], None
 
 
-@case
+@case(needs="tensorflow")
 def text_vectorization_tf_idf():
     layer = layers.TextVectorization(max_tokens=12, output_mode="tf_idf")
     layer.adapt(TEXT)
@@ -603,7 +605,7 @@ def text_vectorization_tf_idf():
     return model, TEXT[:, None], None
 
 
-@case
+@case(needs="tensorflow")
 def string_and_integer_lookup():
     words, numbers = layers.StringLookup(), layers.IntegerLookup()
     words.adapt(["with\nnewline", "plain", "ünï¢ode", "plain"])
@@ -617,14 +619,14 @@ def string_and_integer_lookup():
     return model, data, None
 
 
-@case
+@case(needs="tensorflow")
 def lookup_with_given_vocabulary():
     layer = layers.StringLookup(vocabulary=["b", "a"], invert=False, num_oov_indices=2)
     model = keras.Sequential([keras.Input((1,), dtype="string"), layer])
     return model, np.array([["a"], ["b"], ["c"]], dtype=object), None
 
 
-@case
+@case(needs="tensorflow")
 def hashing_and_category_encoding():
     inputs = keras.Input((1,), dtype="string")
     hidden = layers.CategoryEncoding(5, output_mode="one_hot")(layers.Hashing(5)(inputs))
@@ -910,7 +912,14 @@ def keras_function():
     return {"function": keras.Function(inputs, outputs), "of": hidden}, X, None
 
 
-@tf.function(reduce_retracing=True)
+def compiled(function=None, **options):
+    """Return what `tf.function` does; elsewhere, the function itself."""
+    if function is None:
+        return lambda decorated: compiled(decorated, **options)
+    return tf.function(function, **options) if BACKEND == "tensorflow" else function
+
+
+@compiled(reduce_retracing=True)
 def used_function(value):
     return ops.tanh(value) * OFFSET
 
@@ -920,7 +929,7 @@ class WithCompiledMethods(keras.Model):
         super().__init__()
         self.last = layers.Dense(1)
 
-    @tf.function
+    @compiled
     def step(self, inputs):
         self.last.bias.assign_add([1.0])
         return self.last(inputs)
@@ -929,7 +938,7 @@ class WithCompiledMethods(keras.Model):
         return self.last(inputs)
 
 
-@case
+@case(needs="tensorflow")
 def compiled_functions():
     factor = keras.Variable(1.5)
 
@@ -974,8 +983,9 @@ def callbacks_after_use():
         "scheduler": keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate * OFFSET),
         "plateau": keras.callbacks.ReduceLROnPlateau("loss", patience=0, min_delta=1e3),
         "log": keras.callbacks.CSVLogger(f"{folder}/log.csv"),
-        "board": keras.callbacks.TensorBoard(f"{folder}/board", histogram_freq=1),
     }
+    if BACKEND == "tensorflow":
+        callbacks["board"] = keras.callbacks.TensorBoard(f"{folder}/board", histogram_freq=1)
     model = mlp()
     model.compile("adam", "mse", run_eagerly=True)
     for callback in callbacks.values():
@@ -989,7 +999,7 @@ def bound_methods():
     return {"predict": model.predict_on_batch, "call": model.call, "model": model}, x, None
 
 
-@case
+@case(needs="tensorflow")
 def feature_space():
     space = keras.utils.FeatureSpace(
         {"a": "float_normalized", "b": "string_categorical", "c": "integer_hashed"},
@@ -1035,7 +1045,7 @@ class Adversaries(keras.Model):
         return self.one(inputs) + self.two(inputs)
 
 
-@case
+@case(needs="tensorflow")
 def adversaries():
     one, two = mlp(layers.Dropout(0.5)), mlp(layers.Dense(2))
     one, _, _ = trained(one)
@@ -1052,10 +1062,10 @@ class Configured(keras.Model):
         self.units, self.steps, self.table = units, 0, {"seen": []}
         self.last = layers.Dense(units)
 
-    def train_step(self, data):
+    def train_step(self, *state_and_data):
         self.steps += 1
         self.table["seen"].append(self.steps)
-        return super().train_step(data)
+        return super().train_step(*state_and_data)
 
     def call(self, inputs):
         return self.last(inputs) * (1.0 + self.steps)

@@ -173,7 +173,7 @@ class _Constructor:
         return obj
 
 
-_KEPT = ("seed", "window", "default_policy")
+_KEPT = ("seed", "window", "default_policy", "module")
 
 
 def from_config(cls: Any, config: dict[str, Any]) -> Any:
@@ -183,6 +183,9 @@ def from_config(cls: Any, config: dict[str, Any]) -> Any:
     """
     import keras
 
+    if cls is keras.layers.TorchModuleWrapper:
+        # Whose from_config() takes a pickle of the module in place of the module.
+        return cls(**config)
     if cls is not keras.Sequential:
         return cls.from_config(config)
     layers = [deserialize(layer) for layer in config["layers"]]

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from .kinds import is_a, is_saveable
+from .kinds import attributes_of, is_a, is_saveable
 
 # What Keras calls a variable that was not given a name; the counter differs between processes.
 _AUTO_NAME = re.compile(r"(backend_)?variable(_\d+)?")
@@ -317,7 +317,7 @@ def _names_by_attribute(node: Any, wanted: dict[int, Any]) -> dict[int, str]:
 def _below_attributes(node: Any) -> Iterator[tuple[str, Any]]:
     """Yield what is in the attributes of `node`, and in containers there, by name and position."""
     # Not by recursion, since every attribute of every part comes by here.
-    attributes = list(vars(node).items())  # At once: another thread may be setting some.
+    attributes = attributes_of(node).items()
     found = [(name, value, 4) for name, value in attributes if name not in _BOOKKEEPING]
     found.reverse()
     while found:

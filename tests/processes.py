@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+import atexit
+import functools
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from textwrap import dedent
 
@@ -22,6 +26,8 @@ def python(code, *arguments, path=(), cwd=None, timeout=300, **environment):
     `code` is a program's text, or the path of one; `environment` is added to ours. It must not
     fail.
     """
+    if BACKEND == "jax":
+        environment = {**_compiled_once(), **environment}
     program = [code] if isinstance(code, Path) else ["-c", dedent(code)]
     search = os.pathsep.join(map(str, [*path, ROOT]))
     result = subprocess.run(
@@ -40,6 +46,18 @@ def python(code, *arguments, path=(), cwd=None, timeout=300, **environment):
 
 # What Keras computes with in the programs: what ``KERAS_BACKEND`` says, as for any program.
 BACKEND = backends.expected()
+
+
+@functools.cache
+def _compiled_once():
+    """Return what makes JAX compile in one program of the tests what others then find."""
+    folder = tempfile.mkdtemp(prefix="jax-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return {
+        "JAX_COMPILATION_CACHE_DIR": folder,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
 
 
 def decorated(program, decorator):

@@ -24,6 +24,13 @@ import joblib
 from sklearn.base import BaseEstimator, clone
 
 import probes
+from keras_reduce import backends
+
+if backends.expected() == "torch":
+    import torch
+
+    # With other numbers of threads, as workers have, sums differ in the last bit.
+    torch.set_num_threads(1)
 
 Outcome = tuple[dict, dict]  # what an object answers, and what becomes of it
 
@@ -89,7 +96,11 @@ def write(cases: dict[str, Callable], folder: Path, only: list[str]) -> dict[str
             if only and name not in only:
                 continue
             keras.utils.set_random_seed(len(results))
-            results[name] = attempt_all(name, build, folder, loky, spawned)
+            try:
+                results[name] = attempt_all(name, build, folder, loky, spawned)
+            except Exception:
+                # One that can't be tried at all is no reason to keep quiet about the others.
+                results[name] = dict.fromkeys(TRANSPORTS, traceback.format_exc())
             keras.utils.clear_session()
     return results
 

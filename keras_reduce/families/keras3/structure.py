@@ -257,8 +257,9 @@ def construct(
         if path in parts:
             _make_in_metric(parts[path], made_by_metric)
     restore_optimizers(obj, structure.get("optimizers", {}), structure.get("undecayed", {}))
-    _restore_paths(Tree(obj, payloads_below(structure)), structure)
-    _restore_modules(nodes(obj), structure)
+    tree = Tree(obj, payloads_below(structure))
+    _restore_paths(tree, structure)
+    _restore_modules(tree.own, structure)
     restore_global_seed(structure.get("global_seed"))
     return obj
 
@@ -269,12 +270,12 @@ def _restore_modules(parts: Mapping[str, Any], structure: Mapping[str, Any]) -> 
     for path in structure.get("evaluating", ()):
         if path in modules:
             vars(modules[path])["training"] = False
-    for path in structure.get("unlisted", ()):
-        if path in modules:
-            vars(modules[path])["_modules"].pop("_torch_params", None)
-    for node in modules.values():
-        if "_torch_params" in vars(node)["_modules"]:
-            node._track_variables()  # Private: under the variables' names, which were others.
+    for path, node in modules.items():
+        # Private: Keras does so at the end of build(), under the names that variables then have.
+        if path in structure.get("unlisted", ()):
+            vars(node)["_modules"].pop("_torch_params", None)
+        elif node.built:
+            node._track_variables()
 
 
 def _adopt(parts: Mapping[str, Any], children: Mapping[str, int], objects: Sequence[Any]) -> None:

@@ -403,7 +403,7 @@ def _is_of_a_framework(cls: type) -> bool:
     return cls.__module__.partition(".")[0] in _FRAMEWORKS
 
 
-_FRAMEWORKS = {"keras", "tensorflow", "torch", "flax", "builtins"}
+_FRAMEWORKS = {"keras", "tf_keras", "tensorflow", "torch", "flax", "builtins"}
 
 
 def reduce(obj: Any) -> Reduced | None:

@@ -245,7 +245,10 @@ def _settle() -> None:
         return
     # Only what differs is touched: other threads may be pickling.
     if before is None:
-        _hooks.when_imported("keras", _install_keras)
+        from . import families
+
+        for root in families.ROOTS:
+            _hooks.when_imported(root, functools.partial(_install_keras, root))
         _hooks.when_imported("scikeras", _set_scikeras_aside)
         _hooks.when_imported("joblib.parallel", _install_batches)
         _hooks.when_imported("joblib.hashing", _install_hashing)
@@ -273,14 +276,18 @@ def _settle() -> None:
 # --- Keras -----------------------------------------------------------------------------------
 
 
-def _install_keras() -> None:
+def _install_keras(root: str) -> None:
     from . import families
 
-    for family in families.loaded():
-        for base in family.base_classes():
-            _patches.set(base, "__reduce__", _reducing(vars(base).get("__reduce__")))
-        for owner, name, repair in family.repairs():
-            _patches.set(owner, name, repair(vars(owner)[name]))
+    family = families.of_module(root)
+    if family is None:
+        return
+    for base in family.base_classes():
+        _patches.set(base, "__reduce__", _reducing(vars(base).get("__reduce__")))
+    for owner, name in family.shortcuts():
+        _patches.delete(owner, name)
+    for owner, name, repair in family.repairs():
+        _patches.set(owner, name, repair(vars(owner).get(name)))
     _set_scikeras_aside()
 
 

@@ -63,10 +63,16 @@ def read(variable: Any, backend: str) -> Array:
         If the variable has no value at this moment, or one that its dtype has no room for.
     """
     if backend == "tensorflow":
-        return _read_tensorflow(variable.value)
+        return _read_tensorflow(_value(variable))
     if backend == "torch":
         return _declared(_read_torch(variable.value), variable)
     return _declared(_read_jax(variable), variable)
+
+
+def _value(variable: Any) -> Any:
+    """Return the framework's own variable or tensor; those of Keras 2 are TensorFlow's own."""
+    value = variable.value
+    return variable if callable(value) else value
 
 
 def never_changes(array: Array) -> bool:
@@ -192,7 +198,7 @@ def _write_tensorflow(variable: Any, array: Array, dtype: str) -> None:
     import tensorflow as tf
 
     tensor = _tensor(array, dtype)
-    value = variable.value
+    value = _value(variable)
     if isinstance(value, _resource_variable()) and tf.executing_eagerly():
         # What `assign` does, without its detours.
         tf.raw_ops.AssignVariableOp(resource=value.handle, value=tensor)

@@ -6,6 +6,30 @@ names its framework, inside functions, so that importing this package never impo
 
 from __future__ import annotations
 
-from ._base import Family, Kind, Likeness, Tree, active, by_name, loaded, of, required
+from ._base import (
+    ROOTS,
+    Family,
+    Kind,
+    Likeness,
+    Tree,
+    active,
+    by_name,
+    loaded,
+    of,
+    of_module,
+    required,
+)
 
-__all__ = ["Family", "Kind", "Likeness", "Tree", "active", "by_name", "loaded", "of", "required"]
+__all__ = [
+    "ROOTS",
+    "Family",
+    "Kind",
+    "Likeness",
+    "Tree",
+    "active",
+    "by_name",
+    "loaded",
+    "of",
+    "of_module",
+    "required",
+]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from .. import backends
 from ..errors import FrameworkError
+from ._versions import generation
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,9 +39,11 @@ Kind = Literal[
     "tf_function",
 ]
 
-# Root module of each family's framework -> the adapter that speaks for it. A family counts as
-# loaded once its root module is in ``sys.modules``: asking must never import a framework.
-_ADAPTERS = {"keras": "keras3"}
+# The adapter that speaks for each generation of Keras, by root module and first number of its
+# version. A family counts as loaded once its root module is in ``sys.modules``: asking must never
+# import a framework.
+_ADAPTERS = {("keras", 3): "keras3", ("keras", 2): "keras2", ("tf_keras", 2): "keras2"}
+ROOTS = tuple(dict.fromkeys(root for root, _ in _ADAPTERS))
 
 
 class Tree(Protocol):
@@ -126,6 +129,10 @@ class Family(Protocol):
 
     def repairs(self) -> Iterable[tuple[Any, str, Callable[[Any], Any]]]:
         """Return what loses data in the framework: class or module, name, old -> new function."""
+        ...
+
+    def shortcuts(self) -> Iterable[tuple[type, str]]:
+        """Return the methods by which objects are copied past their ``__reduce__``."""
         ...
 
     def trace_hooks(self) -> Iterable[tuple[Any, str, Callable[[Any], Any]]]:
@@ -265,29 +272,56 @@ def required(name: str, backend: str = "") -> Family:
         If the family is unknown, or its framework can't be imported here.
     """
     family = by_name(name)
-    root = next(root for root, adapter in _ADAPTERS.items() if adapter == name)
+    roots = [root for (root, number), adapter in _ADAPTERS.items() if adapter == name]
+    here = {root: generation(root) for root in roots}
+    root = next((root for root in roots if _ADAPTERS.get((root, here[root])) == name), roots[-1])
     try:
+        if root in here and here[root] and _ADAPTERS.get((root, here[root])) != name:
+            raise ImportError(f"{root} is of generation {here[root]}")
         importlib.import_module(root)
     except ImportError as error:
         wanted = backends.expected()
-        cure = f"install what is missing, for example: pip install {root} {wanted}"
+        install = _INSTALL.get(name, f"pip install {root} {wanted}")
+        cure = f"install what is missing, for example: {install}"
         if backend not in ("", wanted):
             cure += (
                 f"; or compute with what the object was made with: set KERAS_BACKEND={backend} "
                 "before the program imports Keras"
             )
         raise FrameworkError(
-            f"Keras objects can't be rebuilt without {root!r}",
+            f"Keras objects of the family {name!r} can't be rebuilt without {root!r}",
             cause=f"{error}. Keras, or {wanted}, with which it is to compute, is not installed in "
-            f"{sys.prefix}",
+            f"{sys.prefix}, or is one of another generation",
             cure=cure,
         ) from error
     return family
 
 
+_INSTALL = {"keras2": "pip install tf_keras tensorflow"}
+
+
 def loaded() -> tuple[Family, ...]:
     """Return the families whose framework this process has imported."""
-    return tuple(by_name(name) for root, name in _ADAPTERS.items() if root in sys.modules)
+    names = dict.fromkeys(_adapter(root) for root in ROOTS if root in sys.modules)
+    return tuple(by_name(name) for name in names if name is not None)
+
+
+def of_module(root: str) -> Family | None:
+    """Return the family that speaks for an imported module, None if there is none."""
+    name = _adapter(root)
+    return None if name is None else by_name(name)
+
+
+def _adapter(root: str) -> str | None:
+    if root not in _adapters:
+        number = generation(root)
+        if not hasattr(sys.modules[root], "__version__"):
+            return _ADAPTERS.get((root, number))  # Still being imported.
+        _adapters[root] = _ADAPTERS.get((root, number))
+    return _adapters[root]
+
+
+_adapters: dict[str, str | None] = {}
 
 
 def of(obj: Any) -> Family | None:
@@ -296,5 +330,5 @@ def of(obj: Any) -> Family | None:
 
 
 def active() -> Family:
-    """Return the family that code written today means by "Keras"."""
-    return by_name("keras3")
+    """Return the family that a program means by "Keras": what the module `keras` is."""
+    return by_name("keras2" if generation("keras") == 2 else "keras3")

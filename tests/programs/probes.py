@@ -10,7 +10,7 @@ import collections
 import contextlib
 import re
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,13 @@ def parts(obj: Any, path: str = "", *, told: bool = True) -> Iterator[tuple[str,
         yield from parts(obj(), f"{path}()")
 
 
+def clear_session() -> None:
+    """Forget what Keras keeps of the models so far."""
+    import keras
+
+    keras.utils.clear_session()
+
+
 def probe(obj: Any, x: Any, y: Any) -> dict[str, np.ndarray]:
     """Return what `obj` answers now; changes nothing in it but metric state."""
     found = collections.OrderedDict()
@@ -49,9 +56,9 @@ def probe(obj: Any, x: Any, y: Any) -> dict[str, np.ndarray]:
     found["identities"] = np.asarray(_identities(obj))
     for path, part in parts(obj):
         found[f"{path} description"] = np.asarray(_description(part))
-        found.update(_flat(f"{path} state", _state(part)))
-        found.update(_flat(f"{path} flags", _flags(part)))
-        found.update(_flat(f"{path} answer", _answer(part, x, y)))
+        found.update(flat(f"{path} state", _state(part)))
+        found.update(flat(f"{path} flags", _flags(part)))
+        found.update(flat(f"{path} answer", _answer(part, x, y)))
     return found
 
 
@@ -63,8 +70,8 @@ def advance(obj: Any, x: Any, y: Any) -> dict[str, np.ndarray]:
     for path, part in parts(obj, told=False):
         if id(part) not in seen:
             seen.add(id(part))
-            found.update(_flat(f"{path} advance", _advance(part, x, y)))
-            found.update(_flat(f"{path} state", _state(part)))
+            found.update(flat(f"{path} advance", _advance(part, x, y)))
+            found.update(flat(f"{path} state", _state(part)))
     return found
 
 
@@ -264,16 +271,19 @@ def _numeric(x: Any) -> bool:
     return not isinstance(x, np.ndarray) or x.dtype.kind in "fiu"
 
 
-def _flat(prefix: str, value: Any) -> Iterator[tuple[str, np.ndarray]]:
+def flat(
+    prefix: str, value: Any, array_of: Callable[[Any], np.ndarray] | None = None
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the arrays in a nest by name; `array_of` makes them of what has a dtype."""
     if isinstance(value, dict):
         for key, item in value.items():
-            yield from _flat(f"{prefix}/{key}", item)
+            yield from flat(f"{prefix}/{key}", item, array_of)
     elif isinstance(value, (list, tuple)):
         yield f"{prefix}/len", np.asarray(len(value))
         for position, item in enumerate(value):
-            yield from _flat(f"{prefix}/{position}", item)
+            yield from flat(f"{prefix}/{position}", item, array_of)
     else:
-        yield prefix, _numpy(value) if hasattr(value, "dtype") else np.asarray(value)
+        yield prefix, (array_of or _numpy)(value) if hasattr(value, "dtype") else np.asarray(value)
 
 
 def difference(expected: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> str:

@@ -3,14 +3,17 @@
 ``python zoo.py FOLDER`` builds each case in ``__main__`` and sends it everywhere; afterwards
 ``python shipping.py FOLDER`` reads the files in a process that never saw a class of the zoo, nor
 called `install`. Each transport's word is an empty string if all that arrived answers and trains
-bit for bit as the original, else what differed.
+bit for bit as the original, else what differed. Another zoo may have probes of its own: it names
+them in the environment variable ``PROBES``, which workers see too.
 """
 
 from __future__ import annotations
 
 import copy
+import importlib
 import json
 import multiprocessing
+import os
 import pickle
 import sys
 import traceback
@@ -23,9 +26,9 @@ import cloudpickle
 import joblib
 from sklearn.base import BaseEstimator, clone
 
-import probes
-from keras_reduce import backends
+from keras_reduce import backends, families
 
+probes = importlib.import_module(os.environ.get("PROBES", "probes"))
 if backends.expected() == "torch":
     import torch
 
@@ -82,8 +85,6 @@ def attempt(function: Callable[..., str], *arguments: Any) -> str:
 
 
 def write(cases: dict[str, Callable], folder: Path, only: list[str]) -> dict[str, dict[str, str]]:
-    import keras
-
     import keras_reduce
 
     keras_reduce.install()
@@ -95,13 +96,13 @@ def write(cases: dict[str, Callable], folder: Path, only: list[str]) -> dict[str
         for name, build in cases.items():
             if only and name not in only:
                 continue
-            keras.utils.set_random_seed(len(results))
+            families.active().set_random_seed(len(results))
             try:
                 results[name] = attempt_all(name, build, folder, loky, spawned)
             except Exception:
                 # One that can't be tried at all is no reason to keep quiet about the others.
                 results[name] = dict.fromkeys(TRANSPORTS, traceback.format_exc())
-            keras.utils.clear_session()
+            probes.clear_session()
     return results
 
 
@@ -182,15 +183,13 @@ def _differing_parameters(estimator: Any, copied: Any) -> str:
 
 def read(folder: Path) -> dict[str, dict[str, str]]:
     """Read all files in a fresh process."""
-    import keras
-
     results: dict[str, dict[str, str]] = {}
     for path in sorted(folder.glob("*.expected")):
         results[path.stem] = {
             transport: attempt(_arrival, path, path.with_suffix(f".{transport}"), load)
             for transport, (_, load) in FILES.items()
         }
-        keras.utils.clear_session()
+        probes.clear_session()
     return results
 
 

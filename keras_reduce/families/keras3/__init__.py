@@ -47,6 +47,7 @@ __all__ = [
     "restore_assets",
     "set_random_seed",
     "share_traces",
+    "shortcuts",
     "state",
     "structure",
     "survey",
@@ -82,6 +83,11 @@ def repairs() -> Iterable[tuple[Any, str, Callable[[Any], Any]]]:
     from keras.src.random import seed_generator
 
     yield seed_generator, "global_seed_generator", remembering
+
+
+def shortcuts() -> Iterable[tuple[type, str]]:
+    """Return nothing: objects of Keras 3 are copied by their ``__reduce__``."""
+    return ()
 
 
 def _clone_with_fit_kwargs(original: Callable[[Any], Any]) -> Callable[[Any], Any]:

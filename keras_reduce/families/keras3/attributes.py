@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import functools
 import types
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ...custom_objects import by_value
 from ...errors import ReduceError
+from .._nests import is_nest, leaves, unwrapped
 from .kinds import attributes_of, bases, is_a, is_saveable
 from .tree import (
     functional_class,
@@ -116,7 +116,7 @@ def describe(obj: Any, serialize: Callable[[Any], Any], table: Table) -> dict[st
             return {"variable": numbers[id(value)]}
         if isinstance(value, types.MethodType) and value.__self__ is obj:
             return {"method": value.__name__}
-        if _is_nest(value) and not _is_for_pickler(value):
+        if is_nest(value) and not _is_for_pickler(value):
             if isinstance(value, dict):
                 pairs = [(encode(k, path), encode(v, f"{path}[{k!r}]")) for k, v in value.items()]
                 return {"dict": pairs}
@@ -372,21 +372,6 @@ def _variable_class() -> Any:
     return keras.Variable
 
 
-def _is_nest(value: Any) -> bool:
-    return isinstance(value, (list, tuple, dict)) and not hasattr(value, "_fields")
-
-
-def leaves(value: Any) -> Iterator[Any]:
-    """Yield what is in a nest of lists, tuples and dictionaries, keys too."""
-    if not _is_nest(value):
-        yield value
-        return
-    for item in value.values() if isinstance(value, dict) else value:
-        yield from leaves(item)
-    if isinstance(value, dict):
-        yield from value
-
-
 def _is_for_pickler(value: Any) -> bool:
     """Tell whether a config has no place for `value`, so that it is the pickler's to carry."""
     found = list(leaves(value))
@@ -423,19 +408,3 @@ def _has_config(value: Any) -> bool:
 def is_part(value: Any) -> bool:
     """Tell whether Keras tracks `value` where it is an attribute."""
     return is_saveable(value) or is_a(value, "seed_generator", "variable")
-
-
-def unwrapped(value: Any) -> Any:
-    """Return `value` without the wrappers that Keras and TensorFlow put around containers."""
-    if isinstance(value, OrderedDict):
-        return OrderedDict((key, unwrapped(item)) for key, item in value.items())
-    if isinstance(value, dict):
-        return {key: unwrapped(item) for key, item in value.items()}
-    if isinstance(value, tuple):
-        # TensorFlow wraps named tuples in a proxy, which knows what it wraps.
-        named = getattr(value, "__wrapped__", value)
-        items = [unwrapped(item) for item in value]
-        return type(named)(*items) if hasattr(named, "_fields") else tuple(items)
-    if isinstance(value, list):
-        return [unwrapped(item) for item in value]
-    return set(value) if isinstance(value, set) else value

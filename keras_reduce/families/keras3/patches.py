@@ -1,76 +1,18 @@
-"""Points inside Keras 3 that this thread's work goes through while it writes or reads configs.
-
-Keras has no hook between an object and its config. All private names that are replaced for it
-stand in `writing` and `reading`, one list each; a replacement falls through to the original in
-every thread that did not ask for it, and is taken back when the last one leaves.
-"""
+"""What a thread is doing with Keras 3 objects, for the replacements of `writing` and `reading`."""
 
 from __future__ import annotations
 
-import functools
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import Any
 
-# What the current thread is doing: `table` while it writes, `reading` while it reads.
+from .._patches import Patch, Patches
+
+__all__ = ["Patch", "current", "patches"]
+
+# `table` while the thread writes, `reading` while it reads.
 current = threading.local()
 
-Patch = tuple[Any, str, Callable[[Any], Any]]
 
-
-class Patches:
-    """Replacements of module attributes while at least one thread needs them.
-
-    Parameters
-    ----------
-    make : callable
-        Returns triples of a module, the name of an attribute, and a function from the original
-        attribute to its replacement. Called when needed, as it imports Keras.
-    """
-
-    def __init__(self, make: Callable[[], list[Patch]]) -> None:
-        self._make = functools.cache(make)
-        self._lock = threading.Lock()
-        self._users = 0
-        self._originals: list[tuple[Any, str, Any]] = []
-
-    def __call__(self, **doing: Any) -> AbstractContextManager[None]:
-        """Put the replacements in place, and note in `current` what this thread is `doing`."""
-        return _Entered(self, doing)
-
-    def enter(self) -> None:
-        """Put the replacements in place, if nobody has."""
-        with self._lock:
-            if not self._users:
-                # All looked up before the first is set: a name that is gone must leave no trace.
-                found = [(m, name, getattr(m, name), make) for m, name, make in self._make()]
-                for module, name, original, replace in found:
-                    self._originals.append((module, name, original))
-                    setattr(module, name, replace(original))
-            self._users += 1
-
-    def leave(self) -> None:
-        """Take the replacements back, if nobody else needs them."""
-        with self._lock:
-            self._users -= 1
-            if not self._users:
-                while self._originals:
-                    setattr(*self._originals.pop())
-
-
-class _Entered:
-    """A ``with`` block. A class, since a payload for each layer makes many of them."""
-
-    def __init__(self, patches: Patches, doing: dict[str, Any]) -> None:
-        self._patches, self._doing = patches, doing
-
-    def __enter__(self) -> None:
-        noted = vars(current)
-        self._outer = {name: noted.get(name) for name in self._doing}
-        self._patches.enter()
-        noted.update(self._doing)
-
-    def __exit__(self, *_: object) -> None:
-        vars(current).update(self._outer)
-        self._patches.leave()
+def patches(make: Callable[[], list[Patch]]) -> Patches:
+    """Return replacements that see what the current thread is doing."""
+    return Patches(make, current)

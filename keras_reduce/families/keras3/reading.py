@@ -12,7 +12,7 @@ from typing import Any
 from ... import tensors
 from .assembled import put_together
 from .attributes import is_built_in, rebuild
-from .patches import Patch, Patches, current
+from .patches import Patch, current, patches
 
 
 def deserialize(config: Any) -> Any:
@@ -111,7 +111,7 @@ def _points() -> list[Patch]:
     return points
 
 
-_patches = Patches(_points)
+_patches = patches(_points)
 
 
 def _mended_class(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -5,22 +5,15 @@ They may refer to the object, as a `History` does to its model: pickle has memoi
 
 from __future__ import annotations
 
-import dis
-import functools
 import types
 import weakref
 from collections.abc import Iterator
 from typing import Any
 
 from ...errors import ReduceError
-from .attributes import (
-    describes_itself,
-    is_built_in,
-    is_part,
-    leaves,
-    own_attributes,
-    unwrapped,
-)
+from .. import _code
+from .._nests import leaves, unwrapped
+from .attributes import describes_itself, is_built_in, is_part, own_attributes
 from .kinds import has_config, is_a, is_saveable
 from .tree import functional_class
 
@@ -110,21 +103,6 @@ def set_by_the_user(obj: Any) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-@functools.lru_cache(maxsize=4096)
-def _set_in(code: types.CodeType, self_name: str) -> frozenset[str]:
-    """Return the names of the attributes that a method sets on its own object."""
-    names = set()
-    before: Any = ""
-    for instruction in dis.get_instructions(code):
-        if instruction.opname == "STORE_ATTR":
-            # Python 3.13 may load two at once.
-            last = before[-1] if isinstance(before, tuple) and before else before
-            names |= {instruction.argval} if last == self_name else set()
-        before = instruction.argval
-    inner = (item for item in code.co_consts if isinstance(item, types.CodeType))
-    return frozenset(names).union(*(_set_in(item, self_name) for item in inner))
-
-
 _known: weakref.WeakKeyDictionary[type, tuple[set[str], set[str]]] = weakref.WeakKeyDictionary()
 
 
@@ -147,26 +125,12 @@ def _look_through(cls: type) -> tuple[set[str], set[str]]:
         if base in general:
             continue
         names = by_keras if is_built_in(base) or _is_framework(base) else by_user
-        for value in vars(base).values():
-            for function in _functions(value):
-                if function.__code__.co_argcount:
-                    names |= _set_in(function.__code__, function.__code__.co_varnames[0])
+        names |= _code.set_by(base)
     return by_keras, by_user
 
 
 def _is_framework(cls: type) -> bool:
     return cls.__module__.partition(".")[0] in ("tensorflow", "torch", "flax", "jax", "jaxlib")
-
-
-def _functions(value: Any) -> list[types.FunctionType]:
-    if isinstance(value, property):
-        value = [value.fget, value.fset]
-    elif isinstance(value, (staticmethod, classmethod)):
-        value = [value.__func__]
-    else:
-        value = [value]
-    found = [getattr(item, "__wrapped__", item) for item in value]
-    return [item for item in found if isinstance(item, types.FunctionType)]
 
 
 def _is_data(value: Any) -> bool:

@@ -7,12 +7,12 @@ holds it, since auto-generated names differ from process to process.
 
 from __future__ import annotations
 
-import copy
 import functools
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from .. import _tree
 from .kinds import attributes_of, is_a, is_saveable
 
 # What Keras calls a variable that was not given a name; the counter differs between processes.
@@ -46,115 +46,26 @@ def nodes(obj: Any) -> dict[str, Any]:
 
     Parents precede their children. A part that is reached twice stands under its first path.
     """
-    return _walk(obj)[0]
+    return _tree.walk(obj, _children)[0]
 
 
-def _walk(obj: Any) -> tuple[dict[str, Any], dict[int, list[int]]]:
-    """Return what `nodes` does, and for each node, by id, the ids of its children."""
-    found: dict[str, Any] = {}
-    below: dict[int, list[int]] = {}
+class Tree(_tree.Tree):
+    """Everything below a Keras 3 object, and which of it travels on its own."""
 
-    def visit(node: Any, path: str) -> None:
-        if id(node) in below:
-            return
-        children = below[id(node)] = []
-        found[_unique(path, found)] = node
-        for name, child in _children(node):
-            children.append(id(child))
-            visit(child, f"{path}/{name}" if path else name)
+    @staticmethod
+    def children_of(node: Any) -> Iterable[tuple[str, Any]]:
+        """Return the layers, optimizers, metrics and seed generators that `node` holds, by name."""
+        return _children(node)
 
-    visit(obj, "")
-    return found, below
+    @staticmethod
+    def named_variables(node: Any) -> Iterable[tuple[str, Any]]:
+        """Return the variables of `node` itself, with names that are the same in its twin."""
+        return named_variables(node)
 
-
-class Tree:
-    """Everything below an object, and which of it travels on its own.
-
-    Parameters
-    ----------
-    root : object
-        A Keras object.
-    children : iterable of object or str
-        Parts of it that have payloads of their own, with all that is below them; or their paths.
-        What is not part of it is ignored.
-
-    Attributes
-    ----------
-    nodes, own : dict
-        Every layer, optimizer, metric and seed generator by path; those that no child has.
-    children : dict
-        The children by path, as far as they are found below `root`.
-    """
-
-    def __init__(self, root: Any, children: Iterable[Any] = ()) -> None:
-        self.root = root
-        self.nodes, self._below = _walk(root)
-        self._set_apart(children)
-
-    def with_children(self, children: Iterable[Any]) -> Tree:
-        """Return the same tree with other `children`; what is below them is not looked at anew."""
-        tree = copy.copy(self)
-        vars(tree).pop("own_variables", None)
-        tree._set_apart(children)
-        return tree
-
-    def _set_apart(self, children: Iterable[Any]) -> None:
-        ids = {id(self.nodes[c] if isinstance(c, str) else c) for c in _flat(list(children))}
-        apart: set[int] = set()
-        open_ends = [number for number in ids if number in self._below]
-        while open_ends:
-            number = open_ends.pop()
-            if number not in apart:
-                apart.add(number)
-                open_ends += self._below[number]
-        self.own = {path: node for path, node in self.nodes.items() if id(node) not in apart}
-        self.children = {path: node for path, node in self.nodes.items() if id(node) in ids}
-
-    @functools.cached_property
-    def parts(self) -> frozenset[int]:
-        """The ids of the object, of every Keras object below it, and of the variables."""
-        return frozenset(map(id, (*self.nodes.values(), *self.variables.values())))
-
-    @property
-    def private(self) -> frozenset[int]:
-        """The ids of what has no payload of its own: all but the layers that a config lists."""
-        shared: set[int] = set()
-        open_ends = list(self.children.values())
-        while open_ends:
-            layer = open_ends.pop()
-            shared.add(id(layer))
-            open_ends += layer.layers if is_container(layer) else ()
-        return self.parts - shared
-
-    def places(self) -> Iterator[tuple[Any, str]]:
-        """Yield the object, what is below it, and the variables, each with a name for it."""
-        for path, node in self.nodes.items():
-            yield node, f"part {path}"
-        for path, variable in self.variables.items():
-            yield variable, f"variable {path}"
-
-    @functools.cached_property
-    def variables(self) -> dict[str, Any]:
-        """Every variable by its path, each once."""
-        return {path: variable for path, (_, variable) in self._located.items()}
-
-    @functools.cached_property
-    def own_variables(self) -> dict[str, Any]:
-        """The variables that no child owns."""
-        return {
-            path: variable for path, (node, variable) in self._located.items() if node in self.own
-        }
-
-    @functools.cached_property
-    def _located(self) -> dict[str, tuple[str, Any]]:
-        found: dict[str, tuple[str, Any]] = {}
-        seen: set[int] = set()
-        for path, node in self.nodes.items():
-            for name, variable in named_variables(node):
-                if id(variable) not in seen:
-                    seen.add(id(variable))
-                    found[_unique(f"{path}/{name}" if path else name, found)] = path, variable
-        return found
+    @staticmethod
+    def listed(node: Any) -> Iterable[Any]:
+        """Return the layers that the config of `node` lists, each with a payload of its own."""
+        return node.layers if is_container(node) else ()
 
 
 def layer_names(node: Any) -> list[str]:
@@ -170,7 +81,7 @@ def variables(obj: Any) -> dict[str, Any]:
 
 
 def named_variables(node: Any) -> list[tuple[str, Any]]:
-    """Return the variables that `node` itself owns, with names that are the same in its twin."""
+    """Return the variables of `node` itself, with names that are the same in its twin."""
     own = own_variables(node)
     states = [(f"states/{i}", state) for i, state in enumerate(_recurrent_states(node))]
     names = [str(variable.name) for variable in own]
@@ -284,7 +195,7 @@ def _may_hold_optimizers(node: Any) -> bool:
 def _optimizers(node: Any) -> Iterator[tuple[str, Any]]:
     """Yield the optimizers in the attributes of `node`: Keras tracks none."""
     if _may_hold_optimizers(node):
-        for name, value in _below_attributes(node):
+        for name, value in _tree.below_attributes(attributes_of(node), _BOOKKEEPING):
             if is_optimizer(value):
                 yield name, value
 
@@ -308,39 +219,7 @@ def compiled_metrics(model: Any) -> Iterator[tuple[str, Any]]:
 def _names_by_attribute(node: Any, wanted: dict[int, Any]) -> dict[int, str]:
     """Return the names of the attributes (and positions in them) that hold the wanted parts."""
     names: dict[int, str] = {}
-    for name, value in _below_attributes(node):
+    for name, value in _tree.below_attributes(attributes_of(node), _BOOKKEEPING):
         if id(value) in wanted:
             names.setdefault(id(value), name)
     return names
-
-
-def _below_attributes(node: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what is in the attributes of `node`, and in containers there, by name and position."""
-    # Not by recursion, since every attribute of every part comes by here.
-    attributes = attributes_of(node).items()
-    found = [(name, value, 4) for name, value in attributes if name not in _BOOKKEEPING]
-    found.reverse()
-    while found:
-        name, value, depth = found.pop()
-        if depth and isinstance(value, (list, tuple, dict)):
-            items = list(value.items() if isinstance(value, dict) else enumerate(value))
-            found += [(f"{name}/{key}", item, depth - 1) for key, item in reversed(items)]
-        else:
-            yield name, value
-
-
-def _flat(nest: Any) -> Iterator[Any]:
-    if isinstance(nest, (list, tuple, dict)):
-        for item in nest.values() if isinstance(nest, dict) else nest:
-            yield from _flat(item)
-    else:
-        yield nest
-
-
-def _unique(path: str, taken: dict[str, Any]) -> str:
-    if path not in taken:
-        return path
-    repetition = 1
-    while f"{path}#{repetition}" in taken:
-        repetition += 1
-    return f"{path}#{repetition}"

@@ -14,10 +14,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+from .._nests import unwrapped
 from .assembled import is_assembled, take_apart
-from .attributes import PLAIN, describe, describes_itself, is_built_in, unwrapped
+from .attributes import PLAIN, describe, describes_itself, is_built_in
 from .kinds import has_config, is_a, is_saveable
-from .patches import Patch, Patches, current
+from .patches import Patch, current, patches
 from .state import set_by_the_user, travels_by_attributes
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def _points() -> list[Patch]:
     ]
 
 
-_patches = Patches(_points)
+_patches = patches(_points)
 
 
 class _NotCopying:

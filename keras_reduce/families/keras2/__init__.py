@@ -1,0 +1,118 @@
+"""Keras 2: TensorFlow's own until 2.15, and tf_keras, which lives beside Keras 3.
+
+`framework` tells which of the two is there; `tree` names everything below an object; `configs`
+turns objects into configs and back, `attributes` those that no config describes; `compilation`,
+`optimizers`, `structure` and `assets` add what a config leaves out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from .assets import assets, finish, restore_assets
+from .attributes import state
+from .compilation import compilation
+from .configs import architecture, reading, writing
+from .framework import keras, root
+from .kinds import is_a, kind, public_classes
+from .structure import construct, payloads_below, structure
+from .tree import Tree
+from .wrappers import repairs
+
+__all__ = [
+    "NAME",
+    "architecture",
+    "assets",
+    "backend",
+    "base_classes",
+    "compilation",
+    "construct",
+    "finish",
+    "form",
+    "is_model",
+    "kind",
+    "likeness",
+    "owner",
+    "payloads_below",
+    "public_classes",
+    "reading",
+    "repairs",
+    "restore_assets",
+    "set_random_seed",
+    "share_traces",
+    "shortcuts",
+    "state",
+    "structure",
+    "survey",
+    "trace_hooks",
+    "versions",
+    "writing",
+]
+
+NAME = "keras2"
+
+
+def base_classes() -> tuple[type, ...]:
+    """Return the classes that define how all others of this family are reduced."""
+    return public_classes()
+
+
+def shortcuts() -> Iterator[tuple[type, str]]:
+    """Return the methods by which Keras's classes are copied past their ``__reduce__``."""
+    for cls in public_classes():
+        for name in ("__deepcopy__", "__copy__"):
+            if name in vars(cls):
+                yield cls, name
+
+
+def trace_hooks() -> Iterable[tuple[Any, str, Callable[[Any], Any]]]:
+    """Return nothing: models of Keras 2 are traced as ever."""
+    return ()
+
+
+def share_traces(on: bool) -> None:
+    """Do nothing; see `trace_hooks`."""
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Keras and of TensorFlow."""
+    import tensorflow as tf
+
+    return {root(): str(keras().__version__), "tensorflow": str(tf.__version__)}
+
+
+def backend() -> str:
+    """Return "tensorflow", which is all that Keras 2 has."""
+    return "tensorflow"
+
+
+def set_random_seed(seed: int) -> None:
+    """Seed Python, NumPy and TensorFlow."""
+    keras().utils.set_random_seed(seed)
+
+
+def is_model(obj: Any) -> bool:
+    """Tell whether `obj` is a Keras 2 model."""
+    return is_a(obj, "model")
+
+
+def survey(root: Any, children: Iterable[Any] = ()) -> Tree:
+    """Return what is below `root`, of which `children` (or their paths) travel apart."""
+    return Tree(root, children)
+
+
+def likeness(obj: Any) -> None:
+    """Return None: each object is looked at."""
+
+
+def form(
+    architecture: dict[str, Any], structure: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return both as they are; see `likeness`."""
+    return architecture, structure
+
+
+def owner(obj: Any) -> Any:
+    """Return the object that code in the attributes of `obj` may refer to: a callback's model."""
+    return getattr(obj, "model", None) or obj if is_a(obj, "callback") else obj

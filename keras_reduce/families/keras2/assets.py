@@ -1,0 +1,76 @@
+"""State of Keras 2 layers that is not in variables: vocabularies, and what layers save by files.
+
+An asset is an array under the path of its layer and a name. Text travels as UTF-8 bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ...errors import PayloadError
+from .framework import keras
+from .tree import Tree
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+
+def assets(tree: Tree) -> dict[tuple[str, str], Array]:
+    """Return the state that is not in variables, as arrays by path and name."""
+    return {
+        (path, name): array for path, node in tree.own.items() for name, array in _assets_of(node)
+    }
+
+
+def restore_assets(tree: Tree, assets: Mapping[tuple[str, str], Array]) -> None:
+    """Give the parts of an object what `assets` returned for its original.
+
+    Raises
+    ------
+    PayloadError
+        If an asset belongs to a part that is not there.
+    """
+    by_node: dict[str, dict[str, Array]] = {}
+    for (path, name), array in assets.items():
+        by_node.setdefault(path, {})[name] = array
+    for path, named in by_node.items():
+        if path not in tree.nodes:
+            raise PayloadError(
+                "The payload holds an asset for a layer that was not rebuilt",
+                where=path,
+                cause="the class that creates this layer has changed since",
+                cure="load it with the code that wrote it",
+            )
+        vocabulary = json.loads(named["vocabulary"].tobytes().decode())
+        tree.nodes[path].set_vocabulary(vocabulary, named.get("idf_weights"))
+
+
+def finish(tree: Tree) -> None:
+    """Recompute what layers derive from their variables, as Keras does after loading."""
+    api = keras().layers
+    for node in tree.own.values():
+        if isinstance(node, (api.Normalization, api.Discretization)) and node.built:
+            node.finalize_state()
+
+
+def _assets_of(node: Any) -> list[tuple[str, Array]]:
+    import numpy as np
+
+    api = keras().layers
+    if not isinstance(node, (api.StringLookup, api.IntegerLookup)):
+        return []
+    # Private: how many tokens there are beside those for padding and for what is unknown.
+    if node.lookup_table.size().numpy() == 0:
+        return []
+    # Without the special tokens, which set_vocabulary() puts in front.
+    vocabulary = node.get_vocabulary(include_special_tokens=False)
+    items = [token.item() if hasattr(token, "item") else token for token in vocabulary]
+    found = [("vocabulary", np.frombuffer(json.dumps(items).encode(), dtype="uint8"))]
+    if node.output_mode == "tf_idf":
+        start = len(node.idf_weights) - len(items)
+        found.append(("idf_weights", np.asarray(node.idf_weights)[start:]))
+    return found

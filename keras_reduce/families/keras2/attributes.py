@@ -1,0 +1,485 @@
+"""Objects that no config describes, carried by their attributes; and what a user has set on others.
+
+A class of the user's that inherits ``get_config`` from Keras is described by the plain arguments of
+its constructor at best, which says nothing of what was set since. Such a layer, model or metric
+travels as its attributes, and comes back without a call of its constructor or of ``build``.
+Callbacks have no config at all.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ... import callables
+from ...errors import ReduceError
+from .. import _code
+from .._nests import is_nest, leaves, unwrapped
+from .framework import is_built_in, keras, private
+from .kinds import bases, is_a, is_layer, is_part, is_variable
+from .tree import functional_class, is_container, is_sequential, own_variables
+
+if TYPE_CHECKING:
+    from ...custom_objects import Table
+
+# What Keras's own constructor sets and a class of the user's may change.
+_DEFAULTS = {
+    "_supports_masking": False,
+    "_stateful": False,
+    "_dynamic": False,
+    "_autocast": True,
+    "_input_spec": None,
+    "_activity_regularizer": None,
+}
+
+
+def overrides(obj: Any, method: str) -> bool:
+    """Tell whether a class of the user's, not of Keras's, defines `method` of `obj`."""
+    return hasattr(obj, method) and not is_built_in(_owner(type(obj), method))
+
+
+def describes_itself(obj: Any) -> bool:
+    """Tell whether the config of `obj` is the word of its class, not a guess of its bases."""
+    cls = type(obj)
+    if is_built_in(cls):
+        return True
+    if not hasattr(cls, "get_config"):
+        return False
+    config_owner, init_owner = _owner(cls, "get_config"), _owner(cls, "__init__")
+    # A constructor below get_config() takes what that knows nothing of.
+    has_last_word = not issubclass(init_owner, config_owner) or init_owner is config_owner
+    return has_last_word and config_owner not in _abstract()
+
+
+@functools.cache
+def _abstract() -> tuple[type, ...]:
+    """Return the classes whose get_config() knows nothing of what their subclasses hold."""
+    rows = bases()
+    found = [cls for name, row in rows.items() if name != "optimizer" for cls in row]
+    return (*found, _owner(keras().layers.Layer, "get_config"))
+
+
+def _owner(cls: type, method: str) -> type:
+    return next(base for base in cls.__mro__ if method in vars(base))
+
+
+def travels_by_attributes(obj: Any) -> bool:
+    """Tell whether `obj` is carried as its class and its attributes, without any config."""
+    if is_a(obj, "callback"):
+        return True
+    is_rule = is_a(obj, "initializer", "regularizer", "constraint", "schedule", "loss")
+    return is_rule and not describes_itself(obj)
+
+
+def describe(
+    obj: Any,
+    serialize: Callable[[Any], Any],
+    table: Table,
+    containers: Mapping[str, Callable[[Any], dict[str, Any]]],
+) -> dict[str, Any]:
+    """Return the description of a layer, model, metric or optimizer by its attributes.
+
+    Parameters
+    ----------
+    obj : object
+        Of a class of the user's.
+    serialize : callable
+        Makes configs.
+    table : Table
+        Takes what only a pickler can carry.
+    containers : mapping
+        What makes configs of ``sequential`` and of ``functional`` models.
+
+    Raises
+    ------
+    ReduceError
+        If Keras keeps something in `obj` that nothing tells the origin of.
+    """
+    own = [] if is_a(obj, "optimizer") else own_variables(obj)
+    numbers = {id(variable): number for number, variable in enumerate(own)}
+
+    def encode(value: Any, path: str) -> Any:
+        if id(value) in numbers:
+            return {"variable": numbers[id(value)]}
+        if _is_own_method(value, obj):
+            return {"method": value.__name__}
+        if is_nest(value) and any(map(is_part, leaves(value))):
+            if isinstance(value, dict):
+                return {"dict": [(k, encode(v, f"{path}[{k!r}]")) for k, v in value.items()]}
+            kind = "tuple" if isinstance(value, tuple) else "list"
+            return {kind: [encode(item, f"{path}[{i}]") for i, item in enumerate(value)]}
+        if is_part(value) and not is_variable(value):
+            return {"keras": serialize(value)}
+        plain = type(value) in (bool, int, float, str, type(None))
+        return {"plain": value} if plain else {"object": serialize(value)}
+
+    attributes = {}
+    for name, value in own_attributes(obj).items():
+        _refuse_hidden_parts(name, value)
+        if is_a(obj, "optimizer") and any(map(is_variable, leaves(value))):
+            continue  # Slots, which `build` makes.
+        is_plain = not any(map(is_part, leaves(value))) and not _is_own_method(value, obj)
+        if is_plain and table.is_outermost(obj):
+            table.state[name] = unwrapped(value)
+        else:
+            attributes[name] = encode(value, name)
+    rules = _regularizers(obj)
+    return {
+        "base": _base(obj, serialize, containers),
+        "variables": [_described_variable(v, rules, serialize) for v in own],
+        "attributes": attributes,
+        "built": bool(getattr(obj, "built", True)),
+    }
+
+
+def _is_own_method(value: Any, obj: Any) -> bool:
+    return isinstance(value, types.MethodType) and value.__self__ is obj
+
+
+def rebuild(
+    cls: Any,
+    description: dict[str, Any],
+    deserialize: Callable[[Any], Any],
+    models: tuple[Callable[..., Any], Callable[..., Any]],
+) -> Any:
+    """Return an object of `cls` from what `describe` wrote, without calling its constructor.
+
+    Parameters
+    ----------
+    cls : type
+        Class of the user's.
+    description : dict
+        What `describe` returned.
+    deserialize : callable
+        Makes objects of configs.
+    models : tuple of callable
+        How a sequential model is filled, and how a functional one is wired.
+    """
+    obj = cls.__new__(cls)
+    _initialize(obj, description["base"], deserialize, *models)
+    variables = [_make_variable(obj, spec, deserialize) for spec in description["variables"]]
+
+    def decode(value: Any) -> Any:
+        ((kind, content),) = value.items()
+        if kind == "variable":
+            return variables[content]
+        if kind == "method":
+            return getattr(obj, content)
+        if kind == "dict":
+            return {key: decode(item) for key, item in content}
+        if kind in ("list", "tuple"):
+            return (tuple if kind == "tuple" else list)(decode(item) for item in content)
+        if kind == "keras":
+            return deserialize(content)
+        return content if kind == "plain" else deserialize(content)
+
+    for name, value in description["attributes"].items():
+        setattr(obj, name, decode(value))
+    if description["built"] and not getattr(obj, "built", True):
+        obj.built = True
+    return obj
+
+
+def _base(
+    obj: Any,
+    serialize: Callable[[Any], Any],
+    containers: Mapping[str, Callable[[Any], dict[str, Any]]],
+) -> dict[str, Any]:
+    """Return what Keras's own constructor is to be called with."""
+    if is_a(obj, "optimizer"):
+        return {"optimizer": serialize(_framework_class(obj).get_config(obj))}
+    if is_a(obj, "metric"):
+        return {"name": obj.name, "dtype": obj.dtype}
+    policy = keras().mixed_precision.Policy
+    dtype = obj._dtype_policy.name if type(obj._dtype_policy) is policy else obj.dtype
+    found: dict[str, Any] = {"name": obj.name, "dtype": dtype}
+    if getattr(obj, "_auto_get_config", False):
+        found["arguments"] = serialize(dict(obj._auto_config.config))
+    if is_container(obj):
+        kind = "sequential" if is_sequential(obj) else "functional"
+        found[kind] = containers[kind](obj)
+    return found
+
+
+def _framework_class(obj: Any) -> Any:
+    """Return the class of Keras's own that the class of `obj` is made from."""
+    return next(cls for cls in type(obj).__mro__ if is_built_in(cls))
+
+
+def _initialize(
+    obj: Any,
+    base: dict[str, Any],
+    deserialize: Callable[[Any], Any],
+    fill: Callable[..., Any],
+    rewired: Callable[..., Any],
+) -> None:
+    api = keras()
+    if "optimizer" in base:
+        made = _framework_class(obj).from_config(deserialize(base["optimizer"]))
+        vars(obj).update(vars(made))
+        return
+    if is_a(obj, "metric"):
+        api.metrics.Metric.__init__(obj, **base)
+        return
+    arguments = {"name": base["name"], "dtype": base["dtype"]}
+    if "sequential" in base:
+        api.Sequential.__init__(obj, name=base["name"])
+        fill(obj, base["sequential"])
+    elif "functional" in base:
+        inputs, outputs, layers = rewired(base["functional"])
+        functional_class().__init__(obj, inputs, outputs, name=base["name"])
+        private("engine.functional").connect_ancillary_layers(obj, layers)
+    elif is_a(obj, "model"):
+        api.Model.__init__(obj, **arguments)
+    else:
+        api.layers.Layer.__init__(obj, **arguments)
+    _restore_arguments(obj, base.get("arguments"), deserialize)
+    if "sequential" in base or "functional" in base:
+        obj._set_dtype_policy(base["dtype"])
+
+
+def _restore_arguments(obj: Any, arguments: Any, deserialize: Callable[[Any], Any]) -> None:
+    # Private: the arguments of the constructor, where they were plain: the config of a class that
+    # has no get_config().
+    obj._auto_get_config = arguments is not None
+    vars(obj).pop("_auto_config", None)
+    if arguments is not None:
+        found = private("saving.serialization_lib").Config(**deserialize(arguments))
+        vars(obj)["_auto_config"] = found
+
+
+def _described_variable(
+    variable: Any, rules: dict[int, Any], serialize: Callable[[Any], Any]
+) -> dict[str, Any]:
+    return {
+        "shape": list(variable.shape),
+        "dtype": variable.dtype.base_dtype.name,
+        "name": variable.name.partition(":")[0].rpartition("/")[2],
+        "trainable": bool(variable.trainable),
+        "regularizer": serialize(rules.get(id(variable))),
+        "constraint": serialize(getattr(variable, "constraint", None)),
+        "aggregation": variable.aggregation.name,
+        "synchronization": variable.synchronization.name,
+    }
+
+
+def _make_variable(obj: Any, spec: dict[str, Any], deserialize: Callable[[Any], Any]) -> Any:
+    import tensorflow as tf
+
+    arguments = {
+        "name": spec["name"],
+        "shape": tuple(spec["shape"]),
+        "dtype": spec["dtype"],
+        "initializer": "zeros",
+        "aggregation": getattr(tf.VariableAggregation, spec["aggregation"]),
+        "synchronization": getattr(tf.VariableSynchronization, spec["synchronization"]),
+    }
+    if is_a(obj, "metric"):
+        return obj.add_weight(**arguments)
+    return obj.add_weight(
+        **arguments,
+        trainable=spec["trainable"],
+        regularizer=deserialize(spec["regularizer"]),
+        constraint=deserialize(spec["constraint"]),
+    )
+
+
+def _regularizers(obj: Any) -> dict[int, Any]:
+    """Return the regularizers that variables of `obj` were made with, by the variable's id.
+
+    Raises
+    ------
+    ReduceError
+        If `obj` has a loss that was added in another way.
+    """
+    found: dict[int, Any] = {}
+    for loss in getattr(obj, "_callable_losses", ()):
+        variable, rule = _regularization(loss)
+        if rule is None:
+            raise ReduceError(
+                f"{type(obj).__qualname__} has a loss that was added by add_loss(function)",
+                where=getattr(obj, "name", ""),
+                cause="nothing tells where it was added, so that it would be lost",
+                cure="implement get_config() on the class, and add the loss in call() or in the "
+                "constructor",
+            )
+        found[id(variable)] = rule
+    return found
+
+
+def _regularization(loss: Any) -> tuple[Any, Any]:
+    """Return the variable and the regularizer of a loss that add_weight(regularizer=...) added."""
+    # Private: a function of its own for the variable, around which add_loss() puts another.
+    function: Any = None
+    for _ in range(2):
+        if not isinstance(loss, functools.partial) or len(loss.args) != 1:
+            return None, None
+        function, loss = loss.func, loss.args[0]
+    if not is_variable(loss) or not isinstance(function, types.FunctionType):
+        return None, None
+    return loss, callables.closure(function).get("regularizer")
+
+
+def _refuse_hidden_parts(name: str, value: Any) -> None:
+    for leaf in leaves(value):
+        is_named = isinstance(leaf, tuple) and hasattr(leaf, "_fields")
+        if (is_named or isinstance(leaf, (set, frozenset))) and any(map(is_part, leaf)):
+            raise ReduceError(
+                f"Layers in a {type(leaf).__name__} can't be carried",
+                where=f".{name}",
+                cause="a config has lists, tuples and dictionaries only",
+                cure="keep them in one of these",
+            )
+
+
+def own_attributes(obj: Any) -> dict[str, Any]:
+    """Return the attributes that are not Keras's own."""
+    internal = _internal_names(obj)
+    changes = {} if is_built_in(type(obj)) else _DEFAULTS
+    return {
+        name: value
+        for name, value in list(vars(obj).items())
+        if name not in internal or (name in changes and value != changes[name])
+    }
+
+
+def _internal_names(obj: Any) -> frozenset[str]:
+    root = next((name for name in ("optimizer", "metric", "model") if is_a(obj, name)), "layer")
+    if is_container(obj):
+        root = "sequential" if is_sequential(obj) else "functional"
+    return _declared(root)
+
+
+@functools.cache
+def _declared(root: str) -> frozenset[str]:
+    """Return the attributes that Keras's own constructor and methods of a kind set."""
+    api = keras()
+    name = "keras_reduce_specimen"  # Named, so that no counter of automatic names moves.
+    makers: dict[str, Callable[[], Any]] = {
+        "layer": lambda: api.layers.Layer(name=name),
+        "model": lambda: api.Model(name=name),
+        "sequential": lambda: api.Sequential(name=name),
+        "functional": lambda: _functional_specimen(name),
+        "metric": lambda: _metric_specimen(name),
+        "optimizer": lambda: api.optimizers.Optimizer(name=name),
+    }
+    specimen = makers[root]()
+    methods = (_code.set_by(base) for base in type(specimen).__mro__[:-1])
+    tracking = {"_self_setattr_tracking", "_self_tracked_trackables", "_obj_reference_counts_dict"}
+    # What a lone optimizer that has travelled waits for; see `optimizers`.
+    tracking |= {"build"} if root == "optimizer" else {"_auto_config", "_auto_get_config"}
+    return frozenset(vars(specimen)).union(tracking, *methods)
+
+
+def _metric_specimen(name: str) -> Any:
+    methods = {"update_state": lambda self: None, "result": lambda self: None}
+    return type("Specimen", (keras().metrics.Metric,), methods)(name=name)
+
+
+def _functional_specimen(name: str) -> Any:
+    inputs = keras().Input((1,), name=name)
+    return keras().Model(inputs, inputs, name=f"{name}_model")
+
+
+# --- state ----------------------------------------------------------------------------------
+
+
+def state(obj: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the attributes of an object that training or the user has set.
+
+    Returns
+    -------
+    dict, dict
+        What a pickler puts back, see `receive_state`; and attributes with layers in them, which
+        have to be there before an optimizer is built.
+    """
+    if is_a(obj, "callback"):
+        return _callback_state(obj), {}
+    if travels_by_attributes(obj):
+        return dict(vars(obj)), {}
+    found: dict[str, Any] = {}
+    tracked: dict[str, Any] = {}
+    if is_a(obj, "model"):
+        names = ("history", "stop_training")
+        found = {name: vars(obj)[name] for name in names if name in vars(obj)}
+    if describes_itself(obj):
+        for name, value in set_by_the_user(obj):
+            holds_parts = any(map(is_part, leaves(value)))
+            (tracked if holds_parts else found)[name] = unwrapped(value)
+    if is_layer(obj) or is_a(obj, "metric"):
+        # Never nothing: what `await_state` has set is taken back when a state comes.
+        found["_name"] = obj._name
+    return found, tracked
+
+
+def await_state(obj: Any) -> None:
+    """Let a rebuilt object take its state.
+
+    Keras's own ``Layer.__setstate__`` would put it in the place of all that there is. Picklers ask
+    the object for the method, so it has one of its own until then.
+    """
+    if is_layer(obj) or is_a(obj, "metric"):
+        vars(obj)["__setstate__"] = functools.partial(_receive_state, obj)
+
+
+def _receive_state(obj: Any, state: dict[str, Any]) -> None:
+    vars(obj).pop("__setstate__", None)
+    vars(obj).update(state)
+
+
+def set_by_the_user(obj: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what no code of the object's class sets, and plain data that code of the user's has."""
+    cls = type(obj)
+    if cls not in _known:
+        _known[cls] = _set_by_code(cls)
+    by_keras, by_user = _known[cls]
+    for name, value in own_attributes(obj).items():
+        if name not in by_keras and (name not in by_user or _is_data(value)):
+            yield name, value
+
+
+_known: weakref.WeakKeyDictionary[type, tuple[frozenset[str], frozenset[str]]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def _set_by_code(cls: type) -> tuple[frozenset[str], frozenset[str]]:
+    empty: frozenset[str] = frozenset()
+    methods = {base: _code.set_by(base) for base in cls.__mro__[:-1]}
+    by_keras = empty.union(*(names for base, names in methods.items() if is_built_in(base)))
+    return by_keras, empty.union(*methods.values()) - by_keras
+
+
+def _is_data(value: Any) -> bool:
+    import numpy as np
+
+    if isinstance(value, dict):
+        return all(_is_data(key) and _is_data(item) for key, item in value.items())
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return all(map(_is_data, value))
+    if isinstance(value, np.ndarray):
+        return bool(value.dtype != object)
+    plain = (bool, int, float, complex, str, bytes, type(None))
+    return type(value) in plain or isinstance(value, np.generic)
+
+
+def _callback_state(callback: Any) -> dict[str, Any]:
+    api = keras().callbacks
+    found = dict(vars(callback))
+    if isinstance(callback, api.CSVLogger) and found.get("csv_file") is not None:
+        if not found["csv_file"].closed:
+            raise ReduceError(
+                "A CSVLogger has its file open",
+                where=".csv_file",
+                cause="it is in the middle of training, or the training was interrupted",
+                cure="wait for the end of fit(), or call its on_train_end()",
+            )
+        found.update(csv_file=None, writer=None)
+    if isinstance(callback, api.TensorBoard):
+        # Opened again, in a new file of the same folder, with the next thing to write.
+        found.update(_writers={}, _prev_summary_state=[])
+        found.update(dict.fromkeys(("_train_step", "_val_step"), None))
+    return found

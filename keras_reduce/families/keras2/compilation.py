@@ -1,0 +1,153 @@
+"""How Keras 2 models were compiled, and what the first batch has made of it.
+
+Keras resolves ``metrics=["accuracy"]`` at the first batch, when it sees shapes. A payload has no
+batch, so it carries what was resolved.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from ...errors import PayloadError, ReduceError
+from .attributes import describes_itself, overrides
+from .configs import deserialize, serialize, serialized_metric
+from .framework import keras
+from .tree import Tree, nodes
+
+
+def compilation(tree: Tree) -> dict[str, Any] | None:
+    """Return how an object, and models inside it, were compiled; None if nothing was.
+
+    Raises
+    ------
+    ReduceError
+        If a model's own ``compile`` takes arguments that nothing records.
+    """
+    specs = {
+        path: _specification(node, path)
+        for path, node in tree.own.items()
+        if getattr(node, "_is_compiled", False) and hasattr(node, "_compile_config")
+    }
+    return specs or None
+
+
+def compile_all(obj: Any, specs: dict[str, Any]) -> None:
+    """Compile `obj`, and models inside it, as `compilation` found them.
+
+    Raises
+    ------
+    PayloadError
+        If a model that was compiled is not there.
+    """
+    for path, spec in specs.items():
+        model = nodes(obj).get(path)
+        if model is None:
+            raise PayloadError(
+                "A model that was compiled has not been rebuilt",
+                where=path,
+                cause="the class that creates it has changed since",
+                cure="load it with the code that wrote it",
+            )
+        arguments = deserialize(spec["config"])
+        # What a compile() of the user's sets beyond that are attributes, which are carried as such.
+        compile_model = keras().Model.compile if spec["plainly"] else type(model).compile
+        compile_model(model, **arguments)
+        _restore_metrics(model.compiled_metrics, spec.get("metrics"))
+        _restore_loss(model.compiled_loss, spec.get("loss"))
+
+
+def _specification(model: Any, path: str) -> dict[str, Any]:
+    # Private: the arguments as `compile` received them. What may have been set since is read from
+    # the model, the live optimizer above all.
+    arguments = {
+        **model._compile_config.config,
+        "optimizer": model.optimizer,
+        "run_eagerly": model._run_eagerly,
+        "jit_compile": model._jit_compile,
+    }
+    plainly = not describes_itself(model)
+    if not plainly and overrides(model, "compile"):
+        _check_arguments(model, arguments, path)
+    groups = {"metrics": model.compiled_metrics, "loss": model.compiled_loss}
+    found = {
+        name: _MADE[name](group)
+        for name, group in groups.items()
+        if group is not None and group.built
+    }
+    return {"config": _serialized(arguments), "plainly": plainly, **found}
+
+
+def _serialized(arguments: dict[str, Any]) -> Any:
+    return {
+        name: _by_leaf(value) if "metrics" in name else serialize(value)
+        for name, value in arguments.items()
+    }
+
+
+def _by_leaf(metrics: Any) -> Any:
+    """Return the config of a nest of metrics, which stand in it themselves and not by number."""
+    if isinstance(metrics, dict):
+        return {key: _by_leaf(value) for key, value in metrics.items()}
+    if isinstance(metrics, (list, tuple)):
+        return [_by_leaf(value) for value in metrics]
+    return serialized_metric(metrics)
+
+
+def _check_arguments(model: Any, arguments: dict[str, Any], path: str) -> None:
+    try:
+        inspect.signature(model.compile).bind(**arguments)
+    except TypeError as error:
+        raise ReduceError(
+            f"{type(model).__qualname__}.compile() takes arguments of its own, which Keras doesn't "
+            "record",
+            where=path or "model",
+            cause=str(error),
+            cure="set what it needs in the constructor, and let compile() take Keras's arguments",
+        ) from error
+
+
+def _made_of_metrics(group: Any) -> dict[str, Any]:
+    # Private: what the first batch has made of the metrics, output by output.
+    return {
+        "names": list(group._output_names),
+        "metrics": _by_leaf(group._metrics),
+        "weighted": _by_leaf(group._weighted_metrics),
+    }
+
+
+def _made_of_loss(group: Any) -> dict[str, Any]:
+    per_output = (metric and metric.name for metric in group._per_output_metrics)
+    return {
+        "names": list(group._output_names),
+        "losses": [serialize(loss) for loss in group._losses],
+        "weights": serialize(list(group._loss_weights), exactly=False),
+        "per_output": list(per_output),
+    }
+
+
+_MADE = {"metrics": _made_of_metrics, "loss": _made_of_loss}
+
+
+def _restore_metrics(group: Any, made: dict[str, Any] | None) -> None:
+    if made is None:
+        return
+    group._output_names = made["names"]
+    group._metrics = deserialize(made["metrics"])
+    group._weighted_metrics = deserialize(made["weighted"])
+    group._create_ordered_metrics()
+    group._built = True
+
+
+def _restore_loss(group: Any, made: dict[str, Any] | None) -> None:
+    if made is None:
+        return
+    group._output_names = made["names"]
+    group._losses = [deserialize(loss) for loss in made["losses"]]
+    for loss in group._losses:
+        if loss is not None:
+            loss._allow_sum_over_batch_size = True  # As the first batch does.
+    group._loss_weights = made["weights"]
+    mean = keras().metrics.Mean
+    group._per_output_metrics = [name and mean(name) for name in made["per_output"]]
+    group._built = True

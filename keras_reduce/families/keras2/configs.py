@@ -1,0 +1,355 @@
+"""Keras 2 objects as configs, and back.
+
+Keras's own ``get_config`` names classes and functions of the user's by their bare names, and nests
+what it has serialized itself. While `writing` is entered, these names are keys of the payload's
+table instead. What a config holds that no JSON can, and layers and metrics, the pickler carries: a
+mark says under which number.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import types
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+from ...errors import ReduceError
+from .._nests import unwrapped
+from .._patches import Patch, Patches
+from .attributes import (
+    describe,
+    describes_itself,
+    rebuild,
+    travels_by_attributes,
+)
+from .framework import is_built_in, keras, located, location, private
+from .kinds import is_a, is_layer, kind
+from .tree import functional_class, layers_of
+
+if TYPE_CHECKING:
+    from ...custom_objects import Table
+
+# `table` while a thread writes, `objects` and `by_key` while it reads.
+current = threading.local()
+
+MARK = "keras_reduce"
+_PLAIN = frozenset({bool, int, float, str, type(None)})
+
+
+# --- writing --------------------------------------------------------------------------------
+
+
+def writing(table: Table) -> AbstractContextManager[None]:
+    """Enter the user's classes and functions into `table` while this thread makes configs."""
+    return _patches(table=table)
+
+
+def architecture(obj: Any) -> dict[str, Any]:
+    """Return the config from which `make` makes an object like `obj`."""
+    if travels_by_attributes(obj):
+        return {MARK: "class", **_named(type(obj))}
+    return _config_of(obj)
+
+
+def _named(cls: type) -> dict[str, Any]:
+    """Return what `_class` finds a class by."""
+    place = location(cls)
+    if place is not None:
+        return {"module": place[0], "class_name": place[1]}
+    return {"class_name": cls.__name__, "key": current.table.key(cls, _registered_name(cls))}
+
+
+def _class(config: dict[str, Any]) -> Any:
+    if "key" in config:
+        return current.by_key[config["key"]]
+    return located(config["module"], config["class_name"])
+
+
+def serialize(value: Any, *, exactly: bool = True) -> Any:
+    """Return what stands for `value` in a config.
+
+    Parameters
+    ----------
+    value : object
+        Anything.
+    exactly : bool
+        Tell tuples from lists, as Keras's own classes don't.
+    """
+    table: Table = current.table
+    if type(value) in _PLAIN:
+        return value
+    if _is_number(value):
+        # MobileNetV2 has such a thing in its ReLU(6.), which Keras's own pickles can't read.
+        return value.item()
+    if isinstance(value, types.FunctionType):
+        return _function(value, table)
+    if (is_layer(value) or is_a(value, "metric")) and not table.is_outermost(value):
+        return {MARK: "child", "class_name": type(value).__name__, "number": table.child(value)}
+    if kind(value) is not None and not travels_by_attributes(value):
+        return _config_of(value)
+    plain = unwrapped(value)
+    if type(plain) is list:
+        return [serialize(item, exactly=exactly) for item in plain]
+    if type(plain) is tuple:
+        items = [serialize(item, exactly=exactly) for item in plain]
+        return {MARK: "tuple", "items": items} if exactly else items
+    if type(plain) is dict:
+        return {key: serialize(item, exactly=exactly) for key, item in plain.items()}
+    if isinstance(value, type):
+        return {MARK: "code", "key": table.key(value)}
+    return {MARK: "value", "number": table.entrust(plain, f".<{type(value).__name__}>")}
+
+
+def serialized_metric(value: Any) -> Any:
+    """Return what stands for a metric that belongs to the model that is written."""
+    return _config_of(value) if is_a(value, "metric") else serialize(value)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0
+
+
+def _function(function: types.FunctionType, table: Table) -> dict[str, Any]:
+    place = location(function)
+    if place is not None:
+        return {MARK: "function", "module": place[0], "name": place[1]}
+    return {MARK: "code", "key": table.key(function)}
+
+
+def _config_of(obj: Any) -> dict[str, Any]:
+    cls = type(obj)
+    if not describes_itself(obj):
+        description = describe(obj, serialize, current.table, _CONTAINERS)
+        return {MARK: "described", **_named(cls), "config": description}
+    if cls is keras().Sequential:
+        config = _sequential_config(obj)
+    elif cls is functional_class():
+        config = _functional_config(obj)
+    else:
+        config = serialize(_own_config(obj), exactly=not is_built_in(cls))
+    return {MARK: "object", **_named(cls), "config": config}
+
+
+def _own_config(obj: Any) -> dict[str, Any]:
+    """Return ``get_config()``, with the functions themselves where it has their names."""
+    config = dict(obj.get_config())
+    api = keras()
+    if isinstance(obj, api.layers.Lambda):
+        # It would marshal a lambda, without its closure.
+        for name, value in (("function", obj.function), ("mask", obj.mask)):
+            config[name] = value
+        config["output_shape"] = obj._output_shape
+        for name in ("function", "output_shape", "mask"):
+            config.pop(f"{name}_type", None)
+            config.pop("module" if name == "function" else f"{name}_module", None)
+    elif type(obj) is private("losses").LossFunctionWrapper:
+        config["fn"] = obj.fn
+    return config
+
+
+def _sequential_config(model: Any) -> dict[str, Any]:
+    layers, shape = layers_of(model), None
+    if not model._has_explicit_input_shape:
+        # Private: the first batch has told the shape, and put an input layer in front.
+        layers = [layer for layer in layers if not isinstance(layer, keras().layers.InputLayer)]
+        shape = model._inferred_input_shape or model._build_input_shape
+    return {
+        "name": model.name,
+        "layers": [serialize(layer) for layer in layers],
+        "build_input_shape": _shape(shape) if model.built else None,
+    }
+
+
+def _shape(shape: Any) -> list[int | None] | None:
+    return None if shape is None else [None if n is None else int(n) for n in tuple(shape)]
+
+
+def _functional_config(model: Any) -> dict[str, Any]:
+    _refuse_lost_arguments(model)
+    # Private: the public get_config() has no say in how the layers are written.
+    found = private("engine.functional").get_network_config(model, serialize_layer_fn=serialize)
+    config: dict[str, Any] = serialize(found, exactly=False)
+    return config
+
+
+_CONTAINERS = {"sequential": _sequential_config, "functional": _functional_config}
+
+
+def _refuse_lost_arguments(model: Any) -> None:
+    """Refuse a model whose layers were called with what its config would leave out."""
+    import json
+
+    default = private("saving.legacy.saved_model.json_utils").get_json_type
+    for layer in layers_of(model):
+        for node in layer._inbound_nodes:
+            plain = {k: v for k, v in node.call_kwargs.items() if not _holds_tensors(v)}
+            try:
+                json.dumps(plain, default=default)
+            except (TypeError, ValueError) as error:
+                raise ReduceError(
+                    f"The layer {layer.name!r} was called with an argument that Keras 2 leaves out "
+                    "of a config",
+                    where=layer.name,
+                    cause=str(error),
+                    cure="give it to the layer's constructor instead",
+                ) from error
+
+
+def _holds_tensors(value: Any) -> bool:
+    import tensorflow as tf
+
+    return any(hasattr(leaf, "_keras_history") for leaf in tf.nest.flatten(value))
+
+
+def _registered_name(cls: type) -> str | None:
+    # Bound before any patch of ours, so it answers what was registered, not a key.
+    name = str(keras().utils.get_registered_name(cls))
+    return name if name != cls.__name__ else None
+
+
+def _points() -> list[Patch]:
+    # Private: where every way of serializing asks for the name of a class or function; and where
+    # functions become configs, which calls them by another name, and marshals lambdas.
+    return [
+        (private("saving.object_registration"), "get_registered_name", _keyed_name),
+        (private("saving.serialization_lib"), "serialize_keras_object", _keyed_function),
+    ]
+
+
+_patches = Patches(_points, current)
+
+
+def _keyed_name(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def get_registered_name(obj: Any) -> Any:
+        table = getattr(current, "table", None)
+        if table is None or is_built_in(obj) or obj.__module__ == "builtins":
+            return original(obj)
+        name = original(obj)
+        return table.key(obj, name if name != obj.__name__ else None)
+
+    return get_registered_name
+
+
+def _keyed_function(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def serialize_keras_object(obj: Any) -> Any:
+        table = getattr(current, "table", None)
+        is_function = isinstance(obj, types.FunctionType)
+        if table is None or not is_function or location(obj) is not None or is_built_in(obj):
+            return original(obj)
+        key = table.key(obj)
+        return {
+            "module": "builtins",
+            "class_name": "function",
+            "config": key,
+            "registered_name": key,
+        }
+
+    return serialize_keras_object
+
+
+# --- reading --------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def reading(
+    custom_objects: Mapping[str, tuple[Any, str | None]], objects: tuple[Any, ...] = ()
+) -> Iterator[None]:
+    """Let Keras find `custom_objects` by their keys, and `objects` by number, in this thread."""
+    api = keras()
+    for obj, registered_name in custom_objects.values():
+        if registered_name and api.utils.get_registered_object(registered_name) is None:
+            # Code that travelled by value: importing it would have registered it.
+            package, _, name = registered_name.rpartition(">")
+            api.utils.register_keras_serializable(package or "Custom", name)(obj)
+    by_key = {key: obj for key, (obj, _) in custom_objects.items()}
+    outer = dict(vars(current))
+    vars(current).update(by_key=by_key, objects=objects)
+    try:
+        with api.utils.custom_object_scope(by_key):
+            yield
+    finally:
+        vars(current).clear()
+        vars(current).update(outer)
+
+
+def make(config: Any) -> Any:
+    """Return the object that `architecture` was given, or one like it."""
+    if config[MARK] == "class":
+        cls = _class(config)
+        return cls.__new__(cls)
+    return deserialize(config)
+
+
+def deserialize(config: Any) -> Any:
+    """Return what `serialize` was given, or something like it."""
+    if isinstance(config, list):
+        return [deserialize(item) for item in config]
+    if not isinstance(config, dict):
+        return config
+    mark = config.get(MARK)
+    if mark is None:
+        return {key: deserialize(item) for key, item in config.items()}
+    return _MADE[mark](config)
+
+
+def _made_object(config: dict[str, Any]) -> Any:
+    cls, inner = _class(config), config["config"]
+    if cls is keras().Sequential:
+        return _made_sequential(inner)
+    if cls is functional_class():
+        inputs, outputs, layers = _rewired(inner)
+        model = cls(inputs, outputs, name=inner["name"])
+        private("engine.functional").connect_ancillary_layers(model, layers)
+        return model
+    plain = deserialize(inner)
+    if issubclass(cls, keras().layers.Lambda):
+        return cls(**plain)
+    return cls.from_config(plain)
+
+
+def _made_sequential(config: dict[str, Any]) -> Any:
+    model = keras().Sequential(name=config["name"])
+    _fill(model, config)
+    return model
+
+
+def _fill(model: Any, config: dict[str, Any]) -> None:
+    for layer in config["layers"]:
+        model.add(deserialize(layer))
+    if config["build_input_shape"] and not model.built:
+        model.build(tuple(config["build_input_shape"]))
+
+
+def _rewired(config: dict[str, Any]) -> tuple[Any, Any, Any]:
+    """Call the layers of a functional model anew; return inputs, outputs, and layers by name."""
+    layers = {layer["name"]: deserialize(_only_child(layer)) for layer in config["layers"]}
+    plain = [
+        {"name": layer["name"], "inbound_nodes": deserialize(layer["inbound_nodes"])}
+        for layer in config["layers"]
+    ]
+    rest = {name: deserialize(config[name]) for name in ("input_layers", "output_layers")}
+    # Private: the public from_config() makes the layers itself.
+    wire = private("engine.functional").reconstruct_from_config
+    found: tuple[Any, Any, Any] = wire({**rest, "layers": plain}, created_layers=layers)
+    return found
+
+
+def _only_child(layer: dict[str, Any]) -> dict[str, Any]:
+    return {key: layer[key] for key in layer if key not in ("name", "inbound_nodes")}
+
+
+def _made_described(config: dict[str, Any]) -> Any:
+    return rebuild(_class(config), config["config"], deserialize, (_fill, _rewired))
+
+
+_MADE: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "child": lambda config: current.objects[config["number"]],
+    "value": lambda config: current.objects[config["number"]],
+    "code": lambda config: current.by_key[config["key"]],
+    "function": lambda config: located(config["module"], config["name"]),
+    "tuple": lambda config: tuple(deserialize(config["items"])),
+    "object": _made_object,
+    "described": _made_described,
+}

@@ -1,0 +1,172 @@
+"""Optimizers of Keras 2: which variables their slots belong to, and how they get them back.
+
+There are two kinds: those of today, and those of before Keras 2.11, which are called legacy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...errors import ReduceError
+from .framework import keras
+from .kinds import is_a, is_variable
+from .tree import own_variables
+
+
+def optimizers_of(parts: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return, by path, what each optimizer was built for.
+
+    The paths of its variables; for one that is alone and whose variables are elsewhere, which of
+    its own variables each of its attributes holds.
+
+    Raises
+    ------
+    ReduceError
+        If an optimizer has state for variables that are not part of the object around it.
+    """
+    found: dict[str, Any] = {}
+    for path, node in parts.items():
+        if isinstance(vars(node).get("build") if is_a(node, "optimizer") else None, _Awaiting):
+            found[path] = node.build.spec
+            continue
+        if not is_a(node, "optimizer") or not _is_built(node):
+            continue
+        by_key = {_key(node, variable): name for name, variable in variables.items()}
+        keys = list(node._slots if _is_legacy(node) else node._index_dict)
+        if all(key in by_key for key in keys):
+            found[path] = {"variables": [by_key[key] for key in keys]}
+        elif path or _is_legacy(node):
+            raise ReduceError(
+                "An optimizer has state for variables that are not part of the object around it",
+                where=path,
+                cause="it was built for another model"
+                if path
+                else "a legacy optimizer knows its variables by their numbers in this process only",
+                cure="pickle it in its own model, as its optimizer",
+            )
+        else:
+            found[path] = _alone(node, len(keys))
+    return found
+
+
+def restore_optimizers(
+    parts: Mapping[str, Any], optimizers: Mapping[str, Any], variables: Mapping[str, Any]
+) -> None:
+    """Build the optimizers for the variables that `optimizers_of` found."""
+    import tensorflow as tf
+
+    for path, spec in optimizers.items():
+        optimizer = parts.get(path)
+        if optimizer is None:
+            continue
+        with tf.init_scope():
+            if "variables" not in spec:
+                _fill(optimizer, spec)
+            elif all(name in variables for name in spec["variables"]):
+                _build(optimizer, [variables[name] for name in spec["variables"]])
+            # Otherwise `weights.assign` will name the paths that are missing.
+
+
+def undecayed_of(parts: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return, by path, what each optimizer excludes from weight decay."""
+    found: dict[str, Any] = {}
+    for path, node in parts.items():
+        keys = vars(node).get("_exclude_from_weight_decay") if is_a(node, "optimizer") else None
+        names = getattr(node, "_exclude_from_weight_decay_names", None)
+        if keys or names:
+            excluded = [n for n, v in variables.items() if _key(node, v) in (keys or ())]
+            found[path] = {"names": list(names or ()), "variables": excluded}
+    return found
+
+
+def restore_undecayed(
+    parts: Mapping[str, Any], undecayed: Mapping[str, Any], variables: Mapping[str, Any]
+) -> None:
+    """Exclude from weight decay what `undecayed_of` found."""
+    for path, spec in undecayed.items():
+        optimizer = parts.get(path)
+        if optimizer is not None:
+            excluded = [variables[name] for name in spec["variables"] if name in variables]
+            optimizer._exclude_from_weight_decay = [_key(optimizer, v) for v in excluded]
+            optimizer._exclude_from_weight_decay_names = spec["names"]
+
+
+def _is_legacy(optimizer: Any) -> bool:
+    return isinstance(optimizer, keras().optimizers.legacy.Optimizer)
+
+
+def _is_built(optimizer: Any) -> bool:
+    if hasattr(optimizer, "inner_optimizer"):
+        return False  # The optimizer in it is a part of its own.
+    if _is_legacy(optimizer):
+        return bool(optimizer._weights)
+    return bool(getattr(optimizer, "_built", False)) or hasattr(optimizer, "_index_dict")
+
+
+def _key(optimizer: Any, variable: Any) -> Any:
+    # Private: the name by which an optimizer knows a variable, in this process.
+    return variable._unique_id if hasattr(variable, "_unique_id") else id(variable)
+
+
+def _build(optimizer: Any, variables: list[Any]) -> None:
+    if _is_legacy(optimizer):
+        optimizer._create_all_weights(variables)
+    else:
+        optimizer.build(variables)
+
+
+def _alone(optimizer: Any, count: int) -> dict[str, Any]:
+    """Return what is needed to make an optimizer whose variables are elsewhere."""
+    own = own_variables(optimizer)
+    positions = {id(variable): position for position, variable in enumerate(own)}
+
+    def place(value: Any) -> Any:
+        if is_variable(value):
+            return positions.get(id(value))
+        if isinstance(value, (list, tuple)) and value and all(map(is_variable, value)):
+            return [positions.get(id(item)) for item in value]
+        return None
+
+    held = {name: place(value) for name, value in vars(optimizer).items() if name != "_variables"}
+    return {
+        "count": count,
+        "made": [[list(v.shape), v.dtype.base_dtype.name, v.name.partition(":")[0]] for v in own],
+        "held": {name: at for name, at in held.items() if at is not None},
+    }
+
+
+def _fill(optimizer: Any, spec: Mapping[str, Any]) -> None:
+    """Make the slots of an optimizer that `_alone` has described, before it has variables."""
+    import tensorflow as tf
+
+    own = own_variables(optimizer)
+    for shape, dtype, name in spec["made"][len(own) :]:
+        variable = tf.Variable(tf.zeros(shape, dtype), name=name, trainable=False)
+        optimizer._variables.append(variable)
+    own = own_variables(optimizer)
+    for name, at in spec["held"].items():
+        setattr(optimizer, name, [own[i] for i in at] if isinstance(at, list) else own[at])
+
+    # The first variables that it is applied to are its own: Keras builds it for them.
+    vars(optimizer)["build"] = _Awaiting(optimizer, dict(spec))
+
+
+class _Awaiting:
+    """The ``build`` of an optimizer whose slots are there, but not yet its variables."""
+
+    def __init__(self, optimizer: Any, spec: dict[str, Any]) -> None:
+        self._optimizer, self.spec = optimizer, spec
+
+    def __call__(self, variables: Any) -> None:
+        """Take the variables for those that the slots belong to."""
+        variables = list(variables)
+        if len(variables) != self.spec["count"]:
+            raise ValueError(
+                f"This optimizer carries state for {self.spec['count']} variables, but meets "
+                f"{len(variables)}. Apply it to the model that it was trained with, or make a new "
+                "one: optimizer.from_config(optimizer.get_config())."
+            )
+        vars(self._optimizer).pop("build")
+        self._optimizer._build_index_dict(variables)
+        self._optimizer._built = True

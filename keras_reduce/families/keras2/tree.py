@@ -1,0 +1,170 @@
+"""Every part of a Keras 2 object under a path that its rebuilt twin gives the same part.
+
+Paths are wire format: a payload's weights are matched by them. A layer of a functional or
+sequential model is found by its name, any other part by the attribute that holds it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from .. import _tree
+from .framework import is_built_in, keras, private
+from .kinds import is_a, is_layer, is_part, is_variable
+
+# Keras's and TensorFlow's own bookkeeping, in which a part is found as well.
+_BOOKKEEPING = frozenset(
+    {
+        *("_trainable_weights", "_non_trainable_weights", "_metrics", "_updates", "_losses"),
+        *("_self_tracked_trackables", "_obj_reference_counts_dict", "_inbound_nodes_value"),
+        *("_outbound_nodes_value", "_input_layers", "_output_layers", "_network_nodes"),
+        *("_nodes_by_depth", "_layer_call_argspecs", "_input_coordinates", "_output_coordinates"),
+        *("_compiled_trainable_state", "_created_nodes", "_checkpoint", "_auto_config"),
+        *("_self_unconditional_checkpoint_dependencies", "_self_unconditional_dependency_names"),
+        *("_self_unconditional_deferred_dependencies", "_self_saveable_object_factories"),
+        *("inputs", "outputs", "_nested_inputs", "_nested_outputs", "_feed_inputs"),
+        *("history", "train_function", "test_function", "predict_function", "train_tf_function"),
+    }
+)
+
+# The steps that a model has counted, which it keeps apart from its weights.
+_COUNTERS = ("_train_counter", "_test_counter", "_predict_counter")
+
+
+class Tree(_tree.Tree):
+    """Everything below a Keras 2 object, and which of it travels on its own."""
+
+    @staticmethod
+    def children_of(node: Any) -> Iterable[tuple[str, Any]]:
+        """Return the layers, optimizers and metrics that `node` holds, by name."""
+        return _children(node)
+
+    @staticmethod
+    def named_variables(node: Any) -> Iterable[tuple[str, Any]]:
+        """Return the variables of `node` itself, with names that are the same in its twin."""
+        return named_variables(node)
+
+    @staticmethod
+    def listed(node: Any) -> Iterable[Any]:
+        """Return the layers that the config of `node` lists, each with a payload of its own."""
+        return layers_of(node) if is_container(node) else ()
+
+
+def nodes(obj: Any) -> dict[str, Any]:
+    """Return `obj` and every layer, optimizer and metric below it, by path."""
+    return _tree.walk(obj, _children)[0]
+
+
+def is_container(node: Any) -> bool:
+    """Tell whether `node` knows its layers by name (functional and sequential models)."""
+    return isinstance(node, functional_class())  # Which a sequential model is as well.
+
+
+def is_sequential(node: Any) -> bool:
+    """Tell whether `node` is a sequential model."""
+    return isinstance(node, keras().Sequential)
+
+
+@functools.cache
+def functional_class() -> Any:
+    """Return the class that ``keras.Model(inputs, outputs)`` makes."""
+    # Private: it has no public name.
+    return private("engine.functional").Functional
+
+
+def layers_of(model: Any) -> list[Any]:
+    """Return the layers of a functional or sequential model, with the one that Keras hides.
+
+    A sequential model shows no input layer.
+    """
+    found: list[Any] = functional_class().layers.fget(model)
+    return found
+
+
+def named_variables(node: Any) -> list[tuple[str, Any]]:
+    """Return the variables that `node` itself owns, by names that its twin has too."""
+    own = [(str(position), variable) for position, variable in enumerate(own_variables(node))]
+    if is_a(node, "model"):
+        counters = ((name, vars(node).get(name)) for name in _COUNTERS)
+        own += [(f"counter/{n.strip('_')}", v) for n, v in counters if is_variable(v)]
+    if isinstance(node, keras().layers.RNN) and node.stateful:
+        # Keras leaves them out of its tracking.
+        flat = _flat(node.states)
+        own += [(f"states/{i}", v) for i, v in enumerate(flat) if is_variable(v)]
+    generator = generator_of(node)
+    if generator is not None:
+        own.append(("random_generator", generator.state))
+    return own
+
+
+def generator_of(node: Any) -> Any:
+    """Return the generator with a state that a layer draws from; None by default.
+
+    Programs ask for it by ``keras.backend.experimental.enable_tf_random_generator()``.
+    """
+    return getattr(getattr(node, "_random_generator", None), "_generator", None)
+
+
+def own_variables(node: Any) -> list[Any]:
+    """Return the variables that `node` itself owns, in the order of its own lists.
+
+    They are private: the public ``variables`` also holds those of the children.
+    """
+    if is_a(node, "optimizer"):
+        return _of_optimizer(node)
+    if not (is_layer(node) or is_a(node, "metric")):
+        return []
+    if is_layer(node) and hasattr(node, "_update_trackables"):
+        node._update_trackables()  # What was added to a list of variables since.
+    lists = (*node._trainable_weights, *node._non_trainable_weights)
+    # A lookup table stands there in place of a variable; see `assets`.
+    return list({id(item): item for item in lists if is_variable(item)}.values())
+
+
+def _of_optimizer(optimizer: Any) -> list[Any]:
+    if hasattr(optimizer, "inner_optimizer"):
+        # Private: the state of a dynamic loss scale. The inner optimizer is a part of its own.
+        scale = optimizer._loss_scale
+        return [scale.current_loss_scale, scale.counter] if optimizer.dynamic else []
+    if hasattr(optimizer, "_weights"):  # The optimizers of before Keras 2.11.
+        return list(optimizer._weights)
+    return list(optimizer._variables)
+
+
+def _children(node: Any) -> Iterator[tuple[str, Any]]:
+    if is_container(node):
+        for layer in layers_of(node):
+            yield f"layers/{layer.name}", layer
+    if _may_hold_parts(node):
+        below = _tree.below_attributes(vars(node), _BOOKKEEPING)
+        found = [(name, part) for name, part in below if is_part(part) and not is_variable(part)]
+        # In an order that does not depend on which was set first.
+        yield from sorted(found, key=lambda item: item[0])
+    if is_layer(node):
+        for position, metric in enumerate(node._metrics):
+            yield f"metric#{position}", metric
+    if is_a(node, "model"):
+        yield from compiled_metrics(node)
+
+
+def _may_hold_parts(node: Any) -> bool:
+    if is_a(node, "metric"):
+        return not is_built_in(type(node))
+    return is_layer(node) or (is_a(node, "optimizer") and hasattr(node, "inner_optimizer"))
+
+
+def compiled_metrics(model: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the metrics that ``compile`` and the first batch have made, by role and position."""
+    for role in ("compiled_loss", "compiled_metrics"):
+        group = getattr(model, role, None)
+        for position, metric in enumerate(group.metrics if group is not None else ()):
+            yield f"{role}/{position}", metric
+
+
+def _flat(nest: Any) -> list[Any]:
+    import tensorflow as tf
+
+    found: list[Any] = tf.nest.flatten(nest)
+    return found

@@ -1,0 +1,5 @@
+"""What a reader can import."""
+
+
+def activation(inputs):
+    return 0.5 * inputs

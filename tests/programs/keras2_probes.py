@@ -1,0 +1,129 @@
+"""How the tests try an object of Keras 2; see `probes`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from keras_reduce import families, reducers
+from keras_reduce.families.keras2.framework import keras
+from probes import difference, flat
+
+__all__ = ["advance", "clear_session", "difference", "probe"]
+
+
+def clear_session() -> None:
+    """Forget what Keras keeps of the models so far."""
+    keras().backend.clear_session()
+
+
+def parts(obj: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every Keras object in a nest of containers and estimators."""
+    if families.of(obj) is not None:
+        yield path, obj
+    elif isinstance(obj, dict):
+        for key, value in obj.items():
+            yield from parts(value, f"{path}/{key}")
+    elif isinstance(obj, (list, tuple)):
+        for position, value in enumerate(obj):
+            yield from parts(value, f"{path}/{position}")
+    elif hasattr(obj, "get_params"):
+        for name, value in sorted(vars(obj).items()):
+            yield from parts(value, f"{path}/{name}")
+
+
+def probe(obj: Any, x: Any, y: Any) -> dict[str, np.ndarray]:
+    """Return what `obj` answers now."""
+    found: dict[str, np.ndarray] = {}
+    if hasattr(obj, "predict") and hasattr(obj, "get_params"):
+        found["predict"] = np.asarray(obj.predict(x))
+    found["identities"] = np.asarray(_identities(obj))
+    for path, part in parts(obj):
+        found[f"{path} description"] = np.asarray(_description(part))
+        found.update(flat(f"{path} state", _state(part), np.asarray))
+        found.update(flat(f"{path} answer", _answer(part, x, y), np.asarray))
+    return found
+
+
+def advance(obj: Any, x: Any, y: Any) -> dict[str, np.ndarray]:
+    """Train `obj`, or what is in it, some more and return what has become of it."""
+    found: dict[str, np.ndarray] = {}
+    seen: set[int] = set()
+    for path, part in parts(obj):
+        if id(part) not in seen:
+            seen.add(id(part))
+            found.update(flat(f"{path} advance", _advance(part, x, y), np.asarray))
+            found.update(flat(f"{path} state", _state(part), np.asarray))
+    return found
+
+
+def _identities(obj: Any) -> list[int]:
+    held = [part for _, part in parts(obj)]
+    for part in list(held):
+        held += part.layers if isinstance(part, keras().Model) else []
+        held.append(getattr(getattr(part, "history", None), "model", None))
+    ids = list(map(id, held))
+    return [ids.index(number) for number in ids]
+
+
+def _description(part: Any) -> str:
+    """Return what a payload says of `part` in words: the whole of it must come back."""
+    _, (json, _, compile_config, _, objects), *_ = reducers.reduce(part)
+    return f"{json}{compile_config}{[_description(each) for each in objects if families.of(each)]}"
+
+
+def _state(part: Any) -> dict[str, Any]:
+    family = families.of(part)
+    found: dict[str, Any] = {
+        path: variable.numpy() for path, variable in family.survey(part).variables.items()
+    }
+    if isinstance(part, keras().layers.Layer) and part.built:
+        found["names"] = [variable.name for variable in part.variables]
+        found["trainable"] = [variable.name for variable in part.trainable_variables]
+    if isinstance(part, keras().Model) and part._is_compiled:
+        found["metrics"] = part.metrics_names
+        found["epochs"] = getattr(getattr(part, "history", None), "epoch", [])
+    return found
+
+
+def _answer(part: Any, x: Any, y: Any) -> Any:
+    api = keras()
+    if isinstance(part, api.Model):
+        return part.predict(x, batch_size=8, verbose=0) if part.built else 0
+    if isinstance(part, api.metrics.Metric):
+        return part.result()
+    if isinstance(part, api.layers.Layer):
+        return part(x) if part.built else 0
+    if isinstance(part, api.losses.Loss):
+        return part(y, x)
+    if isinstance(part, api.optimizers.schedules.LearningRateSchedule):
+        return [part(step) for step in range(4)]
+    if isinstance(part, (api.regularizers.Regularizer, api.constraints.Constraint)):
+        return part(np.arange(16.0, dtype="float32").reshape(4, 4))
+    if isinstance(part, api.callbacks.Callback):
+        return {k: v for k, v in vars(part).items() if isinstance(v, (int, float, str, list))}
+    return 0
+
+
+def _advance(part: Any, x: Any, y: Any) -> Any:
+    import tensorflow as tf
+
+    api = keras()
+    if isinstance(part, api.Model):
+        if not part.built or not part._is_compiled:
+            return 0
+        fitted = part.fit(x, y, epochs=2, batch_size=8, shuffle=False, verbose=0)
+        return fitted.history
+    if isinstance(part, api.metrics.Metric):
+        part.update_state(*((x,) if type(part) is api.metrics.Mean else (y, x)))
+        return part.result()
+    if isinstance(part, api.optimizers.Optimizer):
+        variables = [tf.Variable(np.ones((3, 2), "float32")), tf.Variable(np.ones(2, "float32"))]
+        if hasattr(part, "_index_dict"):
+            part._index_dict.clear()  # The original knows others.
+            part._index_dict.update({v._unique_id: i for i, v in enumerate(variables)})
+        part.apply_gradients([(tf.ones((3, 2)), variables[0]), (tf.ones(2), variables[1])])
+        return [variable.numpy() for variable in variables]
+    return 0

@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 
+from .. import backends
 from .server import Server
 
 # What a worker of a search is likely to need. Importing is safe to fork after: the libraries start
@@ -31,11 +32,6 @@ _server: Server | None = None
 _imported: str | None = None
 
 
-def _backend() -> str | None:
-    """Return the name that the environment gives to Keras's backend."""
-    return os.environ.get("KERAS_BACKEND")
-
-
 def _disown() -> None:
     """Begin anew in a forked copy of the program."""
     global _lock, _server
@@ -53,7 +49,7 @@ def server() -> Server:
     """Return what workers are forked from. It starts when it is asked for one, or told to."""
     global _server, _imported
     with _lock:
-        backend = _backend()
+        backend = backends.expected()
         if _server is not None and backend != _imported:
             # A program says which framework it takes before it imports Keras, but may have
             # had the server started even before.
@@ -64,7 +60,8 @@ def server() -> Server:
             used = tuple(name for name in _OPTIONAL if name.partition(".")[0] in sys.modules)
             # TensorFlow greets with lines on its build at each import; errors still come.
             level = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2")
-            _server = Server(_MODULES + used, {"TF_CPP_MIN_LOG_LEVEL": level})
+            environment = {"TF_CPP_MIN_LOG_LEVEL": level, **backends.environment()}
+            _server = Server(_MODULES + used, environment)
         return _server
 
 

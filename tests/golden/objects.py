@@ -84,6 +84,14 @@ def trained(keras, model, loss="mse", optimizer="adam", **arguments):
     return model
 
 
+def built(keras, layer):
+    if hasattr(keras, "ops"):
+        layer.build((None, 3))
+    else:
+        layer(X)
+    return layer
+
+
 # --- models -----------------------------------------------------------------------------------
 
 
@@ -157,23 +165,18 @@ def code_by_value(keras, code):
 @golden("layer", containers=CONTAINERS)
 def layer(keras, code):
     made = keras.layers.Dense(2, kernel_regularizer="l2", kernel_constraint="max_norm")
-    made.build((None, 3))
     made.remark = "the user's"
-    return made
+    return built(keras, made)
 
 
 @golden("layer")
 def layer_of_the_user(keras, code):
-    made = code.Scale(3.0)
-    made.build((None, 3))
-    return made
+    return built(keras, code.Scale(3.0))
 
 
 @golden("layer", **ONLY_KERAS_3)
 def layer_of_half_precision(keras, code):
-    made = keras.layers.Dense(2, dtype="bfloat16")
-    made.build((None, 3))
-    return made
+    return built(keras, keras.layers.Dense(2, dtype="bfloat16"))
 
 
 @golden("layer", backend="tensorflow", **ONLY_KERAS_3)
@@ -255,9 +258,11 @@ def schedule_of_the_user(keras, code):
     return code.HalfCosine(0.5)
 
 
-@golden("policy", **ONLY_KERAS_3)
+@golden("policy")
 def policy(keras, code):
-    return keras.dtype_policies.DTypePolicy("mixed_bfloat16")
+    is_keras_3 = hasattr(keras, "dtype_policies")
+    policies = keras.dtype_policies.DTypePolicy if is_keras_3 else keras.mixed_precision.Policy
+    return policies("mixed_bfloat16")
 
 
 @golden("callback", containers=("pickle", "joblib"))
@@ -290,7 +295,7 @@ def variable(keras, code):
     return made
 
 
-@golden("tf_function", backend="tensorflow")
+@golden("tf_function", backend="tensorflow", **ONLY_KERAS_3)
 def tf_function(keras, code):
     return importlib.import_module("golden_code_tensorflow").doubled
 
@@ -324,15 +329,16 @@ def _of_model(keras, model):
         "remark": getattr(model, "remark", None),
     }
     found = {"state": state, "says": said, "answer": {}}
-    if model.built:
-        found["answer"]["predict"] = model.predict(X, verbose=0)
     if getattr(model, "optimizer", None) is not None:
         slots = _numbers(keras, _variables_of(model.optimizer))
         state |= {f"optimizer {place}": value for place, value in slots.items()}
-        found["answer"]["loss"] = model.evaluate(X, Y, verbose=0)
+        # Before anything else: Keras 2 drops it when a model predicts.
         said["history"] = model.history.epoch
         said["history is of the model"] = model.history.model is model
         found["answer"]["history"] = model.history.history["loss"]
+        found["answer"]["loss"] = model.evaluate(X, Y, verbose=0)
+    if model.built:
+        found["answer"]["predict"] = model.predict(X, verbose=0)
     return found
 
 

@@ -19,6 +19,7 @@ import hashlib
 import importlib
 import importlib.metadata
 import json
+import os
 import pickle
 import platform
 import shutil
@@ -136,4 +137,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    if os.environ.get("PYTHONHASHSEED") != "0":
+        # The order of sets is in some pickles: the same files each time.
+        os.execve(
+            sys.executable, [sys.executable, *sys.argv], {**os.environ, "PYTHONHASHSEED": "0"}
+        )
     main()

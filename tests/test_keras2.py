@@ -6,6 +6,7 @@ import pytest
 
 from keras_reduce.families._versions import generation
 from processes import PROGRAMS, decorated, python, words
+from test_readme import OF_KERAS_2, programs
 from test_zoo import TRANSPORTS, shipped
 
 IS_OWN = generation("keras") == 2
@@ -67,4 +68,19 @@ if IS_OWN:  # tf_keras has no wrappers.
         assert (
             saved.splitlines()[-1]
             == python(run, PROGRAMS / "classic_cure.py", "load", path).splitlines()[-1]
+        )
+
+    @pytest.mark.parametrize("name", sorted(OF_KERAS_2))
+    def test_programs_of_readme(tmp_path, name):
+        program = tmp_path / name
+        program.write_text(programs()[name])
+        python(program, cwd=tmp_path)
+        python(
+            """
+            import pickle
+            estimator = pickle.load(open("estimator.pickle", "rb"))
+            assert estimator.predict([[1, 2, 3]]).shape == ()
+            assert estimator.build_fn().optimizer is not None
+            """,
+            cwd=tmp_path,
         )

@@ -26,6 +26,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import cloudpickle
 
+from . import backends
 from .errors import CustomObjectError, KerasReduceError, PayloadError, ReduceError
 
 __all__ = ["ByValue", "Reference", "Table", "by_value", "is_importable", "resolve"]
@@ -504,6 +505,7 @@ class ByValue:
             return rebuild_by_value, (
                 *(pickler.file.getvalue(), name, token),
                 tuple(pickler.referents),
+                backends.current() or "",
             )
         except KerasReduceError:
             raise
@@ -518,7 +520,11 @@ class ByValue:
 
 
 def rebuild_by_value(
-    blob: bytes, name: str = "", token: str = "", referents: Sequence[Any] = ()
+    blob: bytes,
+    name: str = "",
+    token: str = "",
+    referents: Sequence[Any] = (),
+    backend: str = "",
 ) -> Any:
     """Rebuild the callable that a `ByValue` carried; its path is wire format.
 
@@ -533,6 +539,9 @@ def rebuild_by_value(
         of its own, which comes back as a copy.
     referents : sequence
         What the code refers to by number.
+    backend : str
+        That of the Keras which the program had that wrote it, if it had one. The code may import
+        Keras.
 
     Raises
     ------
@@ -542,6 +551,7 @@ def rebuild_by_value(
     live = _recognised(token)
     if live is not None:
         return live
+    backends.prefer(backend)
     try:
         obj = CodeUnpickler(blob, referents).load()
     except Exception as error:

@@ -14,7 +14,7 @@ import types
 from collections.abc import Callable, Container, Iterable
 from typing import Any, NamedTuple
 
-from . import closures, families, payload, tensors, tracing, weights
+from . import backends, closures, families, payload, tensors, tracing, weights
 from . import custom_objects as _custom_objects
 from ._version import __version__
 from .errors import FrameworkError, KerasReduceError, PayloadError, ReduceError
@@ -103,7 +103,9 @@ def rebuild_model(
             cure="write it anew from the original object",
         ) from error
     payload.check_protocol(header)
-    family = families.required(header["family"])
+    written_on = header.get("versions", {}).get("backend", "")
+    backends.prefer(written_on)
+    family = families.required(header["family"], written_on)
     compilation = None if compile_config is None else payload.decode(compile_config)
     own = _custom_objects.resolve(custom_objects)
     values, assets = weights.pair(header, arrays)
@@ -114,7 +116,7 @@ def rebuild_model(
             # rounded values into variables that the exact ones must then overwrite.
             family.restore_assets(family.survey(obj), assets)
             tree = family.survey(obj, family.payloads_below(header))
-            weights.assign(tree.own_variables, values, family.backend())
+            weights.assign(tree.own_variables, values, family.backend(), written_on)
             family.finish(tree)
     except KerasReduceError:
         raise

@@ -19,6 +19,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from . import backends
 from .import_hooks import ImportHooks
 
 __all__ = ["install", "installed", "is_installed", "uninstall"]
@@ -30,7 +31,8 @@ class Installation(NamedTuple):
     """The options of an installation, which also travel in payloads and batches.
 
     Unpickling one installs the same in a worker process, before anything is sent back from there,
-    and gives None. The order of the options is wire format: add at the end.
+    and gives None. Along goes the name of the backend of Keras. The order of the options is wire
+    format: add at the end.
     """
 
     functions_by_value: bool = True
@@ -40,7 +42,8 @@ class Installation(NamedTuple):
     progress: bool = False
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return receive, (self.functions_by_value, self.legacy_wrappers, self.reuse)
+        options = self.functions_by_value, self.legacy_wrappers, self.reuse
+        return receive, (*options, backends.chosen())
 
 
 class _Patches:
@@ -468,13 +471,37 @@ def rebuild_batch(installation: None, rebuild: Callable[..., Any], arguments: An
     return rebuild(*arguments)
 
 
-def receive(*options: bool) -> None:
+def receive(
+    functions_by_value: bool = True,
+    legacy_wrappers: bool = False,
+    reuse: bool = True,
+    framework: str | None = None,
+) -> None:
     """Install in a worker process what the sender had installed; elsewhere, do nothing.
 
     Loading a file in a program that never called `install` changes nothing in that program.
+
+    Parameters
+    ----------
+    functions_by_value, legacy_wrappers, reuse : bool
+        As for `install`.
+    framework : str, optional
+        The backend of the sender's Keras, which a worker's is to have as well.
+
+    Raises
+    ------
+    FrameworkError
+        If the Keras of this worker has another one.
     """
     # A child process of multiprocessing or loky has imported it; there is no need to be the first.
     multiprocessing = sys.modules.get("multiprocessing")
     if multiprocessing is None or multiprocessing.parent_process() is None:
         return
-    install(**dict(zip(Installation._fields, options, strict=False)), backend=None)
+    if framework is not None:
+        backends.follow(framework)
+    install(
+        functions_by_value=functions_by_value,
+        legacy_wrappers=legacy_wrappers,
+        reuse=reuse,
+        backend=None,
+    )

@@ -9,8 +9,15 @@ memory be shared:
 - TensorFlow takes over foreign memory (DLPack) and never writes into it: an update of the variable
   moves the variable, again. But it takes for granted that memory is aligned for vector
   instructions, and aborts the process where it is not.
-- A Torch tensor on the CPU shows live memory, which training changes: a copy is needed.
-- JAX arrays never change.
+- JAX shows the buffer of an array on the CPU, which never changes: a step of training that is
+  allowed to write over it (a donation) takes another one as long as somebody holds it. JAX takes
+  over foreign memory as well, and doesn't write into that either.
+- A Torch tensor on the CPU shows live memory, which training changes in place. So both ways copy:
+  nothing that others may see, a file least of all, ever becomes the memory of a variable.
+
+What is read has the dtype that the variable names. JAX keeps 32 bits of the 64 that are asked for,
+unless it is told otherwise, and Torch has no unsigned numbers of 16 or 32: there the array is made
+what it would be elsewhere, and a value that finds no room on the way back is refused.
 """
 
 from __future__ import annotations
@@ -18,6 +25,8 @@ from __future__ import annotations
 import functools
 import math
 from typing import TYPE_CHECKING, Any
+
+from .errors import PayloadError, ReduceError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,17 +56,17 @@ def read(variable: Any, backend: str) -> Array:
     numpy.ndarray
         Same shape; for dtypes that NumPy lacks, unsigned integers of the same width. Read-only
         where it shares memory with the framework.
+
+    Raises
+    ------
+    ReduceError
+        If the variable has no value at this moment, or one that its dtype has no room for.
     """
-    value = _value(variable)
     if backend == "tensorflow":
-        return _read_tensorflow(value)
-
-    import numpy as np
-
+        return _read_tensorflow(_value(variable))
     if backend == "torch":
-        # A tensor's memory changes under a view of it when training goes on, so this must copy.
-        return _carried(np.array(value.detach().cpu().numpy(), copy=True))
-    return _carried(np.asarray(value))
+        return _declared(_read_torch(variable.value), variable)
+    return _declared(_read_jax(variable), variable)
 
 
 def _value(variable: Any) -> Any:
@@ -119,16 +128,40 @@ def write(variable: Any, array: Array, dtype: str, backend: str) -> None:
         True dtype, as the header keeps it.
     backend : {"tensorflow", "jax", "torch", "numpy"}
         Keras backend that made the variable.
+
+    Raises
+    ------
+    PayloadError
+        If the framework has no room for the values.
     """
     if backend == "tensorflow":
         _write_tensorflow(variable, array, dtype)
-        return
-    if dtype in _CARRIERS:
-        import ml_dtypes
-        import numpy as np
+    elif backend == "torch":
+        _write_torch(variable, array, dtype)
+    else:
+        _write_jax(variable, array, dtype)
 
-        array = array.view(np.dtype(getattr(ml_dtypes, dtype)))
-    variable.assign(array)
+
+def converted(array: Array, dtype: str, *, wraps: bool = False) -> Array | None:
+    """Return the integers of `array` as another integer `dtype`; None if they find no room there.
+
+    Backends differ in how wide some counters and seeds are.
+
+    Parameters
+    ----------
+    array : numpy.ndarray
+        Of any dtype.
+    dtype : str
+        What a variable has on this backend.
+    wraps : bool, default=False
+        Take the numbers for seeds, of which the lower 32 bits count.
+    """
+    import numpy as np
+
+    if array.dtype.kind not in "iu" or np.dtype(carrier(dtype)).kind not in "iu":
+        return None
+    found: Array = (array.astype("uint32") if wraps else array).astype(dtype)
+    return found if wraps or np.array_equal(found, array) else None
 
 
 # --- TensorFlow -----------------------------------------------------------------------------
@@ -290,6 +323,129 @@ def _resource_variable() -> Any:
         return type(tf.Variable(0.0))
 
 
-def _carried(array: Array) -> Array:
+# --- JAX, and NumPy -------------------------------------------------------------------------
+
+
+def _read_jax(variable: Any) -> Array:
+    import numpy as np
+
+    # Private: `fit` takes the values out of the variables while it runs.
+    if variable._value is None and variable._initializer is None:
+        raise _being_trained(variable, "it has no value at this moment")
+    try:
+        array = np.asarray(variable.value)
+    except (RuntimeError, TypeError) as error:
+        raise _being_trained(variable, str(error)) from error
     carrier = _CARRIERS.get(array.dtype.name)
     return array if carrier is None else array.view(carrier)
+
+
+def _being_trained(variable: Any, why: str) -> ReduceError:
+    return ReduceError(
+        "A variable can't be read while its model is being trained",
+        where=variable.path,
+        cause=f"{why}. On JAX, a model that is being trained by another thread, or around this "
+        "one, keeps its values elsewhere",
+        cure="pickle it when fit() has returned; or in a callback, where it is self.model",
+    )
+
+
+def _write_jax(variable: Any, array: Array, dtype: str) -> None:
+    import numpy as np
+
+    if dtype in _CARRIERS:
+        import ml_dtypes
+
+        array = array.view(np.dtype(getattr(ml_dtypes, dtype)))
+    elif dtype in _NARROW and not _has_64_bits(variable):
+        narrow = array.astype(_NARROW[dtype])
+        if not np.array_equal(narrow, array, equal_nan=array.dtype.kind in "fc"):
+            raise PayloadError(
+                f"A weight {dtype}{array.shape} finds no room in 32 bits",
+                where=variable.path,
+                cause="JAX computes with 32 bits unless it is told otherwise",
+                cure="jax.config.update('jax_enable_x64', True) before the model is loaded",
+            )
+        array = narrow
+    if _writes_to_a_file(array):
+        array = np.array(array)  # JAX would take the very memory, which others may change.
+    variable.assign(array)
+
+
+# What JAX makes of dtypes that it is not told to take at their word.
+_NARROW = {
+    "int64": "int32",
+    "uint64": "uint32",
+    "float64": "float32",
+    "complex128": "complex64",
+}
+
+
+def _has_64_bits(variable: Any) -> bool:
+    return getattr(variable.value, "dtype", None) == dtype_name(variable)
+
+
+# --- Torch ----------------------------------------------------------------------------------
+
+
+def _read_torch(value: Any) -> Array:
+    import numpy as np
+
+    tensor = value.detach()
+    carrier = _CARRIERS.get(str(tensor.dtype).removeprefix("torch."))
+    if carrier is not None:
+        tensor = tensor.view(_bits(tensor.element_size()))
+    # A tensor's memory changes under a view of it when training goes on, so this must copy.
+    array: Array = np.array(tensor.cpu().numpy(), order="C", copy=True)
+    array = array if carrier is None else array.view(carrier)
+    array.flags.writeable = False  # Nobody else has it, so that whoever gets it may keep it.
+    return array
+
+
+def _write_torch(variable: Any, array: Array, dtype: str) -> None:
+    import numpy as np
+    import torch
+
+    value = variable.value
+    if dtype in _CARRIERS:
+        source = torch.from_numpy(_exported(array.view(array.dtype.str.replace("u", "i"))))
+        source = source.view(value.dtype)
+    else:
+        # Torch has these by other names, with which it can't compute.
+        array = array.astype({"uint16": "int32", "uint32": "int64"}.get(dtype, array.dtype))
+        source = torch.from_numpy(_exported(np.asarray(array)))
+    with torch.no_grad():
+        value.copy_(source)
+
+
+def _bits(size: int) -> Any:
+    import torch
+
+    return {1: torch.uint8, 2: torch.int16}[size]
+
+
+def _exported(array: Array) -> Array:
+    """Return `array` as Torch takes it, which complains about one that it may not write into."""
+    import numpy as np
+
+    array = np.ascontiguousarray(array).reshape(array.shape)
+    return array if array.flags.writeable else _unlocked(array)
+
+
+def _declared(array: Array, variable: Any) -> Array:
+    """Return what was read with the dtype that the variable names."""
+    import numpy as np
+
+    dtype = dtype_name(variable)
+    if array.dtype == carrier(dtype):
+        return array
+    found: Array = array.astype(dtype)
+    if not np.array_equal(found, array, equal_nan=array.dtype.kind in "fc"):
+        raise ReduceError(
+            f"A variable of dtype {dtype} holds {array.dtype} values that this has no room for",
+            where=variable.path,
+            cause="the framework computes with another dtype than the one that was asked for",
+            cure="make the variable with a dtype that the framework has",
+        )
+    found.flags.writeable = False
+    return found

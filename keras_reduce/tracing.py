@@ -364,6 +364,10 @@ def _add_items(known: dict[int, str], path: str, value: Any, levels: int = 2) ->
 def _members(obj: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the public and the private attributes of `obj`, with slots and those of C types."""
     found = dict(getattr(obj, "__dict__", {}))
+    for store in ("_modules", "_parameters", "_buffers"):
+        # Where a module of Torch's, as a layer is one there, keeps what is set on it.
+        if isinstance(found.get(store), dict):
+            found = {**found[store], **found}
     for cls in type(obj).__mro__:
         for name, member in vars(cls).items():
             if isinstance(member, types.MemberDescriptorType) and hasattr(obj, name):

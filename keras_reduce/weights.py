@@ -240,11 +240,26 @@ def _check_array(array: Array, where: str, shape: Sequence[int], dtype: str) -> 
 
 
 def assign(
-    targets: Mapping[str, Any], values: Mapping[str, tuple[Array, str]], backend: str
+    targets: Mapping[str, Any],
+    values: Mapping[str, tuple[Array, str]],
+    backend: str,
+    written_on: str = "",
 ) -> None:
     """Give the variables `targets` the `values` that stand under the same paths.
 
     Without a copy where the backend allows it: nobody may change the arrays afterwards.
+
+    Parameters
+    ----------
+    targets : mapping
+        Variables by path.
+    values : mapping
+        Arrays, with their dtypes, by path.
+    backend : str
+        Keras backend that made the variables.
+    written_on : str, optional
+        Keras backend of the variables that the arrays were read from. If it is another one,
+        integers may have another width there.
 
     Raises
     ------
@@ -252,6 +267,8 @@ def assign(
         If paths, shapes or dtypes disagree; nothing has been written then.
     """
     _check_paths(set(targets), set(values))
+    if written_on not in ("", backend):
+        values = {path: _here(targets[path], *value) for path, value in values.items()}
     for path, variable in targets.items():
         array, dtype = values[path]
         if tuple(variable.shape) != array.shape or tensors.dtype_name(variable) != dtype:
@@ -265,6 +282,15 @@ def assign(
             )
     for path, variable in targets.items():
         tensors.write(variable, *values[path], backend)
+
+
+def _here(variable: Any, array: Array, dtype: str) -> tuple[Array, str]:
+    """Return an array from another backend with the dtype that a variable has on this one."""
+    wanted = tensors.dtype_name(variable)
+    # Private: what Keras calls the state of a seed generator, 32 bits however wide it is.
+    is_seed = variable.name == "seed_generator_state"
+    found = None if dtype == wanted else tensors.converted(array, wanted, wraps=is_seed)
+    return (array, dtype) if found is None else (found, wanted)
 
 
 def transfer(sources: Mapping[str, Any], targets: Mapping[str, Any], backend: str) -> None:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import ast
+import atexit
+import functools
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from textwrap import dedent
+
+from keras_reduce import backends
 
 PROGRAMS = Path(__file__).parent / "programs"
 ROOT = Path(__file__).parents[1]
@@ -20,6 +26,8 @@ def python(code, *arguments, path=(), cwd=None, timeout=300, **environment):
     `code` is a program's text, or the path of one; `environment` is added to ours. It must not
     fail.
     """
+    if BACKEND == "jax":
+        environment = {**_compiled_once(), **environment}
     program = [code] if isinstance(code, Path) else ["-c", dedent(code)]
     search = os.pathsep.join(map(str, [*path, ROOT]))
     result = subprocess.run(
@@ -36,14 +44,41 @@ def python(code, *arguments, path=(), cwd=None, timeout=300, **environment):
     return result.stdout
 
 
+# What Keras computes with in the programs: what ``KERAS_BACKEND`` says, as for any program.
+BACKEND = backends.expected()
+
+
+@functools.cache
+def _compiled_once():
+    """Return what makes JAX compile in one program of the tests what others then find."""
+    folder = tempfile.mkdtemp(prefix="jax-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return {
+        "JAX_COMPILATION_CACHE_DIR": folder,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+
+
 def decorated(program, decorator):
-    """Return the names of a program's functions with `decorator`, without importing it."""
+    """Return the names of a program's functions with `decorator`, without importing it.
+
+    Those that need another backend than the programs have, ``@check(needs="tensorflow")``, are
+    left out. A test that is left out so is not there: it neither passes nor is it skipped.
+    """
     return [
         node.name
         for node in ast.parse((PROGRAMS / program).read_text()).body
         if isinstance(node, ast.FunctionDef)
-        and any(getattr(mark, "id", "") == decorator for mark in node.decorator_list)
+        and any(_is_marked(mark, decorator) for mark in node.decorator_list)
     ]
+
+
+def _is_marked(mark, decorator):
+    if not isinstance(mark, ast.Call):
+        return getattr(mark, "id", "") == decorator
+    needs = {keyword.arg: ast.literal_eval(keyword.value) for keyword in mark.keywords}
+    return getattr(mark.func, "id", "") == decorator and BACKEND in needs["needs"].split()
 
 
 def words(program, *arguments, **environment):

@@ -110,6 +110,13 @@ ROWS = {
         expects=("keras==2.12.*", "tensorflow-cpu==2.12.*", "scikit-learn==1.5.*"),
         python="3.11",
     ),
+    "keras2_today": Row(
+        "the last TensorFlow that had Keras 2, and a scikit-learn that asks estimators for tags",
+        tests=("rows", "keras2::test_everything_else"),
+        installs=("tensorflow-cpu==2.12.*", "scikit-learn>=1.6", *_TOOLS),
+        expects=("keras==2.12.*", "scikit-learn>=1.6"),
+        python="3.11",
+    ),
     "tf_keras": Row(
         "Keras 2 as a package of its own, beside Keras 3",
         tests=("rows", "keras2", "golden", "installation"),

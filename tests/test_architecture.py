@@ -23,7 +23,8 @@ ROWS = (
     ("tracing",),
     ("custom_objects", "weights"),
     ("tensors", "payload"),
-    ("callables", "errors", "_version"),
+    ("backends", "callables"),
+    ("errors", "_version"),
 )
 LEVEL = {name: level for level, row in enumerate(ROWS) for name in row}
 FRAMEWORKS = {"keras", "tensorflow", "tf_keras", "jax", "torch"}

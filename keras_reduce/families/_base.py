@@ -9,6 +9,7 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
+from .. import backends
 from ..errors import FrameworkError
 from ._versions import generation
 
@@ -263,8 +264,15 @@ def by_name(name: str) -> Family:
     return cast(Family, importlib.import_module(f"{__package__}.{name}"))
 
 
-def required(name: str) -> Family:
+def required(name: str, backend: str = "") -> Family:
     """Return the family called `name` with its framework imported.
+
+    Parameters
+    ----------
+    name : str
+        As for `by_name`.
+    backend : str, optional
+        What Keras computed with where the object was written.
 
     Raises
     ------
@@ -281,20 +289,25 @@ def required(name: str) -> Family:
             raise ImportError(f"{root} is of generation {here[root]}")
         importlib.import_module(root)
     except ImportError as error:
+        wanted = backends.expected()
+        install = _INSTALL.get(name, f"pip install {root} {wanted}")
+        cure = f"install what is missing, for example: {install}"
+        if backend not in ("", wanted):
+            cure += (
+                f"; or compute with what the object was made with: set KERAS_BACKEND={backend} "
+                "before the program imports Keras"
+            )
         raise FrameworkError(
             f"Keras objects of the family {name!r} can't be rebuilt without {root!r}",
-            cause=f"{error}. Keras, or the framework that it computes with, is not installed in "
+            cause=f"{error}. Keras, or {wanted}, with which it is to compute, is not installed in "
             f"{sys.prefix}, or is one of another generation",
-            cure=f"install what the object was made with, for example: {_INSTALL[name]}",
+            cure=cure,
         ) from error
     family.check()
     return family
 
 
-_INSTALL = {
-    "keras3": "pip install 'keras_reduce[tensorflow]'",
-    "keras2": "pip install tf_keras tensorflow",
-}
+_INSTALL = {"keras2": "pip install tf_keras tensorflow"}
 
 
 def loaded() -> tuple[Family, ...]:

@@ -141,20 +141,22 @@ class Tree:
         return found
 
 
-def below_attributes(node: Any, without: frozenset[str]) -> Iterator[tuple[str, Any]]:
-    """Yield what is in the attributes of `node`, and in containers there, by name and position.
+def below_attributes(
+    attributes: dict[str, Any], without: frozenset[str]
+) -> Iterator[tuple[str, Any]]:
+    """Yield what is in `attributes`, and in containers there, by name and position.
 
     But not what is in the attributes `without`: Keras's own bookkeeping.
     """
     # Not by recursion, since every attribute of every part comes by here.
-    attributes = list(vars(node).items())  # At once: another thread may be setting some.
-    found = [(name, value, 4) for name, value in attributes if name not in without]
+    items = list(attributes.items())  # At once: another thread may be setting some.
+    found = [(name, value, 4) for name, value in items if name not in without]
     found.reverse()
     while found:
         name, value, depth = found.pop()
         if depth and isinstance(value, (list, tuple, dict)):
-            items = list(value.items() if isinstance(value, dict) else enumerate(value))
-            found += [(f"{name}/{key}", item, depth - 1) for key, item in reversed(items)]
+            inner = list(value.items() if isinstance(value, dict) else enumerate(value))
+            found += [(f"{name}/{key}", item, depth - 1) for key, item in reversed(inner)]
         else:
             yield name, value
 

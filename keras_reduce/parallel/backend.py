@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
-from pathlib import Path
 from typing import Any, ClassVar
 
 from joblib._parallel_backends import FallbackToBackend, LokyBackend, SequentialBackend
 
+from .. import backends
 from . import gpus, limits, warm
 from .executor import Pool, Settings
 from .progress import Progress
@@ -78,6 +77,8 @@ class KerasBackend(LokyBackend):  # type: ignore[misc]
         if idle_worker_timeout is None:
             idle_worker_timeout = options.get("idle_worker_timeout", 300)
         environment = self._prepare_worker_env(n_jobs=n_jobs)
+        # Part of what a pool is known by: when the program chooses anew, other workers are forked.
+        environment |= backends.environment()
         settings = Settings(
             timeout=float(idle_worker_timeout or 300),
             environment=tuple(sorted(environment.items())),
@@ -166,24 +167,10 @@ def _obstacle() -> str | None:
     """Return what keeps this backend from working here, None if nothing does."""
     if not sys.platform.startswith("linux"):
         return f"processes with Keras are not forked on {sys.platform}"
-    framework = _framework()
+    framework = backends.expected()
     if framework not in _SAFE_TO_FORK:
         return f"whether {framework} survives a fork is not known"
     return None
-
-
-def _framework() -> str:
-    """Return the name of Keras's backend, without importing Keras."""
-    keras: Any = sys.modules.get("keras")
-    if hasattr(keras, "config"):
-        return str(keras.config.backend())
-    if "KERAS_BACKEND" in os.environ:
-        return os.environ["KERAS_BACKEND"]
-    try:
-        home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
-        return str(json.loads((home / "keras.json").read_text())["backend"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return "tensorflow"
 
 
 def shutdown() -> None:

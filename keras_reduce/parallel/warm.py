@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 
+from .. import backends
 from .server import Server
 
 # What a worker of a search is likely to need. Importing is safe to fork after: the libraries start
@@ -19,21 +20,19 @@ _MODULES = (
     "keras",
     "keras_reduce.wrappers",
     "keras_reduce.reducers",
+    "keras_reduce.families.keras2",
     "keras_reduce.families.keras3",
     "keras_reduce.parallel.worker",
     "keras_reduce.parallel.executor",
 )
 # What programs use beside it, if this one has imported it when the server is made.
-_OPTIONAL = ("scikeras.wrappers", "pandas", "scipy.sparse")
+_OPTIONAL = ("scikeras.wrappers", "pandas", "scipy.sparse", "tf_keras")
+# Keras 2 within TensorFlow: there is no such module in Keras 3.
+_EXACTLY = ("keras.api._v2.keras",)
 
 _lock = threading.Lock()
 _server: Server | None = None
 _imported: str | None = None
-
-
-def _backend() -> str | None:
-    """Return the name that the environment gives to Keras's backend."""
-    return os.environ.get("KERAS_BACKEND")
 
 
 def _disown() -> None:
@@ -53,7 +52,7 @@ def server() -> Server:
     """Return what workers are forked from. It starts when it is asked for one, or told to."""
     global _server, _imported
     with _lock:
-        backend = _backend()
+        backend = backends.expected()
         if _server is not None and backend != _imported:
             # A program says which framework it takes before it imports Keras, but may have
             # had the server started even before.
@@ -62,9 +61,11 @@ def server() -> Server:
         if _server is None:
             _imported = backend
             used = tuple(name for name in _OPTIONAL if name.partition(".")[0] in sys.modules)
+            used += tuple(name for name in _EXACTLY if name in sys.modules)
             # TensorFlow greets with lines on its build at each import; errors still come.
             level = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2")
-            _server = Server(_MODULES + used, {"TF_CPP_MIN_LOG_LEVEL": level})
+            environment = {"TF_CPP_MIN_LOG_LEVEL": level, **backends.environment()}
+            _server = Server(_MODULES + used, environment)
         return _server
 
 

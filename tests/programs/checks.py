@@ -6,13 +6,29 @@ import json
 import sys
 import traceback
 
+from keras_reduce import backends
+
 CHECKS = {}
 
 
-def check(function):
-    """Enter `function` into the list; it fails by raising."""
-    CHECKS[function.__name__] = function
-    return function
+def entering(entries):
+    """Return a decorator that enters functions into `entries`, by name.
+
+    Those with ``needs``, backends of Keras by their names, only where Keras has one of these.
+    """
+
+    def enter(function=None, *, needs=""):
+        if function is None:
+            return lambda marked: enter(marked, needs=needs)
+        if not needs or backends.expected() in needs.split():
+            entries[function.__name__] = function
+        return function
+
+    return enter
+
+
+# A decorator for functions that fail by raising.
+check = entering(CHECKS)
 
 
 def main():

@@ -16,7 +16,6 @@ from pathlib import Path
 import joblib
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import layers, ops
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import Ridge
@@ -38,6 +37,15 @@ X, Y = rng.normal(size=(12, 3)), rng.normal(size=12)
 
 def scaled(values):
     return values * FACTOR if NAMES else scaled(values)
+
+
+def compiled():
+    """Return a `tf.function` where there is one."""
+    if keras.config.backend() != "tensorflow":
+        return {}
+    import tensorflow as tf
+
+    return {"tf_function": tf.function(scaled)}
 
 
 def guarded(values):
@@ -112,7 +120,7 @@ def objects():
         "seed_generator": keras.random.SeedGenerator(),
         "variable": keras.Variable([0.1, 0.2], dtype="bfloat16", name="v"),
         "tensor": layers.Dense(2, name="named")(inputs),
-        "tf_function": tf.function(scaled),
+        **compiled(),
         "reference": layers.Activation(importable.ImportableScale(2.0)),
     }
 

@@ -42,7 +42,7 @@ def reduces(obj):
 def answer(model):
     import numpy as np
 
-    return np.asarray(model(np.ones((1, 2)))).tolist()
+    return model.predict_on_batch(np.ones((1, 2))).tolist()
 
 
 @check

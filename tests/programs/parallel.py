@@ -518,7 +518,7 @@ def threads_are_shared_out():
                 assert names == [str(number)] * 2
 
 
-@check
+@check(needs="tensorflow")
 def tensorflow_starts_no_more_threads_than_it_may():
     def started():
         import tensorflow as tf
@@ -699,7 +699,7 @@ def models_go_and_come():
     assert all(map(np.array_equal, trained(first).get_weights(), expected))
 
 
-@check
+@check(needs="tensorflow")
 def weights_are_written_once_and_anew_when_they_change():
     def where(net):
         import keras_reduce.tensors as tensors

@@ -10,7 +10,6 @@ import types
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import layers, ops
 
 import keras_reduce
@@ -18,6 +17,26 @@ from checks import check, main, raises
 from keras_reduce import CustomObjectError, PayloadError, ReduceError, reducers
 
 keras_reduce.install()
+BACKEND = keras.config.backend()
+
+
+# On Torch, Keras's dropout without a seed draws from Torch's own generator.
+SEED = 11 if BACKEND == "torch" else None
+
+
+def same(one, other):
+    """Tell whether two arrays or tensors are equal."""
+    both = (keras.ops.convert_to_numpy(v) if keras.ops.is_tensor(v) else v for v in (one, other))
+    return np.array_equal(*both)
+
+
+def compiled(function):
+    """Return what `tf.function` makes of it; elsewhere, the function itself."""
+    if BACKEND != "tensorflow":
+        return function
+    import tensorflow as tf
+
+    return tf.function(function)
 
 
 def small_model():
@@ -25,7 +44,7 @@ def small_model():
         [
             keras.Input((2,)),
             layers.Dense(3, name="first"),
-            layers.Dropout(0.5),
+            layers.Dropout(0.5, seed=SEED),
             layers.Dense(1, name="last"),
         ]
     )
@@ -62,11 +81,15 @@ def is_a_json_string_plain_arrays_and_a_compile_config():
     header = json.loads(text)["header"]
     assert header["protocol"] == 1
     assert header["family"] == "keras3"
-    assert set(header["versions"]) == {"keras_reduce", "keras", "backend", "tensorflow"}
+    assert set(header["versions"]) == {"keras_reduce", "keras", "backend", BACKEND}
     assert isinstance(weights, tuple)
     assert all(type(array) is np.ndarray for array in weights)
     assert [[list(a.shape), a.dtype.name] for a in weights] == [w[1:] for w in header["weights"]]
-    assert header["weights"][0] == ["optimizer/0", [], "int64"]
+    assert header["weights"][0] == [
+        "optimizer/0",
+        [],
+        "int64" if BACKEND == "tensorflow" else "int32",
+    ]
     assert len({path for path, _, _ in header["weights"]}) == len(weights)
     assert header["children"]["layers/first"] == 1
     assert [layer.name for layer in layers_apart[1:]] == ["first", "dropout", "last"]
@@ -99,13 +122,13 @@ def old_and_short_argument_lists_are_read():
 def same_after_training(model, x, y):
     """Demand that a copy answers and trains as the original does; return the copy."""
     copied = pickle.loads(pickle.dumps(model))
-    assert np.array_equal(copied.predict(x, verbose=0), model.predict(x, verbose=0))
+    assert same(copied.predict(x, verbose=0), model.predict(x, verbose=0))
     logs = [
         m.fit(x, y, epochs=2, shuffle=False, verbose=0).history["loss"] for m in (model, copied)
     ]
     assert logs[0] == logs[1], logs
     pairs = zip(model.get_weights(), copied.get_weights(), strict=True)
-    assert all(np.array_equal(ours, theirs) for ours, theirs in pairs)
+    assert all(same(ours, theirs) for ours, theirs in pairs)
     return copied
 
 
@@ -373,7 +396,7 @@ def code_that_mentions_its_own_model():
             pickle.dumps(model)
         # Another model that is mentioned travels with the code.
         copied = pickle.loads(pickle.dumps(other))
-        assert np.array_equal(copied(np.ones((1, 2))), other(np.ones((1, 2))))
+        assert same(copied(np.ones((1, 2))), other(np.ones((1, 2))))
     finally:
         SELF_MENTIONED = None
 
@@ -421,7 +444,7 @@ def code_that_refers_to_a_variable_of_a_layer():
     model = keras.Sequential([keras.Input((2,)), layers.Lambda(lambda x: x * free)])
     copied = pickle.loads(pickle.dumps({"variable": free, "model": model}))
     copied["variable"].assign(3.0)
-    assert np.array_equal(copied["model"](np.ones((1, 2))), [[3.0, 3.0]])
+    assert same(copied["model"](np.ones((1, 2))), [[3.0, 3.0]])
 
 
 @check
@@ -590,7 +613,7 @@ def a_constructor_is_not_called_again():
     model = Counting(layers.Dense(2), {3: np.arange(3), "object": types.SimpleNamespace(a=1)})
     model(np.ones((1, 4)))
     copied = pickle.loads(pickle.dumps(model))
-    assert np.array_equal(copied(np.ones((1, 4))), model(np.ones((1, 4))))
+    assert same(copied(np.ones((1, 4))), model(np.ones((1, 4))))
     assert calls == [1]
     assert copied.options == {"depth": 2, "names": ["a", ("b", None)]}
     assert copied.table[3].tolist() == [0, 1, 2]
@@ -616,7 +639,7 @@ def a_class_that_says_it_has_no_config():
     model = Unwilling(3)
     expected = model(np.ones((1, 2)))
     copied = pickle.loads(pickle.dumps(model))
-    assert np.array_equal(copied(np.ones((1, 2))), expected)
+    assert same(copied(np.ones((1, 2))), expected)
     assert copied.table.tolist() == [0, 1, 2]
 
 
@@ -656,7 +679,7 @@ def optimizers_in_containers():
     copied = pickle.loads(pickle.dumps(model))
     assert copied.made[0].iterations == 1
     for ours, theirs in zip(model.step(), copied.step(), strict=True):
-        assert np.array_equal(ours, theirs)
+        assert same(ours, theirs)
 
 
 @check
@@ -708,7 +731,7 @@ def tensors_that_a_class_with_a_config_has_made():
     layer = Shift(2.0)
     layer.adapt(ops.convert_to_tensor([[1.0, 2.0], [3.0, 4.0]]))
     copied = pickle.loads(pickle.dumps(layer))
-    assert np.array_equal(copied(np.ones((1, 2))), layer(np.ones((1, 2))))
+    assert same(copied(np.ones((1, 2))), layer(np.ones((1, 2))))
 
 
 @check
@@ -760,7 +783,7 @@ def shallow_copies_hold_the_very_functions():
     model.function = lambda: model
     copied = copy.copy(model)
     assert copied.function is model.function
-    assert np.array_equal(copied(np.ones((1, 2))), model(np.ones((1, 2))))
+    assert same(copied(np.ones((1, 2))), model(np.ones((1, 2))))
 
 
 @check
@@ -776,7 +799,7 @@ def layers_that_the_user_added():
     x, y = np.ones((4, 2)), np.ones((4, 1))
     model.fit(x, y, verbose=0)
     copied = same_after_training(model, x, y)
-    assert np.array_equal(copied.head(x), model.head(x))
+    assert same(copied.head(x), model.head(x))
     assert copied.more["list"][1] is copied.layers[1]
     assert copied.more["list"][0].rate == copied.more["rate"] == 0.5
     assert len(copied._layers) == len(model._layers)
@@ -803,7 +826,7 @@ def attributes_of_optimizers_metrics_and_losses():
     copied = same_after_training(model, x, y)
     assert copied.optimizer.note["by"].tolist() == [0, 1]
     assert copied.loss.note[0](1) == 2
-    assert copied._compile_metrics.metrics[0].updates == metric.updates == 3
+    assert copied._compile_metrics.metrics[0].updates == metric.updates >= 3
 
 
 @check
@@ -842,11 +865,11 @@ def layers_shared_by_two_models_stay_shared():
     assert copied["models"][3].inner is found
     x = np.ones((1, 2))
     for ours, theirs in zip(graph["models"], copied["models"], strict=True):
-        assert np.array_equal(ours(x), theirs(x)), ours.name
+        assert same(ours(x), theirs(x)), ours.name
     shared.kernel.assign(np.ones((2, 3)))
     found.kernel.assign(np.ones((2, 3)))
     for ours, theirs in zip(graph["models"], copied["models"], strict=True):
-        assert np.array_equal(ours(x), theirs(x)), ours.name
+        assert same(ours(x), theirs(x)), ours.name
 
 
 @check
@@ -869,7 +892,7 @@ def layers_that_a_constructor_makes_anew():
     model.build((None, 2))
     model.layers[0].trainable = False
     copied = pickle.loads(pickle.dumps(model))
-    assert np.array_equal(copied(np.ones((1, 2))), model(np.ones((1, 2))))
+    assert same(copied(np.ones((1, 2))), model(np.ones((1, 2))))
     assert not copied.layers[0].trainable
 
 
@@ -882,8 +905,8 @@ class Closures(layers.Layer):
         self.inner = layers.Dense(units, use_bias=False)
         self.scale = lambda value: value * self.factor
         self.table = {"shift": [lambda value: value + self.units]}
-        self.compiled = tf.function(self.step)
-        self.traced = tf.function(lambda value: self.inner(value))
+        self.compiled = compiled(self.step)
+        self.traced = compiled(lambda value: self.inner(value))
 
     def build(self, shape):
         self.inner.build(shape)
@@ -911,10 +934,10 @@ def code_that_refers_to_its_own_object():
         assert copied.peek() is found.factor
         assert found.scale.__closure__[0].cell_contents is found
         assert found.double.__closure__[0].cell_contents is found.factor
-        assert found.compiled.python_function.__self__ is found
+        assert getattr(found.compiled, "python_function", found.compiled).__self__ is found
         found.factor.assign(3.0)
         assert found.double(1.0) == 6.0
-        assert np.array_equal(found.traced(x), found.inner(x))
+        assert same(found.traced(x), found.inner(x))
     assert model.layers[0].factor.numpy() != 3.0
 
 
@@ -992,9 +1015,9 @@ def metrics_that_build_themselves_on_their_first_data():
     for ours, theirs in zip(model.metrics, copied.metrics, strict=True):
         results = [keras.tree.flatten(metric.result()) for metric in (ours, theirs)]
         for mine, yours in zip(*results, strict=True):
-            assert np.array_equal(np.asarray(mine), np.asarray(yours)), ours.name
+            assert same(np.asarray(mine), np.asarray(yours)), ours.name
     (lone,) = pickle.loads(pickle.dumps(made[:1]))
-    assert np.array_equal(np.asarray(lone.result()), np.asarray(made[0].result()))
+    assert same(np.asarray(lone.result()), np.asarray(made[0].result()))
 
 
 @check
@@ -1002,7 +1025,7 @@ def names_with_every_character():
     named = [layers.Dense(2, name=name) for name in ("a@b", "c#1", "ünï", "d e", "optimizer")]
     model = keras.Sequential([keras.Input((2,)), *named])
     copied = pickle.loads(pickle.dumps(model))
-    assert np.array_equal(copied(np.ones((1, 2))), model(np.ones((1, 2))))
+    assert same(copied(np.ones((1, 2))), model(np.ones((1, 2))))
 
 
 @check
@@ -1023,7 +1046,7 @@ def attributes_with_names_that_keras_uses_elsewhere():
     layer = Greedy()
     expected = layer(np.ones((1, 2)))
     copied = pickle.loads(pickle.dumps(layer))
-    assert np.array_equal(copied(np.ones((1, 2))), expected)
+    assert same(copied(np.ones((1, 2))), expected)
     for name in ("reduction", "history", "optimizer", "_outputs", "_nodes", "_variables"):
         assert getattr(copied, name) == getattr(layer, name), name
 
@@ -1049,7 +1072,7 @@ def an_optimizer_in_a_model_that_is_not_compiled():
     model.step()
     copied = pickle.loads(pickle.dumps(model))
     for ours, theirs in zip(model.step(), copied.step(), strict=True):
-        assert np.array_equal(ours, theirs)
+        assert same(ours, theirs)
 
 
 @check
@@ -1116,7 +1139,7 @@ def layers_keep_their_order():
     copied = pickle.loads(pickle.dumps(model))
     assert [layer.name for layer in copied.layers] == [layer.name for layer in model.layers]
     pairs = zip(model.get_weights(), copied.get_weights(), strict=True)
-    assert all(np.array_equal(ours, theirs) for ours, theirs in pairs)
+    assert all(same(ours, theirs) for ours, theirs in pairs)
 
 
 @check
@@ -1125,14 +1148,14 @@ def the_scale_of_lora_factors():
     model.layers[0].enable_lora(2, lora_alpha=7)
     model.layers[0].lora_kernel_b.assign(np.ones((2, 2)))
     copied = pickle.loads(pickle.dumps(model))
-    assert np.array_equal(copied(np.ones((1, 2))), model(np.ones((1, 2))))
+    assert same(copied(np.ones((1, 2))), model(np.ones((1, 2))))
 
 
 @check
 def seeds_of_what_is_yet_to_be_built():
     model = keras.Sequential([layers.Dense(3), layers.Dense(2)])
     copied = pickle.loads(pickle.dumps(model))
-    assert np.array_equal(copied(np.ones((1, 2))), model(np.ones((1, 2))))
+    assert same(copied(np.ones((1, 2))), model(np.ones((1, 2))))
     assert copied.layers[0].kernel_initializer.get_config()["seed"] is None
 
 
@@ -1249,7 +1272,7 @@ def a_layer_in_two_functional_models_of_one_model():
     model = keras.Model(inputs, [one(inputs), two(inputs), two(one(inputs))])
     copied = pickle.loads(pickle.dumps(model))
     for ours, theirs in zip(copied(np.ones((1, 2))), model(np.ones((1, 2))), strict=True):
-        assert np.array_equal(ours, theirs)
+        assert same(ours, theirs)
     found = [copied.get_layer(name).get_layer("shared") for name in ("one", "two")]
     assert found[0] is found[1]
 
@@ -1293,9 +1316,9 @@ def the_private_parts_of_keras_are_where_we_look_for_them():
     assert hasattr(keras.Function(functional.inputs, tensor), "_outputs_struct")
     variable = keras.Variable(1.0)
     assert {"_path", "_autocast"} <= vars(variable).keys()
-    function = tf.function(tripled)
+    function = compiled(tripled)
     options = ("_autograph", "_jit_compile", "_reduce_retracing", "_attributes")
-    assert all(hasattr(function, name) for name in options)
+    assert BACKEND != "tensorflow" or all(hasattr(function, name) for name in options)
     assert vars(keras.callbacks.History)["_api_export_path"] == "keras.callbacks.History"
     keras.random.normal((1,))
     assert seeds._of_this_thread().state.shape == (2,)

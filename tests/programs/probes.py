@@ -107,7 +107,10 @@ def _state(part: Any) -> dict[str, Any]:
 
 
 def _numpy(variable: Any) -> np.ndarray:
-    array = np.array(variable.numpy() if hasattr(variable, "numpy") else variable)
+    import keras
+
+    is_keras = isinstance(variable, keras.Variable) or keras.ops.is_tensor(variable)
+    array = np.array(keras.ops.convert_to_numpy(variable) if is_keras else variable)
     return array if array.dtype.kind != "V" else array.view(f"uint{8 * array.dtype.itemsize}")
 
 
@@ -202,11 +205,13 @@ _OTHER_ANSWERS = {
 
 def _tensors(x: Any) -> Any:
     """Return `x` with text as tensors: Keras takes no arrays of strings."""
-    import tensorflow as tf
-
     if isinstance(x, list):
         return [_tensors(item) for item in x]
-    return tf.constant(x) if isinstance(x, np.ndarray) and x.dtype == object else x
+    if not isinstance(x, np.ndarray) or x.dtype != object:
+        return x
+    import tensorflow as tf
+
+    return tf.constant(x)
 
 
 def _fits(model: Any, x: Any) -> bool:

@@ -26,9 +26,14 @@ import cloudpickle
 import joblib
 from sklearn.base import BaseEstimator, clone
 
-from keras_reduce import families
+from keras_reduce import backends, families
 
 probes = importlib.import_module(os.environ.get("PROBES", "probes"))
+if backends.expected() == "torch":
+    import torch
+
+    # With other numbers of threads, as workers have, sums differ in the last bit.
+    torch.set_num_threads(1)
 
 Outcome = tuple[dict, dict]  # what an object answers, and what becomes of it
 
@@ -92,7 +97,11 @@ def write(cases: dict[str, Callable], folder: Path, only: list[str]) -> dict[str
             if only and name not in only:
                 continue
             families.active().set_random_seed(len(results))
-            results[name] = attempt_all(name, build, folder, loky, spawned)
+            try:
+                results[name] = attempt_all(name, build, folder, loky, spawned)
+            except Exception:
+                # One that can't be tried at all is no reason to keep quiet about the others.
+                results[name] = dict.fromkeys(TRANSPORTS, traceback.format_exc())
             probes.clear_session()
     return results
 

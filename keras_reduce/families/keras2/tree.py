@@ -138,7 +138,7 @@ def _children(node: Any) -> Iterator[tuple[str, Any]]:
         for layer in layers_of(node):
             yield f"layers/{layer.name}", layer
     if _may_hold_parts(node):
-        below = _tree.below_attributes(node, _BOOKKEEPING)
+        below = _tree.below_attributes(vars(node), _BOOKKEEPING)
         found = [(name, part) for name, part in below if is_part(part) and not is_variable(part)]
         # In an order that does not depend on which was set first.
         yield from sorted(found, key=lambda item: item[0])

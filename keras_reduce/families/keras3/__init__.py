@@ -10,6 +10,8 @@ them together into a family.
 from __future__ import annotations
 
 import sys
+import threading
+import types
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -148,4 +150,35 @@ def survey(root: Any, children: Iterable[Any] = ()) -> Tree:
     """Return what is below `root`, of which `children` (or their paths) travel apart."""
     tree = Tree(root, children)
     private.check_found(tree)
+    for node in tree.nodes.values():
+        # Private: on JAX, `fit` takes the values out of the variables while it runs, and puts them
+        # back for callbacks that ask.
+        if vars(node).get("_jax_state_synced") is False and not _is_at_work(node):
+            node.jax_state_sync()
     return tree
+
+
+def _is_at_work(model: Any) -> bool:
+    """Tell whether another thread is training `model`; to put values back would spoil that."""
+    frames = sys._current_frames()
+    # A frame that holds itself would keep all that it holds.
+    del frames[threading.get_ident()]
+    here: types.FrameType | None = None
+    try:
+        for here in frames.values():
+            while here is not None:
+                if here.f_code.co_name in _AT_WORK and here.f_locals.get("self") is model:
+                    return True
+                here = here.f_back
+        return False
+    finally:
+        frames.clear()
+        here = None
+
+
+_AT_WORK = frozenset(
+    {
+        *("fit", "evaluate", "predict"),
+        *("train_on_batch", "test_on_batch", "predict_on_batch"),
+    }
+)

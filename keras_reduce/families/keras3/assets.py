@@ -91,7 +91,7 @@ def _assets_of(node: Any, *, is_alone: bool) -> list[tuple[str, Array]]:
         found.append(("summary", np.asarray(node.summary)))
     if is_alone and is_built_in(type(node)):
         masks = [(name, getattr(node, name, None)) for name in sorted(_MASKS)]
-        found += [(n, keras.ops.convert_to_numpy(m)) for n, m in masks if hasattr(m, "numpy")]
+        found += [(n, keras.ops.convert_to_numpy(m)) for n, m in masks if keras.ops.is_tensor(m)]
     if overrides(node, "save_own_variables") and overrides(node, "load_own_variables"):
         store: dict[str, Any] = {}
         node.save_own_variables(store)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ...custom_objects import by_value
 from ...errors import ReduceError
 from .._nests import is_nest, leaves, unwrapped
-from .kinds import bases, is_a, is_saveable
+from .kinds import attributes_of, bases, is_a, is_saveable
 from .tree import (
     functional_class,
     is_container,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _SET_BY_TRAINING = frozenset(
     {
         *("history", "stop_training", "stop_evaluating", "stop_predicting"),
-        *("_eval_epoch_iterator", "_compiled_trainable_state", "_compile_config"),
+        *("_eval_epoch_iterator", "_compiled_trainable_state", "_compile_config", "_jax_state"),
     }
 )
 _SET_BY_TRACKING = frozenset(
@@ -131,7 +131,8 @@ def describe(obj: Any, serialize: Callable[[Any], Any], table: Table) -> dict[st
         _refuse_hidden_parts(name, value)
         if is_optimizer(obj) and any(isinstance(v, _variable_class()) for v in leaves(value)):
             continue  # Slots, which `build` makes.
-        if table.is_outermost(obj) and (_is_for_pickler(value) or _is_code(value)):
+        is_plain = name in vars(obj)  # And not where a module of Torch's keeps what is set on it.
+        if table.is_outermost(obj) and is_plain and (_is_for_pickler(value) or _is_code(value)):
             table.state[name] = unwrapped(value)
         else:
             attributes[name] = encode(value, name)
@@ -216,7 +217,7 @@ def own_attributes(obj: Any) -> dict[str, Any]:
     internal = _internal_names(obj)
     return {
         name: value
-        for name, value in list(vars(obj).items())
+        for name, value in attributes_of(obj).items()
         if name not in internal
         or (name in _DEFAULTS and not made_by_config and value != _DEFAULTS[name])
     }
@@ -254,9 +255,9 @@ def _declared(root: str) -> frozenset[str]:
     if root == "functional":
         inputs = keras.Input((1,), name=name)
         outputs = keras.layers.Identity(name=f"{name}_output")(inputs)
-        return frozenset(vars(keras.Model(inputs, outputs, name=name)))
+        return frozenset(attributes_of(keras.Model(inputs, outputs, name=name)))
     if root == "optimizer":
-        return frozenset(vars(keras.optimizers.Optimizer(1.0, name=name)))
+        return frozenset(attributes_of(keras.optimizers.Optimizer(1.0, name=name)))
     makers: dict[str, Any] = {
         "layer": keras.Layer,
         "model": keras.Model,
@@ -264,7 +265,7 @@ def _declared(root: str) -> frozenset[str]:
         "metric": keras.metrics.Metric,
         "loss": keras.losses.Loss,
     }
-    return frozenset(vars(makers[root](name=name)))
+    return frozenset(attributes_of(makers[root](name=name)))
 
 
 # Attributes of Keras's own that matter where a class of the user's has changed them.

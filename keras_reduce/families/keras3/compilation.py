@@ -32,8 +32,17 @@ def compilation(tree: Tree) -> dict[str, Any] | None:
     return specs or None
 
 
-def compile_all(obj: Any, specs: dict[str, Any]) -> None:
+def compile_all(obj: Any, specs: dict[str, Any], written_on: str = "") -> None:
     """Compile `obj`, and models inside it, as `compilation` found them.
+
+    Parameters
+    ----------
+    obj : object
+        What has been rebuilt.
+    specs : dict
+        What `compilation` returned.
+    written_on : str, optional
+        The backend that they were compiled for.
 
     Raises
     ------
@@ -49,13 +58,28 @@ def compile_all(obj: Any, specs: dict[str, Any]) -> None:
                 cause="the class that creates it has changed since",
                 cure="load it with the code that wrote it",
             )
-        _compile(model, spec["config"], plainly=spec.get("plainly", False))
+        config = spec["config"]
+        if isinstance(config, dict) and _is_what_auto_means(config.get("jit_compile"), written_on):
+            config = {**config, "jit_compile": "auto"}
+        _compile(model, config, plainly=spec.get("plainly", False))
         if "unrolled" in spec:
             model.unrolled_steps_per_execution = spec["unrolled"]
         if spec.get("metrics") is not None:
             _restore_metrics(model._compile_metrics, spec["metrics"])
         if spec.get("loss") is not None:
             _restore_loss(model._compile_loss, spec["loss"])
+
+
+def _is_what_auto_means(jit_compile: Any, backend: str) -> bool:
+    """Tell whether another `backend` makes what `jit_compile` is of "auto", of which none is kept.
+
+    Where XLA compiles, that costs little; Torch's compiler is another matter.
+    """
+    import keras
+
+    if backend in ("", keras.backend.backend()):
+        return False
+    return jit_compile is (backend != "torch")
 
 
 def _specification(model: Any, path: str) -> dict[str, Any]:

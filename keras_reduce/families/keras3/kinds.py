@@ -79,6 +79,42 @@ def is_saveable(obj: Any) -> bool:
 _SAVEABLE: tuple[Kind, ...] = ("operation", "layer", "optimizer", "metric", "loss")
 
 
+def attributes_of(obj: Any) -> dict[str, Any]:
+    """Return the attributes of `obj`, as they are at this moment.
+
+    On Torch a layer is a module, which keeps modules and tensors that are set on it in dictionaries
+    of its own.
+    """
+    found = dict(vars(obj))  # At once: another thread may be setting some.
+    if is_module(obj):
+        for store in _MODULE_STORES:
+            found.update(found.pop(store, None) or {})
+        for name in _OF_MODULES:
+            found.pop(name, None)
+    return found
+
+
+def is_module(obj: Any) -> bool:
+    """Tell whether `obj` is a layer on Torch, where layers are modules."""
+    return "_modules" in vars(obj) and is_a(obj, "layer")
+
+
+def as_module(layer: Any) -> tuple[bool, bool]:
+    """Tell how `layer`, as a module of Torch, is switched, and whether it lists its variables.
+
+    For layers that are no modules, and for those that are not built, what a new layer would say.
+    """
+    if not is_module(layer):
+        return True, True
+    return vars(layer)["training"], not layer.built or "_torch_params" in vars(layer)["_modules"]
+
+
+# Private to Torch: where modules keep what is set on them.
+_MODULE_STORES = ("_modules", "_parameters", "_buffers")
+# And what it and Keras note about them: Keras's variables by path, what fit() and predict() switch.
+_OF_MODULES = ("_torch_params", "training", "_non_persistent_buffers_set")
+
+
 def has_config(obj: Any) -> bool:
     """Tell whether `obj` is of a kind that Keras describes by configs."""
     return is_saveable(obj) or is_a(

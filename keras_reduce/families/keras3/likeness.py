@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...tensors import dtype_name
 from .attributes import PLAIN, is_built_in
-from .kinds import bases, is_a
+from .kinds import as_module, attributes_of, bases, is_a
 from .tree import own_variables
 from .writing import is_found_by_name
 
@@ -99,9 +99,9 @@ _MOST_PARTS = 100
 
 
 def _part_token(part: Any, own: list[Any], places: dict[int, int]) -> list[Any]:
-    attributes = dict(vars(part))  # At once: another thread may be setting some.
+    attributes = attributes_of(part)
     lengths = [len(attributes.get(store) or ()) for store in ("_trainable_variables", *_STORES)]
-    token: list[Any] = [type(part), *lengths]
+    token: list[Any] = [type(part), *lengths, *as_module(part)]
     for name, value in attributes.items():
         if name in _BOOKKEEPING:
             continue

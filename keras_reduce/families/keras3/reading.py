@@ -174,7 +174,7 @@ class _Constructor:
         return obj
 
 
-_KEPT = ("seed", "window", "default_policy")
+_KEPT = ("seed", "window", "default_policy", "module")
 
 
 def from_config(cls: Any, config: dict[str, Any]) -> Any:
@@ -184,6 +184,9 @@ def from_config(cls: Any, config: dict[str, Any]) -> Any:
     """
     import keras
 
+    if cls is keras.layers.TorchModuleWrapper:
+        # Whose from_config() takes a pickle of the module in place of the module.
+        return cls(**config)
     if cls is not keras.Sequential:
         return _from_config_of_another_version(cls, config)
     layers = [deserialize(layer) for layer in config["layers"]]

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ... import callables
+from ...tensors import converted, dtype_name
 from .attributes import is_built_in
 
 # Private: the public functions of keras.random use it without ever showing it.
@@ -75,6 +76,7 @@ def restore_global_seed(state: list[int] | None) -> None:
     must not depend on what it has done before.
     """
     import keras
+    import numpy as np
     from keras.src.backend.common import global_state
 
     multiprocessing = sys.modules.get("multiprocessing")
@@ -83,10 +85,14 @@ def restore_global_seed(state: list[int] | None) -> None:
     if state is None or (generator is not None and not is_worker):
         return
     if generator is None:
-        generator = keras.random.SeedGenerator(state[0])
+        generator = keras.random.SeedGenerator(0)
         global_state.set_global_attribute(_ATTRIBUTE, generator)
         _remember(generator)
-    generator.state.assign(state)
+    # Another backend may have written it: what counts are the lower 32 bits.
+    numbers = np.asarray(state, "int64")
+    dtype = dtype_name(generator.state)
+    narrow = None if dtype == "int64" else converted(numbers, dtype, wraps=True)
+    generator.state.assign(numbers if narrow is None else narrow)
 
 
 def _draws(obj: Any) -> bool:

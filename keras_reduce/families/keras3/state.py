@@ -47,8 +47,9 @@ def state(obj: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         found["autocast"] = False  # A built-in class's config has no place for it.
     if has_config(obj) and describes_itself(obj):
         for name, value in set_by_the_user(obj):
-            holds_parts = any(map(is_part, leaves(value)))
-            (tracked if holds_parts else found)[name] = unwrapped(value)
+            # Or they are where a module of Torch's keeps what is set on it.
+            is_tracked = any(map(is_part, leaves(value))) or name not in vars(obj)
+            (tracked if is_tracked else found)[name] = unwrapped(value)
     return found, tracked
 
 
@@ -129,7 +130,7 @@ def _look_through(cls: type) -> tuple[set[str], set[str]]:
 
 
 def _is_framework(cls: type) -> bool:
-    return cls.__module__.partition(".")[0] in ("tensorflow", "torch", "flax")
+    return cls.__module__.partition(".")[0] in ("tensorflow", "torch", "flax", "jax", "jaxlib")
 
 
 def _is_data(value: Any) -> bool:
@@ -147,7 +148,8 @@ def _is_data(value: Any) -> bool:
 
 def _is_tensor(value: Any) -> bool:
     """Tell whether `value` is a tensor with a value, or a variable of TensorFlow's own."""
-    return _is_framework(type(value)) and hasattr(value, "numpy")
+    is_of_jax = type(value).__module__.partition(".")[0] in ("jax", "jaxlib")
+    return _is_framework(type(value)) and hasattr(value, "__array__" if is_of_jax else "numpy")
 
 
 def _callback_state(callback: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from ...tensors import dtype_name
 from .assets import assets, restore_assets
 from .attributes import describes_itself, is_built_in
 from .compilation import compile_all
-from .kinds import is_a
+from .kinds import as_module, is_a, is_module
 from .optimizers import exclusions_of, optimizers_of, restore_optimizers
 from .reading import deserialize, make
 from .seeds import global_seed, restore_global_seed
@@ -48,7 +48,9 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
         Keras calls the variables, as a layer alone is not built within the scope of its model;
         ``built_alone``: paths of layers that are built without variables; ``rules``: regularizer
         and constraint of variables that have others than their layer; ``overwritten``: variables
-        that an optimizer overwrites with their gradient.
+        that an optimizer overwrites with their gradient; ``evaluating``: paths of layers that, as
+        modules of Torch, were last switched to evaluation; ``unlisted``: of those that are built,
+        but don't list their variables as parameters of the module.
     """
     parts = tree.own
     paths = {id(variable): path for path, variable in tree.variables.items()}
@@ -82,6 +84,8 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
         "seeds": {path: seeds for path, node in parts.items() if (seeds := _drawn_seeds(node))},
         "global_seed": global_seed(table.code),
         "paths": _keras_paths(tree),
+        "evaluating": [path for path, layer in layers.items() if not as_module(layer)[0]],
+        "unlisted": [path for path, layer in layers.items() if not as_module(layer)[1]],
         "rules": _odd_rules(parts, paths),
         "overwritten": [
             path
@@ -246,16 +250,32 @@ def construct(
     _restore_paths(tree, structure)
     _restore_facts(tree, structure)
     if compilation:
-        compile_all(obj, compilation)
+        compile_all(obj, compilation, structure.get("versions", {}).get("backend", ""))
     made_by_metrics = structure.get("metrics", {})
     parts = nodes(obj) if made_by_metrics else {}
     for path, made_by_metric in made_by_metrics.items():
         if path in parts:
             _make_in_metric(parts[path], made_by_metric)
     restore_optimizers(obj, structure.get("optimizers", {}), structure.get("undecayed", {}))
-    _restore_paths(Tree(obj, payloads_below(structure)), structure)
+    tree = Tree(obj, payloads_below(structure))
+    _restore_paths(tree, structure)
+    _restore_modules(tree.own, structure)
     restore_global_seed(structure.get("global_seed"))
     return obj
+
+
+def _restore_modules(parts: Mapping[str, Any], structure: Mapping[str, Any]) -> None:
+    """Bring what makes layers modules of Torch up to date."""
+    modules = {path: node for path, node in parts.items() if is_module(node)}
+    for path in structure.get("evaluating", ()):
+        if path in modules:
+            vars(modules[path])["training"] = False
+    for path, node in modules.items():
+        # Private: Keras does so at the end of build(), under the names that variables then have.
+        if path in structure.get("unlisted", ()):
+            vars(node)["_modules"].pop("_torch_params", None)
+        elif node.built:
+            node._track_variables()
 
 
 def _adopt(parts: Mapping[str, Any], children: Mapping[str, int], objects: Sequence[Any]) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .. import _tree
-from .kinds import is_a, is_saveable
+from .kinds import attributes_of, is_a, is_saveable
 
 # What Keras calls a variable that was not given a name; the counter differs between processes.
 _AUTO_NAME = re.compile(r"(backend_)?variable(_\d+)?")
@@ -195,7 +195,7 @@ def _may_hold_optimizers(node: Any) -> bool:
 def _optimizers(node: Any) -> Iterator[tuple[str, Any]]:
     """Yield the optimizers in the attributes of `node`: Keras tracks none."""
     if _may_hold_optimizers(node):
-        for name, value in _tree.below_attributes(node, _BOOKKEEPING):
+        for name, value in _tree.below_attributes(attributes_of(node), _BOOKKEEPING):
             if is_optimizer(value):
                 yield name, value
 
@@ -219,7 +219,7 @@ def compiled_metrics(model: Any) -> Iterator[tuple[str, Any]]:
 def _names_by_attribute(node: Any, wanted: dict[int, Any]) -> dict[int, str]:
     """Return the names of the attributes (and positions in them) that hold the wanted parts."""
     names: dict[int, str] = {}
-    for name, value in _tree.below_attributes(node, _BOOKKEEPING):
+    for name, value in _tree.below_attributes(attributes_of(node), _BOOKKEEPING):
         if id(value) in wanted:
             names.setdefault(id(value), name)
     return names

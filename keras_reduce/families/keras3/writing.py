@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -154,6 +154,8 @@ def _keyed_object(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
             return _function_config(_key(obj, name, table))
         if is_saveable(obj) and not describes_itself(obj):
             return _described(obj, table)
+        if is_torch_wrapper(obj):
+            return _wrapper_config(obj, table)
         public = _public_name(cls) if has_config(obj) and is_built_in(cls) else None
         if public is not None:
             return _config_of(obj, public, table)
@@ -171,12 +173,16 @@ def _keyed_object(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 @functools.cache
-def _public_name(cls: Hashable) -> tuple[str, str] | None:
+def _public_name(cls: type) -> tuple[str, str] | None:
     """Return the module and name under which Keras exports one of its classes."""
     # Private: the name that Keras's own serialization goes by.
     from keras.src.api_export import get_name_from_symbol
 
-    module, _, name = (get_name_from_symbol(cls) or "").rpartition(".")
+    # Private: on Torch, the public classes of optimizers make objects of others, which an object's
+    # class inherits from first.
+    is_private = cls.__module__.startswith("keras.src.backend.")
+    symbols = map(get_name_from_symbol, cls.__mro__ if is_private else [cls])
+    module, _, name = next(filter(None, symbols), "").rpartition(".")
     return (module, name) if module else None
 
 
@@ -205,6 +211,31 @@ def _config_of(obj: Any, public: tuple[str, str], table: Table) -> dict[str, Any
 
 # The same few zeros, ones and dtype policies stand in every layer.
 _configs: dict[tuple[Any, ...], dict[str, Any]] = {}
+
+
+def is_torch_wrapper(obj: Any) -> bool:
+    """Tell whether `obj` is a layer around a module of Torch's."""
+    import keras
+
+    return type(obj) is keras.layers.TorchModuleWrapper
+
+
+def _wrapper_config(wrapper: Any, table: Table) -> dict[str, Any]:
+    """Return what Keras's serialization does for a module of Torch's, but leave it to the pickler.
+
+    Its config would hold a pickle of the module, with all weights, as text.
+    """
+    config = super(type(wrapper), wrapper).get_config()
+    module = _child_reference(wrapper.module, table.entrust(wrapper.module, ".module"))
+    inner = {**serialize(config), "output_shape": wrapper.output_shape, "module": module}
+    found = {
+        "module": "keras.layers",
+        "class_name": "TorchModuleWrapper",
+        "config": inner,
+        "registered_name": None,
+    }
+    _record(wrapper, found, table)
+    return found
 
 
 def _value_of(obj: Any) -> tuple[Any, ...] | None:
@@ -268,11 +299,15 @@ def _is_child(obj: Any, table: Table) -> bool:
 
 def _child_config(obj: Any, table: Table) -> dict[str, Any]:
     """Return a config that says where the pickler will have put a child, and how it is wired."""
+    return _child_reference(obj, table.child(obj))
+
+
+def _child_reference(obj: Any, number: int) -> dict[str, Any]:
     return {
         "module": "keras_reduce",
         "class_name": type(obj).__name__,
         "config": {},
-        "keras_reduce_child": table.child(obj),
+        "keras_reduce_child": number,
     }
 
 

@@ -1,0 +1,316 @@
+"""Memory and values of variables on the backend at hand: who shares what, and who must not."""
+
+import contextlib
+import pickle
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import joblib
+import keras
+import numpy as np
+from keras import layers
+
+import keras_reduce
+from checks import check, main, raises
+from keras_reduce.errors import KerasReduceError, ReduceError
+
+BACKEND = keras.config.backend()
+FOLDER = Path(tempfile.mkdtemp(prefix="aliasing"))
+X = np.random.default_rng(0).normal(size=(64, 256)).astype("float32")
+Y = X[:, :1].copy()
+
+
+def build(**options):
+    network = keras.Sequential([keras.Input((256,)), layers.Dense(256, "relu"), layers.Dense(1)])
+    network.compile("adam", "mse", **options)
+    return network
+
+
+def train(network):
+    network.fit(X, Y, epochs=2, batch_size=16, shuffle=False, verbose=0)
+    return network
+
+
+def values(network):
+    optimizer = [np.array(keras.ops.convert_to_numpy(v)) for v in network.optimizer.variables]
+    return [weights.tobytes() for weights in (*network.get_weights(), *optimizer)]
+
+
+def with_and_without_compiling(function):
+    def run():
+        for options in {"run_eagerly": True}, {}:
+            function(train(build(**options)))
+
+    run.__name__ = function.__name__
+    check(run)
+    return function
+
+
+@with_and_without_compiling
+def a_mapped_file_stays_as_it_is(network):
+    path = FOLDER / "model.joblib"
+    keras_reduce.dump(network, path)
+    before, expected = path.read_bytes(), values(network)
+    for load in (
+        lambda: keras_reduce.load(path, mmap_mode="r"),
+        lambda: keras_reduce.load(path, mmap_mode="c"),
+        lambda: joblib.load(path, mmap_mode="r"),
+        lambda: joblib.load(path, mmap_mode="r+"),
+    ):
+        loaded = load()
+        assert values(loaded) == expected
+        assert values(train(loaded)) != expected
+        loaded.layers[0].kernel.assign(np.zeros((256, 256), "float32"))
+        assert path.read_bytes() == before
+
+
+@with_and_without_compiling
+def two_loads_do_not_see_one_another(network):
+    path = FOLDER / "model.joblib"
+    keras_reduce.dump(network, path)
+    expected = values(network)
+    for mode in (None, "r", "c"):
+        one, other = (keras_reduce.load(path, mmap_mode=mode) for _ in range(2))
+        trained = values(train(one))
+        assert trained != expected
+        assert values(other) == expected
+        assert values(train(other)) == trained
+    buffers = []
+    text = pickle.dumps(network, protocol=5, buffer_callback=buffers.append)
+    held = [bytes(buffer.raw()) for buffer in buffers]
+    one, other = (pickle.loads(text, buffers=buffers) for _ in range(2))
+    train(one)
+    assert values(other) == expected
+    assert [bytes(buffer.raw()) for buffer in buffers] == held
+
+
+@with_and_without_compiling
+def what_has_been_read_stays_as_it_was(network):
+    buffers, expected = [], values(network)
+    text = pickle.dumps(network, protocol=5, buffer_callback=buffers.append)
+    held = [bytes(buffer.raw()) for buffer in buffers]
+    train(network)
+    assert values(network) != expected
+    assert [bytes(buffer.raw()) for buffer in buffers] == held
+    assert values(pickle.loads(text, buffers=buffers)) == expected
+
+
+@with_and_without_compiling
+def a_copy_is_a_copy(network):
+    import copy
+
+    expected = values(network)
+    copied = copy.deepcopy(network)
+    assert values(copied) == expected
+    trained = values(train(copied))
+    assert values(network) == expected
+    assert values(train(network)) == trained
+
+
+@with_and_without_compiling
+def a_callback_finds_what_training_has_come_to(network):
+    found = []
+
+    class Pickling(keras.callbacks.Callback):
+        def __init__(self, held):
+            super().__init__()
+            self.held = held
+
+        def on_train_batch_end(self, batch, logs=None):
+            if batch in (1, 2):
+                found.append(pickle.dumps(self.held()))
+
+    # By way of the callback, and past it.
+    twin = pickle.loads(pickle.dumps(network))
+    callback = Pickling(lambda: callback.model)
+    network.fit(X, Y, batch_size=16, shuffle=False, verbose=0, callbacks=[callback])
+    twin.fit(X, Y, batch_size=16, shuffle=False, verbose=0, callbacks=[Pickling(lambda: twin)])
+    assert values(twin) == values(network)
+    states = [values(pickle.loads(text)) for text in found]
+    assert states[:2] == states[2:]
+    assert len({tuple(state) for state in (*states, values(network))}) == 3
+    assert values(network)[0] != states[0][0]
+
+
+@with_and_without_compiling
+def another_thread_gets_what_there_is_or_is_told(network):
+    """A dump beside a training has its values whole, or none; it never disturbs the training."""
+    outcomes, done = [], threading.Event()
+    twin = pickle.loads(pickle.dumps(network))
+
+    def look():
+        while not done.is_set():
+            try:
+                outcomes.append(pickle.dumps(network))
+            except Exception as error:
+                outcomes.append(error)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    for _ in range(5):
+        train(network)
+    done.set()
+    thread.join()
+    for _ in range(5):
+        train(twin)
+    assert values(network) == values(twin)
+    refusals = [outcome for outcome in outcomes if not isinstance(outcome, bytes)]
+    for error in refusals:
+        assert BACKEND == "jax", error
+        assert isinstance(error, ReduceError), error
+        assert "while its model is being trained" in str(error), error
+    whole = [outcome for outcome in outcomes if isinstance(outcome, bytes)]
+    assert outcomes
+    assert all(len(values(pickle.loads(text))) == len(values(network)) for text in whole[-3:])
+
+
+@check
+def every_dtype_travels():
+    dtypes = ["float16", "float32", "bfloat16", "float8_e4m3fn", "float8_e5m2", "bool"]
+    dtypes += ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "float64"]
+    for dtype in dtypes:
+        for shape in (), (3,), (2, 3), (0,):
+            made = keras.Variable("ones", shape=shape, dtype=dtype, trainable=False)
+            for protocol in (2, 5):
+                found = pickle.loads(pickle.dumps(made, protocol=protocol))
+                assert (found.dtype, tuple(found.shape)) == (dtype, shape), dtype
+                assert found.value.dtype == made.value.dtype, dtype
+                one, two = (
+                    np.array(keras.ops.convert_to_numpy(keras.ops.cast(v, "float32")))
+                    for v in (made, found)
+                )
+                assert np.array_equal(one, two), dtype
+
+
+@check
+def odd_values_keep_their_bits():
+    bits = np.array([0x7F81, 0xFFC1, 0x8000, 0x0001, 0x7F80], "uint16")  # NaNs, -0, tiny, infinite
+    import ml_dtypes
+
+    variable = keras.Variable(np.zeros(5), dtype="bfloat16")
+    from keras_reduce import tensors
+
+    tensors.write(variable, bits, "bfloat16", BACKEND)
+    assert tensors.read(variable, BACKEND).tolist() == bits.tolist()
+    again = pickle.loads(pickle.dumps(variable))
+    assert tensors.read(again, BACKEND).tolist() == bits.tolist()
+    assert ml_dtypes.bfloat16 is not None
+    single = np.array([0x7FA00001, 0xFFC00001, 0x80000000, 1], "uint32").view("float32")
+    variable = keras.Variable(np.zeros(4), dtype="float32")
+    tensors.write(variable, single, "float32", BACKEND)
+    found = tensors.read(pickle.loads(pickle.dumps(variable)), BACKEND)
+    assert found.tobytes() == single.tobytes()
+
+
+@check(needs="jax")
+def what_finds_no_room_is_refused():
+    """64 bits, written where JAX was told to keep them."""
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    try:
+        texts = [pickle.dumps(keras.Variable([1.0 + 2.0**-40], dtype="float64"))]
+        texts.append(pickle.dumps(keras.Variable([2**40], dtype="int64", trainable=False)))
+        plain = pickle.dumps(keras.Variable([0.5], dtype="float64"))
+        assert float(pickle.loads(texts[0]).value[0]) == 1.0 + 2.0**-40
+    finally:
+        jax.config.update("jax_enable_x64", False)
+    for text in texts:
+        with raises(KerasReduceError, "no room in 32 bits", "jax_enable_x64"):
+            pickle.loads(text)
+    assert float(pickle.loads(plain).value[0]) == 0.5
+
+
+@check(needs="jax")
+def a_training_that_failed_leaves_what_can_be_written():
+    class Stopping(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if batch == 2:
+                raise KeyboardInterrupt
+
+    network = build()
+    with contextlib.suppress(KeyboardInterrupt):
+        network.fit(X, Y, batch_size=16, verbose=0, callbacks=[Stopping()])
+    assert values(pickle.loads(pickle.dumps(network))) == values(network)
+
+
+@check(needs="torch")
+def modules_know_their_parameters():
+    import torch
+
+    class Outer(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.stack = layers.Dense(3), [layers.Dense(2)]
+            self.free = torch.nn.Parameter(torch.arange(2.0))
+            self.register_buffer("steps", torch.tensor(3))
+
+        def call(self, inputs):
+            return self.stack[0](self.inner(inputs)) + self.free
+
+    network = Outer()
+    network(X)
+    network.eval()
+    again = pickle.loads(pickle.dumps(network))
+    assert isinstance(again.free, torch.nn.Parameter)
+    assert int(again.steps) == 3
+    for one in (network, again):
+        assert {name for name, _ in one.named_parameters()} >= {"free"}
+    first, second = network.state_dict(), again.state_dict()
+    # A buffer of an object that has no constructor to call is an attribute like any other.
+    assert set(first) - {"steps"} == set(second) - {"steps"}
+    assert all(torch.equal(first[name], second[name]) for name in set(first) & set(second))
+    assert [layer.training for layer in again.modules()] == [False] * len(list(again.modules()))
+    by_name = dict(again.named_parameters())
+    for variable in again.inner.variables:
+        assert any(variable.value is parameter for parameter in by_name.values())
+    assert all(parameter.is_leaf for parameter in by_name.values())
+
+
+@check(needs="torch")
+def modules_of_torch_travel_in_layers():
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear, self.norm = torch.nn.Linear(256, 4), torch.nn.BatchNorm1d(4)
+
+        def forward(self, inputs):
+            return self.norm(self.linear(inputs))
+
+    inner = layers.TorchModuleWrapper(Net(), output_shape=(None, 4))
+    network = keras.Sequential([keras.Input((256,)), inner, layers.Dense(1)])
+    network.compile("adam", "mse")
+    train(network)
+    again = pickle.loads(pickle.dumps(network))
+    assert values(again) == values(network)
+    module, original = again.layers[0].module, network.layers[0].module
+    assert torch.equal(module.norm.running_mean, original.norm.running_mean)
+    assert module.linear.weight.data_ptr() != original.linear.weight.data_ptr()
+    kinds = [type(variable.value) for variable in again.layers[0].variables]
+    assert all(kind is torch.nn.Parameter for kind in kinds)
+    assert again.layers[0].variables[0].value is module.linear.weight
+    assert values(train(again)) == values(train(network))
+    assert torch.equal(module.norm.running_mean, original.norm.running_mean)
+
+
+@check
+def optimizers_are_written_by_their_public_names():
+    text = pickle.dumps(keras.optimizers.AdamW(0.1))
+    assert b"keras.src.backend" not in text
+    assert type(pickle.loads(text)) is type(keras.optimizers.AdamW(0.1))
+
+
+@check
+def no_other_framework_is_loaded():
+    others = {"tensorflow", "jax", "torch"} - {BACKEND}
+    assert not others & set(sys.modules), others & set(sys.modules)
+
+
+if __name__ == "__main__":
+    keras_reduce.install()
+    keras.utils.set_random_seed(0)
+    main()

@@ -68,7 +68,7 @@ def decorated(program, decorator):
     """
     return [
         node.name
-        for node in ast.parse((PROGRAMS / program).read_text()).body
+        for node in ast.walk(ast.parse((PROGRAMS / program).read_text()))
         if isinstance(node, ast.FunctionDef)
         and any(_is_marked(mark, decorator) for mark in node.decorator_list)
     ]

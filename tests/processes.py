@@ -77,8 +77,10 @@ def decorated(program, decorator):
 def _is_marked(mark, decorator):
     if not isinstance(mark, ast.Call):
         return getattr(mark, "id", "") == decorator
+    if getattr(mark.func, "id", "") != decorator:
+        return False
     needs = {keyword.arg: ast.literal_eval(keyword.value) for keyword in mark.keywords}
-    return getattr(mark.func, "id", "") == decorator and BACKEND in needs["needs"].split()
+    return BACKEND in needs["needs"].split()
 
 
 def words(program, *arguments, **environment):

@@ -80,7 +80,7 @@ def _is_marked(mark, decorator):
     if getattr(mark.func, "id", "") != decorator:
         return False
     needs = {keyword.arg: ast.literal_eval(keyword.value) for keyword in mark.keywords}
-    return BACKEND in needs["needs"].split()
+    return BACKEND in needs.get("needs", "").split()
 
 
 def words(program, *arguments, **environment):

@@ -57,7 +57,15 @@ def run(session: nox.Session, name: str) -> None:
     parts = [test.partition("::") for test in ROWS[name].tests]
     files = [f"tests/test_{file}.py{colons}{test}" for file, colons, test in parts]
     arguments = session.posargs or files
-    session.run(python(name), "-m", "pytest", *arguments, env=environment(name), external=True)
+    session.run(
+        python(name),
+        "-m",
+        "pytest",
+        "--durations=5",
+        *arguments,
+        env=environment(name),
+        external=True,
+    )
 
 
 def _row(name: str) -> None:

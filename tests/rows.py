@@ -82,6 +82,10 @@ class Row(NamedTuple):
 _TOOLS = declared("pandas", "psutil", "pytest", extra="test")
 _KERAS = declared("keras", extra="tensorflow")
 
+_ON_OTHER_BACKENDS = (
+    *("rows", "versions", "golden", "private", "backends", "zoo", "payloads", "installation"),
+)
+
 ROWS = {
     # The environment of README's command, in which nox itself is; so nothing is installed for it.
     "tensorflow": Row(
@@ -126,7 +130,7 @@ ROWS = {
     ),
     "jax": Row(
         "Keras 3 on JAX, without TensorFlow",
-        tests=("rows", "versions", "golden", "installation"),
+        tests=_ON_OTHER_BACKENDS,
         installs=("jax", *_KERAS, *_TOOLS, "scikeras"),
         expects=("jax>=0.4", "keras>=3.15", "!tensorflow", "!torch"),
         backend="jax",
@@ -134,7 +138,7 @@ ROWS = {
     ),
     "torch": Row(
         "Keras 3 on Torch, without TensorFlow",
-        tests=("rows", "versions", "golden", "installation"),
+        tests=_ON_OTHER_BACKENDS,
         # A release whose wheel computes on the CPU alone.
         installs=("torch==2.13.0", *_KERAS, *_TOOLS, "scikeras"),
         expects=("torch>=2", "keras>=3.15", "!tensorflow", "!jax"),

@@ -4,9 +4,7 @@ They stand in ``golden/protocol-N/FAMILY``, with a manifest; ``golden/write.py``
 """
 
 import hashlib
-import importlib.util
 import json
-import os
 import sys
 
 import pytest
@@ -15,7 +13,7 @@ from keras_reduce import payload, reducers
 from keras_reduce.families import _base
 from keras_reduce.families._versions import generation
 from keras_reduce.persistence import trailer
-from processes import PROGRAMS, ROOT, python
+from processes import BACKEND, PROGRAMS, ROOT, python
 
 GOLDEN = ROOT / "tests" / "golden"
 MANIFESTS = sorted(GOLDEN.glob("protocol-*/*/manifest.json"))
@@ -36,12 +34,6 @@ def is_installed(family):
     return generation("keras") == 2 or generation("tf_keras") == 2
 
 
-def backend():
-    given = os.environ.get("KERAS_BACKEND")
-    found = importlib.util.find_spec("tensorflow") is not None
-    return given or ("tensorflow" if found else "another")
-
-
 def loadable():
     """Return the files that this environment has everything for."""
     minor = f"{sys.version_info.major}.{sys.version_info.minor}."
@@ -50,7 +42,7 @@ def loadable():
         for folder in FOLDERS
         if is_installed(manifest_of(folder)["family"])
         for name, entry in manifest_of(folder)["files"].items()
-        if entry["backend"] in (None, backend())
+        if entry["backend"] in (None, BACKEND)
         if entry["python"] is None or entry["python"].startswith(minor)
     ]
 
@@ -146,7 +138,7 @@ def test_format_is_the_one_that_was_noted(family, tmp_path):
     path = tmp_path / "found.json"
     python(GOLDEN / "write.py", "--note", "--family", family, "--into", path, path=[GOLDEN])
     found, noted = set(items(path)), set(items(GOLDEN / f"wire-{family}.json"))
-    if backend() != "tensorflow":
+    if BACKEND != "tensorflow":
         made = json.loads(path.read_text())
         noted = {item for item in noted if item.partition(",")[0] in made}
     changes = [f"+ {item}" for item in found - noted] + [f"- {item}" for item in noted - found]

@@ -79,3 +79,10 @@ def test_the_oldest_tested_version_is_the_declared_one():
         if requirement.startswith("keras>=")
     ]
     assert private.TESTED[0] == bound
+
+
+def test_readme_names_the_tested_versions():
+    readme = (ROOT / "README.md").read_text()
+    oldest, newest = private.TESTED
+    assert f"dumps of Keras {oldest}, the oldest that is supported, load with {newest}" in readme
+    assert f"A version newer than the newest that was tested, {newest}," in readme

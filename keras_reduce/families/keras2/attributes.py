@@ -295,19 +295,22 @@ def _regularizers(obj: Any) -> dict[int, Any]:
     ReduceError
         If `obj` has a loss that was added in another way.
     """
-    found: dict[int, Any] = {}
-    for loss in getattr(obj, "_callable_losses", ()):
-        variable, rule = _regularization(loss)
-        if rule is None:
-            raise ReduceError(
-                f"{type(obj).__qualname__} has a loss that was added by add_loss(function)",
-                where=getattr(obj, "name", ""),
-                cause="nothing tells where it was added, so that it would be lost",
-                cure="implement get_config() on the class, and add the loss in call() or in the "
-                "constructor",
-            )
-        found[id(variable)] = rule
-    return found
+    if added_losses(obj):
+        raise ReduceError(
+            f"{type(obj).__qualname__} has a loss that was added by add_loss(function)",
+            where=getattr(obj, "name", ""),
+            cause="nothing tells where it was added, so that it would be lost",
+            cure="implement get_config() on the class, and add the loss in call() or in the "
+            "constructor",
+        )
+    pairs = map(_regularization, getattr(obj, "_callable_losses", ()))
+    return {id(variable): rule for variable, rule in pairs}
+
+
+def added_losses(layer: Any) -> list[Any]:
+    """Return the functions that were given to ``add_loss`` of a layer."""
+    losses = getattr(layer, "_callable_losses", ())
+    return [loss for loss in losses if _regularization(loss)[1] is None]
 
 
 def _regularization(loss: Any) -> tuple[Any, Any]:

@@ -20,7 +20,7 @@ from .. import _code
 from .._nests import is_nest, leaves, unwrapped
 from .framework import is_built_in, keras, private
 from .kinds import bases, is_a, is_layer, is_part, is_variable
-from .tree import functional_class, is_container, is_sequential, own_variables
+from .tree import functional_class, is_container, is_sequential, own_variables, untold_variables
 
 if TYPE_CHECKING:
     from ...custom_objects import Table
@@ -117,10 +117,13 @@ def describe(
         return {"plain": value} if plain else {"object": serialize(value)}
 
     attributes = {}
+    untold = dict(untold_variables(obj)) if is_a(obj, "optimizer") else {}
     for name, value in own_attributes(obj).items():
         _refuse_hidden_parts(name, value)
         if is_a(obj, "optimizer") and any(map(is_variable, leaves(value))):
-            continue  # Slots, which `build` makes.
+            if f"attribute/{name}" in untold:
+                attributes[name] = {"untold": _described_variable(value, {}, serialize)}
+            continue  # The others are slots, which `build` makes.
         is_plain = not any(map(is_part, leaves(value))) and not _is_own_method(value, obj)
         if is_plain and table.is_outermost(obj):
             table.state[name] = unwrapped(value)
@@ -168,6 +171,8 @@ def rebuild(
             return variables[content]
         if kind == "method":
             return getattr(obj, content)
+        if kind == "untold":
+            return _untold_variable(content)
         if kind == "dict":
             return {key: decode(item) for key, item in content}
         if kind in ("list", "tuple"):
@@ -273,7 +278,8 @@ def _make_variable(obj: Any, spec: dict[str, Any], deserialize: Callable[[Any], 
         "name": spec["name"],
         "shape": tuple(spec["shape"]),
         "dtype": spec["dtype"],
-        "initializer": "zeros",
+        # A shape may leave sizes open.
+        "initializer": lambda shape, dtype: tf.zeros([size or 0 for size in shape], dtype),
         "aggregation": getattr(tf.VariableAggregation, spec["aggregation"]),
         "synchronization": getattr(tf.VariableSynchronization, spec["synchronization"]),
     }
@@ -285,6 +291,14 @@ def _make_variable(obj: Any, spec: dict[str, Any], deserialize: Callable[[Any], 
         regularizer=deserialize(spec["regularizer"]),
         constraint=deserialize(spec["constraint"]),
     )
+
+
+def _untold_variable(spec: dict[str, Any]) -> Any:
+    import tensorflow as tf
+
+    zeros = tf.zeros([size or 0 for size in spec["shape"]], spec["dtype"])
+    name, trainable = spec["name"], spec["trainable"]
+    return tf.Variable(zeros, trainable=trainable, name=name, shape=tuple(spec["shape"]))
 
 
 def _regularizers(obj: Any) -> dict[int, Any]:
@@ -373,7 +387,8 @@ def _declared(root: str) -> frozenset[str]:
     methods = (_code.set_by(base) for base in type(specimen).__mro__[:-1])
     tracking = {"_self_setattr_tracking", "_self_tracked_trackables", "_obj_reference_counts_dict"}
     # What a lone optimizer that has travelled waits for; see `optimizers`.
-    tracking |= {"build"} if root == "optimizer" else {"_auto_config", "_auto_get_config"}
+    # One that says it is built would make no slots.
+    tracking |= {"build", "_built"} if root == "optimizer" else {"_auto_config", "_auto_get_config"}
     return frozenset(vars(specimen)).union(tracking, *methods)
 
 

@@ -3,6 +3,7 @@
 ``manners`` are attributes, by path: arguments of constructors that no config mentions. ``called``
 are names of layers that a constructor made, and would give others the next time. ``added`` are
 metrics that ``add_metric`` made in a call. ``losses`` counts the functions given to ``add_loss``.
+``seeds`` are those with which random layers go on: they count up from the one that was given.
 """
 
 from __future__ import annotations
@@ -33,6 +34,11 @@ def found_in(tree: Tree) -> dict[str, Any]:
         "manners": {path: found for path, node in tree.own.items() if (found := _manners(node))},
         "added": {path: found for path, node in layers.items() if (found := _added_metrics(node))},
         "losses": {path: n for path, node in layers.items() if (n := _count_losses(node, path))},
+        "seeds": {
+            path: int(seed)
+            for path, node in layers.items()
+            if (seed := _seed_to_come(node)) not in (None, getattr(node, "seed", None))
+        },
     }
 
 
@@ -154,6 +160,9 @@ def restore_manners(parts: Mapping[str, Any], structure: Mapping[str, Any]) -> N
     for path, metrics in structure.get("added", {}).items():
         if path in parts:
             _add_metrics(parts[path], metrics)
+    for path, seed in structure.get("seeds", {}).items():
+        if path in parts and _seed_to_come(parts[path]) is not None:
+            parts[path]._random_generator._seed = seed
 
 
 def restore_optimizers_manners(parts: Mapping[str, Any], structure: Mapping[str, Any]) -> None:
@@ -184,6 +193,12 @@ def _add_metrics(layer: Any, metrics: list[Any]) -> None:
     there = {metric.name for metric in layer._metrics}
     made = map(deserialize, metrics)
     layer._metrics.extend(metric for metric in made if metric.name not in there)
+
+
+def _seed_to_come(layer: Any) -> int | None:
+    # Private: the counter has no public name.
+    seed: int | None = getattr(vars(layer).get("_random_generator"), "_seed", None)
+    return seed
 
 
 def _count_losses(layer: Any, path: str) -> int:

@@ -41,7 +41,7 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
         ``metrics``: what metrics have made since they saw data; ``generators``: paths of layers
         that draw from a generator with a state (not by default); ``names``: what TensorFlow calls
         the variables, as a layer alone is not built within the scope of its model; ``called``,
-        ``manners``, ``added`` and ``losses``: see `leftovers`.
+        ``manners``, ``added``, ``losses`` and ``seeds``: see `leftovers`.
     """
     numbers = {id(value): number for number, value in enumerate(table.objects)}
     layers = {path: node for path, node in tree.own.items() if is_layer(node)}

@@ -20,7 +20,14 @@ from .. import _code
 from .._nests import is_nest, leaves, unwrapped
 from .framework import is_built_in, keras, private
 from .kinds import bases, is_a, is_layer, is_part, is_variable
-from .tree import functional_class, is_container, is_sequential, own_variables, untold_variables
+from .tree import (
+    functional_class,
+    is_container,
+    is_sequential,
+    is_trackable,
+    own_variables,
+    untold_variables,
+)
 
 if TYPE_CHECKING:
     from ...custom_objects import Table
@@ -124,7 +131,9 @@ def describe(
             if f"attribute/{name}" in untold:
                 attributes[name] = {"untold": _described_variable(value, {}, serialize)}
             continue  # The others are slots, which `build` makes.
-        is_plain = not any(map(is_part, leaves(value))) and not _is_own_method(value, obj)
+        # What has variables must be there before they get their values, and an optimizer its slots.
+        has_variables = any(is_part(leaf) or is_trackable(leaf) for leaf in leaves(value))
+        is_plain = not has_variables and not _is_own_method(value, obj)
         if is_plain and table.is_outermost(obj):
             table.state[name] = unwrapped(value)
         else:
@@ -487,15 +496,16 @@ def _is_data(value: Any) -> bool:
 def _callback_state(callback: Any) -> dict[str, Any]:
     api = keras().callbacks
     found = dict(vars(callback))
-    if isinstance(callback, api.CSVLogger) and found.get("csv_file") is not None:
-        if not found["csv_file"].closed:
+    if isinstance(callback, api.CSVLogger):
+        # The end of training drops the writer; the file of TensorFlow's can't say if it is open.
+        if found.get("writer") is not None:
             raise ReduceError(
                 "A CSVLogger has its file open",
                 where=".csv_file",
                 cause="it is in the middle of training, or the training was interrupted",
                 cure="wait for the end of fit(), or call its on_train_end()",
             )
-        found.update(csv_file=None, writer=None)
+        found.update(csv_file=None)
     if isinstance(callback, api.TensorBoard):
         # Opened again, in a new file of the same folder, with the next thing to write.
         found.update(_writers={}, _prev_summary_state=[])

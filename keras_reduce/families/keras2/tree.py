@@ -96,10 +96,36 @@ def named_variables(node: Any) -> list[tuple[str, Any]]:
         own += [(f"states/{i}", v) for i, v in enumerate(flat) if is_variable(v)]
     if is_a(node, "optimizer"):
         own += untold_variables(node)
+    if is_layer(node) and not is_built_in(type(node)):
+        own += _of_trackables(node)
     generator = generator_of(node)
     if generator is not None:
         own.append(("random_generator", generator.state))
     return own
+
+
+def _of_trackables(layer: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the variables of what TensorFlow tracks in attributes of a layer, and Keras doesn't.
+
+    Modules of TensorFlow's, whose variables Keras trains, and generators of random numbers.
+    """
+    for name, value in _tree.below_attributes(vars(layer), _BOOKKEEPING):
+        if is_trackable(value):
+            # In the order of its attributes' names.
+            held = value.variables if hasattr(value, "variables") else [value.state]
+            yield from ((f"{name}/{position}", variable) for position, variable in enumerate(held))
+
+
+def is_trackable(value: Any) -> bool:
+    """Tell whether `value` is a module or a generator of TensorFlow's, but nothing of Keras's."""
+    return isinstance(value, _trackable_classes()) and not is_part(value)
+
+
+@functools.cache
+def _trackable_classes() -> tuple[type, ...]:
+    import tensorflow as tf
+
+    return tf.Module, tf.random.Generator
 
 
 def generator_of(node: Any) -> Any:

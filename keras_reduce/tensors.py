@@ -109,6 +109,18 @@ def dtype_name(variable: Any) -> str:
     return str(getattr(variable.dtype, "name", variable.dtype))
 
 
+def has_room(variable: Any, shape: tuple[int, ...]) -> bool:
+    """Tell whether `variable` takes an array of `shape`: TensorFlow's may leave sizes open."""
+    own = variable.shape
+    if getattr(own, "rank", 0) is None:
+        return True
+    sizes = tuple(own)
+    return sizes == shape or (
+        len(sizes) == len(shape)
+        and all(size in (None, n) for size, n in zip(sizes, shape, strict=True))
+    )
+
+
 def carrier(dtype: str) -> str:
     """Return the name of the array dtype that carries values of `dtype`."""
     return _CARRIERS.get(dtype, dtype)

@@ -72,7 +72,7 @@ class Snapshot:
     @property
     def is_whole(self) -> bool:
         """Whether each variable had a value: in a graph that is being traced it has none yet."""
-        return all(array.shape == tuple(v.shape) for v, array in self._arrays.values())
+        return all(tensors.has_room(v, array.shape) for v, array in self._arrays.values())
 
     @property
     def variables(self) -> set[int]:
@@ -271,7 +271,7 @@ def assign(
         values = {path: _here(targets[path], *value) for path, value in values.items()}
     for path, variable in targets.items():
         array, dtype = values[path]
-        if tuple(variable.shape) != array.shape or tensors.dtype_name(variable) != dtype:
+        if not tensors.has_room(variable, array.shape) or tensors.dtype_name(variable) != dtype:
             raise PayloadError(
                 f"A weight {dtype}{array.shape} meets a variable "
                 f"{tensors.dtype_name(variable)}{tuple(variable.shape)}",

@@ -46,7 +46,10 @@ def restore_assets(tree: Tree, assets: Mapping[tuple[str, str], Array]) -> None:
                 cure="load it with the code that wrote it",
             )
         vocabulary = json.loads(named["vocabulary"].tobytes().decode())
-        tree.nodes[path].set_vocabulary(vocabulary, named.get("idf_weights"))
+        node = tree.nodes[path]
+        # The weights of the words are a variable, which is carried as such.
+        given = {"idf_weights": False} if node.output_mode == "tf_idf" else {}
+        node.set_vocabulary(vocabulary, **given)
 
 
 def finish(tree: Tree) -> None:
@@ -55,6 +58,8 @@ def finish(tree: Tree) -> None:
     for node in tree.own.values():
         if isinstance(node, (api.Normalization, api.Discretization)) and node.built:
             node.finalize_state()
+        if isinstance(node, (api.StringLookup, api.IntegerLookup)) and node.output_mode == "tf_idf":
+            node.idf_weights_const = node.idf_weights.value()  # What it computes with.
 
 
 def _assets_of(node: Any) -> list[tuple[str, Array]]:
@@ -69,8 +74,4 @@ def _assets_of(node: Any) -> list[tuple[str, Array]]:
     # Without the special tokens, which set_vocabulary() puts in front.
     vocabulary = node.get_vocabulary(include_special_tokens=False)
     items = [token.item() if hasattr(token, "item") else token for token in vocabulary]
-    found = [("vocabulary", np.frombuffer(json.dumps(items).encode(), dtype="uint8"))]
-    if node.output_mode == "tf_idf":
-        start = len(node.idf_weights) - len(items)
-        found.append(("idf_weights", np.asarray(node.idf_weights)[start:]))
-    return found
+    return [("vocabulary", np.frombuffer(json.dumps(items).encode(), dtype="uint8"))]

@@ -20,7 +20,14 @@ from .. import _code
 from .._nests import is_nest, leaves, unwrapped
 from .framework import is_built_in, keras, private
 from .kinds import bases, is_a, is_layer, is_part, is_variable
-from .tree import functional_class, is_container, is_sequential, own_variables
+from .tree import (
+    functional_class,
+    is_container,
+    is_sequential,
+    is_trackable,
+    own_variables,
+    untold_variables,
+)
 
 if TYPE_CHECKING:
     from ...custom_objects import Table
@@ -117,11 +124,16 @@ def describe(
         return {"plain": value} if plain else {"object": serialize(value)}
 
     attributes = {}
+    untold = dict(untold_variables(obj)) if is_a(obj, "optimizer") else {}
     for name, value in own_attributes(obj).items():
         _refuse_hidden_parts(name, value)
         if is_a(obj, "optimizer") and any(map(is_variable, leaves(value))):
-            continue  # Slots, which `build` makes.
-        is_plain = not any(map(is_part, leaves(value))) and not _is_own_method(value, obj)
+            if f"attribute/{name}" in untold:
+                attributes[name] = {"untold": _described_variable(value, {}, serialize)}
+            continue  # The others are slots, which `build` makes.
+        # What has variables must be there before they get their values, and an optimizer its slots.
+        has_variables = any(is_part(leaf) or is_trackable(leaf) for leaf in leaves(value))
+        is_plain = not has_variables and not _is_own_method(value, obj)
         if is_plain and table.is_outermost(obj):
             table.state[name] = unwrapped(value)
         else:
@@ -168,6 +180,8 @@ def rebuild(
             return variables[content]
         if kind == "method":
             return getattr(obj, content)
+        if kind == "untold":
+            return _untold_variable(content)
         if kind == "dict":
             return {key: decode(item) for key, item in content}
         if kind in ("list", "tuple"):
@@ -273,7 +287,8 @@ def _make_variable(obj: Any, spec: dict[str, Any], deserialize: Callable[[Any], 
         "name": spec["name"],
         "shape": tuple(spec["shape"]),
         "dtype": spec["dtype"],
-        "initializer": "zeros",
+        # A shape may leave sizes open.
+        "initializer": lambda shape, dtype: tf.zeros([size or 0 for size in shape], dtype),
         "aggregation": getattr(tf.VariableAggregation, spec["aggregation"]),
         "synchronization": getattr(tf.VariableSynchronization, spec["synchronization"]),
     }
@@ -287,6 +302,14 @@ def _make_variable(obj: Any, spec: dict[str, Any], deserialize: Callable[[Any], 
     )
 
 
+def _untold_variable(spec: dict[str, Any]) -> Any:
+    import tensorflow as tf
+
+    zeros = tf.zeros([size or 0 for size in spec["shape"]], spec["dtype"])
+    name, trainable = spec["name"], spec["trainable"]
+    return tf.Variable(zeros, trainable=trainable, name=name, shape=tuple(spec["shape"]))
+
+
 def _regularizers(obj: Any) -> dict[int, Any]:
     """Return the regularizers that variables of `obj` were made with, by the variable's id.
 
@@ -295,19 +318,22 @@ def _regularizers(obj: Any) -> dict[int, Any]:
     ReduceError
         If `obj` has a loss that was added in another way.
     """
-    found: dict[int, Any] = {}
-    for loss in getattr(obj, "_callable_losses", ()):
-        variable, rule = _regularization(loss)
-        if rule is None:
-            raise ReduceError(
-                f"{type(obj).__qualname__} has a loss that was added by add_loss(function)",
-                where=getattr(obj, "name", ""),
-                cause="nothing tells where it was added, so that it would be lost",
-                cure="implement get_config() on the class, and add the loss in call() or in the "
-                "constructor",
-            )
-        found[id(variable)] = rule
-    return found
+    if added_losses(obj):
+        raise ReduceError(
+            f"{type(obj).__qualname__} has a loss that was added by add_loss(function)",
+            where=getattr(obj, "name", ""),
+            cause="nothing tells where it was added, so that it would be lost",
+            cure="implement get_config() on the class, and add the loss in call() or in the "
+            "constructor",
+        )
+    pairs = map(_regularization, getattr(obj, "_callable_losses", ()))
+    return {id(variable): rule for variable, rule in pairs}
+
+
+def added_losses(layer: Any) -> list[Any]:
+    """Return the functions that were given to ``add_loss`` of a layer."""
+    losses = getattr(layer, "_callable_losses", ())
+    return [loss for loss in losses if _regularization(loss)[1] is None]
 
 
 def _regularization(loss: Any) -> tuple[Any, Any]:
@@ -370,7 +396,8 @@ def _declared(root: str) -> frozenset[str]:
     methods = (_code.set_by(base) for base in type(specimen).__mro__[:-1])
     tracking = {"_self_setattr_tracking", "_self_tracked_trackables", "_obj_reference_counts_dict"}
     # What a lone optimizer that has travelled waits for; see `optimizers`.
-    tracking |= {"build"} if root == "optimizer" else {"_auto_config", "_auto_get_config"}
+    # One that says it is built would make no slots.
+    tracking |= {"build", "_built"} if root == "optimizer" else {"_auto_config", "_auto_get_config"}
     return frozenset(vars(specimen)).union(tracking, *methods)
 
 
@@ -469,15 +496,16 @@ def _is_data(value: Any) -> bool:
 def _callback_state(callback: Any) -> dict[str, Any]:
     api = keras().callbacks
     found = dict(vars(callback))
-    if isinstance(callback, api.CSVLogger) and found.get("csv_file") is not None:
-        if not found["csv_file"].closed:
+    if isinstance(callback, api.CSVLogger):
+        # The end of training drops the writer; the file of TensorFlow's can't say if it is open.
+        if found.get("writer") is not None:
             raise ReduceError(
                 "A CSVLogger has its file open",
                 where=".csv_file",
                 cause="it is in the middle of training, or the training was interrupted",
                 cure="wait for the end of fit(), or call its on_train_end()",
             )
-        found.update(csv_file=None, writer=None)
+        found.update(csv_file=None)
     if isinstance(callback, api.TensorBoard):
         # Opened again, in a new file of the same folder, with the next thing to write.
         found.update(_writers={}, _prev_summary_state=[])

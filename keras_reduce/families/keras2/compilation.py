@@ -13,6 +13,7 @@ from ...errors import PayloadError, ReduceError
 from .attributes import describes_itself, overrides
 from .configs import deserialize, serialize, serialized_metric
 from .framework import keras
+from .kinds import is_layer
 from .tree import Tree, nodes
 
 
@@ -25,7 +26,7 @@ def compilation(tree: Tree) -> dict[str, Any] | None:
         If a model's own ``compile`` takes arguments that nothing records.
     """
     specs = {
-        path: _specification(node, path)
+        path: {**_specification(node, path), **_switched_since(node, tree)}
         for path, node in tree.own.items()
         if getattr(node, "_is_compiled", False) and hasattr(node, "_compile_config")
     }
@@ -41,7 +42,8 @@ def compile_all(obj: Any, specs: dict[str, Any]) -> None:
         If a model that was compiled is not there.
     """
     for path, spec in specs.items():
-        model = nodes(obj).get(path)
+        parts = nodes(obj)
+        model = parts.get(path)
         if model is None:
             raise PayloadError(
                 "A model that was compiled has not been rebuilt",
@@ -53,6 +55,8 @@ def compile_all(obj: Any, specs: dict[str, Any]) -> None:
         # What a compile() of the user's sets beyond that are attributes, which are carried as such.
         compile_model = keras().Model.compile if spec["plainly"] else type(model).compile
         compile_model(model, **arguments)
+        for name, trainable in spec.get("trained", {}).items():
+            model._compiled_trainable_state[parts[name]] = trainable
         _restore_metrics(model.compiled_metrics, spec.get("metrics"))
         _restore_loss(model.compiled_loss, spec.get("loss"))
 
@@ -76,6 +80,21 @@ def _specification(model: Any, path: str) -> dict[str, Any]:
         if group is not None and group.built
     }
     return {"config": _serialized(arguments), "plainly": plainly, **found}
+
+
+def _switched_since(model: Any, tree: Tree) -> dict[str, Any]:
+    """Return the layers whose `trainable` was another one when `model` was compiled.
+
+    It trains them as they were then, which adversarial networks rely on.
+    """
+    # Private: there is no public name for what fit() restores while it runs.
+    compiled = getattr(model, "_compiled_trainable_state", None) or {}
+    found = {
+        path: compiled[node]
+        for path, node in tree.nodes.items()
+        if is_layer(node) and node in compiled and compiled[node] != node.trainable
+    }
+    return {"trained": found} if found else {}
 
 
 def _serialized(arguments: dict[str, Any]) -> Any:
@@ -147,7 +166,7 @@ def _restore_loss(group: Any, made: dict[str, Any] | None) -> None:
     for loss in group._losses:
         if loss is not None:
             loss._allow_sum_over_batch_size = True  # As the first batch does.
-    group._loss_weights = made["weights"]
+    group._loss_weights = deserialize(made["weights"])
     mean = keras().metrics.Mean
     group._per_output_metrics = [name and mean(name) for name in made["per_output"]]
     group._built = True

@@ -129,7 +129,15 @@ def _config_of(obj: Any) -> dict[str, Any]:
         config = _functional_config(obj)
     else:
         config = serialize(_own_config(obj), exactly=not is_built_in(cls))
-    return {MARK: "object", **_named(cls), "config": config}
+    return {MARK: "object", **_named(cls), "config": config, **_drawn(obj)}
+
+
+def _drawn(obj: Any) -> dict[str, Any]:
+    """Return the seed that an initializer has drawn, with which it goes on, as none was given."""
+    # Private: neither that it has drawn one, nor which, has a public name.
+    generator = vars(obj).get("_random_generator") if is_a(obj, "initializer") else None
+    is_drawn = generator is not None and generator._built and generator._seed is not None
+    return {"drawn": int(generator._seed)} if is_drawn and obj.seed is None else {}
 
 
 def _own_config(obj: Any) -> dict[str, Any]:
@@ -306,7 +314,10 @@ def _made_object(config: dict[str, Any]) -> Any:
     plain = deserialize(inner)
     if issubclass(cls, keras().layers.Lambda):
         return cls(**plain)
-    return cls.from_config(plain)
+    obj = cls.from_config(plain)
+    if "drawn" in config:
+        obj._random_generator._seed = config["drawn"]
+    return obj
 
 
 def _made_sequential(config: dict[str, Any]) -> Any:

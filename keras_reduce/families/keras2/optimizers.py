@@ -11,7 +11,7 @@ from typing import Any
 from ...errors import ReduceError
 from .framework import keras
 from .kinds import is_a, is_variable
-from .tree import own_variables
+from .tree import own_variables, untold_variables
 
 
 def optimizers_of(parts: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -26,6 +26,7 @@ def optimizers_of(parts: Mapping[str, Any], variables: Mapping[str, Any]) -> dic
         If an optimizer has state for variables that are not part of the object around it.
     """
     found: dict[str, Any] = {}
+    traced = _traced(parts)
     for path, node in parts.items():
         if isinstance(vars(node).get("build") if is_a(node, "optimizer") else None, _Awaiting):
             found[path] = node.build.spec
@@ -36,6 +37,8 @@ def optimizers_of(parts: Mapping[str, Any], variables: Mapping[str, Any]) -> dic
         keys = list(node._slots if _is_legacy(node) else node._index_dict)
         if all(key in by_key for key in keys):
             found[path] = {"variables": [by_key[key] for key in keys]}
+            # The trace to come begins where that of the original began.
+            found[path] |= _counted(node, len(keys) if id(node) in traced else 0)
         elif path or _is_legacy(node):
             raise ReduceError(
                 "An optimizer has state for variables that are not part of the object around it",
@@ -46,8 +49,27 @@ def optimizers_of(parts: Mapping[str, Any], variables: Mapping[str, Any]) -> dic
                 cure="pickle it in its own model, as its optimizer",
             )
         else:
-            found[path] = _alone(node, len(keys))
+            found[path] = {**_alone(node, len(keys)), **_counted(node)}
     return found
+
+
+def _traced(parts: Mapping[str, Any]) -> set[int]:
+    """Return the ids of optimizers whose steps are traced."""
+    found = [
+        model.optimizer
+        for model in parts.values()
+        if vars(model).get("train_function") and not model.run_eagerly
+    ]
+    return {id(getattr(optimizer, "inner_optimizer", optimizer)) for optimizer in found}
+
+
+def _counted(optimizer: Any, since: int = 0) -> dict[str, Any]:
+    """Return what Nadam had counted, in Python, up to so many variables ago.
+
+    It tells by that whether a step has begun; a trace keeps what it found when it was made.
+    """
+    counter = vars(optimizer).get("_u_product_counter")
+    return {} if counter is None else {"counter": counter - since}
 
 
 def restore_optimizers(
@@ -66,6 +88,8 @@ def restore_optimizers(
             elif all(name in variables for name in spec["variables"]):
                 _build(optimizer, [variables[name] for name in spec["variables"]])
             # Otherwise `weights.assign` will name the paths that are missing.
+        if "counter" in spec:
+            optimizer._u_product_counter = spec["counter"]
 
 
 def undecayed_of(parts: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,7 +143,8 @@ def _build(optimizer: Any, variables: list[Any]) -> None:
 def _alone(optimizer: Any, count: int) -> dict[str, Any]:
     """Return what is needed to make an optimizer whose variables are elsewhere."""
     own = own_variables(optimizer)
-    positions = {id(variable): position for position, variable in enumerate(own)}
+    untold = [variable for _, variable in untold_variables(optimizer)]
+    positions = {id(variable): position for position, variable in enumerate([*own, *untold])}
 
     def place(value: Any) -> Any:
         if is_variable(value):
@@ -131,20 +156,29 @@ def _alone(optimizer: Any, count: int) -> dict[str, Any]:
     held = {name: place(value) for name, value in vars(optimizer).items() if name != "_variables"}
     return {
         "count": count,
-        "made": [[list(v.shape), v.dtype.base_dtype.name, v.name.partition(":")[0]] for v in own],
+        "made": [_description(variable) for variable in own],
+        "untold": [_description(variable) for variable in untold],
         "held": {name: at for name, at in held.items() if at is not None},
     }
 
 
-def _fill(optimizer: Any, spec: Mapping[str, Any]) -> None:
-    """Make the slots of an optimizer that `_alone` has described, before it has variables."""
+def _description(variable: Any) -> list[Any]:
+    name = variable.name.partition(":")[0]
+    return [list(variable.shape), variable.dtype.base_dtype.name, name, bool(variable.trainable)]
+
+
+def _made(shape: Any, dtype: str, name: str, trainable: bool = False) -> Any:
     import tensorflow as tf
 
-    own = own_variables(optimizer)
-    for shape, dtype, name in spec["made"][len(own) :]:
-        variable = tf.Variable(tf.zeros(shape, dtype), name=name, trainable=False)
-        optimizer._variables.append(variable)
-    own = own_variables(optimizer)
+    return tf.Variable(tf.zeros(shape, dtype), name=name, trainable=trainable)
+
+
+def _fill(optimizer: Any, spec: Mapping[str, Any]) -> None:
+    """Make the slots of an optimizer that `_alone` has described, before it has variables."""
+    told = len(own_variables(optimizer))
+    optimizer._variables += [_made(*description) for description in spec["made"][told:]]
+    untold = [_made(*description) for description in spec.get("untold", ())]
+    own = [*own_variables(optimizer), *untold]
     for name, at in spec["held"].items():
         setattr(optimizer, name, [own[i] for i in at] if isinstance(at, list) else own[at])
 

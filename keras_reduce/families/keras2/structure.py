@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ... import tensors
 from ...errors import PayloadError
+from . import leftovers
 from .attributes import await_state, describes_itself
 from .compilation import compile_all
 from .configs import deserialize, make, serialize
@@ -39,7 +40,8 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
         ``undecayed``: see `optimizers`; ``aliases``: variables that a second layer holds as well;
         ``metrics``: what metrics have made since they saw data; ``generators``: paths of layers
         that draw from a generator with a state (not by default); ``names``: what TensorFlow calls
-        the variables, as a layer alone is not built within the scope of its model.
+        the variables, as a layer alone is not built within the scope of its model; ``called``,
+        ``manners``, ``added``, ``losses`` and ``seeds``: see `leftovers`.
     """
     numbers = {id(value): number for number, value in enumerate(table.objects)}
     layers = {path: node for path, node in tree.own.items() if is_layer(node)}
@@ -64,6 +66,7 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
         },
         "generators": [path for path, node in tree.own.items() if generator_of(node) is not None],
         "names": [v.name.partition(":")[0] for v in tree.own_variables.values()],
+        **leftovers.found_in(tree),
     }
     return {name: value for name, value in found.items() if value}
 
@@ -84,10 +87,13 @@ def construct(
         obj = make(architecture)
         for name, number in structure.get("tracked", {}).items():
             setattr(obj, name, objects[number])
+        called = structure.get("called", {})
+        leftovers.restore_manners(leftovers.renamed(obj, called), structure)
         for path, config in structure.get("built", ()):
             # Looked up anew each time, as building a layer may create others below it.
-            _build(nodes(obj).get(path), deserialize(config))
-    parts = nodes(obj)
+            _build(leftovers.renamed(obj, called).get(path), deserialize(config))
+    parts = leftovers.renamed(obj, called)
+    leftovers.restore_manners(parts, structure)
     _adopt(parts, structure.get("children", {}), objects)
     _tie_variables(obj, parts, structure.get("aliases", {}))
     frozen = set(structure.get("frozen", ()))
@@ -101,6 +107,7 @@ def construct(
     if compilation:
         compile_all(obj, compilation)
     parts = nodes(obj)
+    leftovers.restore_optimizers_manners(parts, structure)
     for path, made in structure.get("metrics", {}).items():
         if path in parts:
             _make_in(parts[path], made)

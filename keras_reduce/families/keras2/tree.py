@@ -24,6 +24,7 @@ _BOOKKEEPING = frozenset(
         *("_compiled_trainable_state", "_created_nodes", "_checkpoint", "_auto_config"),
         *("_self_unconditional_checkpoint_dependencies", "_self_unconditional_dependency_names"),
         *("_self_unconditional_deferred_dependencies", "_self_saveable_object_factories"),
+        *("_self_name_based_restores", "_unconditional_checkpoint_dependencies"),
         *("inputs", "outputs", "_nested_inputs", "_nested_outputs", "_feed_inputs"),
         *("history", "train_function", "test_function", "predict_function", "train_tf_function"),
     }
@@ -93,10 +94,38 @@ def named_variables(node: Any) -> list[tuple[str, Any]]:
         # Keras leaves them out of its tracking.
         flat = _flat(node.states)
         own += [(f"states/{i}", v) for i, v in enumerate(flat) if is_variable(v)]
+    if is_a(node, "optimizer"):
+        own += untold_variables(node)
+    if is_layer(node) and not is_built_in(type(node)):
+        own += _of_trackables(node)
     generator = generator_of(node)
     if generator is not None:
         own.append(("random_generator", generator.state))
     return own
+
+
+def _of_trackables(layer: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the variables of what TensorFlow tracks in attributes of a layer, and Keras doesn't.
+
+    Modules of TensorFlow's, whose variables Keras trains, and generators of random numbers.
+    """
+    for name, value in _tree.below_attributes(vars(layer), _BOOKKEEPING):
+        if is_trackable(value):
+            # In the order of its attributes' names.
+            held = value.variables if hasattr(value, "variables") else [value.state]
+            yield from ((f"{name}/{position}", variable) for position, variable in enumerate(held))
+
+
+def is_trackable(value: Any) -> bool:
+    """Tell whether `value` is a module or a generator of TensorFlow's, but nothing of Keras's."""
+    return isinstance(value, _trackable_classes()) and not is_part(value)
+
+
+@functools.cache
+def _trackable_classes() -> tuple[type, ...]:
+    import tensorflow as tf
+
+    return tf.Module, tf.random.Generator
 
 
 def generator_of(node: Any) -> Any:
@@ -131,6 +160,26 @@ def _of_optimizer(optimizer: Any) -> list[Any]:
     if hasattr(optimizer, "_weights"):  # The optimizers of before Keras 2.11.
         return list(optimizer._weights)
     return list(optimizer._variables)
+
+
+def untold_variables(optimizer: Any) -> list[tuple[str, Any]]:
+    """Return the variables that an optimizer holds and doesn't list, by attribute.
+
+    Nadam has a product of its momentums, Adafactor has place holders.
+    """
+    # Private: by which names an optimizer knows the variables that it was built for.
+    listed = {id(variable) for variable in _of_optimizer(optimizer)}
+    foreign = getattr(optimizer, "_index_dict", {})
+    below = _tree.below_attributes(vars(optimizer), _TOLD_BY_CONFIGS | _BOOKKEEPING)
+    return [
+        (f"attribute/{name}", value)
+        for name, value in below
+        if is_variable(value) and id(value) not in listed and value._unique_id not in foreign
+    ]
+
+
+# Learning rates, and the slots of legacy optimizers by the variables that they belong to.
+_TOLD_BY_CONFIGS = frozenset({"_learning_rate", "_current_learning_rate", "_hyper", "_slots"})
 
 
 def _children(node: Any) -> Iterator[tuple[str, Any]]:

@@ -1,0 +1,214 @@
+"""What Keras 2 leaves out of the configs of its own classes, and what layers gather as they work.
+
+``manners`` are attributes, by path: arguments of constructors that no config mentions. ``called``
+are names of layers that a constructor made, and would give others the next time. ``added`` are
+metrics that ``add_metric`` made in a call. ``losses`` counts the functions given to ``add_loss``.
+``seeds`` are those with which random layers go on: they count up from the one that was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...errors import PayloadError, ReduceError
+from .. import _code
+from .attributes import added_losses, describes_itself
+from .configs import deserialize, serialize, serialized_metric
+from .framework import is_built_in, keras
+from .kinds import is_a, is_layer
+from .tree import Tree, functional_class, is_container, layers_of, nodes
+
+
+def found_in(tree: Tree) -> dict[str, Any]:
+    """Return what the configs of the parts of an object leave out, for its header.
+
+    Raises
+    ------
+    ReduceError
+        If a layer of Keras's own has a loss that was added by a function.
+    """
+    layers = {path: node for path, node in tree.own.items() if is_layer(node)}
+    return {
+        "called": {path: name for path, node in layers.items() if (name := _names(node, path))},
+        "manners": {path: found for path, node in tree.own.items() if (found := _manners(node))},
+        "added": {path: found for path, node in layers.items() if (found := _added_metrics(node))},
+        "losses": {path: n for path, node in layers.items() if (n := _count_losses(node, path))},
+        "seeds": {
+            path: int(seed)
+            for path, node in layers.items()
+            if (seed := _seed_to_come(node)) not in (None, getattr(node, "seed", None))
+        },
+    }
+
+
+# --- names ----------------------------------------------------------------------------------
+
+
+def _names(layer: Any, path: str) -> dict[str, Any]:
+    """Return the names of a layer, and of those in it, that a constructor chooses by a counter."""
+    found: dict[str, Any] = {"name": layer.name} if path else {}
+    if not is_container(layer):
+        return found
+    if not path and (type(layer) in _plain_containers() or not describes_itself(layer)):
+        return {}  # Its own config has them.
+    entries, others = _sorted(layer)
+    found["layers"] = [each.name for each in others]
+    found["entries"] = [each.name for each in entries]
+    if getattr(layer, "_is_graph_network", False):
+        found["inputs"], found["outputs"] = list(layer.input_names), list(layer.output_names)
+    return found
+
+
+def _plain_containers() -> tuple[Any, ...]:
+    return keras().Sequential, functional_class()
+
+
+def _sorted(model: Any) -> tuple[list[Any], list[Any]]:
+    """Return the input layers of a model, one of which may come with the first batch; the rest."""
+    layers, kind = layers_of(model), keras().layers.InputLayer
+    return (
+        [layer for layer in layers if isinstance(layer, kind)],
+        [layer for layer in layers if not isinstance(layer, kind)],
+    )
+
+
+def renamed(obj: Any, called: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parts of `obj` by path, once those that are there are called as they were."""
+    parts = nodes(obj)
+    for path, names in called.items():
+        if path in parts and is_layer(parts[path]) and _rename(parts[path], names):
+            parts = nodes(obj)  # Paths go by names.
+    return parts
+
+
+def _rename(layer: Any, names: Mapping[str, Any]) -> bool:
+    """Give a layer and those in it their names; tell whether any had another one."""
+    pairs = [(layer, names["name"])] if "name" in names else []
+    if is_container(layer) and "layers" in names:
+        for here, wanted in zip(_sorted(layer), (names["entries"], names["layers"]), strict=True):
+            pairs += zip(here, wanted, strict=True) if len(here) == len(wanted) else ()
+        if "inputs" in names and getattr(layer, "_is_graph_network", False):
+            layer.input_names, layer.output_names = names["inputs"], names["outputs"]
+    changed = [(each, name) for each, name in pairs if each._name != name]
+    for each, name in changed:
+        each._name = name  # Private: the public name is read-only.
+    return bool(changed)
+
+
+# --- manners --------------------------------------------------------------------------------
+
+# Attributes of Keras's own classes that their configs don't mention, and what they are by default.
+_LEFT_OUT: dict[str, dict[str, Any]] = {
+    "AlphaDropout": {"noise_shape": None},
+    "BatchNormalization": {"synchronized": False},
+    "Embedding": {"sparse": False, "_use_one_hot_matmul": False},
+    "Normalization": {"invert": False},
+    "SpatialDropout2D": {"data_format": ""},  # By default, what the program has set for all.
+    "SpatialDropout3D": {"data_format": ""},
+    "StackedRNNCells": {"reverse_state_order": False},
+    "Adam": {"adaptive_epsilon": False},
+}
+_OF_LAYERS = {"_dynamic": False, "_autocast": True, "_stateful": False}
+
+
+def _manners(node: Any) -> dict[str, Any]:
+    if not describes_itself(node):
+        return {}  # Its attributes travel, all of them.
+    names = [base.__name__ for base in type(node).__mro__ if is_built_in(base)]
+    defaults = {k: v for name in names for k, v in _LEFT_OUT.get(name, {}).items()}
+    if is_layer(node) and not is_container(node):
+        defaults |= {**_OF_LAYERS, "_supports_masking": _masks(type(node))}
+        defaults["_activity_regularizer"] = None
+    found = {
+        name: serialize(getattr(node, name))
+        for name, default in defaults.items()
+        if getattr(node, name, default) != default
+    }
+    return found | _of_legacy_optimizer(node)
+
+
+def _masks(cls: type) -> bool:
+    """Tell whether the code of a class says that it can handle masks."""
+    return any("supports_masking" in _code.set_by(base) for base in cls.__mro__[:-1])
+
+
+def _of_legacy_optimizer(node: Any) -> dict[str, Any]:
+    """Return what is done with gradients before they are applied."""
+    if not isinstance(node, keras().optimizers.legacy.Optimizer):
+        return {}
+    found: dict[str, Any] = {}
+    if getattr(node, "gradient_transformers", None):
+        found["gradient_transformers"] = serialize(list(node.gradient_transformers))
+    aggregator = getattr(node, "gradient_aggregator", None)
+    if aggregator is not None and not is_built_in(aggregator):
+        found["gradient_aggregator"] = serialize(aggregator)
+    return found
+
+
+def restore_manners(parts: Mapping[str, Any], structure: Mapping[str, Any]) -> None:
+    """Give layers the attributes and the metrics that `found_in` found.
+
+    Raises
+    ------
+    PayloadError
+        If a layer lacks losses that its original had.
+    """
+    for path, found in structure.get("manners", {}).items():
+        if is_layer(parts.get(path)):
+            vars(parts[path]).update(deserialize(found))
+    for path, metrics in structure.get("added", {}).items():
+        if path in parts:
+            _add_metrics(parts[path], metrics)
+    for path, seed in structure.get("seeds", {}).items():
+        if path in parts and _seed_to_come(parts[path]) is not None:
+            parts[path]._random_generator._seed = seed
+
+
+def restore_optimizers_manners(parts: Mapping[str, Any], structure: Mapping[str, Any]) -> None:
+    """Give optimizers, which come with compiling, the attributes that `found_in` found."""
+    for path, found in structure.get("manners", {}).items():
+        if is_a(parts.get(path), "optimizer"):
+            vars(parts[path]).update(deserialize(found))
+    for path, count in structure.get("losses", {}).items():
+        if path in parts and len(added_losses(parts[path])) < count:
+            raise PayloadError(
+                "A loss that was added by add_loss(function) has not come back",
+                where=path,
+                cause="it was added from outside the class of this layer",
+                cure="add it in the constructor, or in call()",
+            )
+
+
+# --- what layers gather ---------------------------------------------------------------------
+
+
+def _added_metrics(layer: Any) -> list[Any]:
+    """Return the metrics that ``add_metric`` has made, which no attribute of the layer holds."""
+    held = {id(value) for value in vars(layer).values()}
+    return [serialized_metric(metric) for metric in layer._metrics if id(metric) not in held]
+
+
+def _add_metrics(layer: Any, metrics: list[Any]) -> None:
+    there = {metric.name for metric in layer._metrics}
+    made = map(deserialize, metrics)
+    layer._metrics.extend(metric for metric in made if metric.name not in there)
+
+
+def _seed_to_come(layer: Any) -> int | None:
+    # Private: the counter has no public name.
+    seed: int | None = getattr(vars(layer).get("_random_generator"), "_seed", None)
+    return seed
+
+
+def _count_losses(layer: Any, path: str) -> int:
+    count = len(added_losses(layer))
+    if count and is_built_in(type(layer)):
+        raise ReduceError(
+            f"{type(layer).__qualname__} has a loss that was added by add_loss(function)",
+            where=path,
+            cause="nothing tells where it was added, so that it would be lost",
+            cure="add the loss in the call() of a layer of your own; or, to a functional model, "
+            "as a tensor",
+        )
+    return count if describes_itself(layer) else 0

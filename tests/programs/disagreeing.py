@@ -36,10 +36,9 @@ def told(error):
 
 @check
 def under_loky():
-    with joblib.parallel_config("loky", n_jobs=2):
-        with raises(Exception) as demand:
-            joblib.Parallel(batch_size=1)(joblib.delayed(have_another)(i) for i in range(2))
-            joblib.Parallel()(joblib.delayed(count)(model) for _ in range(2))
+    with joblib.parallel_config("loky", n_jobs=2), raises(Exception) as demand:
+        joblib.Parallel(batch_size=1)(joblib.delayed(have_another)(i) for i in range(2))
+        joblib.Parallel()(joblib.delayed(count)(model) for _ in range(2))
     assert "computes with 'another'" in told(demand.error), told(demand.error)
     assert "os.environ['KERAS_BACKEND']" in told(demand.error), told(demand.error)
     # Others take it.

@@ -10,6 +10,9 @@ import os
 import sys
 from pathlib import Path
 
+# joblib's backend of that name forks else, which JAX does not survive once it has computed.
+os.environ["JOBLIB_START_METHOD"] = "spawn"
+
 import joblib
 
 import keras_reduce

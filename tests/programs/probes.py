@@ -250,7 +250,7 @@ def _advance(part: Any, x: Any, y: Any) -> Any:
         variables = [v for v in part._trainable_variables if isinstance(v, keras.Variable)]
         variables = variables or [keras.Variable(np.ones((3, 2))), keras.Variable(np.ones(2))]
         for variable in variables:
-            variable.assign(ops.ones_like(variable))
+            variable.assign(ops.ones(variable.shape))
         part.apply([ops.ones((3, 2)), ops.ones(2)], variables)
         return variables
     kind = families.of(part).kind(part)

@@ -7,14 +7,12 @@ stand in every pickle ever written. Never rename or reorder; add at the end, wit
 from __future__ import annotations
 
 import re
-import sys
 import threading
 import time
-import types
 from collections.abc import Callable, Container, Iterable
 from typing import Any, NamedTuple
 
-from . import backends, closures, families, payload, tensors, tracing, weights
+from . import backends, closures, families, frames, payload, tensors, tracing, weights
 from . import custom_objects as _custom_objects
 from ._version import __version__
 from .errors import FrameworkError, KerasReduceError, PayloadError, ReduceError
@@ -643,20 +641,11 @@ def _is_changing(
 
 def _is_being_built(tree: families.Tree) -> bool:
     """Tell whether another thread is at the ``build`` of a part, which says at once that it is."""
-    frames = sys._current_frames()
-    # A frame that holds itself would keep all that it holds.
-    del frames[threading.get_ident()]
-    here: types.FrameType | None = None
-    try:
-        for here in frames.values():
-            while here is not None:
-                if here.f_code.co_name == "build" and id(here.f_locals.get("self")) in tree.parts:
-                    return True
-                here = here.f_back
-        return False
-    finally:
-        frames.clear()
-        here = None
+    return frames.run_elsewhere(
+        lambda frame: (
+            frame.f_code.co_name == "build" and id(frame.f_locals.get("self")) in tree.parts
+        )
+    )
 
 
 def _look_into(obj: Any, family: families.Family) -> _Dissection:

@@ -23,7 +23,7 @@ ROWS = (
     ("tracing",),
     ("custom_objects", "weights"),
     ("tensors", "payload"),
-    ("backends", "callables"),
+    ("backends", "callables", "frames"),
     ("errors", "_version"),
 )
 LEVEL = {name: level for level, row in enumerate(ROWS) for name in row}

@@ -10,11 +10,10 @@ them together into a family.
 from __future__ import annotations
 
 import sys
-import threading
-import types
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ... import frames
 from . import private, traces
 from .assets import assets, finish, restore_assets
 from .compilation import compilation
@@ -160,20 +159,9 @@ def survey(root: Any, children: Iterable[Any] = ()) -> Tree:
 
 def _is_at_work(model: Any) -> bool:
     """Tell whether another thread is training `model`; to put values back would spoil that."""
-    frames = sys._current_frames()
-    # A frame that holds itself would keep all that it holds.
-    del frames[threading.get_ident()]
-    here: types.FrameType | None = None
-    try:
-        for here in frames.values():
-            while here is not None:
-                if here.f_code.co_name in _AT_WORK and here.f_locals.get("self") is model:
-                    return True
-                here = here.f_back
-        return False
-    finally:
-        frames.clear()
-        here = None
+    return frames.run_elsewhere(
+        lambda frame: frame.f_code.co_name in _AT_WORK and frame.f_locals.get("self") is model
+    )
 
 
 _AT_WORK = frozenset(

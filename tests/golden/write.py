@@ -6,8 +6,8 @@ objects answered. It refuses to touch files that are there: they are what a prom
 ``--force`` is for a protocol that no release has written yet. ``--add`` writes the files that are
 missing, for kinds of objects that are new.
 
-``--note`` writes none, but what of today's pickles is our format into ``wire-FAMILY.json``, so that
-a change of it is noticed. See `wire`.
+``--note`` writes none, but what of today's pickles is our format into ``wire/FAMILY-BACKEND.json``,
+so that a change of it is noticed. Have each backend do so; see `wire`.
 
 ``--family keras2`` writes those of another family.
 """
@@ -114,7 +114,8 @@ def main() -> None:
     keras_reduce.install()
     if options.note:
         text = json.dumps(describe(options.family, keras), indent=1)
-        (options.into or HERE / f"wire-{options.family}.json").write_text(f"{text}\n")
+        name = f"{options.family}-{families.by_name(options.family).backend()}.json"
+        (options.into or HERE / "wire" / name).write_text(f"{text}\n")
         return
     folder = options.into or folder_of(options.family)
     manifest, known = folder / "manifest.json", {}

@@ -318,6 +318,7 @@ def _made_object(config: dict[str, Any]) -> Any:
     obj = cls.from_config(plain)
     if "drawn" in config:
         obj._random_generator._seed = config["drawn"]
+        obj._random_generator._maybe_init()  # It takes a seed that is there.
     return obj
 
 

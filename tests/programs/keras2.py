@@ -142,6 +142,18 @@ def rebuilding_leaves_the_random_numbers_of_the_program_alone():
 
 
 @check
+def seeds_of_random_layers_go_on_where_they_were():
+    noise = keras.layers.GaussianNoise(1.0, seed=3)
+    noise(X, training=True)
+    copied = pickle.loads(pickle.dumps(noise))
+    found = []
+    for layer in (noise, copied):
+        keras.utils.set_random_seed(1)
+        found.append(layer(X, training=True).numpy().tolist())
+    assert found[0] == found[1]
+
+
+@check
 def two_kinds_of_copies():
     model = trained()
     deep, shallow = copy.deepcopy(model), copy.copy(model)
@@ -174,6 +186,23 @@ def losses_of_unknown_origin_are_refused():
 
     with raises(errors.ReduceError, "add_loss(function)", "get_config"):
         pickle.dumps(Penalised(len))
+    model = trained()
+    model.add_loss(lambda: tf.reduce_sum(model.layers[0].kernel))
+    with raises(errors.ReduceError, "add_loss(function)", "as a tensor"):
+        pickle.dumps(model)
+
+
+@check
+def csv_loggers_travel_once_their_file_is_closed():
+    with tempfile.TemporaryDirectory() as folder:
+        logger = keras.callbacks.CSVLogger(str(Path(folder, "log.csv")))
+        build().fit(X, Y, verbose=0, callbacks=[logger])
+        trained().fit(X, Y, verbose=0, callbacks=[pickle.loads(pickle.dumps(logger))])
+        logger.on_train_begin()
+        logger.on_epoch_end(0, {"loss": 1.0})
+        with raises(errors.ReduceError, "file open"):
+            pickle.dumps(logger)
+        logger.on_train_end()
 
 
 @check

@@ -102,6 +102,8 @@ def _answer(part: Any, x: Any, y: Any) -> Any:
         return part(y, x)
     if isinstance(part, api.optimizers.schedules.LearningRateSchedule):
         return [part(step) for step in range(4)]
+    if isinstance(part, api.initializers.Initializer):
+        return part((3, 3))
     if isinstance(part, (api.regularizers.Regularizer, api.constraints.Constraint)):
         return part(np.arange(16.0, dtype="float32").reshape(4, 4))
     if isinstance(part, api.callbacks.Callback):

@@ -195,6 +195,54 @@ def functional_subclass():
     return trained(FunctionalSubclass(inputs, layers.Dense(1)(inputs)))
 
 
+class Holding(keras.Model):
+    """Describes itself; layers that its constructor makes have names of a counter's."""
+
+    def __init__(self, units=3, **others):
+        super().__init__(**others)
+        self.units = units
+        inputs = keras.Input((6,))
+        self.first = keras.Model(inputs, layers.Dense(units)(inputs))
+        self.second = keras.Sequential([layers.Dense(units), layers.Dense(units)])
+        self.last = layers.Dense(1)
+
+    def call(self, inputs):
+        a, b = inputs
+        return self.last(self.first(a) + self.second(b))
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+@case
+def subclassed_with_nameless_layers_and_two_inputs():
+    return trained(Holding(4), [X, X])
+
+
+@case
+def adversarial():
+    judge = mlp(layers.Dense(4))
+    judge.compile("adam", "mse", run_eagerly=True)
+    judge.trainable = False  # For the model around it; it trains itself as it was compiled.
+    inputs = keras.Input((6,))
+    both = keras.Model(inputs, judge(layers.Dense(6)(inputs)))
+    both.compile("adam", "mse", run_eagerly=True)
+    for model in (judge, both):
+        model.fit(X, Y, batch_size=8, shuffle=False, verbose=0)
+    return {"judge": judge, "both": both}, X, Y
+
+
+@case
+def model_with_an_optimizer_but_not_compiled():
+    model = mlp()
+    model.optimizer = optimizers.SGD(0.1, momentum=0.9)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean((model(X) - Y) ** 2)
+    own = model.trainable_variables
+    model.optimizer.apply_gradients(zip(tape.gradient(loss, own), own, strict=True))
+    return model, X, Y
+
+
 @case
 def mobilenet():
     model = keras.applications.MobileNetV2(input_shape=(32, 32, 3), weights=None, classes=2)
@@ -330,6 +378,82 @@ class Words(layers.Layer):
 
 
 @case
+def words_and_bins_with_weights():
+    lookup = layers.StringLookup(output_mode="tf_idf", num_oov_indices=2)
+    lookup.adapt(np.array([["a"], ["b"], ["a"], ["c"]]))
+    bins = layers.Discretization(num_bins=3)
+    bins.adapt(X)
+    return {"words": Words(lookup), "bins": bins}, X, None
+
+
+@case
+def what_configs_leave_out():
+    inverse = layers.Normalization(invert=True)
+    inverse.adapt(X)
+    penalised = layers.Activation("relu", activity_regularizer="l2")
+    model, *_ = trained(mlp(inverse, layers.Dense(4), penalised))
+    masking = layers.Flatten(dynamic=True, autocast=False)
+    masking.supports_masking = True
+    rest = [masking, layers.SpatialDropout2D(0.5, data_format="channels_first")]
+    rest.append(layers.Embedding(3, 2, use_one_hot_matmul=True))
+    rest.append(layers.AlphaDropout(0.3, noise_shape=(8, 1)))
+    return {"model": model, "rest": rest}, X, Y
+
+
+class Telling(layers.Layer):
+    """Adds a loss and a metric in each call."""
+
+    def call(self, inputs):
+        self.add_loss(0.1 * tf.reduce_mean(inputs**2))
+        self.add_metric(tf.reduce_mean(inputs), name="told")
+        return inputs
+
+    def get_config(self):
+        return super().get_config()
+
+
+@case
+def losses_and_metrics_of_layers():
+    inputs = keras.Input((6,))
+    hidden = Telling()(layers.Dense(3)(inputs))
+    model = keras.Model(inputs, layers.Dense(1)(hidden))
+    model.add_loss(tf.reduce_mean(hidden**2))
+    model.add_metric(tf.reduce_sum(hidden), name="sum")
+    return trained(model)
+
+
+class WithModule(layers.Layer):
+    """Holds what TensorFlow tracks and Keras doesn't, and a variable of any length."""
+
+    def __init__(self, unusual=None, **others):
+        super().__init__(**others)
+        self.unusual = unusual
+        self.module = keras2_importable.Scale()
+        self.random = tf.random.Generator.from_seed(1)
+        self.open = tf.Variable(np.ones((1, 2), "float32"), shape=(1, None), trainable=False)
+
+    def call(self, inputs):
+        noise = self.random.normal((1, 6))
+        return inputs * self.module.factor + noise + tf.reduce_sum(self.open)
+
+
+class WithModuleConfigured(WithModule):
+    def get_config(self):
+        return layers.Layer.get_config(self)
+
+    def __init__(self, **others):
+        super().__init__(**others)
+
+
+@case
+def layers_with_modules_of_tensorflow():
+    hidden = [WithModule({1, 2}), WithModuleConfigured()]
+    for layer in hidden:
+        layer.open.assign(np.ones((1, 4)))
+    return trained(mlp(*hidden))
+
+
+@case
 def dropout_with_a_generator():
     keras.backend.experimental.enable_tf_random_generator()
     try:
@@ -405,6 +529,25 @@ def optimizer_alone():
     return optimizer, None, None
 
 
+@case
+def optimizers_with_variables_besides_their_lists():
+    found = [optimizers.Nadam(0.01), optimizers.Adafactor(0.01), Stepping(0.5)]
+    return [trained(mlp(), optimizer=optimizer)[0] for optimizer in found], X, Y
+
+
+class Stepping(optimizers.SGD):
+    """Says nothing of itself."""
+
+    def __init__(self, factor):
+        super().__init__(0.01, momentum=0.5, name="Stepping")
+        self.factor = factor
+        self.steps = tf.Variable(0.0)
+
+    def update_step(self, gradient, variable):
+        self.steps.assign_add(self.factor)
+        super().update_step(gradient * self.steps, variable)
+
+
 class OwnOptimizer(optimizers.SGD):
     pass
 
@@ -421,6 +564,61 @@ class OwnLoss(losses.Loss):
 class OwnMetric(metrics.Mean):
     def update_state(self, y_true, y_pred, sample_weight=None):
         return super().update_state(tf.abs(y_true - y_pred))
+
+
+class LateMetric(metrics.Metric):
+    """Makes its variable when it meets data."""
+
+    def __init__(self, name="late", **others):
+        super().__init__(name=name, **others)
+        self.is_ready = False
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        if not self.is_ready:
+            self.total = self.add_weight("total", initializer="zeros")
+            self.is_ready = True
+        self.total.assign_add(tf.reduce_sum(y_pred))
+
+    def result(self):
+        return self.total if self.is_ready else 0.0
+
+    def get_config(self):
+        return super().get_config()
+
+
+class AroundMetric(metrics.Metric):
+    def __init__(self, unusual):
+        super().__init__(name="around")
+        self.unusual = unusual
+        self.inner = metrics.Mean()
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        self.inner.update_state(y_pred)
+
+    def result(self):
+        return self.inner.result()
+
+    def reset_state(self):
+        self.inner.reset_state()
+
+
+@case
+def metrics_that_hold_others_or_build_late():
+    return trained(mlp(), metrics=[LateMetric(), AroundMetric({1})])
+
+
+@case
+def loss_weight_in_a_variable():
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, [layers.Dense(1)(inputs), layers.Dense(1)(inputs)])
+    return trained(model, X, [Y, Y], loss_weights=[1.0, tf.Variable(0.5)])
+
+
+@case
+def initializer_that_has_drawn():
+    initializer = keras.initializers.GlorotUniform()
+    initializer((2, 2))
+    return initializer, None, None
 
 
 @case

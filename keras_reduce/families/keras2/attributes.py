@@ -398,6 +398,8 @@ def _declared(root: str) -> frozenset[str]:
     # What a lone optimizer that has travelled waits for; see `optimizers`.
     # One that says it is built would make no slots.
     tracking |= {"build", "_built"} if root == "optimizer" else {"_auto_config", "_auto_get_config"}
+    # What a metric answered last, in a trace a tensor without a value.
+    tracking |= {"_call_result"} if root == "metric" else set()
     return frozenset(vars(specimen)).union(tracking, *methods)
 
 

@@ -13,7 +13,7 @@ from ...errors import PayloadError, ReduceError
 from .attributes import describes_itself, overrides
 from .configs import deserialize, serialize, serialized_metric
 from .framework import keras
-from .kinds import is_layer
+from .kinds import is_a, is_layer
 from .tree import Tree, nodes
 
 
@@ -30,6 +30,10 @@ def compilation(tree: Tree) -> dict[str, Any] | None:
         for path, node in tree.own.items()
         if getattr(node, "_is_compiled", False) and hasattr(node, "_compile_config")
     }
+    for path, node in tree.own.items():
+        if path not in specs and is_a(node, "model") and vars(node).get("optimizer") is not None:
+            # Set by a training loop of the user's own.
+            specs[path] = {"optimizer": serialize(node.optimizer)}
     return specs or None
 
 
@@ -51,6 +55,9 @@ def compile_all(obj: Any, specs: dict[str, Any]) -> None:
                 cause="the class that creates it has changed since",
                 cure="load it with the code that wrote it",
             )
+        if "optimizer" in spec:
+            model.optimizer = deserialize(spec["optimizer"])
+            continue
         arguments = deserialize(spec["config"])
         # What a compile() of the user's sets beyond that are attributes, which are carried as such.
         compile_model = keras().Model.compile if spec["plainly"] else type(model).compile

@@ -136,8 +136,9 @@ def _drawn(obj: Any) -> dict[str, Any]:
     """Return the seed that an initializer has drawn, with which it goes on, as none was given."""
     # Private: neither that it has drawn one, nor which, has a public name.
     generator = vars(obj).get("_random_generator") if is_a(obj, "initializer") else None
-    is_drawn = generator is not None and generator._built and generator._seed is not None
-    return {"drawn": int(generator._seed)} if is_drawn and obj.seed is None else {}
+    if generator is None or not generator._built or generator._seed is None or obj.seed is not None:
+        return {}
+    return {"drawn": int(generator._seed)}
 
 
 def _own_config(obj: Any) -> dict[str, Any]:
@@ -317,6 +318,7 @@ def _made_object(config: dict[str, Any]) -> Any:
     obj = cls.from_config(plain)
     if "drawn" in config:
         obj._random_generator._seed = config["drawn"]
+        obj._random_generator._maybe_init()  # It takes a seed that is there.
     return obj
 
 

@@ -30,9 +30,9 @@ def found_in(tree: Tree) -> dict[str, Any]:
     """
     layers = {path: node for path, node in tree.own.items() if is_layer(node)}
     return {
-        "called": {path: name for path, node in layers.items() if (name := _names(node, path))},
+        "called": {path: names for path, node in layers.items() if (names := _names(node, path))},
         "manners": {path: found for path, node in tree.own.items() if (found := _manners(node))},
-        "added": {path: found for path, node in layers.items() if (found := _added_metrics(node))},
+        "added": {path: made for path, node in layers.items() if (made := _added_metrics(node))},
         "losses": {path: n for path, node in layers.items() if (n := _count_losses(node, path))},
         "seeds": {
             path: int(seed)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ... import tensors
 from ...errors import PayloadError
 from . import leftovers
-from .attributes import await_state, describes_itself
+from .attributes import await_state, describes_itself, own_attributes
 from .compilation import compile_all
 from .configs import deserialize, make, serialize
 from .framework import is_built_in, keras
@@ -62,7 +62,7 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
         "metrics": {
             path: made
             for path, node in tree.own.items()
-            if is_a(node, "metric") and is_built_in(type(node)) and (made := _made_by(node))
+            if is_a(node, "metric") and describes_itself(node) and (made := _made_by(node))
         },
         "generators": [path for path, node in tree.own.items() if generator_of(node) is not None],
         "names": [v.name.partition(":")[0] for v in tree.own_variables.values()],
@@ -172,10 +172,19 @@ def _build(layer: Any, config: Any) -> None:
         return
     # Private: the scope in which Keras builds a layer that is called.
     with tf.name_scope(layer._name_scope()):
-        layer.build_from_config(config)
+        layer.build_from_config(_acceptable(layer, config))
     layer.built = True
     if "input_shape" in config:
         layer._build_input_shape = config["input_shape"]  # As a call of the layer does.
+
+
+def _acceptable(layer: Any, config: dict[str, Any]) -> dict[str, Any]:
+    """Return a build config that Keras takes: a model wants shapes of several inputs in a list."""
+    shapes = config.get("input_shape")
+    if not is_a(layer, "model") or not isinstance(shapes, tuple):
+        return config
+    is_one = all(size is None or isinstance(size, int) for size in shapes)
+    return config if is_one else {**config, "input_shape": list(shapes)}
 
 
 def _adopt(parts: Mapping[str, Any], children: Mapping[str, int], objects: Sequence[Any]) -> None:
@@ -228,9 +237,11 @@ def _replace(layer: Any, old: Any, new: Any) -> None:
 def _made_by(metric: Any) -> dict[str, Any]:
     """Return the variables and plain attributes of a metric that builds itself on its first data.
 
-    MeanTensor, and AUC of several labels (private: each has a ``_build`` of its own).
+    MeanTensor, and AUC of several labels (private: each has a ``_build`` of its own). What a metric
+    of the user's does, nobody knows.
     """
-    if not getattr(metric, "_built", False):
+    is_own = not is_built_in(type(metric))
+    if not is_own and not getattr(metric, "_built", False):
         return {}
     holders = {id(value): name for name, value in vars(metric).items()}
     return {
@@ -240,10 +251,13 @@ def _made_by(metric: Any) -> dict[str, Any]:
         ],
         "attributes": {
             name: list(value) if hasattr(value, "as_list") else value
-            for name, value in vars(metric).items()
-            if name in ("_built", "_num_labels", "_shape")
+            for name, value in (own_attributes(metric) if is_own else vars(metric)).items()
+            if (type(value) in (bool, int, float, str) if is_own else name in _LEARNT)
         },
     }
+
+
+_LEARNT = ("_built", "_num_labels", "_shape")
 
 
 def _make_in(metric: Any, made: Mapping[str, Any]) -> None:

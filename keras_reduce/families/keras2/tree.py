@@ -148,8 +148,12 @@ def own_variables(node: Any) -> list[Any]:
     if is_layer(node) and hasattr(node, "_update_trackables"):
         node._update_trackables()  # What was added to a list of variables since.
     lists = (*node._trainable_weights, *node._non_trainable_weights)
+    # A metric that has seen data also lists those of the metrics in it.
+    inner = node._metrics if is_a(node, "metric") else ()
+    not_own = {id(variable) for metric in inner for variable in metric.variables}
     # A lookup table stands there in place of a variable; see `assets`.
-    return list({id(item): item for item in lists if is_variable(item)}.values())
+    own = {id(item): item for item in lists if is_variable(item) and id(item) not in not_own}
+    return list(own.values())
 
 
 def _of_optimizer(optimizer: Any) -> list[Any]:

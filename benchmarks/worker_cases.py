@@ -395,6 +395,7 @@ CASES: dict[str, tuple[Callable[..., Iterator[Figures]], tuple[Any, ...], tuple[
     "one architecture, n_jobs=1": (reuse, (1, True), _WRAPPERS),
     "one architecture, n_jobs=2": (reuse, (2, True), _WRAPPERS),
     "units too, n_jobs=1": (reuse, (1, False), _WRAPPERS),
+    "units too, n_jobs=2": (reuse, (2, False), _WRAPPERS),
     "a task with 84 MB": (cost, (), ("loky", _ANEW, "ours")),
     "500 fits": (growth, (), ("loky", _ANEW, "ours", "ours, never replaced")),
 }

@@ -87,6 +87,12 @@ GOALS = (
         for case, number in (("one architecture, n_jobs=1", 0), ("one architecture, n_jobs=2", 1))
         for peer in ("keras.wrappers", "scikeras")
     ),
+    *(
+        Goal(case, figure, 1, round=number, against=peer)
+        for case, number in (("units too, n_jobs=1", 0), ("units too, n_jobs=2", 1))
+        for figure in ("wall", "all cpu")
+        for peer in ("keras.wrappers", "scikeras", "ours, traced anew")
+    ),
     Goal("permutation_importance", "wall", 1.5),
     Goal("a task with 84 MB", "ms beyond predict", 20, round=0, against=""),
     Goal("500 fits", "largest worker", 600, round=0, against=""),

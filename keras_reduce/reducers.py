@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from . import backends, closures, families, payload, tensors, tracing, weights
 from . import custom_objects as _custom_objects
 from ._version import __version__
-from .errors import KerasReduceError, PayloadError, ReduceError
+from .errors import FrameworkError, KerasReduceError, PayloadError, ReduceError
 
 # Code that can't be carried is found when a pickler asks for it, far from what holds it.
 _custom_objects.locate = tracing.root_path
@@ -90,7 +90,7 @@ def rebuild_model(
     CustomObjectError
         If a custom class or function can't be had here.
     FrameworkError
-        If Keras can't be imported here.
+        If Keras can't be imported here, or lacks what is needed of it.
     """
     document = payload.decode(json)
     try:
@@ -125,7 +125,7 @@ def rebuild_model(
             f"The {architecture.get('class_name', 'object')} can't be rebuilt from its config",
             where=str(architecture.get("config", {}).get("name", "")),
             cause=f"{type(error).__name__}: {error}. Written with {_spelled(header)}, read with "
-            f"{_spelled({'versions': family.versions()})}",
+            f"{_spelled({'versions': family.versions()})}" + _untested(family),
             cure="compare the versions and the code of custom classes on both sides; a class whose "
             "constructor takes more than its get_config() returns can't be rebuilt",
         ) from error
@@ -410,8 +410,9 @@ def reduce(obj: Any) -> Reduced | None:
     """Reduce `obj` by the row of `TABLE` for its kind; None if there is none."""
     family = families.of(obj)
     kind = family.kind(obj) if family else None
-    if kind is None:
+    if family is None or kind is None:
         return None
+    family.check()
     try:
         return TABLE[kind](obj)
     except BaseException:
@@ -430,6 +431,9 @@ def fingerprint(obj: Any) -> tuple[tuple[Any, ...], State]:
 
     Versions, and how the user's code travels, are left out; the code itself is in it.
     """
+    family = families.of(obj)
+    if family is not None:
+        family.check()
     known = _like_before(obj, versioned=False)
     if known is not None:
         _custom_objects.refuse_own_parts(obj)
@@ -682,11 +686,13 @@ def _look_into(obj: Any, family: families.Family) -> _Dissection:
         )
     except ReduceError as error:
         raise _located(error, obj) from error
+    except FrameworkError:
+        raise
     except Exception as error:
         raise ReduceError(
             f"This {type(obj).__qualname__} can't be taken apart",
             where=tracing.root_path(obj) or where,
-            cause=f"{type(error).__name__}: {error}",
+            cause=f"{type(error).__name__}: {error}" + _untested(family),
             cure="if the message speaks of a config, implement get_config() and from_config() on "
             "the class that it names; else please report it",
         ) from error
@@ -711,6 +717,11 @@ def _located(error: ReduceError, obj: Any) -> ReduceError:
         return error
     inside = error.where if error.where[:1] in (".", "[", "") else f" ({error.where})"
     return type(error)(error.what, root + inside, error.cause, error.cure)
+
+
+def _untested(family: families.Family) -> str:
+    sentence = family.untested()
+    return f". {sentence}" if sentence else ""
 
 
 def _spelled(header: dict[str, Any]) -> str:

@@ -25,7 +25,17 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import check_array, check_consistent_length, check_random_state, column_or_1d
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
+
+try:
+    from sklearn.utils.validation import validate_data
+except ImportError:  # scikit-learn 1.5, the last that the wrappers of Keras 2.12 were made for
+
+    def validate_data(estimator: Any, X: Any, *, reset: bool, **_: Any) -> None:
+        """Note names and number of the columns, or compare them with what was noted."""
+        estimator._check_feature_names(X, reset=reset)
+        estimator._check_n_features(X, reset=reset)
+
 
 from . import custom_objects, families
 from .errors import KerasReduceError

@@ -24,15 +24,20 @@ CASES = decorated("zoo.py", "case")
 def arrivals(tmp_path_factory):
     """Words for each case and transport, as the sender and the reader wrote them down."""
     folder = tmp_path_factory.mktemp("zoo")
-    python(PROGRAMS / "zoo.py", folder, timeout=1500)
+    return shipped("zoo.py", folder), set(json.loads((folder / "kinds.json").read_text()))
+
+
+def shipped(zoo, folder, **environment):
+    """Run a zoo and its reader; return the words by case and transport."""
+    python(PROGRAMS / zoo, folder, timeout=1500, **environment)
     # From elsewhere: the reader's folder must not make the zoo importable by chance.
-    python(PROGRAMS / "shipping.py", folder, cwd=folder, timeout=1500)
+    python(PROGRAMS / "shipping.py", folder, cwd=folder, timeout=1500, **environment)
     written = json.loads((folder / "written.json").read_text())
     found = json.loads((folder / "read.json").read_text())
     for name, words in found.items():
         for transport, word in words.items():
             written[name][transport] = written[name][transport] or word
-    return written, set(json.loads((folder / "kinds.json").read_text()))
+    return written
 
 
 def test_zoo_is_large_enough_and_complete(arrivals):

@@ -115,6 +115,14 @@ class Family(Protocol):
 
     NAME: str
 
+    def check(self) -> None:
+        """Raise `FrameworkError` if the framework lacks what this adapter takes from it."""
+        ...
+
+    def untested(self) -> str:
+        """Return a sentence about the framework's version if it is none that was tested."""
+        ...
+
     def kind(self, obj: Any) -> Kind | None:
         """Tell which kind of this family's objects `obj` is; None if it is none that we carry."""
         ...
@@ -269,7 +277,8 @@ def required(name: str, backend: str = "") -> Family:
     Raises
     ------
     FrameworkError
-        If the family is unknown, or its framework can't be imported here.
+        If the family is unknown, or its framework can't be imported here, or is a version that
+        lacks what is needed of it.
     """
     family = by_name(name)
     roots = [root for (root, number), adapter in _ADAPTERS.items() if adapter == name]
@@ -294,6 +303,7 @@ def required(name: str, backend: str = "") -> Family:
             f"{sys.prefix}, or is one of another generation",
             cure=cure,
         ) from error
+    family.check()
     return family
 
 

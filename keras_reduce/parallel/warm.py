@@ -20,12 +20,15 @@ _MODULES = (
     "keras",
     "keras_reduce.wrappers",
     "keras_reduce.reducers",
+    "keras_reduce.families.keras2",
     "keras_reduce.families.keras3",
     "keras_reduce.parallel.worker",
     "keras_reduce.parallel.executor",
 )
 # What programs use beside it, if this one has imported it when the server is made.
-_OPTIONAL = ("scikeras.wrappers", "pandas", "scipy.sparse")
+_OPTIONAL = ("scikeras.wrappers", "pandas", "scipy.sparse", "tf_keras")
+# Keras 2 within TensorFlow: there is no such module in Keras 3.
+_EXACTLY = ("keras.api._v2.keras",)
 
 _lock = threading.Lock()
 _server: Server | None = None
@@ -58,6 +61,7 @@ def server() -> Server:
         if _server is None:
             _imported = backend
             used = tuple(name for name in _OPTIONAL if name.partition(".")[0] in sys.modules)
+            used += tuple(name for name in _EXACTLY if name in sys.modules)
             # TensorFlow greets with lines on its build at each import; errors still come.
             level = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2")
             environment = {"TF_CPP_MIN_LOG_LEVEL": level, **backends.environment()}

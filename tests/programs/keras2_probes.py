@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+import keras_reduce
 from keras_reduce import families, reducers
 from keras_reduce.families.keras2.framework import keras
 from probes import difference, flat
@@ -70,7 +71,8 @@ def _identities(obj: Any) -> list[int]:
 
 def _description(part: Any) -> str:
     """Return what a payload says of `part` in words: the whole of it must come back."""
-    _, (json, _, compile_config, _, objects), *_ = reducers.reduce(part)
+    with keras_reduce.installed():  # Otherwise, layers of Keras 2 have no reducer.
+        _, (json, _, compile_config, _, objects), *_ = reducers.reduce(part)
     return f"{json}{compile_config}{[_description(each) for each in objects if families.of(each)]}"
 
 

@@ -316,8 +316,21 @@ def _made_sequential(config: dict[str, Any]) -> Any:
 
 
 def _fill(model: Any, config: dict[str, Any]) -> None:
-    for layer in config["layers"]:
-        model.add(deserialize(layer))
+    layers = [deserialize(layer) for layer in config["layers"]]
+    added = iter(layers)
+
+    def note(inputs: Any, outputs: Any) -> None:
+        model._self_tracked_trackables.append(next(added))
+
+    # Private: `add` would put the whole graph together anew for each layer.
+    vars(model)["_init_graph_network"] = note
+    try:
+        for layer in layers:
+            model.add(layer)
+    finally:
+        del vars(model)["_init_graph_network"]
+    if model._graph_initialized:
+        model._init_graph_network(model.inputs, model.outputs)
     if config["build_input_shape"] and not model.built:
         model.build(tuple(config["build_input_shape"]))
 

@@ -3,7 +3,8 @@
 `tree` names everything below an object; `writing` and `reading` turn objects into configs and back,
 `attributes` those that no config describes; `structure`, `compilation` and `assets` add what a
 config leaves out; `likeness` tells what need not be asked twice, and `traces` what need not be
-traced twice. This module puts them together into a family.
+traced twice; `private` knows what all of them take from Keras without a promise. This module puts
+them together into a family.
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ import types
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from . import private, traces
 from .assets import assets, finish, restore_assets
 from .compilation import compilation
 from .kinds import is_a, kind, public_classes
 from .likeness import form, likeness
+from .private import check, untested
 from .reading import reading
 from .seeds import remembering
 from .state import owner, state
 from .structure import construct, payloads_below, structure
-from .traces import share_traces, trace_hooks
 from .tree import Tree
 from .writing import architecture, writing
 
@@ -32,6 +34,7 @@ __all__ = [
     "assets",
     "backend",
     "base_classes",
+    "check",
     "compilation",
     "construct",
     "finish",
@@ -52,6 +55,7 @@ __all__ = [
     "structure",
     "survey",
     "trace_hooks",
+    "untested",
     "versions",
     "writing",
 ]
@@ -72,6 +76,8 @@ def base_classes() -> tuple[type, ...]:
 
 def repairs() -> Iterable[tuple[Any, str, Callable[[Any], Any]]]:
     """Return the functions of Keras that lose data, and how they are mended."""
+    if private.missing():
+        return  # Nothing is carried: see `check`.
     import keras
 
     for cls in keras.wrappers.SKLearnRegressor.__mro__:
@@ -98,6 +104,16 @@ def _clone_with_fit_kwargs(original: Callable[[Any], Any]) -> Callable[[Any], An
         return clone
 
     return __sklearn_clone__
+
+
+def trace_hooks() -> Iterable[tuple[Any, str, Callable[[Any], Any]]]:
+    """Return where Keras makes what is traced: class, name, old -> new method."""
+    return traces.trace_hooks() if private.can_share_traces() else ()
+
+
+def share_traces(on: bool) -> None:
+    """Begin or cease to let models share traces; forget all that there are."""
+    traces.share_traces(on and private.can_share_traces())
 
 
 def versions() -> dict[str, str]:
@@ -133,6 +149,7 @@ def is_model(obj: Any) -> bool:
 def survey(root: Any, children: Iterable[Any] = ()) -> Tree:
     """Return what is below `root`, of which `children` (or their paths) travel apart."""
     tree = Tree(root, children)
+    private.check_found(tree)
     for node in tree.nodes.values():
         # Private: on JAX, `fit` takes the values out of the variables while it runs, and puts them
         # back for callbacks that ask.

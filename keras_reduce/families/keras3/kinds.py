@@ -7,6 +7,8 @@ import sys
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from .private import find
+
 if TYPE_CHECKING:
     from .._base import Kind
 
@@ -32,9 +34,6 @@ def bases() -> dict[Kind, type]:
     """Return the base class of each kind; the first that fits an object is its kind."""
     import keras
 
-    # Private: the call of an operation that made a symbolic tensor; it has no public name.
-    from keras.src.ops.node import Node
-
     found: dict[Kind, type] = {
         "model": keras.Model,
         "layer": keras.Layer,
@@ -52,8 +51,11 @@ def bases() -> dict[Kind, type]:
         "seed_generator": keras.random.SeedGenerator,
         "variable": keras.Variable,
         "tensor": keras.KerasTensor,
-        "node": Node,
     }
+    # Private: the call of an operation that made a symbolic tensor; it has no public name.
+    node = find("keras.src.ops.node:Node")
+    if node is not None:
+        found["node"] = node
     if keras.backend.backend() == "tensorflow":
         found["tf_function"] = type(sys.modules["tensorflow"].function(len))
     return found

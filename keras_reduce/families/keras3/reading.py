@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 import sys
 import types
@@ -187,13 +188,47 @@ def from_config(cls: Any, config: dict[str, Any]) -> Any:
         # Whose from_config() takes a pickle of the module in place of the module.
         return cls(**config)
     if cls is not keras.Sequential:
-        return cls.from_config(config)
+        return _from_config_of_another_version(cls, config)
     layers = [deserialize(layer) for layer in config["layers"]]
     model = keras.Sequential(layers, name=config["name"])
     shape = config.get("build_input_shape")
     if shape and not model._functional:  # Private: as in the original.
         model.build(shape)
     return model
+
+
+def _from_config_of_another_version(cls: Any, config: dict[str, Any]) -> Any:
+    """Return what ``cls.from_config`` does, whichever version of Keras has written `config`.
+
+    A newer one may write arguments that this one has not yet. Left out are those that say that all
+    is as before; any other is for the constructor to refuse.
+    """
+    try:
+        return cls.from_config(dict(config))
+    except (TypeError, ValueError):
+        unknown = config.keys() - _arguments(cls) if is_built_in(cls) else set()
+        unused = {n for n in unknown if config[n] is None or config[n] == _AS_BEFORE.get(n)}
+        if not unused:
+            raise
+        return cls.from_config({n: value for n, value in config.items() if n not in unused})
+
+
+# Arguments that came after the oldest version that is supported, and their defaults. What is None
+# by default needs no mention.
+_AS_BEFORE = {
+    "oov_method": "floormod",
+    "renorm": False,
+    "renorm_momentum": 0.99,
+    "use_gate": False,
+}
+
+
+def _arguments(cls: type) -> set[str]:
+    """Return the names of the arguments of a class's constructor, and of those below it."""
+    constructors = (vars(base)["__init__"] for base in cls.__mro__[:-1] if "__init__" in vars(base))
+    # Keras wraps some.
+    found = (inspect.signature(constructor).parameters for constructor in constructors)
+    return {name for parameters in found for name in parameters}
 
 
 def _as_shape(value: Any) -> Any:

@@ -1,0 +1,145 @@
+"""Write golden files: what this version pickles, for later ones to load.
+
+``python tests/golden/write.py`` writes those of the current protocol for Keras 3 into
+``tests/golden/protocol-N/keras3``, with a manifest that says which versions wrote them and what the
+objects answered. It refuses to touch files that are there: they are what a promise was made for.
+``--force`` is for a protocol that no release has written yet. ``--add`` writes the files that are
+missing, for kinds of objects that are new.
+
+``--note`` writes none, but what of today's pickles is our format into ``wire-FAMILY.json``, so that
+a change of it is noticed. See `wire`.
+
+``--family keras2`` writes those of another family.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib
+import importlib.metadata
+import json
+import os
+import pickle
+import platform
+import shutil
+import sys
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import joblib
+
+import keras_reduce
+import objects
+import wire
+from keras_reduce import families, payload
+from keras_reduce.persistence import trailer
+
+HERE = Path(__file__).parent
+
+
+def folder_of(family: str) -> Path:
+    return HERE / f"protocol-{payload.PROTOCOL}" / family
+
+
+def versions(family: str) -> dict[str, str]:
+    """Return what wrote the files."""
+    found = {
+        "python": platform.python_version(),
+        **families.by_name(family).versions(),
+        **{name: importlib.metadata.version(name) for name in ("joblib", "cloudpickle", "numpy")},
+        "scikit-learn": importlib.metadata.version("scikit-learn"),
+    }
+    return {"keras_reduce": keras_reduce.__version__, **found}
+
+
+def dump(obj: Any, path: Path, container: str) -> None:
+    if container == "pickle":
+        path.write_bytes(pickle.dumps(obj, protocol=4))
+    elif container == "dump":
+        keras_reduce.dump(obj, path)
+    else:
+        joblib.dump(obj, path, compress=3 if container == "joblib.z" else 0)
+
+
+def make(family: str, keras: Any) -> Iterator[tuple[str, objects.Golden, Any]]:
+    """Yield the objects that there are in a family, with this backend."""
+    code = importlib.import_module(f"golden_code_{family}")
+    backend = families.by_name(family).backend()
+    for name, golden in objects.OBJECTS.items():
+        if family in golden.families and golden.backend in (None, backend):
+            keras.backend.clear_session()
+            keras.utils.set_random_seed(1)
+            yield name, golden, golden.build(keras, code)
+
+
+def describe(family: str, keras: Any) -> dict[str, Any]:
+    """Return the format of each object's pickle."""
+    return {name: wire.describe(pickle.dumps(obj)) for name, _, obj in make(family, keras)}
+
+
+def write(folder: Path, family: str, keras: Any, known: Collection[str]) -> dict[str, Any]:
+    """Write the files of all objects that are not `known`; return what a manifest says of them."""
+    entries: dict[str, Any] = {}
+    for name, golden, obj in make(family, keras):
+        if name in known:
+            continue
+        said = objects.answer(keras, pickle.loads(pickle.dumps(obj)), golden.kind)
+        for container in golden.containers:
+            path = folder / f"{name}.{container}"
+            dump(obj, path, container)
+            entries[path.name] = {
+                "object": name,
+                "kind": golden.kind,
+                "container": container,
+                "backend": golden.backend,
+                "python": platform.python_version() if golden.by_value else None,
+                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+                "said": said,
+            }
+    return entries
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--family", default="keras3")
+    parser.add_argument("--into", type=Path, help="another folder, or file of the format")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--force", action="store_true", help="replace the files that are there")
+    how.add_argument("--add", action="store_true", help="write the files that are missing")
+    how.add_argument("--note", action="store_true", help="note the format of what is written now")
+    options = parser.parse_args()
+    keras = objects.framework(options.family)
+    keras_reduce.install()
+    if options.note:
+        text = json.dumps(describe(options.family, keras), indent=1)
+        (options.into or HERE / f"wire-{options.family}.json").write_text(f"{text}\n")
+        return
+    folder = options.into or folder_of(options.family)
+    manifest, known = folder / "manifest.json", {}
+    if options.force:
+        shutil.rmtree(folder, ignore_errors=True)
+    elif options.add and manifest.exists():
+        known = json.loads(manifest.read_text())["files"]
+    elif folder.exists() and any(folder.iterdir()):
+        sys.exit(f"{folder} has files: raise payload.PROTOCOL, or see --help")
+    folder.mkdir(parents=True, exist_ok=True)
+    files = write(folder, options.family, keras, {entry["object"] for entry in known.values()})
+    said = versions(options.family)
+    files = {name: {**entry, "versions": said} for name, entry in files.items()}
+    # A line for each file.
+    lines = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in sorted({**known, **files}.items())]
+    head = {"protocol": payload.PROTOCOL, "family": options.family, "format": trailer.VERSION}
+    start = json.dumps({**head, "files": {}}).removesuffix("}}")
+    manifest.write_text("\n".join([start, ",\n".join(lines), "}}", ""]))
+    print(f"{len(files)} files in {folder}")
+
+
+if __name__ == "__main__":
+    if os.environ.get("PYTHONHASHSEED") != "0":
+        # The order of sets is in some pickles: the same files each time.
+        os.execve(
+            sys.executable, [sys.executable, *sys.argv], {**os.environ, "PYTHONHASHSEED": "0"}
+        )
+    main()

@@ -1,0 +1,50 @@
+"""Load golden files in a program that has not written them: ``golden.py FOLDER NAME...``.
+
+Prints for each an empty word, or what it answers otherwise than its manifest says.
+"""
+
+import json
+import pickle
+import sys
+import traceback
+import warnings
+from pathlib import Path
+
+import joblib
+
+import objects
+from keras_reduce import families, load
+
+
+def read(path, container):
+    if container == "pickle":
+        return pickle.loads(path.read_bytes())
+    return load(path) if container == "dump" else joblib.load(path)
+
+
+def word(folder, name, manifest, keras):
+    entry = manifest["files"][name]
+    try:
+        obj = read(folder / name, entry["container"])
+        found = json.loads(json.dumps(objects.answer(keras, obj, entry["kind"])))
+    except Exception:
+        return traceback.format_exc()
+    family = families.by_name(manifest["family"])
+    same_backend = family.backend() == entry["versions"].get("backend", "tensorflow")
+    return objects.difference(entry["said"], found, same_backend=same_backend)
+
+
+def main(folder, *names):
+    # What another version of scikit-learn has written is read all the same.
+    warnings.filterwarnings("ignore", message="Trying to unpickle estimator")
+    manifest = json.loads((Path(folder) / "manifest.json").read_text())
+    module = objects.framework(manifest["family"])
+    words = {}
+    for name in names:
+        module.backend.clear_session()
+        words[name] = word(Path(folder), name, manifest, module)
+    print(f"\nWORDS {json.dumps(words)}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

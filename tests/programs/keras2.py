@@ -1,0 +1,301 @@
+"""Keras 2 beside the zoo: estimators, workers, files, hashes, and Keras 3 in the same graph.
+
+Needs the folder of the tests on its path. Checks that need Keras 3, or the wrappers of Keras 2.12,
+are entered where these are.
+"""
+
+import copy
+import pickle
+import tempfile
+import threading
+from pathlib import Path
+
+import joblib
+import numpy as np
+import sklearn
+import tensorflow as tf
+from sklearn.base import clone, is_classifier
+from sklearn.datasets import load_diabetes, load_iris
+from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import keras_reduce
+from checks import check, main, raises
+from keras_reduce import errors, families
+from keras_reduce.families.keras2.framework import keras as keras2
+from processes import python
+
+keras = keras2()
+X, Y = load_diabetes(return_X_y=True)
+IS_2_12 = keras.__version__.startswith("2.12")
+
+
+def build(units=4):
+    hidden = keras.layers.Dense(units, activation="relu")
+    model = keras.Sequential([hidden, keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    return model
+
+
+def build_classifier(units=4):
+    hidden = keras.layers.Dense(units, activation="relu")
+    model = keras.Sequential([hidden, keras.layers.Dense(3, activation="softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def trained():
+    model = build()
+    model.fit(X, Y, verbose=0)
+    return model
+
+
+@check
+def a_search_over_our_wrapper():
+    estimator = make_pipeline(StandardScaler(), keras_reduce.KerasRegressor(build, random_state=0))
+    grid = {"kerasregressor__units": [2, 3]}
+    found = [
+        GridSearchCV(estimator, grid, cv=2, n_jobs=jobs, error_score="raise").fit(X, Y)
+        for jobs in (1, 2)
+    ]
+    one, two = (search.cv_results_["mean_test_score"] for search in found)
+    assert one.tolist() == two.tolist()
+    assert pickle.loads(pickle.dumps(found[1])).predict(X).tolist() == found[1].predict(X).tolist()
+
+
+@check
+def estimators_come_back_from_workers():
+    estimator = keras_reduce.KerasRegressor(build, random_state=0)
+    found = cross_validate(estimator, X, Y, cv=2, n_jobs=2, return_estimator=True)
+    assert all(one.model_.optimizer.iterations.numpy() > 0 for one in found["estimator"])
+
+
+@check
+def a_classifier():
+    estimator = keras_reduce.KerasClassifier(build_classifier, random_state=0)
+    scores = cross_val_score(estimator, *load_iris(return_X_y=True), cv=2, error_score="raise")
+    assert len(scores) == 2
+
+
+@check
+def a_model_sent_to_many_tasks():
+    model = trained()
+    parts = np.array_split(X, 4)
+    found = joblib.Parallel(n_jobs=2)(
+        joblib.delayed(model.predict)(part, verbose=0) for part in parts
+    )
+    # Matrices of other sizes may be multiplied in another order.
+    assert np.allclose(np.concatenate(found), model.predict(X, verbose=0), rtol=1e-5)
+
+
+@check
+def hashes_are_the_same_in_another_process():
+    model = trained()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "model.joblib")
+        keras_reduce.dump(model, file)
+        printed = python(
+            "import sys, joblib, keras_reduce; keras_reduce.install()\n"
+            "print('HASH', joblib.hash(keras_reduce.load(sys.argv[1])))",
+            file,
+        )
+    assert f"HASH {joblib.hash(model)}" in printed.splitlines()
+    before = joblib.hash(model)
+    model.trainable_variables[0].assign_add(tf.ones_like(model.trainable_variables[0]))
+    assert joblib.hash(model) != before
+
+
+@check
+def mapped_files_stay_as_they_are():
+    model = trained()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "model.joblib")
+        keras_reduce.dump(model, file)
+        before = file.read_bytes()
+        mapped = keras_reduce.load(file, mmap_mode="r")
+        assert mapped.predict(X, verbose=0).tolist() == model.predict(X, verbose=0).tolist()
+        mapped.fit(X, Y, verbose=0)
+        again = keras_reduce.load(file, mmap_mode="r")
+        assert again.predict(X, verbose=0).tolist() == model.predict(X, verbose=0).tolist()
+        assert file.read_bytes() == before
+
+
+@check
+def weights_leave_the_pickle_out_of_band():
+    model = trained()
+    buffers = []
+    text = pickle.dumps(model, protocol=5, buffer_callback=buffers.append)
+    assert len(buffers) > len(model.weights)
+    same = pickle.loads(text, buffers=buffers)
+    assert same.predict(X, verbose=0).tolist() == model.predict(X, verbose=0).tolist()
+
+
+@check
+def rebuilding_leaves_the_random_numbers_of_the_program_alone():
+    text = pickle.dumps(trained())
+    keras.utils.set_random_seed(1)
+    expected = tf.random.normal((3,)).numpy().tolist()
+    keras.utils.set_random_seed(1)
+    pickle.loads(text)
+    assert tf.random.normal((3,)).numpy().tolist() == expected
+
+
+@check
+def two_kinds_of_copies():
+    model = trained()
+    deep, shallow = copy.deepcopy(model), copy.copy(model)
+    expected = model.predict(X, verbose=0).tolist()
+    model.fit(X, Y, verbose=0)
+    assert deep.predict(X, verbose=0).tolist() == expected
+    assert type(shallow) is type(model)
+
+
+@check
+def what_cannot_be_carried_is_found():
+    model = trained()
+    model.guards = [threading.Lock()]
+    found = str(keras_reduce.explain({"model": model}, "graph"))
+    assert "graph['model'].guards[0] (_thread.lock)" in found, found
+    with raises(errors.ReduceError, "model.guards[0]"):
+        pickle.dumps({"model": model})
+
+
+@check
+def losses_of_unknown_origin_are_refused():
+    class Penalised(keras.layers.Layer):
+        def __init__(self, function):
+            super().__init__()
+            self.function = function
+            self.add_loss(lambda: tf.constant(1.0))
+
+        def call(self, inputs):
+            return inputs
+
+    with raises(errors.ReduceError, "add_loss(function)", "get_config"):
+        pickle.dumps(Penalised(len))
+
+
+@check
+def optimizers_of_other_models_are_refused():
+    model = trained()
+    model.compile(trained().optimizer, "mse")
+    with raises(errors.ReduceError, "variables that are not part of the object"):
+        pickle.dumps(model)
+
+
+@check
+def uninstalling_leaves_no_trace():
+    roots = {cls: dict(vars(cls)) for cls in families.by_name("keras2").public_classes()}
+    keras_reduce.uninstall()
+    try:
+        originals = {cls: dict(vars(cls)) for cls in roots}
+        assert "__deepcopy__" in originals[keras.Model]
+        keras_reduce.install()
+        keras_reduce.uninstall()
+        for cls, members in originals.items():
+            assert dict(vars(cls)) == members, cls
+    finally:
+        keras_reduce.install()
+
+
+if IS_2_12:
+    from tensorflow.keras.wrappers.scikit_learn import KerasClassifier, KerasRegressor
+
+    @check
+    def a_search_over_wrappers_of_old():
+        for wrapper, make, data in (
+            (KerasRegressor, build, (X, Y)),
+            (KerasClassifier, build_classifier, load_iris(return_X_y=True)),
+        ):
+            estimator = wrapper(build_fn=make, epochs=1, verbose=0)
+            search = GridSearchCV(estimator, {"units": [2, 3]}, cv=2, error_score="raise", n_jobs=2)
+            search.fit(*data)
+            copied = pickle.loads(pickle.dumps(search))
+            assert copied.predict(data[0]).tolist() == search.predict(data[0]).tolist()
+            assert clone(search.best_estimator_).get_params()["build_fn"] is make
+
+    @check
+    def wrappers_of_old_have_tags_where_scikit_learn_asks_for_them():
+        estimator = KerasClassifier(build_fn=build_classifier)
+        has_tags = hasattr(sklearn.base.BaseEstimator, "__sklearn_tags__")
+        assert hasattr(estimator, "__sklearn_tags__") == has_tags
+        assert is_classifier(estimator) == has_tags
+
+    @check
+    def a_program_without_the_build_function_reads_it():
+        estimator = KerasRegressor(build_fn=lambda: build(3), epochs=1, verbose=0)
+        estimator.fit(X, Y)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "estimator.pickle")
+            file.write_bytes(pickle.dumps(estimator))
+            printed = python(
+                "import pickle, sys\n"
+                "from sklearn.datasets import load_diabetes\n"
+                "estimator = pickle.load(open(sys.argv[1], 'rb'))\n"
+                "print('FOUND', estimator.predict(load_diabetes().data[:2]).tolist())",
+                file,
+            )
+        assert f"FOUND {estimator.predict(X[:2]).tolist()}" in printed.splitlines()
+
+    @check
+    def keras_2_cannot_load_its_own_pickle_of_mobilenet():
+        printed = python(
+            "import pickle, tensorflow as tf\n"
+            "model = tf.keras.applications.MobileNetV2((32, 32, 3), weights=None, classes=2)\n"
+            "text = pickle.dumps(model)\n"
+            "try: pickle.loads(text)\n"
+            "except Exception as error: print('FAILED', type(error).__name__)"
+        )
+        assert "FAILED" in printed  # Ours is in the zoo.
+
+
+if families.active().NAME == "keras3":
+    import keras as keras3
+
+    @check
+    def both_families_in_one_graph():
+        new = keras3.Sequential([keras3.Input((10,)), keras3.layers.Dense(1)])
+        new.compile("adam", "mse")
+        new.fit(X, Y, verbose=0)
+        graph = {"new": new, "old": trained(), "again": new}
+        graph["old"].friend = np.arange(3)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "graph.joblib")
+            joblib.dump(graph, file)
+            printed = python(
+                "import sys, joblib\n"
+                "from sklearn.datasets import load_diabetes\n"
+                "graph = joblib.load(sys.argv[1])\n"
+                "assert graph['again'] is graph['new']\n"
+                "assert graph['old'].friend.tolist() == [0, 1, 2]\n"
+                "X, y = load_diabetes(return_X_y=True)\n"
+                "for name in ('new', 'old'):\n"
+                "    graph[name].fit(X, y, verbose=0, shuffle=False)\n"
+                "    print(name, graph[name].predict(X[:2], verbose=0).tolist())",
+                file,
+            )
+        for name in ("new", "old"):
+            graph[name].fit(X, Y, verbose=0, shuffle=False)
+            expected = f"{name} {graph[name].predict(X[:2], verbose=0).tolist()}"
+            assert expected in printed.splitlines(), printed
+
+    @check
+    def a_program_without_keras_2_is_told_what_to_install():
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "model.pickle")
+            file.write_bytes(pickle.dumps(trained()))
+            printed = python(
+                "import pickle, sys\n"
+                "sys.modules['tf_keras'] = None\n"
+                "try: pickle.load(open(sys.argv[1], 'rb'))\n"
+                "except Exception as error: print(type(error).__name__, error)",
+                file,
+            )
+        assert "FrameworkError" in printed
+        assert "pip install tf_keras" in printed
+
+
+if __name__ == "__main__":
+    keras_reduce.install()
+    main()

@@ -1,0 +1,177 @@
+"""The rows of versions that the tests run with, for ``noxfile.py`` and for the tests themselves.
+
+To add a row, or a test file to one, edit `ROWS`; to let a row skip a test, `MAY_BE_SKIPPED`.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import NamedTuple
+
+PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+
+
+def declared(*names: str, extra: str | None = None) -> tuple[str, ...]:
+    """Return requirements as pyproject.toml has them: those called `names`, or all.
+
+    Parameters
+    ----------
+    names : str
+        Names of distributions.
+    extra : str, optional
+        The extra that they stand in; if left out, they are what the package always needs.
+    """
+    all_of_them = PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"]
+    by_name = {re.split(r"[^\w-]", each)[0]: each for each in all_of_them}
+    return tuple(by_name[name] for name in names) if names else tuple(all_of_them)
+
+
+def for_tests() -> tuple[str, ...]:
+    """Return all that the whole suite needs beside the package and its requirements."""
+    extras = (declared(extra=extra) for extra in ("tensorflow", "progress", "test"))
+    return tuple(each for extra in extras for each in extra if not each.startswith("keras_reduce["))
+
+
+def oldest() -> tuple[str, ...]:
+    """Return the oldest versions that pyproject.toml declares, of all that the suite needs."""
+    bounds = (*declared(), *for_tests())
+    assert all(each.count(">=") == 1 for each in bounds), bounds
+    # An extra that needs a newer version comes later.
+    by_name = dict(each.split(">=") for each in bounds)
+    return tuple(f"{name}=={version}" for name, version in by_name.items())
+
+
+class Row(NamedTuple):
+    """Versions, and what is to be tested with them.
+
+    Attributes
+    ----------
+    about : str
+        What the row is for.
+    tests : tuple of str
+        Names of test files, without ``test_`` and ``.py``, or of tests in them (``file::test``);
+        none for the whole suite.
+    installs : tuple of str
+        What pip installs beside the package and what that needs; if it names a requirement of the
+        package, that is installed instead.
+    expects : tuple of str
+        Requirements that must be met in the end; with a ``!`` before it, a distribution that must
+        not be there.
+    backend : str, optional
+        Keras's backend.
+    python : str, optional
+        Version of Python, if not any will do.
+    reads : tuple of str
+        Rows whose dumps must load here: see ``test_versions.py``.
+    in_gate : bool
+        Whether the gate runs it.
+    """
+
+    about: str
+    tests: tuple[str, ...]
+    installs: tuple[str, ...] = ()
+    expects: tuple[str, ...] = ()
+    backend: str | None = None
+    python: str | None = None
+    reads: tuple[str, ...] = ()
+    in_gate: bool = True
+
+
+_TOOLS = declared("pandas", "psutil", "pytest", extra="test")
+# With nightly releases in place of TensorFlow and Keras.
+_SUITE = tuple(each for each in for_tests() if not each.startswith(("keras", "tensorflow")))
+_KERAS = declared("keras", extra="tensorflow")
+
+ROWS = {
+    # The environment of README's command, in which nox itself is; so nothing is installed for it.
+    "tensorflow": Row(
+        "the newest versions that are released, the whole suite",
+        tests=(),
+        expects=("keras>=3.15", "tensorflow>=2.21"),
+        backend="tensorflow",
+        reads=("oldest",),
+    ),
+    "oldest": Row(
+        "the oldest versions that pyproject.toml declares",
+        tests=(
+            *("rows", "versions", "golden", "private", "payloads", "public", "persistence"),
+            *("wrappers", "installation", "hashing", "explanation", "legacy", "dumps", "seeds"),
+            *("parallel", "searches", "traces", "sharing"),
+        ),
+        installs=oldest(),
+        expects=oldest(),
+        backend="tensorflow",
+        reads=("tensorflow",),
+    ),
+    "keras2": Row(
+        "the last TensorFlow that had Keras 2, and a scikit-learn of its time",
+        tests=("rows", "keras2", "golden", "bare", "dumps"),
+        installs=("tensorflow-cpu==2.12.*", "scikit-learn==1.5.*", *_TOOLS),
+        expects=("keras==2.12.*", "tensorflow-cpu==2.12.*", "scikit-learn==1.5.*"),
+        python="3.11",
+    ),
+    "keras2_today": Row(
+        "the last TensorFlow that had Keras 2, and a scikit-learn that asks estimators for tags",
+        tests=("rows", "keras2::test_everything_else"),
+        installs=("tensorflow-cpu==2.12.*", "scikit-learn>=1.6", *_TOOLS),
+        expects=("keras==2.12.*", "scikit-learn>=1.6"),
+        python="3.11",
+    ),
+    "tf_keras": Row(
+        "Keras 2 as a package of its own, beside Keras 3",
+        tests=("rows", "keras2", "golden", "installation"),
+        installs=(*declared(extra="tf_keras"), *_KERAS, *_TOOLS, "scikeras"),
+        expects=("tf_keras>=2.16", "keras>=3"),
+        backend="tensorflow",
+    ),
+    "jax": Row(
+        "Keras 3 on JAX, without TensorFlow",
+        tests=("rows", "versions", "golden", "installation"),
+        installs=("jax", *_KERAS, *_TOOLS, "scikeras"),
+        expects=("jax>=0.4", "keras>=3.15", "!tensorflow", "!torch"),
+        backend="jax",
+        reads=("tensorflow", "oldest"),
+    ),
+    "torch": Row(
+        "Keras 3 on Torch, without TensorFlow",
+        tests=("rows", "versions", "golden", "installation"),
+        # A release whose wheel computes on the CPU alone.
+        installs=("torch==2.13.0", *_KERAS, *_TOOLS, "scikeras"),
+        expects=("torch>=2", "keras>=3.15", "!tensorflow", "!jax"),
+        backend="torch",
+        reads=("tensorflow", "oldest"),
+    ),
+    "bare": Row(
+        "no Keras, nor anything that computes for it",
+        tests=(
+            *("rows", "bare", "dumps", "architecture", "persistence::test_files"),
+            *("persistence::test_reading_what_has_no_model_loads_no_framework",),
+            *("installation::test_import_and_install_load_no_framework",),
+            "explanation::test_without_installation_or_keras",
+        ),
+        installs=_TOOLS,
+        expects=("!keras", "!tf_keras", "!tensorflow", "!tensorflow-cpu", "!jax", "!torch"),
+    ),
+    "newest": Row(
+        "what is not released yet: shows what will break, and is no part of the gate",
+        tests=(
+            *("rows", "versions", "golden", "private", "zoo", "payloads", "public", "persistence"),
+            *("wrappers", "installation", "hashing", "traces", "sharing", "parallel"),
+        ),
+        installs=("--pre", "keras-nightly", "tf-nightly", *_SUITE),
+        expects=("keras-nightly>=3.15", "tf-nightly>=2.21"),
+        backend="tensorflow",
+        in_gate=False,
+    ),
+}
+
+# Tests that a row can't run, by the beginning of their names ("test_file.py::test_name"), and why.
+# Any other that is skipped there has failed.
+MAY_BE_SKIPPED: dict[str, dict[str, str]] = {}
+
+
+def beside_the_suite() -> list[str]:
+    """Return the rows that the gate runs beside the one that runs the whole suite."""
+    return [name for name, row in ROWS.items() if row.in_gate and row.tests]

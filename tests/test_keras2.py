@@ -1,0 +1,86 @@
+"""Keras 2: TensorFlow's own of 2.12, or tf_keras beside Keras 3, whichever is installed."""
+
+from pathlib import Path
+
+import pytest
+
+from keras_reduce.families._versions import generation
+from processes import PROGRAMS, decorated, python, words
+from test_readme import OF_KERAS_2, programs
+from test_zoo import TRANSPORTS, shipped
+
+IS_OWN = generation("keras") == 2
+
+CASES = [
+    name for name in decorated("keras2_zoo.py", "case") if IS_OWN or not name.startswith("legacy_w")
+]
+
+
+@pytest.fixture(scope="module")
+def arrivals(tmp_path_factory):
+    """Words for each case and transport, as the sender and the reader wrote them down."""
+    return shipped("keras2_zoo.py", tmp_path_factory.mktemp("keras2"), PROBES="keras2_probes")
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("name", CASES)
+def test_arrives_and_continues_bit_for_bit(arrivals, name, transport):
+    assert list(arrivals) == CASES
+    assert arrivals[name][transport] == ""
+
+
+@pytest.fixture(scope="module")
+def found():
+    return words("keras2.py", path=[Path(__file__).parent], timeout=900)
+
+
+def test_everything_else(found):
+    assert len(found) > 10
+    assert {name: word for name, word in found.items() if word} == {}
+
+
+if IS_OWN:  # tf_keras has no wrappers.
+
+    def test_classic_programs_run_unmodified(tmp_path):
+        run = """
+        import runpy, sys
+        import keras_reduce
+        keras_reduce.install()
+        sys.argv = sys.argv[1:]
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        """
+        path = tmp_path / "estimator.pickle"
+        printed = python(run, PROGRAMS / "classic_failure.py", path)
+        loaded = python(
+            """
+            import pickle, sys
+            import numpy as np
+            estimator = pickle.load(open(sys.argv[1], "rb"))
+            assert type(estimator).__module__ == "keras.wrappers.scikit_learn"
+            assert estimator.get_params()["build_fn"]().optimizer is not None
+            print("predictions", estimator.predict(np.ones((2, 5))).tolist())
+            """,
+            path,
+        )
+        (expected,) = [line for line in printed.splitlines() if line.startswith("predictions")]
+        assert expected in loaded.splitlines()
+        saved = python(run, PROGRAMS / "classic_cure.py", "save", path)
+        assert (
+            saved.splitlines()[-1]
+            == python(run, PROGRAMS / "classic_cure.py", "load", path).splitlines()[-1]
+        )
+
+    @pytest.mark.parametrize("name", sorted(OF_KERAS_2))
+    def test_programs_of_readme(tmp_path, name):
+        program = tmp_path / name
+        program.write_text(programs()[name])
+        python(program, cwd=tmp_path)
+        python(
+            """
+            import pickle
+            estimator = pickle.load(open("estimator.pickle", "rb"))
+            assert estimator.predict([[1, 2, 3]]).shape == ()
+            assert estimator.build_fn().optimizer is not None
+            """,
+            cwd=tmp_path,
+        )

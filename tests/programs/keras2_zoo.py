@@ -497,6 +497,22 @@ def layer_alone():
     return layer, X, None
 
 
+@case
+def layers_built_by_hand():
+    found = [layers.Dense(3, activation="relu", kernel_regularizer="l2"), Configured(2.0)]
+    for layer in found:
+        layer.build((None, 6))
+    found[1].inner.build((None, 6))
+    return found, X, None
+
+
+@case
+def recurrent_layer_built_by_hand():
+    layer = layers.LSTM(2)
+    layer.build((None, 7, 3))
+    return layer, SERIES, None
+
+
 # --- optimizers, losses, metrics ------------------------------------------------------------
 
 

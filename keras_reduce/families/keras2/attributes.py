@@ -51,6 +51,8 @@ def overrides(obj: Any, method: str) -> bool:
 def describes_itself(obj: Any) -> bool:
     """Tell whether the config of `obj` is the word of its class, not a guess of its bases."""
     cls = type(obj)
+    if is_layer(obj) and _is_built_for_nobody_knows_what(obj):
+        return False
     if is_built_in(cls):
         return True
     if not hasattr(cls, "get_config"):
@@ -59,6 +61,16 @@ def describes_itself(obj: Any) -> bool:
     # A constructor below get_config() takes what that knows nothing of.
     has_last_word = not issubclass(init_owner, config_owner) or init_owner is config_owner
     return has_last_word and config_owner not in _abstract()
+
+
+def _is_built_for_nobody_knows_what(layer: Any) -> bool:
+    """Tell whether a layer has variables, but no note of the shape that they were made for.
+
+    Keras takes one when it builds a layer itself, but not when a program calls ``build()``.
+    """
+    if is_container(layer) or not own_variables(layer):
+        return False
+    return layer.get_build_config() is None
 
 
 @functools.cache
@@ -364,7 +376,7 @@ def _refuse_hidden_parts(name: str, value: Any) -> None:
 def own_attributes(obj: Any) -> dict[str, Any]:
     """Return the attributes that are not Keras's own."""
     internal = _internal_names(obj)
-    changes = {} if is_built_in(type(obj)) else _DEFAULTS
+    changes = {} if is_built_in(type(obj)) and describes_itself(obj) else _DEFAULTS
     return {
         name: value
         for name, value in list(vars(obj).items())

@@ -193,6 +193,23 @@ def losses_of_unknown_origin_are_refused():
 
 
 @check
+def filled_tables_are_refused():
+    class Filled(keras.layers.Layer):
+        def __init__(self, **others):
+            super().__init__(**others)
+            self.table = tf.lookup.experimental.MutableHashTable(tf.string, tf.int64, 0)
+
+        def get_config(self):
+            return super().get_config()
+
+    layer = Filled()
+    pickle.loads(pickle.dumps(layer))
+    layer.table.insert(["a"], [1])
+    with raises(errors.ReduceError, ".table", "StaticHashTable"):
+        pickle.dumps(layer)
+
+
+@check
 def csv_loggers_travel_once_their_file_is_closed():
     with tempfile.TemporaryDirectory() as folder:
         logger = keras.callbacks.CSVLogger(str(Path(folder, "log.csv")))

@@ -26,9 +26,13 @@ def found_in(tree: Tree) -> dict[str, Any]:
     Raises
     ------
     ReduceError
-        If a layer of Keras's own has a loss that was added by a function.
+        If a layer of Keras's own has a loss that was added by a function, or one of the user's a
+        lookup table that has been filled.
     """
     layers = {path: node for path, node in tree.own.items() if is_layer(node)}
+    for path, node in layers.items():
+        if not is_built_in(type(node)):
+            _refuse_filled_tables(node, path)
     return {
         "called": {path: names for path, node in layers.items() if (names := _names(node, path))},
         "manners": {path: found for path, node in tree.own.items() if (found := _manners(node))},
@@ -199,6 +203,21 @@ def _seed_to_come(layer: Any) -> int | None:
     # Private: the counter has no public name.
     seed: int | None = getattr(vars(layer).get("_random_generator"), "_seed", None)
     return seed
+
+
+def _refuse_filled_tables(layer: Any, path: str) -> None:
+    import tensorflow as tf
+
+    tables = (tf.lookup.experimental.MutableHashTable, tf.lookup.experimental.DenseHashTable)
+    for name, value in list(vars(layer).items()):
+        if isinstance(value, tables) and int(value.size()):
+            raise ReduceError(
+                "A lookup table that has been filled can't be carried",
+                where=f"{path}.{name}",
+                cause="its content is in no variable, and nothing tells when it was put there",
+                cure="use keras.layers.StringLookup or IntegerLookup, or a tf.lookup."
+                "StaticHashTable that the constructor makes",
+            )
 
 
 def _count_losses(layer: Any, path: str) -> int:

@@ -157,20 +157,20 @@ def _alone(optimizer: Any, count: int) -> dict[str, Any]:
     return {
         "count": count,
         "made": [_description(variable) for variable in own],
-        "untold": [_description(variable) for variable in untold],
+        **({"untold": [_description(variable) for variable in untold]} if untold else {}),
         "held": {name: at for name, at in held.items() if at is not None},
     }
 
 
 def _description(variable: Any) -> list[Any]:
     name = variable.name.partition(":")[0]
-    return [list(variable.shape), variable.dtype.base_dtype.name, name, bool(variable.trainable)]
+    return [list(variable.shape), variable.dtype.base_dtype.name, name]
 
 
-def _made(shape: Any, dtype: str, name: str, trainable: bool = False) -> Any:
+def _made(shape: Any, dtype: str, name: str) -> Any:
     import tensorflow as tf
 
-    return tf.Variable(tf.zeros(shape, dtype), name=name, trainable=trainable)
+    return tf.Variable(tf.zeros(shape, dtype), name=name, trainable=False)
 
 
 def _fill(optimizer: Any, spec: Mapping[str, Any]) -> None:

@@ -184,6 +184,50 @@ def subclassed_model_with_containers():
     return trained(ContainerModel(3))
 
 
+class ModelOfModels(keras.Model):
+    """Makes models in its constructor and in build(), whose layers nobody names."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.first = keras.Sequential([layers.Dense(units), layers.BatchNormalization()])
+        inputs = keras.Input((units,))
+        self.second = keras.Model(inputs, layers.Dense(units)(layers.Dense(3)(inputs)))
+
+    def build(self, input_shape):
+        self.last = keras.Sequential([layers.Dropout(0.3), layers.Dense(1)])
+        super().build(input_shape)
+
+    def call(self, inputs):
+        return self.last(self.second(self.first(inputs)))
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+@case
+def subclassed_model_of_models():
+    return trained(ModelOfModels(4))
+
+
+class OwnSequential(keras.Sequential):
+    def __init__(self, units):
+        super().__init__([layers.Dense(units), layers.Dense(1)])
+        self.units = units
+
+    def get_config(self):
+        return {"units": self.units}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+@case
+def sequential_that_fills_itself():
+    return trained(OwnSequential(3))
+
+
 class OwnTrainStep(keras.Model):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)

@@ -37,7 +37,8 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
     dict
         ``children``: numbers of the parts that have payloads of their own, by path; ``apart``:
         paths of such parts within attributes that the user has set; ``built``:
-        build configs of layers that a custom class holds, by path; ``frozen``: paths of layers
+        build configs of layers that a custom class holds, by path; ``called``: names of the layers
+        of models that a constructor makes, by the model's path; ``frozen``: paths of layers
         that are not trainable; ``flags``: the ``trainable`` of variables that differ from their
         layer; ``optimizers``: the variables that each optimizer was built for, by path, or, where
         they are not part of the object, as shape, dtype and path in Keras; ``undecayed``: which of
@@ -66,6 +67,11 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
         },
         "apart": [path for path, child in tree.children.items() if id(child) not in numbers],
         "built": _build_configs(layers),
+        "called": {
+            path: [layer.name for layer in node.layers]
+            for path, node in parts.items()
+            if is_container(node) and (path or not is_built_in(type(node)))
+        },
         "frozen": [path for path, layer in all_layers.items() if not layer._trainable],
         "flags": _odd_flags(all_layers, paths),
         "optimizers": optimizers_of(parts, paths),
@@ -231,7 +237,9 @@ def construct(
     obj = make(architecture)
     for name, number in structure.get("tracked", {}).items():
         setattr(obj, name, objects[number])
+    _name_layers(obj, structure.get("called", {}))
     _build_parts(obj, structure.get("built", ()))
+    _name_layers(obj, structure.get("called", {}))  # Of what has been made by building.
     parts = nodes(obj)
     _adopt(parts, structure.get("children", {}), objects)
     _tie_variables(obj, parts, structure.get("aliases", {}))
@@ -354,6 +362,23 @@ def _make_in_metric(metric: Any, made: Mapping[str, Any]) -> None:
         if holder:
             setattr(metric, holder, variable)
     vars(metric).update(made["attributes"])
+
+
+def _name_layers(obj: Any, called: Mapping[str, list[str]]) -> None:
+    """Give layers that a constructor made the names of their originals, which paths go by.
+
+    Where nobody has named them, their names count what the process has made.
+    """
+    import keras
+
+    for path, names in called.items():
+        model = nodes(obj).get(path)
+        if model is None or not is_container(model) or len(model.layers) != len(names):
+            continue
+        for layer, name in zip(model.layers, names, strict=True):
+            if isinstance(layer, keras.layers.InputLayer):
+                layer.output.name = name  # By which a model knows what it is given.
+            layer.name = name
 
 
 def _build_parts(obj: Any, built: Any) -> None:

@@ -375,10 +375,15 @@ def _name_layers(obj: Any, called: Mapping[str, list[str]]) -> None:
         model = nodes(obj).get(path)
         if model is None or not is_container(model) or len(model.layers) != len(names):
             continue
+        new_names = dict(zip([layer.name for layer in model.layers], names, strict=True))
         for layer, name in zip(model.layers, names, strict=True):
             if isinstance(layer, keras.layers.InputLayer):
                 layer.output.name = name  # By which a model knows what it is given.
             layer.name = name
+        # Private: a sequential model that knows its inputs has a functional one within.
+        for each in filter(None, (model, getattr(model, "_functional", None))):
+            if hasattr(each, "output_names"):
+                each.output_names = [new_names.get(name, name) for name in each.output_names]
 
 
 def _build_parts(obj: Any, built: Any) -> None:

@@ -95,17 +95,22 @@ ROWS = {
         backend="tensorflow",
         reads=("oldest", "jax", "torch"),
     ),
-    "oldest": Row(
-        "the oldest versions that pyproject.toml declares",
-        tests=(
-            *("rows", "versions", "golden", "private", "payloads", "public", "persistence"),
-            *("wrappers", "installation", "hashing", "explanation", "legacy", "dumps", "seeds"),
-            *("parallel", "searches", "traces", "sharing"),
-        ),
-        installs=oldest(),
-        expects=oldest(),
-        backend="tensorflow",
-        reads=("tensorflow",),
+    "jax": Row(
+        "Keras 3 on JAX, without TensorFlow",
+        tests=_ON_OTHER_BACKENDS,
+        installs=("jax", *_KERAS, *_TOOLS, "scikeras"),
+        expects=("jax>=0.4", "keras>=3.15", "!tensorflow", "!torch"),
+        backend="jax",
+        reads=("tensorflow", "oldest"),
+    ),
+    "torch": Row(
+        "Keras 3 on Torch, without TensorFlow",
+        tests=_ON_OTHER_BACKENDS,
+        # A release whose wheel computes on the CPU alone.
+        installs=("torch==2.13.0", *_KERAS, *_TOOLS, "scikeras"),
+        expects=("torch>=2", "keras>=3.15", "!tensorflow", "!jax"),
+        backend="torch",
+        reads=("tensorflow", "oldest"),
     ),
     "keras2": Row(
         "the last TensorFlow that had Keras 2, and a scikit-learn of its time",
@@ -128,22 +133,17 @@ ROWS = {
         expects=("tf_keras>=2.16", "keras>=3"),
         backend="tensorflow",
     ),
-    "jax": Row(
-        "Keras 3 on JAX, without TensorFlow",
-        tests=_ON_OTHER_BACKENDS,
-        installs=("jax", *_KERAS, *_TOOLS, "scikeras"),
-        expects=("jax>=0.4", "keras>=3.15", "!tensorflow", "!torch"),
-        backend="jax",
-        reads=("tensorflow", "oldest"),
-    ),
-    "torch": Row(
-        "Keras 3 on Torch, without TensorFlow",
-        tests=_ON_OTHER_BACKENDS,
-        # A release whose wheel computes on the CPU alone.
-        installs=("torch==2.13.0", *_KERAS, *_TOOLS, "scikeras"),
-        expects=("torch>=2", "keras>=3.15", "!tensorflow", "!jax"),
-        backend="torch",
-        reads=("tensorflow", "oldest"),
+    "oldest": Row(
+        "the oldest versions that pyproject.toml declares",
+        tests=(
+            *("rows", "versions", "golden", "private", "payloads", "public", "persistence"),
+            *("wrappers", "installation", "hashing", "explanation", "legacy", "dumps", "seeds"),
+            *("parallel", "searches", "traces", "sharing"),
+        ),
+        installs=oldest(),
+        expects=oldest(),
+        backend="tensorflow",
+        reads=("tensorflow",),
     ),
     "bare": Row(
         "no Keras, nor anything that computes for it",

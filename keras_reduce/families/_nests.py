@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
+
+from ..errors import ReduceError
 
 
 def is_nest(value: Any) -> bool:
@@ -37,3 +39,36 @@ def unwrapped(value: Any) -> Any:
     if isinstance(value, list):
         return [unwrapped(item) for item in value]
     return set(value) if isinstance(value, set) else value
+
+
+def is_data(value: Any, is_tensor: Callable[[Any], bool] = lambda value: False) -> bool:
+    """Tell whether `value` is plain data: numbers, texts, arrays, nests of them; or a tensor."""
+    import numpy as np
+
+    if isinstance(value, dict):
+        return all(is_data(key, is_tensor) and is_data(value[key], is_tensor) for key in value)
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return all(is_data(item, is_tensor) for item in value)
+    if isinstance(value, np.ndarray):
+        return bool(value.dtype != object)
+    plain = (bool, int, float, complex, str, bytes, type(None))
+    return type(value) in plain or isinstance(value, np.generic) or is_tensor(value)
+
+
+def refuse_hidden(name: str, value: Any, is_part: Callable[[Any], bool]) -> None:
+    """Refuse an attribute with parts of an object in it where no config can hold them.
+
+    Raises
+    ------
+    ReduceError
+        If there are any in a set or a named tuple.
+    """
+    for leaf in leaves(value):
+        is_named = isinstance(leaf, tuple) and hasattr(leaf, "_fields")
+        if (is_named or isinstance(leaf, (set, frozenset))) and any(map(is_part, leaf)):
+            raise ReduceError(
+                f"Layers in a {type(leaf).__name__} can't be carried",
+                where=f".{name}",
+                cause="a config has lists, tuples and dictionaries only",
+                cure="keep them in one of these",
+            )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 Children = Callable[[Any], Iterable[tuple[str, Any]]]
@@ -139,6 +139,11 @@ class Tree:
                     seen.add(id(variable))
                     found[unique(f"{path}/{name}" if path else name, found)] = path, variable
         return found
+
+
+def payloads_below(structure: Mapping[str, Any]) -> list[str]:
+    """Return the paths of the parts that have payloads of their own, as a header tells them."""
+    return [*structure.get("children", ()), *structure.get("apart", ())]
 
 
 def below_attributes(

@@ -14,7 +14,7 @@ from keras_reduce.families import keras3
 from keras_reduce.families.keras3 import private, tree
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
-NEEDED = (*private._NEEDED, *(private._NEEDED_WITH_TENSORFLOW if ON_TENSORFLOW else ()))
+NEEDED = (*private._NEEDED, *private._NEEDED_WITH.get(keras.backend.backend(), ()))
 
 
 def forget():

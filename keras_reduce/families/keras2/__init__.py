@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from .._tree import payloads_below
 from .assets import assets, finish, restore_assets
 from .attributes import state
 from .compilation import compilation
 from .configs import architecture, reading, writing
 from .framework import keras, root
 from .kinds import is_a, kind, public_classes
-from .structure import construct, payloads_below, structure
+from .structure import construct, structure
 from .tree import Tree
 from .wrappers import repairs
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ... import callables
 from ...errors import ReduceError
 from .. import _code
-from .._nests import is_nest, leaves, unwrapped
+from .._nests import is_data, is_nest, leaves, refuse_hidden, unwrapped
 from .framework import is_built_in, keras, private
 from .kinds import bases, is_a, is_layer, is_part, is_variable
 from .tree import (
@@ -138,7 +138,7 @@ def describe(
     attributes = {}
     untold = dict(untold_variables(obj)) if is_a(obj, "optimizer") else {}
     for name, value in own_attributes(obj).items():
-        _refuse_hidden_parts(name, value)
+        refuse_hidden(name, value, is_part)
         if is_a(obj, "optimizer") and any(map(is_variable, leaves(value))):
             if f"attribute/{name}" in untold:
                 attributes[name] = {"untold": _described_variable(value, {}, serialize)}
@@ -361,18 +361,6 @@ def _regularization(loss: Any) -> tuple[Any, Any]:
     return loss, callables.closure(function).get("regularizer")
 
 
-def _refuse_hidden_parts(name: str, value: Any) -> None:
-    for leaf in leaves(value):
-        is_named = isinstance(leaf, tuple) and hasattr(leaf, "_fields")
-        if (is_named or isinstance(leaf, (set, frozenset))) and any(map(is_part, leaf)):
-            raise ReduceError(
-                f"Layers in a {type(leaf).__name__} can't be carried",
-                where=f".{name}",
-                cause="a config has lists, tuples and dictionaries only",
-                cure="keep them in one of these",
-            )
-
-
 def own_attributes(obj: Any) -> dict[str, Any]:
     """Return the attributes that are not Keras's own."""
     internal = _internal_names(obj)
@@ -478,7 +466,7 @@ def set_by_the_user(obj: Any) -> Iterator[tuple[str, Any]]:
         _known[cls] = _set_by_code(cls)
     by_keras, by_user = _known[cls]
     for name, value in own_attributes(obj).items():
-        if name not in by_keras and (name not in by_user or _is_data(value)):
+        if name not in by_keras and (name not in by_user or is_data(value)):
             yield name, value
 
 
@@ -492,19 +480,6 @@ def _set_by_code(cls: type) -> tuple[frozenset[str], frozenset[str]]:
     methods = {base: _code.set_by(base) for base in cls.__mro__[:-1]}
     by_keras = empty.union(*(names for base, names in methods.items() if is_built_in(base)))
     return by_keras, empty.union(*methods.values()) - by_keras
-
-
-def _is_data(value: Any) -> bool:
-    import numpy as np
-
-    if isinstance(value, dict):
-        return all(_is_data(key) and _is_data(item) for key, item in value.items())
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return all(map(_is_data, value))
-    if isinstance(value, np.ndarray):
-        return bool(value.dtype != object)
-    plain = (bool, int, float, complex, str, bytes, type(None))
-    return type(value) in plain or isinstance(value, np.generic)
 
 
 def _callback_state(callback: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ... import tensors
 from ...errors import PayloadError
+from .._tree import payloads_below
 from . import leftovers
 from .attributes import await_state, describes_itself, own_attributes
 from .compilation import compile_all
@@ -69,11 +70,6 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
         **leftovers.found_in(tree),
     }
     return {name: value for name, value in found.items() if value}
-
-
-def payloads_below(structure: Mapping[str, Any]) -> list[str]:
-    """Return the paths of the parts that have payloads of their own."""
-    return [*structure.get("children", ()), *structure.get("apart", ())]
 
 
 def construct(

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ... import frames
+from .._tree import payloads_below
 from . import private, traces
 from .assets import assets, finish, restore_assets
 from .compilation import compilation
@@ -23,7 +24,7 @@ from .private import check, untested
 from .reading import reading
 from .seeds import remembering
 from .state import owner, state
-from .structure import construct, payloads_below, structure
+from .structure import construct, structure
 from .tree import Tree
 from .writing import architecture, writing
 

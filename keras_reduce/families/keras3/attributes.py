@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...custom_objects import by_value
 from ...errors import ReduceError
-from .._nests import is_nest, leaves, unwrapped
+from .._nests import is_nest, leaves, refuse_hidden, unwrapped
 from .kinds import attributes_of, bases, is_a, is_saveable
 from .tree import (
     functional_class,
@@ -128,7 +128,7 @@ def describe(obj: Any, serialize: Callable[[Any], Any], table: Table) -> dict[st
 
     attributes = {}
     for name, value in own_attributes(obj).items():
-        _refuse_hidden_parts(name, value)
+        refuse_hidden(name, value, is_part)
         if is_optimizer(obj) and any(isinstance(v, _variable_class()) for v in leaves(value)):
             continue  # Slots, which `build` makes.
         is_plain = name in vars(obj)  # And not where a module of Torch's keeps what is set on it.
@@ -378,18 +378,6 @@ def _is_for_pickler(value: Any) -> bool:
     if any(map(is_part, found)):
         return False
     return not all(type(leaf) in PLAIN or _has_config(leaf) for leaf in found)
-
-
-def _refuse_hidden_parts(name: str, value: Any) -> None:
-    for leaf in leaves(value):
-        is_named = isinstance(leaf, tuple) and hasattr(leaf, "_fields")
-        if (is_named or isinstance(leaf, (set, frozenset))) and any(map(is_part, leaf)):
-            raise ReduceError(
-                f"Layers in a {type(leaf).__name__} can't be carried",
-                where=f".{name}",
-                cause="a config has lists, tuples and dictionaries only",
-                cure="keep them in one of these",
-            )
 
 
 def _is_code(value: Any) -> bool:

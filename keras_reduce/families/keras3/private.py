@@ -42,10 +42,14 @@ _NEEDED = (
     "keras:Layer._post_build",
     "keras.optimizers:Optimizer._var_key",
 )
-_NEEDED_WITH_TENSORFLOW = (
-    "keras:Variable._initialize",
-    "keras:Variable._initialize_with_initializer",
-)
+_NEEDED_WITH = {
+    "tensorflow": (
+        "keras:Variable._initialize",
+        "keras:Variable._initialize_with_initializer",
+    ),
+    "jax": ("keras:Model.jax_state_sync",),
+    "torch": ("keras:Layer._track_variables",),
+}
 _NEEDED_FOR_TRACES = (
     "keras.src.backend:compute_output_spec",
     "keras.src.backend.common.global_state:GLOBAL_STATE_TRACKER",
@@ -152,7 +156,9 @@ def missing() -> tuple[str, ...]:
     """Return the names that are gone without which nothing can be carried."""
     import keras
 
-    names = [name for name in _NEEDED if find(name) is None]
+    backend = keras.backend.backend()
+    needed = (*_NEEDED, *_NEEDED_WITH.get(backend, ()))
+    names = [name for name in needed if find(name) is None]
     layer, sequential = (
         # Named, so that no counter of automatic names moves.
         cls(name="keras_reduce_specimen")
@@ -162,10 +168,9 @@ def missing() -> tuple[str, ...]:
         (layer, _ATTRIBUTES_OF_LAYERS),
         (sequential, (*_ATTRIBUTES_OF_MODELS, *_ATTRIBUTES_OF_SEQUENTIALS)),
     ]
-    if keras.backend.backend() == "tensorflow":
+    if backend == "tensorflow":
         import tensorflow as tf
 
-        names += [name for name in _NEEDED_WITH_TENSORFLOW if find(name) is None]
         specimens.append((tf.function(len), _ATTRIBUTES_OF_TF_FUNCTIONS))
     for specimen, attributes in specimens:
         kind = type(specimen).__qualname__

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...errors import ReduceError
 from .. import _code
-from .._nests import leaves, unwrapped
+from .._nests import is_data, leaves, unwrapped
 from .attributes import describes_itself, is_built_in, is_part, own_attributes
 from .kinds import has_config, is_a, is_saveable
 from .tree import functional_class
@@ -99,7 +99,7 @@ def set_by_the_user(obj: Any) -> Iterator[tuple[str, Any]]:
     for name, value in own_attributes(obj).items():
         if is_a(obj, "optimizer") and name == "build":
             continue  # What a lone optimizer that has travelled waits for; see `optimizers`.
-        if name not in set_by_keras and (name not in set_by_user or _is_data(value)):
+        if name not in set_by_keras and (name not in set_by_user or is_data(value, _is_tensor)):
             yield name, value
 
 
@@ -131,19 +131,6 @@ def _look_through(cls: type) -> tuple[set[str], set[str]]:
 
 def _is_framework(cls: type) -> bool:
     return cls.__module__.partition(".")[0] in ("tensorflow", "torch", "flax", "jax", "jaxlib")
-
-
-def _is_data(value: Any) -> bool:
-    import numpy as np
-
-    if isinstance(value, dict):
-        return all(_is_data(key) and _is_data(item) for key, item in value.items())
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return all(map(_is_data, value))
-    if isinstance(value, np.ndarray):
-        return bool(value.dtype != object)
-    plain = (bool, int, float, complex, str, bytes, type(None))
-    return type(value) in plain or isinstance(value, np.generic) or _is_tensor(value)
 
 
 def _is_tensor(value: Any) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ... import weights
 from ...errors import PayloadError
 from ...tensors import dtype_name
+from .._tree import payloads_below
 from .assets import assets, restore_assets
 from .attributes import describes_itself, is_built_in
 from .compilation import compile_all
@@ -156,11 +157,6 @@ def _aliases(nodes: Mapping[str, Any], paths: Mapping[int, str]) -> dict[str, di
 
 def _keras_paths(tree: Tree) -> list[str]:
     return [str(getattr(variable, "path", "")) for variable in tree.own_variables.values()]
-
-
-def payloads_below(structure: Mapping[str, Any]) -> list[str]:
-    """Return the paths of the parts that have payloads of their own."""
-    return [*structure.get("children", ()), *structure.get("apart", ())]
 
 
 def _restore_paths(tree: Tree, structure: Mapping[str, Any]) -> None:

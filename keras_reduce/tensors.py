@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 # Dtypes that NumPy only knows through ml_dtypes, by the unsigned integer of the same width.
 _CARRIERS = {"bfloat16": "uint16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8"}
+# Those that TensorFlow can't take for other bits, so that they are copied.
+_UNCAST = frozenset({"float8_e4m3fn", "float8_e5m2"})
 
 # EIGEN_MAX_ALIGN_BYTES of TensorFlow's builds: `Tensor::IsAligned` is checked by its kernels, which
 # abort the process.
@@ -188,6 +190,9 @@ def _read_tensorflow(value: Any) -> Array:
     else:
         tensor = value.read_value() if hasattr(value, "read_value") else value
     name = tensor.dtype.name
+    if name in _UNCAST:
+        copied: Array = tensor.numpy().view(_CARRIERS[name])
+        return copied
     if name in _CARRIERS:
         tensor = bitcast(tensor, _CARRIERS[name])
     try:
@@ -222,6 +227,10 @@ def _tensor(array: Array, dtype: str) -> Any:
     """Return a tensor with the values of `array`, in the array's own memory if it can."""
     import tensorflow as tf
 
+    if dtype in _UNCAST:
+        import ml_dtypes
+
+        return tf.constant(array.view(getattr(ml_dtypes, dtype)))
     if _may_be_shared(array):
         exported = array if array.flags.writeable else _unlocked(array)
         tensor = tf.experimental.dlpack.from_dlpack(exported.__dlpack__())
@@ -286,6 +295,8 @@ def placeholder(shape: tuple[int, ...], dtype: str) -> Any:
     """
     import numpy as np
 
+    if dtype in _UNCAST:
+        return None
     try:
         plain = np.dtype(carrier(dtype))
         block = _zeros(math.prod(shape) * plain.itemsize)

@@ -83,7 +83,21 @@ _TOOLS = declared("pandas", "psutil", "pytest", extra="test")
 _KERAS = declared("keras", extra="tensorflow")
 
 _ON_OTHER_BACKENDS = (
-    *("rows", "versions", "golden", "private", "backends", "zoo", "payloads", "installation"),
+    *("rows", "versions", "golden", "private", "backends", "zoo", "installation"),
+)
+# What may differ from one backend to another.
+ZOO_OF_OTHER_BACKENDS = frozenset(
+    {
+        *("sequential", "sequential_without_input_shape", "functional_two_inputs_two_outputs"),
+        *("functional_with_operations", "subclassed_model_with_containers", "layer_of_main"),
+        *("subclassed_model_of_models", "layer_without_get_config", "lambda_layers", "lora"),
+        *("optimizer_of_main", "convolutions", "recurrent", "noise_and_normalizations"),
+        *("normalization_adapted", "mixed_float16", "bfloat16", "frozen_layers", "own_train_step"),
+        *("every_optimizer", "lone_optimizers", "lone_metrics", "lone_variables"),
+        *("lone_seed_generators", "symbolic_tensors", "keras_function", "callbacks_after_use"),
+        *("attributes_at_every_level", "wrapper_in_pipeline", "fitted_search", "quantized_int8"),
+        *("lone_layers", "lone_losses", "lone_rules"),
+    }
 )
 
 ROWS = {
@@ -138,7 +152,7 @@ ROWS = {
         tests=(
             *("rows", "versions", "golden", "private", "payloads", "public", "persistence"),
             *("wrappers", "installation", "hashing", "explanation", "legacy", "dumps", "seeds"),
-            *("parallel", "searches", "traces", "sharing"),
+            *("parallel", "traces"),
         ),
         installs=oldest(),
         expects=oldest(),

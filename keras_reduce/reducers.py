@@ -622,10 +622,14 @@ def _settled(obj: Any, family: families.Family) -> _Dissection | None:
             return found
         snapshot.end()
     except (ReduceError, RuntimeError) as error:
-        # What another thread has added to while it was looked through.
-        if threading.active_count() == 1 or "changed size during iteration" not in str(error):
+        if threading.active_count() == 1 or not any(sign in str(error) for sign in _DISTURBED):
             raise
     return None
+
+
+# What another thread has added to while it was looked through; or, on JAX, a variable whose value
+# a training thread has taken out between two looks: the next one says so.
+_DISTURBED = ("changed size during iteration", "TypeError: 'NoneType' object is not callable")
 
 
 def _is_changing(

@@ -622,14 +622,19 @@ def _settled(obj: Any, family: families.Family) -> _Dissection | None:
             return found
         snapshot.end()
     except (ReduceError, RuntimeError) as error:
-        if threading.active_count() == 1 or not any(sign in str(error) for sign in _DISTURBED):
+        if threading.active_count() == 1 or not _was_disturbed(error, family):
             raise
     return None
 
 
-# What another thread has added to while it was looked through; or, on JAX, a variable whose value
-# a training thread has taken out between two looks: the next one says so.
-_DISTURBED = ("changed size during iteration", "TypeError: 'NoneType' object is not callable")
+def _was_disturbed(error: Exception, family: families.Family) -> bool:
+    """Tell whether another thread has added to what was being looked through.
+
+    Or, on JAX, has taken out the values of variables, to train: the next look will say so.
+    """
+    sign = "TypeError: 'NoneType' object is not callable"
+    is_emptied = family.backend() == "jax" and sign in str(error)
+    return is_emptied or "changed size during iteration" in str(error)
 
 
 def _is_changing(

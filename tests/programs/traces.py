@@ -89,6 +89,8 @@ TRACED_ANEW = {
     "own_train_step": {"train", "test"},  # a step of the user's may do anything
     "subclassed_model": {"train"},  # what it gives can't be told before its code has run
     "subclassed_model_with_containers": {"train"},
+    "subclassed_model_of_models": {"train"},
+    "sequential_that_fills_itself": {"train"},
     "normalization_adapted": ALL,  # what it has seen is in the graph
     "attributes_at_every_level": ALL,  # a step that counts
 }

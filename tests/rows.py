@@ -128,7 +128,7 @@ ROWS = {
     ),
     "keras2": Row(
         "the last TensorFlow that had Keras 2, and a scikit-learn of its time",
-        tests=("rows", "keras2", "golden", "bare", "dumps"),
+        tests=("rows", "keras2", "golden", "dumps"),
         installs=("tensorflow-cpu==2.12.*", "scikit-learn==1.5.*", *_TOOLS),
         expects=("keras==2.12.*", "tensorflow-cpu==2.12.*", "scikit-learn==1.5.*"),
         python="3.11",

@@ -19,6 +19,8 @@ def repairs() -> Iterator[tuple[Any, str, Callable[[Any], Any]]]:
     yield wrappers.BaseWrapper, "__getstate__", _with_code
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
+    # By themselves, no attribute with an underscore at its end tells a pipeline that they are.
+    yield wrappers.BaseWrapper, "__sklearn_is_fitted__", _with_sign
     if not hasattr(BaseEstimator, "__sklearn_tags__"):
         return  # Before scikit-learn 1.6, nobody asks for them.
     for name, mixin in (("KerasClassifier", ClassifierMixin), ("KerasRegressor", RegressorMixin)):
@@ -42,3 +44,10 @@ def _with_code(original: Any) -> Any:
         return {name: by_value(value) for name, value in vars(self).items()}
 
     return original or __getstate__
+
+
+def _with_sign(original: Any) -> Any:
+    def __sklearn_is_fitted__(self: Any) -> bool:  # noqa: N807
+        return hasattr(self, "model")
+
+    return original or __sklearn_is_fitted__

@@ -133,13 +133,20 @@ def items(path):
 FAMILIES = sorted({manifest_of(folder)["family"] for folder, _ in LOADABLE})
 
 
+def _either(item):
+    """Return what was noted of a call without telling whether a backend of Keras 3 was chosen."""
+    return str(item).replace(
+        "receive(bool, bool, bool, NoneType)", "receive(bool, bool, bool, str)"
+    )
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_format_is_the_one_that_was_noted(family, tmp_path):
     path = tmp_path / "found.json"
     python(GOLDEN / "write.py", "--note", "--family", family, "--into", path, path=[GOLDEN])
     backend = BACKEND if family == "keras3" else "tensorflow"
     noted_in = GOLDEN / "wire" / f"{family}-{backend}.json"
-    found, noted = set(items(path)), set(items(noted_in))
+    found, noted = ({_either(item) for item in items(each)} for each in (path, noted_in))
     changes = [f"+ {item}" for item in found - noted] + [f"- {item}" for item in noted - found]
     assert not changes, CHANGED.format("\n".join(sorted(changes)), payload.PROTOCOL)
 

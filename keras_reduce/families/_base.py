@@ -281,12 +281,11 @@ def required(name: str, backend: str = "") -> Family:
         lacks what is needed of it.
     """
     family = by_name(name)
-    roots = [root for (root, number), adapter in _ADAPTERS.items() if adapter == name]
-    here = {root: generation(root) for root in roots}
-    root = next((root for root in roots if _ADAPTERS.get((root, here[root])) == name), roots[-1])
+    roots = [root for (root, _), adapter in _ADAPTERS.items() if adapter == name]
+    root = next((root for root in roots if _speaks_for(root) == name), roots[-1])
     try:
-        if root in here and here[root] and _ADAPTERS.get((root, here[root])) != name:
-            raise ImportError(f"{root} is of generation {here[root]}")
+        if generation(root) and _speaks_for(root) != name:
+            raise ImportError(f"{root} is of generation {generation(root)}")
         importlib.import_module(root)
     except ImportError as error:
         wanted = backends.expected()
@@ -322,12 +321,17 @@ def of_module(root: str) -> Family | None:
     return None if name is None else by_name(name)
 
 
+def _speaks_for(root: str) -> str | None:
+    """Return the name of the adapter for a module, imported or not; None if there is none."""
+    return _ADAPTERS.get((root, generation(root)))
+
+
 def _adapter(root: str) -> str | None:
+    """Return what `_speaks_for` does, remembered: every object that is pickled asks."""
     if root not in _adapters:
-        number = generation(root)
         if not hasattr(sys.modules[root], "__version__"):
-            return _ADAPTERS.get((root, number))  # Still being imported.
-        _adapters[root] = _ADAPTERS.get((root, number))
+            return _speaks_for(root)  # Still being imported.
+        _adapters[root] = _speaks_for(root)
     return _adapters[root]
 
 

@@ -51,7 +51,7 @@ def overrides(obj: Any, method: str) -> bool:
 def describes_itself(obj: Any) -> bool:
     """Tell whether the config of `obj` is the word of its class, not a guess of its bases."""
     cls = type(obj)
-    if is_layer(obj) and _is_built_for_nobody_knows_what(obj):
+    if is_layer(obj) and _has_lost_its_shape(obj):
         return False
     if is_built_in(cls):
         return True
@@ -63,7 +63,7 @@ def describes_itself(obj: Any) -> bool:
     return has_last_word and config_owner not in _abstract()
 
 
-def _is_built_for_nobody_knows_what(layer: Any) -> bool:
+def _has_lost_its_shape(layer: Any) -> bool:
     """Tell whether a layer has variables, but no note of the shape that they were made for.
 
     Keras takes one when it builds a layer itself, but not when a program calls ``build()``.

@@ -82,7 +82,7 @@ def _specification(model: Any, path: str) -> dict[str, Any]:
         _check_arguments(model, arguments, path)
     groups = {"metrics": model.compiled_metrics, "loss": model.compiled_loss}
     found = {
-        name: _MADE[name](group)
+        name: _RESOLVED[name](group)
         for name, group in groups.items()
         if group is not None and group.built
     }
@@ -152,7 +152,7 @@ def _made_of_loss(group: Any) -> dict[str, Any]:
     }
 
 
-_MADE = {"metrics": _made_of_metrics, "loss": _made_of_loss}
+_RESOLVED = {"metrics": _made_of_metrics, "loss": _made_of_loss}
 
 
 def _restore_metrics(group: Any, made: dict[str, Any] | None) -> None:

@@ -9,6 +9,7 @@ mark says under which number.
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 import types
 from collections.abc import Callable, Iterator, Mapping
@@ -188,8 +189,6 @@ _CONTAINERS = {"sequential": _sequential_config, "functional": _functional_confi
 
 def _refuse_lost_arguments(model: Any) -> None:
     """Refuse a model whose layers were called with what its config would leave out."""
-    import json
-
     default = private("saving.legacy.saved_model.json_utils").get_json_type
     for layer in layers_of(model):
         for node in layer._inbound_nodes:

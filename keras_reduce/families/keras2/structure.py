@@ -124,15 +124,11 @@ def _without_initializers() -> Iterator[None]:
     import tensorflow as tf
 
     def create(next_creator: Any, **arguments: Any) -> Any:
-        shape, dtype = arguments.get("shape"), arguments.get("dtype")
-        is_known = (
-            shape is not None and dtype is not None and tf.TensorShape(shape).rank is not None
-        )
+        shape, dtype = tf.TensorShape(arguments.get("shape")), arguments.get("dtype")
+        is_known = shape.is_fully_defined() and dtype is not None
         if callable(arguments.get("initial_value")) and is_known and tf.executing_eagerly():
-            known = tf.TensorShape(shape)
-            if known.is_fully_defined():
-                given = tensors.placeholder(tuple(known), tf.as_dtype(dtype).name)
-                arguments["initial_value"] = arguments["initial_value"] if given is None else given
+            given = tensors.placeholder(tuple(shape), tf.as_dtype(dtype).name)
+            arguments["initial_value"] = arguments["initial_value"] if given is None else given
         return next_creator(**arguments)
 
     with tf.variable_creator_scope(create):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import sys
@@ -22,5 +23,7 @@ def _installed(root: str) -> str | None:
     try:
         return importlib.metadata.version(root)
     except importlib.metadata.PackageNotFoundError:
-        # A nightly has another name.
-        return "3" if root == "keras" and importlib.util.find_spec(root) else None
+        # A nightly has another name. A finder that keeps modules from being imported raises.
+        with contextlib.suppress(ImportError):
+            return "3" if root == "keras" and importlib.util.find_spec(root) else None
+        return None

@@ -87,11 +87,19 @@ def _make_variable(plain: dict[str, Any], regularizer: Any, constraint: Any) -> 
 
     arguments = {**plain, "shape": tuple(plain["shape"])}
     path, overwrite = arguments.pop("path"), arguments.pop("overwrite_with_gradient")
-    variable = keras.Variable("zeros", **arguments)
+    # TensorFlow makes no zeros of 8 bits, so that they are cast.
+    is_tiny = arguments["dtype"].startswith("float8")
+    variable = keras.Variable(_cast_zeros if is_tiny else "zeros", **arguments)
     variable._path = path
     variable.overwrite_with_gradient = overwrite
     variable.regularizer, variable.constraint = regularizer, constraint
     return variable
+
+
+def _cast_zeros(shape: tuple[int, ...], dtype: str) -> Any:
+    import keras
+
+    return keras.ops.cast(keras.ops.zeros(shape, "float32"), dtype)
 
 
 # --- symbolic tensors, and the calls that made them -----------------------------------------

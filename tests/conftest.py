@@ -8,6 +8,9 @@ import pytest
 import rows
 from keras_reduce.families._versions import generation
 
+# A check of scikit-learn's is skipped without it. SciPy reads it when it is imported.
+os.environ.setdefault("SCIPY_ARRAY_API", "1")
+
 ROW = os.environ.get("KERAS_REDUCE_ROW", "")
 ALLOWED = rows.MAY_BE_SKIPPED.get(ROW, {})
 

@@ -236,7 +236,7 @@ def _advance(part: Any, x: Any, y: Any) -> Any:
         if y is None:
             y = np.linspace(0, 1, len(x)).reshape(-1, 1).astype("float32")
             y = np.arange(len(x)) % 3 if "sparse" in str(part.loss) else y
-        fitted = part.fit(x, y, epochs=2, batch_size=8, shuffle=False, verbose=0)
+        fitted = part.fit(x, y, epochs=1, batch_size=8, shuffle=False, verbose=0)
         return fitted.history
     if isinstance(part, keras.utils.FeatureSpace):
         return part(x)
@@ -261,7 +261,7 @@ def _advance(part: Any, x: Any, y: Any) -> Any:
         return keras.random.normal((3,), seed=part)
     if kind == "callback" and part.model is not None and y is not None:
         fitted = part.model.fit(
-            x, y, epochs=2, batch_size=8, shuffle=False, verbose=0, callbacks=[part]
+            x, y, epochs=1, batch_size=8, shuffle=False, verbose=0, callbacks=[part]
         )
         return {"logs": fitted.history, "after": _answer_of_callback(part, x)}
     return _answer(part, x, y)

@@ -98,9 +98,10 @@ def scores(found):
 
 def grid_search(n_jobs):
     grid = [
-        {"kerasregressor__units": [4, 6], "kerasregressor__batch_size": [8, 9]},
-        {"kerasregressor__optimizer": ["sgd", "rmsprop"], "kerasregressor__norm": [False]},
-        {"kerasregressor__loss": [0.3, 0.7], "kerasregressor__depth": [1, 2]},
+        {"kerasregressor__units": [4, 6]},
+        {"kerasregressor__batch_size": [9]},
+        {"kerasregressor__optimizer": ["sgd"], "kerasregressor__norm": [False]},
+        {"kerasregressor__loss": [0.3, 0.7], "kerasregressor__depth": [2]},
     ]
     pipeline = make_pipeline(StandardScaler(), regressor())
     search = GridSearchCV(pipeline, grid, cv=2, n_jobs=n_jobs, error_score="raise").fit(X, Y)
@@ -114,7 +115,7 @@ def randomized_search(n_jobs):
     search = RandomizedSearchCV(
         estimator,
         {"units": [3, 4], "epochs": [1, 2, 3]},
-        n_iter=4,
+        n_iter=3,
         cv=2,
         n_jobs=n_jobs,
         random_state=0,
@@ -202,7 +203,8 @@ def the_same(function, n_jobs):
         keras.utils.set_random_seed(0)
         expected = bits(function(n_jobs))
         assert not borrowed
-    for _ in range(2 if n_jobs == 1 else 1):  # the second time, all has been traced
+    again = function is grid_search and n_jobs == 1  # the second time, all has been traced
+    for _ in range(1 + again):
         keras.utils.set_random_seed(0)
         found = bits(function(n_jobs))
         if found != expected:
@@ -249,9 +251,8 @@ def two_searches_at_once():
     with keras_reduce.installed(reuse=False):
         expected = list(map(search, grids))
     borrowed.clear()
-    for _ in range(2):
-        with parallel_config("threading"):
-            assert Parallel(2)(delayed(search)(units) for units in grids) == expected
+    with parallel_config("threading"):
+        assert Parallel(2)(delayed(search)(units) for units in grids) == expected
     assert borrowed
 
 

@@ -88,3 +88,23 @@ def words(program, *arguments, **environment):
     printed = python(PROGRAMS / program, *arguments, **environment)
     (line,) = [line for line in printed.splitlines() if line.startswith("WORDS ")]
     return json.loads(line.removeprefix("WORDS "))
+
+
+# Over which ``programs/shipping.py`` ships a zoo.
+TRANSPORTS = (
+    *("pickle", "cloudpickle", "joblib", "joblib compressed", "joblib mmap"),
+    *("deepcopy", "clone", "loky", "multiprocessing"),
+)
+
+
+def shipped(zoo, folder, *cases, **environment):
+    """Run a zoo, or some cases of it, and its reader; return the words by case and transport."""
+    python(PROGRAMS / zoo, folder, *cases, timeout=1500, **environment)
+    # From elsewhere: the reader's folder must not make the zoo importable by chance.
+    python(PROGRAMS / "shipping.py", folder, cwd=folder, timeout=1500, **environment)
+    written = json.loads((folder / "written.json").read_text())
+    found = json.loads((folder / "read.json").read_text())
+    for name, words in found.items():
+        for transport, word in words.items():
+            written[name][transport] = written[name][transport] or word
+    return written

@@ -65,6 +65,8 @@ class Row(NamedTuple):
         Version of Python, if not any will do.
     reads : tuple of str
         Rows whose dumps must load here: see ``test_versions.py``.
+    zoo : tuple of str
+        Cases of the zoo; none for all of them.
     in_gate : bool
         Whether the gate runs it.
     """
@@ -76,6 +78,7 @@ class Row(NamedTuple):
     backend: str | None = None
     python: str | None = None
     reads: tuple[str, ...] = ()
+    zoo: tuple[str, ...] = ()
     in_gate: bool = True
 
 
@@ -85,19 +88,25 @@ _KERAS = declared("keras", extra="tensorflow")
 _ON_OTHER_BACKENDS = (
     *("rows", "versions", "golden", "private", "backends", "zoo", "installation"),
 )
-# What may differ from one backend to another.
-ZOO_OF_OTHER_BACKENDS = frozenset(
-    {
-        *("sequential", "sequential_without_input_shape", "functional_two_inputs_two_outputs"),
-        *("functional_with_operations", "subclassed_model_with_containers", "layer_of_main"),
-        *("subclassed_model_of_models", "layer_without_get_config", "lambda_layers", "lora"),
-        *("optimizer_of_main", "convolutions", "recurrent", "noise_and_normalizations"),
-        *("normalization_adapted", "mixed_float16", "bfloat16", "frozen_layers", "own_train_step"),
-        *("every_optimizer", "lone_optimizers", "lone_metrics", "lone_variables"),
-        *("lone_seed_generators", "symbolic_tensors", "keras_function", "callbacks_after_use"),
-        *("attributes_at_every_level", "wrapper_in_pipeline", "fitted_search", "quantized_int8"),
-        *("lone_layers", "lone_losses", "lone_rules"),
-    }
+# Cases of the zoo: what may differ from one backend to another; and between the Keras 2 of
+# TensorFlow 2.12, for which all are tried, and tf_keras.
+_ZOO_OF_BACKENDS = (
+    *("sequential", "functional_two_inputs_two_outputs", "subclassed_model_with_containers"),
+    *("layer_without_get_config", "lambda_layers", "lora", "optimizer_of_main", "convolutions"),
+    *("recurrent", "noise_and_normalizations", "normalization_adapted", "mixed_float16"),
+    *("frozen_layers", "every_optimizer", "lone_optimizers", "lone_metrics"),
+    *("lone_variables", "lone_seed_generators", "symbolic_tensors", "keras_function"),
+    *("callbacks_after_use", "attributes_at_every_level", "wrapper_in_pipeline", "quantized_int8"),
+    *("lone_layers", "lone_losses", "lone_rules"),
+)
+_ZOO_OF_TF_KERAS = (
+    *("sequential", "functional_two_inputs_two_outputs", "functional_in_functional"),
+    *("subclassed_model", "subclassed_with_train_step", "custom_layers", "lambdas", "recurrent"),
+    *("convolutions", "normalization", "lookups", "what_configs_leave_out", "mixed_precision"),
+    *("layers_with_modules_of_tensorflow", "dropout_with_a_generator", "legacy_optimizers"),
+    *("optimizer_with_schedule_and_average", "optimizers_with_variables_besides_their_lists"),
+    *("metrics_that_hold_others_or_build_late", "own_optimizer_loss_and_metric"),
+    *("losses_and_metrics_alone", "rules_and_schedules_alone", "callbacks_after_use"),
 )
 
 ROWS = {
@@ -107,7 +116,7 @@ ROWS = {
         tests=(),
         expects=("keras>=3.15", "tensorflow>=2.21"),
         backend="tensorflow",
-        reads=("oldest", "jax"),
+        reads=("oldest", "jax", "torch"),
     ),
     "jax": Row(
         "Keras 3 on JAX, without TensorFlow",
@@ -116,6 +125,7 @@ ROWS = {
         expects=("jax>=0.4", "keras>=3.15", "!tensorflow", "!torch"),
         backend="jax",
         reads=("tensorflow", "oldest"),
+        zoo=_ZOO_OF_BACKENDS,
     ),
     "torch": Row(
         "Keras 3 on Torch, without TensorFlow",
@@ -125,8 +135,7 @@ ROWS = {
         expects=("torch>=2", "keras>=3.15", "!tensorflow", "!jax"),
         backend="torch",
         reads=("tensorflow", "oldest"),
-        # To be put there once it has been seen to pass as a whole, and what time it takes.
-        in_gate=False,
+        zoo=_ZOO_OF_BACKENDS,
     ),
     "keras2": Row(
         "the last TensorFlow that had Keras 2, and a scikit-learn of its time",
@@ -148,13 +157,15 @@ ROWS = {
         installs=(*declared(extra="tf_keras"), *_KERAS, *_TOOLS, "scikeras"),
         expects=("tf_keras>=2.16", "keras>=3"),
         backend="tensorflow",
+        zoo=_ZOO_OF_TF_KERAS,
     ),
     "oldest": Row(
         "the oldest versions that pyproject.toml declares",
         tests=(
             *("rows", "versions", "golden", "private", "payloads", "public", "persistence"),
             *("wrappers", "installation", "hashing", "explanation", "legacy", "dumps", "seeds"),
-            *("parallel", "traces"),
+            "parallel::test_after_the_program_has_computed_with_tensorflow",
+            "traces::test_estimators_find_the_same_with_shared_traces[lives]",
         ),
         installs=oldest(),
         expects=oldest(),
@@ -194,3 +205,10 @@ MAY_BE_SKIPPED: dict[str, dict[str, str]] = {}
 def in_gate() -> list[str]:
     """Return the rows that the gate runs: the whole suite first, which takes longest."""
     return [name for name, row in ROWS.items() if row.in_gate]
+
+
+def zoo_of(row: str, cases: list[str]) -> list[str]:
+    """Return those of a zoo's cases that a row tries; all, if `row` is empty or has no part."""
+    part = ROWS[row].zoo if row else ()
+    assert set(part) <= set(cases), set(part) - set(cases)
+    return [name for name in cases if name in part] if part else cases

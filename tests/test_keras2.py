@@ -1,25 +1,28 @@
 """Keras 2: TensorFlow's own of 2.12, or tf_keras beside Keras 3, whichever is installed."""
 
+import os
 from pathlib import Path
 
 import pytest
 
+import rows
 from keras_reduce.families._versions import generation
-from processes import PROGRAMS, decorated, python, words
+from processes import PROGRAMS, TRANSPORTS, decorated, python, shipped, words
 from test_readme import OF_KERAS_2, programs
-from test_zoo import TRANSPORTS, shipped
 
 IS_OWN = generation("keras") == 2
 
 CASES = [
     name for name in decorated("keras2_zoo.py", "case") if IS_OWN or not name.startswith("legacy_w")
 ]
+CASES = rows.zoo_of(os.environ.get("KERAS_REDUCE_ROW", ""), CASES)
 
 
 @pytest.fixture(scope="module")
 def arrivals(tmp_path_factory):
     """Words for each case and transport, as the sender and the reader wrote them down."""
-    return shipped("keras2_zoo.py", tmp_path_factory.mktemp("keras2"), PROBES="keras2_probes")
+    folder = tmp_path_factory.mktemp("keras2")
+    return shipped("keras2_zoo.py", folder, *CASES, PROBES="keras2_probes")
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

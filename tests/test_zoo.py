@@ -13,17 +13,10 @@ import pytest
 
 import rows
 from keras_reduce import families, reducers
-from processes import BACKEND, PROGRAMS, decorated, python
+from processes import BACKEND, TRANSPORTS, decorated, shipped
 
-FILES = ("pickle", "cloudpickle", "joblib", "joblib compressed", "joblib mmap")
-TRANSPORTS = (*FILES, "deepcopy", "clone", "loky", "multiprocessing")
-
-
-CASES = decorated("zoo.py", "case")
-IS_PART = os.environ.get("KERAS_REDUCE_ROW") in ("jax", "torch")
-if IS_PART:
-    # What depends on the backend; ``KERAS_BACKEND=jax pytest tests/test_zoo.py`` tries all.
-    CASES = [name for name in CASES if name in rows.ZOO_OF_OTHER_BACKENDS]
+# ``KERAS_BACKEND=jax pytest tests/test_zoo.py`` tries all; its row what depends on the backend.
+CASES = rows.zoo_of(os.environ.get("KERAS_REDUCE_ROW", ""), decorated("zoo.py", "case"))
 
 
 @pytest.fixture(scope="session")
@@ -34,22 +27,9 @@ def arrivals(tmp_path_factory):
     return words, set(json.loads((folder / "kinds.json").read_text()))
 
 
-def shipped(zoo, folder, *cases, **environment):
-    """Run a zoo, or some cases of it, and its reader; return the words by case and transport."""
-    python(PROGRAMS / zoo, folder, *cases, timeout=1500, **environment)
-    # From elsewhere: the reader's folder must not make the zoo importable by chance.
-    python(PROGRAMS / "shipping.py", folder, cwd=folder, timeout=1500, **environment)
-    written = json.loads((folder / "written.json").read_text())
-    found = json.loads((folder / "read.json").read_text())
-    for name, words in found.items():
-        for transport, word in words.items():
-            written[name][transport] = written[name][transport] or word
-    return written
-
-
 def test_zoo_is_large_enough_and_complete(arrivals):
     words, _ = arrivals
-    assert len(words) >= (30 if IS_PART else 60)
+    assert len(words) >= (60 if BACKEND == "tensorflow" else 25)
     assert list(words) == CASES
     assert all(set(by_transport) == set(TRANSPORTS) for by_transport in words.values())
 

@@ -63,10 +63,14 @@ _LAZY = {
     "loads": "persistence",
 }
 
+_ENGINES = ("dask", "ray")
+
 
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
+    if name not in _LAZY and name not in _ENGINES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
+    if name in _ENGINES:
+        return importlib.import_module(f".{name}", __name__)
     return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)

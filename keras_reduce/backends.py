@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from . import workers
 from .errors import FrameworkError
 
 _VARIABLE = "KERAS_BACKEND"
@@ -64,6 +65,7 @@ def follow(name: str) -> None:
     elif here != name:
         raise FrameworkError(
             f"The Keras of this worker computes with {here!r}, that of its program with {name!r}",
+            where=workers.here(),
             cause="the worker had imported Keras before it got this task: in an initializer, "
             "through an import of your own, or in a task that came before the program chose",
             cure=f"set os.environ['{_VARIABLE}'] = {name!r} before the program starts its workers, "

@@ -28,6 +28,7 @@ import cloudpickle
 
 from . import backends
 from .errors import CustomObjectError, KerasReduceError, PayloadError, ReduceError
+from .parcels import Parcel, are_passing
 
 __all__ = ["ByValue", "Reference", "Table", "by_value", "is_importable", "resolve"]
 
@@ -548,6 +549,8 @@ def rebuild_by_value(
     CustomObjectError
         If the code can't be rebuilt in this process.
     """
+    if are_passing():
+        return Parcel(rebuild_by_value, (blob, name, token, referents, backend))
     live = _recognised(token)
     if live is not None:
         return live

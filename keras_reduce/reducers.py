@@ -16,6 +16,7 @@ from . import backends, closures, families, frames, payload, tensors, tracing, w
 from . import custom_objects as _custom_objects
 from ._version import __version__
 from .errors import FrameworkError, KerasReduceError, PayloadError, ReduceError
+from .parcels import Parcel, are_passing
 
 # Code that can't be carried is found when a pickler asks for it, far from what holds it.
 _custom_objects.locate = tracing.root_path
@@ -90,6 +91,9 @@ def rebuild_model(
     FrameworkError
         If Keras can't be imported here, or lacks what is needed of it.
     """
+    if are_passing():
+        everything = json, arrays, compile_config, custom_objects, objects, installation
+        return Parcel(rebuild_model, everything)
     document = payload.decode(json)
     try:
         header, architecture = document["header"], document["config"]

@@ -19,8 +19,10 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from . import backends
+from . import backends, workers
+from .admission import Sealed, pass_on, requirements
 from .import_hooks import ImportHooks
+from .parcels import Parcel, are_passing
 
 __all__ = ["install", "installed", "is_installed", "uninstall"]
 
@@ -161,6 +163,11 @@ def is_installed() -> bool:
     return _current is not None
 
 
+def current() -> Installation:
+    """Return the options that are in effect, or those that would be."""
+    return _current or Installation()
+
+
 @contextlib.contextmanager
 def installed(
     *,
@@ -197,7 +204,7 @@ def in_use() -> Iterator[Installation]:
     with _lock:
         _dumps += 1
         _settle()
-        options = _current or Installation()
+        options = current()
     try:
         yield options
     finally:
@@ -253,12 +260,15 @@ def _settle() -> None:
         _hooks.when_imported("joblib.parallel", _install_batches)
         _hooks.when_imported("joblib.hashing", _install_hashing)
         _hooks.when_imported("joblib.numpy_pickle", _install_dumps)
+        _hooks.when_imported("joblib._dask", _install_dask_batches)
+        _hooks.when_imported("distributed.protocol", _install_dask)
     if wanted is None:
         _hooks.clear()
         _patches.undo()
         _by_value.undo()
         _install_reuse()
         _forget_batches()
+        _forget_dask()
         _forget_backend()
     elif before is None or wanted.functions_by_value != before.functions_by_value:
         _hooks.when_imported("joblib.numpy_pickle", _install_by_value)
@@ -442,33 +452,80 @@ def _forget_backend() -> None:
 def _install_batches() -> None:
     from joblib.parallel import BatchedCalls
 
-    _forgotten[BatchedCalls] = copyreg.dispatch_table.get(BatchedCalls, _MISSING)
-    copyreg.pickle(BatchedCalls, reduce_batch)
+    _teach(BatchedCalls, reduce_batch)
 
 
-_forgotten: dict[type, Any] = {}
+def _install_dask_batches() -> None:
+    from joblib._dask import Batch  # Private: what joblib's backend for Dask makes of a batch.
+
+    _teach(Batch, reduce_dask_batch)
+
+
+def _teach(cls: type, reducer: Callable[[Any], Any]) -> None:
+    _taught[cls] = copyreg.dispatch_table.get(cls, _MISSING), reducer
+    copyreg.pickle(cls, reducer)
+
+
+_taught: dict[type, tuple[Any, Callable[[Any], Any]]] = {}
 
 
 def _forget_batches() -> None:
-    for cls, before in _forgotten.items():
-        if copyreg.dispatch_table.get(cls) is not reduce_batch:
+    for cls, (before, ours) in _taught.items():
+        if copyreg.dispatch_table.get(cls) is not ours:
             continue
         if before is _MISSING:
             del copyreg.dispatch_table[cls]
         else:
             copyreg.dispatch_table[cls] = before
-    _forgotten.clear()
+    _taught.clear()
 
 
-def reduce_batch(batch: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+def reduce_batch(batch: Any) -> tuple[Any, ...]:
     """Let a batch of joblib's tasks carry the installation to the worker that runs it."""
-    rebuild, arguments = batch.__reduce__()[:2]
-    return rebuild_batch, (_current, rebuild, arguments)
+    parcel = _parcel_of(batch)
+    # Their workers may be on machines that have something else, or nothing, installed.
+    is_remote = any(name in sys.modules for name in ("ray", "pyspark"))
+    return (Sealed(parcel) if is_remote else parcel).__reduce__()
 
 
-def rebuild_batch(installation: None, rebuild: Callable[..., Any], arguments: Any) -> Any:
+def reduce_dask_batch(batch: Any) -> tuple[Any, ...]:
+    """Let a batch do that which goes by way of Dask's scheduler."""
+    return pass_on, (_parcel_of(batch), requirements())
+
+
+def _parcel_of(batch: Any) -> Parcel:
+    rebuild, arguments, *state = batch.__reduce_ex__(2)
+    return Parcel(rebuild_batch, (_current, rebuild, arguments, *state[:1]))
+
+
+def rebuild_batch(
+    installation: None, rebuild: Callable[..., Any], arguments: Any, state: Any = None
+) -> Any:
     """Rebuild a batch; `installation` has done its work by being unpickled before the tasks."""
-    return rebuild(*arguments)
+    if are_passing():
+        return Parcel(rebuild_batch, (installation, rebuild, arguments, state))
+    batch = rebuild(*arguments)
+    if state:
+        vars(batch).update(state)
+    return batch
+
+
+# --- Dask --------------------------------------------------------------------------------------
+
+
+def _install_dask() -> None:
+    from . import dask_registries
+
+    _undo_dask.append(dask_registries.set_adapters_aside())
+    _hooks.when_imported("dask.sizeof", lambda: _undo_dask.append(dask_registries.measure()))
+
+
+def _forget_dask() -> None:
+    while _undo_dask:
+        _undo_dask.pop()()
+
+
+_undo_dask: list[Callable[[], None]] = []
 
 
 def receive(
@@ -476,7 +533,7 @@ def receive(
     legacy_wrappers: bool = False,
     reuse: bool = True,
     framework: str | None = None,
-) -> None:
+) -> Parcel | None:
     """Install in a worker process what the sender had installed; elsewhere, do nothing.
 
     Loading a file in a program that never called `install` changes nothing in that program.
@@ -493,10 +550,10 @@ def receive(
     FrameworkError
         If the Keras of this worker has another one.
     """
-    # A child process of multiprocessing or loky has imported it; there is no need to be the first.
-    multiprocessing = sys.modules.get("multiprocessing")
-    if multiprocessing is None or multiprocessing.parent_process() is None:
-        return
+    if are_passing():
+        return Parcel(receive, (functions_by_value, legacy_wrappers, reuse, framework))
+    if not workers.is_worker():
+        return None
     if framework is not None:
         backends.follow(framework)
     install(
@@ -505,3 +562,4 @@ def receive(
         reuse=reuse,
         backend=None,
     )
+    return None

@@ -111,6 +111,17 @@ def dtype_name(variable: Any) -> str:
     return str(getattr(variable.dtype, "name", variable.dtype))
 
 
+def nbytes(variable: Any) -> int:
+    """Return how many bytes the values of a variable take; 0 where its shape is not settled."""
+    import numpy as np
+
+    shape = () if getattr(variable.shape, "rank", 0) is None else tuple(variable.shape)
+    try:
+        return int(math.prod(shape)) * np.dtype(carrier(dtype_name(variable))).itemsize
+    except TypeError:  # A size that is open, or a dtype that NumPy lacks.
+        return 0
+
+
 def has_room(variable: Any, shape: tuple[int, ...]) -> bool:
     """Tell whether `variable` takes an array of `shape`: TensorFlow's may leave sizes open."""
     own = variable.shape

@@ -1,0 +1,79 @@
+"""What comes first in a pickle for a worker of an engine: whether it has this package, and Keras.
+
+Where this package is missing, nothing of it can say so. What travels is therefore the text of
+`workers`, to be executed there, before anything that needs this package is unpickled.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from . import backends, workers
+from ._version import __version__
+from .parcels import are_passing
+
+__all__ = ["Sealed", "pass_on", "requirements"]
+
+Requirements = tuple[dict[str, str], str | None]
+
+
+class Sealed:
+    """An object that only a worker unpickles that has what it takes; what comes out is the object.
+
+    Parameters
+    ----------
+    content : object
+        What needs this package there.
+    wanted : tuple, optional
+        The arguments of `workers.check`; if left out, what this program has.
+    """
+
+    def __init__(self, content: Any, wanted: Requirements | None = None) -> None:
+        self.content, self.wanted = content, wanted or requirements()
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """Reduce to a pair, of which the first is executed first and the second taken."""
+        return operator.itemgetter(1), ((_Check(self.wanted), self.content),)
+
+
+class _Check:
+    def __init__(self, wanted: Requirements) -> None:
+        self.wanted = wanted
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        names = {"__name__": workers.__name__, "wanted": self.wanted}
+        return exec, (f"{_text()}\ncheck(*wanted)", names)
+
+
+def pass_on(content: Any, wanted: Requirements) -> Any:
+    """Return what is inside; in a scheduler, which needs no Keras, what checks its worker first.
+
+    The path of this function is wire format.
+
+    Parameters
+    ----------
+    content, wanted
+        As for `Sealed`.
+    """
+    return Sealed(content, wanted) if are_passing() else content
+
+
+def requirements() -> Requirements:
+    """Return what a worker must have to work for this program: see `workers.check`."""
+    versions = {"keras_reduce": __version__}
+    for name in ("keras", "tf_keras"):
+        module: Any = sys.modules.get(name)
+        version = getattr(module, "__version__", None)
+        if version:
+            versions[name] = str(version)
+    return versions, backends.chosen()
+
+
+@functools.cache
+def _text() -> str:
+    return Path(workers.__file__).read_text(encoding="utf-8")

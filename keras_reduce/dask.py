@@ -1,0 +1,55 @@
+"""For clusters of Dask: what batches of joblib's don't bring to its workers.
+
+Parallel calls of joblib's on the backend ``"dask"`` set up their workers themselves. A program that
+gives Dask tasks of its own registers `plugin` once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import registry
+from .admission import Sealed
+from .parcels import Parcel
+
+__all__ = ["plugin"]
+
+
+def plugin() -> Any:
+    """Return a plugin that prepares each worker of a cluster, those that come later as well.
+
+    Workers install what this program has installed, or what `keras_reduce.install` does by default:
+    what tasks return is then carried by way of this package. Their Keras is to compute with the
+    backend that this program's has.
+
+    Returns
+    -------
+    distributed.WorkerPlugin
+        For `distributed.Client.register_plugin`, which raises what follows.
+
+    Raises
+    ------
+    ImportError
+        On a worker that lacks this package or the backend, or has another minor version of Keras;
+        the message names the worker.
+    FrameworkError
+        On a worker that has imported Keras with another backend.
+
+    Examples
+    --------
+    >>> client.register_plugin(keras_reduce.dask.plugin())  # doctest: +SKIP
+    """
+    return rebuild_plugin(registry.current())
+
+
+def rebuild_plugin(installation: Any = None) -> Any:
+    """Make a plugin; on a worker, unpickling `installation` has done what there is to do."""
+    from distributed.diagnostics.plugin import WorkerPlugin
+
+    class Plugin(WorkerPlugin):  # type: ignore[misc, unused-ignore]
+        name = "keras_reduce"
+
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Sealed(Parcel(rebuild_plugin, (installation,))).__reduce__()
+
+    return Plugin()

@@ -1,0 +1,126 @@
+"""What Dask asks before pickle: its own serializers, and how large an object is.
+
+Dask brings a serializer for Keras models that calls a method which Keras has not had for years.
+With it out of the way Dask pickles a model with protocol 5 and sends each array as a frame of its
+own, without a copy; nothing need be registered where it arrives.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from . import families, tensors
+
+__all__ = ["measure", "set_adapters_aside", "size"]
+
+Undo = Callable[[], None]
+
+
+def set_adapters_aside() -> Undo:
+    """Take Dask's serializers for Keras out of its registries; returns what puts them back."""
+    from distributed.protocol.serialize import dask_deserialize, dask_serialize
+
+    registries: tuple[Any, ...] = dask_serialize, dask_deserialize
+    put_back = [_set_aside(registry) for registry in registries]
+
+    def undo() -> None:
+        for each in put_back:
+            each()
+
+    return undo
+
+
+def _set_aside(registry: Any) -> Undo:
+    # Private: what is registered once a module named so is met, and what has been by then.
+    lazy = registry._lazy.pop("keras", None)
+    known = {
+        cls: function
+        for cls, function in registry._lookup.items()
+        if function.__module__ == "distributed.protocol.keras"
+    }
+    for cls in known:
+        del registry._lookup[cls]
+
+    def put_back() -> None:
+        if lazy is not None:
+            registry._lazy.setdefault("keras", lazy)
+        registry._lookup.update(known)
+
+    return put_back
+
+
+def measure() -> Undo:
+    """Tell Dask how large Keras objects are, and estimators that hold some; returns the undoing.
+
+    It takes them for some bytes else: it would place tasks as if a model cost nothing to move, and
+    joblib would send a model along with each task in place of once.
+    """
+    from dask import sizeof as sizes
+
+    sizeof: Any = sizes.sizeof
+    registered: list[str] = []
+    for name in (*families.ROOTS, "sklearn"):
+        if name not in sizeof._lazy:  # Somebody else knows better else.
+            sizeof.register_lazy(name, functools.partial(_register, sizeof, name))
+            registered.append(name)
+
+    def put_back() -> None:
+        for name in registered:
+            sizeof._lazy.pop(name, None)
+        # Private: of a class whose size has been asked for, Dask keeps the function as well.
+        for cls in [cls for cls, function in sizeof._lookup.items() if function is size]:
+            del sizeof._lookup[cls]
+
+    return put_back
+
+
+def _register(sizeof: Any, root: str) -> None:
+    if root == "sklearn":
+        from sklearn.base import BaseEstimator
+
+        bases: tuple[type, ...] = (BaseEstimator,)
+    else:
+        family = families.of_module(root)
+        bases = family.base_classes() if family is not None else ()
+    for base in bases:
+        sizeof._lookup.setdefault(base, size)
+
+
+def size(obj: Any) -> int:
+    """Return the size of the variables in a Keras object, or in an estimator and what it holds.
+
+    Parameters
+    ----------
+    obj : object
+        A Keras object, or an estimator, or a container of such.
+
+    Returns
+    -------
+    int
+        In bytes; of what has no variables, what `sys.getsizeof` says.
+    """
+    return sys.getsizeof(obj) + sum(_sizes(obj, set()))
+
+
+def _sizes(obj: Any, seen: set[int]) -> Iterator[int]:
+    if id(obj) in seen or isinstance(obj, (str, bytes, int, float)):
+        return
+    seen.add(id(obj))
+    family = families.of(obj)
+    if family is not None:
+        for variable in {id(v): v for v in family.survey(obj).variables.values()}.values():
+            if id(variable) not in seen:
+                seen.add(id(variable))
+                yield tensors.nbytes(variable)
+        return
+    if isinstance(obj, dict):
+        below: Iterable[Any] = obj.values()
+    elif isinstance(obj, (list, tuple)):
+        below = obj
+    else:
+        below = vars(obj).values() if hasattr(obj, "get_params") else ()
+    for each in below:
+        yield from _sizes(each, seen)

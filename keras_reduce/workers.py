@@ -1,0 +1,105 @@
+"""Whether this process works for another one, what it is called, and whether it is fit for that.
+
+Nothing is imported to find out: a process that works for an engine has imported it. The text of
+this module travels to workers where this package may be missing (see `admission`); so it uses the
+standard library only.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import socket
+import sys
+from typing import Any
+
+__all__ = ["check", "here", "is_worker"]
+
+
+def is_worker() -> bool:
+    """Tell whether this process works for another: as its child, or for an engine."""
+    multiprocessing = sys.modules.get("multiprocessing")
+    # Children of loky and of Dask's nannies, too.
+    is_child = multiprocessing is not None and multiprocessing.parent_process() is not None
+    return is_child or bool(_engine())
+
+
+def here() -> str:
+    """Return the name of this process, with what the engine calls it for which it works."""
+    return f"{_engine()}process {os.getpid()} on {socket.gethostname()}"
+
+
+def _engine() -> str:
+    return _of_dask() or _of_ray() or _of_spark()
+
+
+def _of_dask() -> str:
+    worker: Any = sys.modules.get("distributed.worker")
+    scheduler: Any = sys.modules.get("distributed.scheduler")
+    workers = list(getattr(getattr(worker, "Worker", None), "_instances", ()))
+    # A program that runs a whole cluster within itself is no worker of another.
+    if not workers or list(getattr(getattr(scheduler, "Scheduler", None), "_instances", ())):
+        return ""
+    return f"Dask worker {workers[0].address}, "
+
+
+def _of_ray() -> str:
+    ray: Any = sys.modules.get("ray")
+    state: Any = sys.modules.get("ray._private.worker")
+    is_one = state is not None and state.global_worker.mode == state.WORKER_MODE
+    return f"Ray worker {ray.get_runtime_context().get_worker_id()}, " if is_one else ""
+
+
+def _of_spark() -> str:
+    contexts: Any = sys.modules.get("pyspark.taskcontext")
+    task = None if contexts is None else contexts.TaskContext.get()
+    return "" if task is None else f"Spark worker, stage {task.stageId()}, "
+
+
+def check(versions: dict[str, str], backend: str | None = None) -> None:
+    """Refuse to work for a program whose Keras objects would not be the same here.
+
+    Parameters
+    ----------
+    versions : dict of str to str
+        Versions of distributions that the program uses. They must be here, Keras of the same minor
+        version.
+    backend : str, optional
+        The backend of the program's Keras.
+
+    Raises
+    ------
+    ImportError
+        If something is missing or differs. This package, with errors of its own, may be.
+    """
+    wrong = [
+        f"{name} {found or 'is missing'} here, {version} there"
+        for name, version in versions.items()
+        if not _is_the_same(name, version, found := _installed(name))
+    ]
+    if backend is not None and importlib.util.find_spec(backend) is None:
+        wrong.append(f"{backend}, with which the program's Keras computes, is missing here")
+    if wrong:
+        raise ImportError(
+            f"This worker can't take Keras objects from its program - at {here()}\n"
+            f"  Likely cause: {'; '.join(wrong)}\n"
+            "  What to do: install the same versions on workers and client, and start the workers "
+            "anew"
+        )
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        # Not installed, but perhaps on the path.
+        return "of its own" if importlib.util.find_spec(name) else None
+
+
+def _is_the_same(name: str, wanted: str, found: str | None) -> bool:
+    if found is None:
+        return False
+    minor = [version.split(".")[:2] for version in (wanted, found)]
+    # Nobody knows the version of what is only on the path. Ours is told by its wire format.
+    return name == "keras_reduce" or found == "of its own" or minor[0] == minor[1]

@@ -37,6 +37,13 @@ def _mlp(depth: int, width: int, inputs: int) -> Any:
     return keras.Sequential([keras.Input((inputs,)), *hidden, keras.layers.Dense(1)])
 
 
+def build_wide(X: Any, y: Any) -> Any:  # noqa: N803
+    """Build a model with weights of 201 MB, for `keras.wrappers`; its optimizer has no slots."""
+    model = _mlp(12, 2048, X.shape[1])
+    model.compile("sgd", "mse")
+    return model
+
+
 def _mlp_with_slots() -> Any:
     model = _mlp(4, 2048, 2048)
     model.compile("adam", "mse")

@@ -63,7 +63,7 @@ _LAZY = {
     "loads": "persistence",
 }
 
-_ENGINES = ("dask", "ray")
+_ENGINES = ("dask", "ray", "spark")
 
 
 def __getattr__(name: str) -> Any:

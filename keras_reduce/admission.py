@@ -15,9 +15,8 @@ from typing import Any
 
 from . import backends, workers
 from ._version import __version__
-from .parcels import are_passing
 
-__all__ = ["Sealed", "pass_on", "requirements"]
+__all__ = ["Sealed", "requirements", "text_of_check"]
 
 Requirements = tuple[dict[str, str], str | None]
 
@@ -47,20 +46,7 @@ class _Check:
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         names = {"__name__": workers.__name__, "wanted": self.wanted}
-        return exec, (f"{_text()}\ncheck(*wanted)", names)
-
-
-def pass_on(content: Any, wanted: Requirements) -> Any:
-    """Return what is inside; in a scheduler, which needs no Keras, what checks its worker first.
-
-    The path of this function is wire format.
-
-    Parameters
-    ----------
-    content, wanted
-        As for `Sealed`.
-    """
-    return Sealed(content, wanted) if are_passing() else content
+        return exec, (text_of_check(), names)
 
 
 def requirements() -> Requirements:
@@ -75,5 +61,6 @@ def requirements() -> Requirements:
 
 
 @functools.cache
-def _text() -> str:
-    return Path(workers.__file__).read_text(encoding="utf-8")
+def text_of_check() -> str:
+    """Return what is to be executed where `wanted` is what `requirements` has returned."""
+    return f"{Path(workers.__file__).read_text(encoding='utf-8')}\ncheck(*wanted)"

@@ -29,11 +29,10 @@ def plugin() -> Any:
 
     Raises
     ------
-    ImportError
-        On a worker that lacks this package or the backend, or has another minor version of Keras;
-        the message names the worker.
-    FrameworkError
-        On a worker that has imported Keras with another backend.
+    Exception
+        If a worker lacks this package or the backend, has another minor version of Keras, or has
+        imported Keras with another backend. The message says which, and names the worker; one that
+        would join later writes it to its log, and does not start.
 
     Examples
     --------

@@ -8,6 +8,7 @@ own, without a copy; nothing need be registered where it arrives.
 from __future__ import annotations
 
 import functools
+import random
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -56,21 +57,34 @@ def measure() -> Undo:
     """Tell Dask how large Keras objects are, and estimators that hold some; returns the undoing.
 
     It takes them for some bytes else: it would place tasks as if a model cost nothing to move, and
-    joblib would send a model along with each task in place of once.
+    joblib would send a model along with each task in place of once. And let it draw from random
+    numbers of its own while it measures.
     """
-    from dask import sizeof as sizes
+    from dask import sizeof as module
 
+    sizes: Any = module
     sizeof: Any = sizes.sizeof
+    # Private: Dask keeps what it has found for a class, so that it would not look again.
+    default = sizeof._lookup[object]
+    for cls in [cls for cls, function in sizeof._lookup.items() if function is default]:
+        if cls is not object:
+            del sizeof._lookup[cls]
     registered: list[str] = []
     for name in (*families.ROOTS, "sklearn"):
         if name not in sizeof._lazy:  # Somebody else knows better else.
             sizeof.register_lazy(name, functools.partial(_register, sizeof, name))
             registered.append(name)
 
+    # It looks at a sample of what is in a container, in a thread beside the task's, and draws it
+    # from the numbers that the task has seeded: a model would now and then begin with others.
+    own = random.Random()
+    shared, sizes.random = sizes.random, own
+
     def put_back() -> None:
+        if sizes.random is own:
+            sizes.random = shared
         for name in registered:
             sizeof._lazy.pop(name, None)
-        # Private: of a class whose size has been asked for, Dask keeps the function as well.
         for cls in [cls for cls, function in sizeof._lookup.items() if function is size]:
             del sizeof._lookup[cls]
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from . import backends, workers
-from .admission import Sealed, pass_on, requirements
+from .admission import Sealed
 from .import_hooks import ImportHooks
 from .parcels import Parcel, are_passing
 
@@ -262,6 +262,9 @@ def _settle() -> None:
         _hooks.when_imported("joblib.numpy_pickle", _install_dumps)
         _hooks.when_imported("joblib._dask", _install_dask_batches)
         _hooks.when_imported("distributed.protocol", _install_dask)
+        _hooks.when_imported("ray.cloudpickle.cloudpickle", _install_ray)
+        _hooks.when_imported("pyspark.cloudpickle.cloudpickle", _install_spark)
+        _hooks.when_imported("joblibspark.backend", _install_spark_batches)
     if wanted is None:
         _hooks.clear()
         _patches.undo()
@@ -452,65 +455,46 @@ def _forget_backend() -> None:
 def _install_batches() -> None:
     from joblib.parallel import BatchedCalls
 
-    _teach(BatchedCalls, reduce_batch)
+    _forgotten[BatchedCalls] = copyreg.dispatch_table.get(BatchedCalls, _MISSING)
+    copyreg.pickle(BatchedCalls, reduce_batch)
 
 
-def _install_dask_batches() -> None:
-    from joblib._dask import Batch  # Private: what joblib's backend for Dask makes of a batch.
-
-    _teach(Batch, reduce_dask_batch)
-
-
-def _teach(cls: type, reducer: Callable[[Any], Any]) -> None:
-    _taught[cls] = copyreg.dispatch_table.get(cls, _MISSING), reducer
-    copyreg.pickle(cls, reducer)
-
-
-_taught: dict[type, tuple[Any, Callable[[Any], Any]]] = {}
+_forgotten: dict[type, Any] = {}
 
 
 def _forget_batches() -> None:
-    for cls, (before, ours) in _taught.items():
-        if copyreg.dispatch_table.get(cls) is not ours:
+    for cls, before in _forgotten.items():
+        if copyreg.dispatch_table.get(cls) is not reduce_batch:
             continue
         if before is _MISSING:
             del copyreg.dispatch_table[cls]
         else:
             copyreg.dispatch_table[cls] = before
-    _taught.clear()
+    _forgotten.clear()
 
 
 def reduce_batch(batch: Any) -> tuple[Any, ...]:
     """Let a batch of joblib's tasks carry the installation to the worker that runs it."""
-    parcel = _parcel_of(batch)
+    rebuild, arguments = batch.__reduce__()[:2]
+    parcel = Parcel(rebuild_batch, (_current, rebuild, arguments))
     # Their workers may be on machines that have something else, or nothing, installed.
     is_remote = any(name in sys.modules for name in ("ray", "pyspark"))
     return (Sealed(parcel) if is_remote else parcel).__reduce__()
 
 
-def reduce_dask_batch(batch: Any) -> tuple[Any, ...]:
-    """Let a batch do that which goes by way of Dask's scheduler."""
-    return pass_on, (_parcel_of(batch), requirements())
-
-
-def _parcel_of(batch: Any) -> Parcel:
-    rebuild, arguments, *state = batch.__reduce_ex__(2)
-    return Parcel(rebuild_batch, (_current, rebuild, arguments, *state[:1]))
-
-
-def rebuild_batch(
-    installation: None, rebuild: Callable[..., Any], arguments: Any, state: Any = None
-) -> Any:
+def rebuild_batch(installation: None, rebuild: Callable[..., Any], arguments: Any) -> Any:
     """Rebuild a batch; `installation` has done its work by being unpickled before the tasks."""
-    if are_passing():
-        return Parcel(rebuild_batch, (installation, rebuild, arguments, state))
-    batch = rebuild(*arguments)
-    if state:
-        vars(batch).update(state)
-    return batch
+    return rebuild(*arguments)
 
 
 # --- Dask --------------------------------------------------------------------------------------
+
+
+def _install_dask_batches() -> None:
+    from .dask_batches import repairs
+
+    for owner, name, repair in repairs(current):
+        _patches.set(owner, name, repair(vars(owner)[name]))
 
 
 def _install_dask() -> None:
@@ -526,6 +510,47 @@ def _forget_dask() -> None:
 
 
 _undo_dask: list[Callable[[], None]] = []
+
+
+# --- Ray ---------------------------------------------------------------------------------------
+
+
+def _install_ray() -> None:
+    _know_classes_of("ray.cloudpickle.cloudpickle")
+
+
+def _know_classes_of(path: str) -> None:
+    """Let an engine's copy of cloudpickle and cloudpickle itself know the same classes again.
+
+    A class that a function has brought to a worker by way of the copy is the program's own once
+    more when a model brings it back by way of ours.
+    """
+    import cloudpickle.cloudpickle as ours
+
+    theirs: Any = sys.modules[path]
+    # Private: ids of classes that travel by value. A version without them knows no class again.
+    names = [f"_DYNAMIC_CLASS_TRACKER_{name}" for name in ("BY_CLASS", "BY_ID", "LOCK")]
+    if not all(name in vars(module) for name in names for module in (ours, theirs)):
+        return
+    for name in names[:2]:
+        for key, value in list(vars(theirs)[name].items()):
+            vars(ours)[name].setdefault(key, value)
+    for name in names:
+        _patches.set(theirs, name, vars(ours)[name])
+
+
+# --- Spark -------------------------------------------------------------------------------------
+
+
+def _install_spark() -> None:
+    _know_classes_of("pyspark.cloudpickle.cloudpickle")
+
+
+def _install_spark_batches() -> None:
+    from .spark_batches import repairs
+
+    for owner, name, repair in repairs():
+        _patches.set(owner, name, repair(vars(owner).get(name)))
 
 
 def receive(

@@ -7,6 +7,7 @@ standard library only.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
@@ -78,7 +79,7 @@ def check(versions: dict[str, str], backend: str | None = None) -> None:
         for name, version in versions.items()
         if not _is_the_same(name, version, found := _installed(name))
     ]
-    if backend is not None and importlib.util.find_spec(backend) is None:
+    if backend is not None and not _is_there(backend):
         wrong.append(f"{backend}, with which the program's Keras computes, is missing here")
     if wrong:
         raise ImportError(
@@ -94,7 +95,14 @@ def _installed(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         # Not installed, but perhaps on the path.
-        return "of its own" if importlib.util.find_spec(name) else None
+        return "of its own" if _is_there(name) else None
+
+
+def _is_there(name: str) -> bool:
+    # A finder that keeps modules from being imported raises.
+    with contextlib.suppress(ImportError):
+        return importlib.util.find_spec(name) is not None
+    return False
 
 
 def _is_the_same(name: str, wanted: str, found: str | None) -> bool:

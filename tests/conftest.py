@@ -1,6 +1,7 @@
 """In a row of versions (see `rows`), a test that is skipped has failed, unless the row says so."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ ALLOWED = rows.MAY_BE_SKIPPED.get(ROW, {})
 
 # What is not there is not tested; a row that lists it must have it.
 collect_ignore = [] if 2 in map(generation, ("keras", "tf_keras")) else ["test_keras2.py"]
+ENGINES = {"dask": "dask_ml", "ray": "ray", "spark": "joblibspark"}
+collect_ignore += [f"test_{name}.py" for name, module in ENGINES.items() if not find_spec(module)]
 
 
 def judged(report):

@@ -86,7 +86,10 @@ _TOOLS = declared("pandas", "psutil", "pytest", extra="test")
 _KERAS = declared("keras", extra="tensorflow")
 
 _ON_OTHER_BACKENDS = (
-    *("rows", "versions", "golden", "private", "backends", "zoo", "installation"),
+    *("rows", "private", "zoo", "installation", "golden::test_loads_and_answers_as_written"),
+    *("backends::test_memory_and_values", "backends::test_what_one_backend_writes_another_reads"),
+    "backends::test_workers_compute_with_what_the_program_has_chosen[by_environment]",
+    "backends::test_a_worker_that_has_another_backend_says_so",
 )
 # Cases of the zoo: what may differ from one backend to another; and between the Keras 2 of
 # TensorFlow 2.12, for which all are tried, and tf_keras.
@@ -153,7 +156,7 @@ ROWS = {
     ),
     "tf_keras": Row(
         "Keras 2 as a package of its own, beside Keras 3",
-        tests=("rows", "keras2", "golden", "installation"),
+        tests=("rows", "keras2", "golden::test_loads_and_answers_as_written"),
         installs=(*declared(extra="tf_keras"), *_KERAS, *_TOOLS, "scikeras"),
         expects=("tf_keras>=2.16", "keras>=3"),
         backend="tensorflow",
@@ -162,8 +165,8 @@ ROWS = {
     "oldest": Row(
         "the oldest versions that pyproject.toml declares",
         tests=(
-            *("rows", "versions", "golden", "private", "payloads", "public", "persistence"),
-            *("wrappers", "installation", "hashing", "explanation", "legacy", "dumps", "seeds"),
+            *("rows", "private", "payloads", "persistence::test_models", "wrappers", "dumps"),
+            *("installation", "golden::test_loads_and_answers_as_written"),
             "parallel::test_after_the_program_has_computed_with_tensorflow",
             "traces::test_estimators_find_the_same_with_shared_traces[lives]",
         ),
@@ -171,6 +174,16 @@ ROWS = {
         expects=oldest(),
         backend="tensorflow",
         reads=("tensorflow",),
+    ),
+    "clusters": Row(
+        "the engines that joblib's calls may run on, started on this machine",
+        tests=("rows", "dask", "ray", "spark"),
+        installs=(
+            *(declared(extra="dask") + declared(extra="ray") + declared(extra="spark")),
+            *(*declared(extra="tensorflow"), *_TOOLS, "dask-ml", "scikeras"),
+        ),
+        expects=("distributed", "ray", "pyspark", "joblibspark", "keras>=3.15"),
+        backend="tensorflow",
     ),
     "bare": Row(
         "no Keras, nor anything that computes for it",

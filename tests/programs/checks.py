@@ -35,6 +35,7 @@ def main():
     """Run all checks in order and print a word for each: empty, or what went wrong."""
     words = {}
     for name, function in CHECKS.items():
+        print(name, file=sys.stderr, flush=True)  # where a program hangs
         try:
             function()
             words[name] = ""

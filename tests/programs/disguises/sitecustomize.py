@@ -1,0 +1,31 @@
+"""Make a process look as if it had other things installed; Python imports this when it starts.
+
+``HIDDEN`` names a module that is not there, ``KERAS_VERSION`` the version that Keras claims to be.
+"""
+
+import importlib.metadata
+import os
+import sys
+
+
+class Hiding:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == os.environ["HIDDEN"]:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+if "HIDDEN" in os.environ:
+    sys.meta_path.insert(0, Hiding())
+
+_version = importlib.metadata.version
+
+
+def version(name):
+    if name == os.environ.get("HIDDEN"):
+        raise importlib.metadata.PackageNotFoundError(name)
+    if name == "keras" and "KERAS_VERSION" in os.environ:
+        return os.environ["KERAS_VERSION"]
+    return _version(name)
+
+
+importlib.metadata.version = version

@@ -25,6 +25,8 @@ def programs():
 
 # Those that need TensorFlow 2.12; see ``test_keras2.py``.
 OF_KERAS_2 = {"classic.py"}
+# Those that need an engine; see ``test_dask.py``.
+OF_ENGINES = {"on_dask.py"}
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,7 @@ def printed(folder):
     """What each program prints, all run in one folder in README's order."""
     outputs = {}
     for name, text in programs().items():
-        if name in OF_KERAS_2:
+        if name in OF_KERAS_2 | OF_ENGINES:
             continue
         path = folder / name
         path.write_text(text)

@@ -1,0 +1,443 @@
+"""Clusters of Ray on this machine: one that knows nothing of us, then one that is told.
+
+Whatever comes back is compared with what the same program does alone, bit for bit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+import types
+from pathlib import Path
+
+import joblib
+import keras
+import numpy as np
+import ray
+from ray.util.joblib import register_ray
+from scikeras.wrappers import KerasRegressor as SciKerasRegressor
+from sklearn.ensemble import BaggingRegressor
+from sklearn.model_selection import GridSearchCV, cross_validate
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import keras_reduce
+from checks import bits, check, main, raises
+from keras_reduce import tensors
+
+rng = np.random.default_rng(0)
+X = rng.normal(size=(24, 5)).astype("float32")
+Y = X.sum(1)
+# Divides what a fold has as well. For a model that meets a second size of batches, TensorFlow
+# traces a function for any size, which computes other last bits than one for a certain size.
+BATCH = 4
+
+DISGUISES = Path(__file__).parent / "disguises"
+PATIENCE = 120  # seconds after which something is said to hang
+MEBIBYTE = 1 << 20
+
+
+class Scaled(keras.layers.Layer):
+    """A layer that no worker can import."""
+
+    def __init__(self, factor=2.0, **kwargs):
+        super().__init__(**kwargs)
+        self.factor = factor
+
+    def call(self, inputs):
+        return inputs * self.factor
+
+    def get_config(self):
+        return {**super().get_config(), "factor": self.factor}
+
+
+def build(units=4, rate=0.2):
+    hidden = [keras.layers.Dense(units, "relu"), Scaled(1.5), keras.layers.Dropout(rate)]
+    model = keras.Sequential([keras.Input((5,)), *hidden, keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    return model
+
+
+def build_for_keras(X, y, units=4):  # noqa: N803
+    keras.utils.set_random_seed(3)  # Keras's own wrapper has no random_state.
+    return build(units)
+
+
+def trained(units=4, seed=1):
+    keras.utils.set_random_seed(seed)
+    model = build(units)
+    model.fit(X, Y, batch_size=BATCH, verbose=0)
+    return model
+
+
+def regressor(**parameters):
+    options = {"epochs": 2, "batch_size": BATCH, "random_state": 0, **parameters}
+    return make_pipeline(StandardScaler(), keras_reduce.KerasRegressor(build, **options))
+
+
+def life(model):
+    """Return what a model answers, and what becomes of it."""
+    keras.utils.set_random_seed(2)  # of the order of rows, which is nothing of the model's
+    answer = model.predict(X, verbose=0)
+    history = model.fit(X, Y, batch_size=BATCH, verbose=0).history
+    return bits(
+        [answer, history, *model.get_weights(), *map(np.asarray, model.optimizer.variables)]
+    )
+
+
+def scores(search):
+    return bits({name: v for name, v in search.cv_results_.items() if "_test_score" in name})
+
+
+# --- clusters --------------------------------------------------------------------------------
+
+
+def start(**environment):
+    """Start a cluster with this runtime environment, in place of the one that there is."""
+    ray.shutdown()
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        object_store_memory=600 * MEBIBYTE,
+        _temp_dir=FOLDER,
+        log_to_driver=False,
+        runtime_env=environment,
+    )
+
+
+def compute_with_another():
+    """Let a worker that is to be of this kind have a Keras with another backend."""
+    if "OTHER" in os.environ:
+        sys.modules["keras"] = module = types.ModuleType("keras")
+        module.config = types.SimpleNamespace(backend=lambda: "numpy")
+
+
+def disguised(**variables):
+    """Return the options of tasks and actors whose workers have other things installed."""
+    search = os.pathsep.join([str(DISGUISES), os.environ["PYTHONPATH"]])
+    return {"runtime_env": {"env_vars": {"PYTHONPATH": search, **variables}}}
+
+
+# Why a worker can't work for us, and what it says of that.
+UNFIT = (
+    (disguised(HIDDEN="keras_reduce"), "keras_reduce is missing here"),
+    (disguised(KERAS_VERSION="3.1.0"), f"keras 3.1.0 here, {keras.__version__} there"),
+    (disguised(OTHER="1"), "computes with 'numpy', that of its program with 'tensorflow'"),
+)
+
+
+# --- by way of joblib, to workers that know nothing of us ------------------------------------
+
+
+def on_ray(**ray_remote_args):
+    return joblib.parallel_config("ray", n_jobs=2, ray_remote_args=ray_remote_args)
+
+
+def grid_search(pipeline, grid, **options):
+    search = GridSearchCV(pipeline, grid, cv=2, error_score="raise", **options)
+    return search.fit(X, Y)
+
+
+@check
+def a_search_outlives_a_worker_and_finds_what_it_finds_alone():
+    """Ray starts another in its place, and gives it the task of the one that was killed.
+
+    Of all wrappers at once: each parallel call has processes of its own, which take their time.
+    """
+    mark = Path(FOLDER) / "killed"
+
+    def killing(units=4, rate=0.2):
+        if os.getpid() != program:
+            with contextlib.suppress(FileExistsError):
+                mark.touch(exist_ok=False)
+                os.kill(os.getpid(), signal.SIGKILL)
+        return build(units, rate)
+
+    program = os.getpid()
+    ours = keras_reduce.KerasRegressor(killing, epochs=2, batch_size=BATCH, random_state=0)
+    scikeras = SciKerasRegressor(build, units=4, epochs=1, verbose=0, random_state=0)
+    theirs = keras.wrappers.SKLearnRegressor(build_for_keras, fit_kwargs={"verbose": 0})
+    pipeline = Pipeline([("scale", StandardScaler()), ("model", ours)])
+    grid = [
+        {"model": [ours], "model__units": [3, 4]},
+        {"model": [scikeras], "model__units": [3, 4]},
+        {"model": [theirs], "model__model_kwargs": [{"units": 3}, {"units": 4}]},
+    ]
+    alone = grid_search(pipeline, grid, n_jobs=1)
+    assert not mark.exists()
+    with on_ray(max_restarts=3, max_task_retries=3):
+        found = grid_search(pipeline, grid)
+    assert mark.exists()
+    assert scores(found) == scores(alone)
+    assert found.best_index_ == alone.best_index_
+
+
+@check
+def estimators_that_workers_have_fitted_come_back_whole():
+    options = {"cv": 2, "return_estimator": True, "error_score": "raise"}
+    alone = cross_validate(regressor(), X, Y, n_jobs=1, **options)
+    with on_ray():
+        found = cross_validate(regressor(), X, Y, **options)
+    assert bits(found["test_score"]) == bits(alone["test_score"])
+    for theirs, ours in zip(found["estimator"], alone["estimator"], strict=True):
+        assert bits(theirs[-1].history_.history) == bits(ours[-1].history_.history)
+        assert type(theirs[-1].model_.layers[1]) is Scaled
+        assert life(theirs[-1].model_) == life(ours[-1].model_)
+
+
+@check
+def ensembles_come_back_whole():
+    def ensemble():
+        return BaggingRegressor(regressor(), n_estimators=2, random_state=0)
+
+    alone = ensemble().set_params(n_jobs=1).fit(X, Y)
+    with on_ray():
+        found = ensemble().fit(X, Y)
+    for theirs, ours in zip(found.estimators_, alone.estimators_, strict=True):
+        assert life(theirs[-1].model_) == life(ours[-1].model_)
+
+
+@check
+def batches_are_refused_where_they_would_be_others():
+    for options, said in (UNFIT[0], UNFIT[2]):
+        with raises(ray.exceptions.RayError, said, "Ray worker ", "What to do"), on_ray(**options):
+            grid_search(regressor(), {"kerasregressor__units": [3]})
+
+
+# --- tasks and actors of the program's own ---------------------------------------------------
+
+
+@dataclasses.dataclass
+class Parts:
+    """A model in something that is not Keras's."""
+
+    model: keras.Model
+    others: tuple
+
+
+@ray.remote
+def answers(parts):
+    model = parts.model if isinstance(parts, Parts) else parts
+    return model.predict(X, verbose=0)
+
+
+@ray.remote
+def are_one(parts):
+    return parts.others[0] is parts.model is parts.others[1]["again"]
+
+
+@ray.remote
+def continued(model):
+    keras.utils.set_random_seed(4)
+    model.fit(X, Y, batch_size=BATCH, verbose=0)
+    return {"model": model, "pair": (model, model.history)}
+
+
+def result(reference):
+    return ray.get(reference, timeout=PATIENCE)
+
+
+@check
+def arguments_may_be_models_and_hold_some():
+    """A model that comes to a worker which knows nothing of us tells it what is to be installed."""
+    model = trained()
+    expected = bits(model.predict(X, verbose=0))
+    inside = Parts(model, (model, {"again": model}))
+    for each in (model, inside, ray.put(model), ray.put(inside)):  # by one worker
+        assert bits(result(answers.remote(each))) == expected
+    assert result(are_one.remote(inside))
+    back = result(continued.remote(model))
+    assert back["pair"][0] is back["model"]
+    assert back["pair"][1] is back["model"].history
+    assert type(back["model"].layers[1]) is Scaled
+    keras.utils.set_random_seed(4)
+    model.fit(X, Y, batch_size=BATCH, verbose=0)
+    assert life(back["model"]) == life(model)
+
+
+@check
+def models_are_refused_where_nothing_can_load_them():
+    options = disguised(HIDDEN="keras_reduce")
+    with raises(ray.exceptions.RayError, "No module named 'keras_reduce'", "pid="):
+        result(answers.options(**options).remote(trained()))
+
+
+@ray.remote
+def train(seed):
+    return trained(seed=seed)
+
+
+@ray.remote
+def fit(seed):
+    return regressor(random_state=seed).fit(X, Y)
+
+
+@ray.remote
+def about():
+    options = keras_reduce.registry.current()
+    return os.environ["KERAS_BACKEND"], os.environ["MARK"], options.reuse
+
+
+@ray.remote
+def without_keras():
+    return "done"
+
+
+@check
+def what_tasks_return_comes_back_whole():
+    def first():
+        compute_with_another()
+        os.environ["MARK"] += " and set by a hook"
+
+    with keras_reduce.installed(reuse=False):
+        environment = keras_reduce.ray.runtime_env(
+            env_vars={"MARK": "kept"}, worker_process_setup_hook=first
+        )
+    start(**environment)
+    expected = keras.backend.backend(), "kept and set by a hook", False
+    assert result(about.remote()) == expected
+    models = [train.remote(0), train.remote(1), fit.remote(2)]
+    for seed, found in enumerate(result(models[:2])):
+        assert type(found.layers[1]) is Scaled
+        assert life(found) == life(trained(seed=seed))
+    own = regressor(random_state=2).fit(X, Y)
+    assert life(result(models[2])[-1].model_) == life(own[-1].model_)
+
+
+@check
+def unfit_workers_of_a_prepared_cluster_refuse_keras_only():
+    for options, said in UNFIT:
+        assert result(without_keras.options(**options).remote()) == "done"
+        with raises(ray.exceptions.RayError, said, "Ray worker ", "What to do"):
+            result(train.options(**options).remote(0))
+        with raises(ray.exceptions.RayError, said, "Ray worker ", "What to do"):
+            result(continued.options(**options).remote(trained()))
+
+
+def remember():
+    CALLED.append("by its path")
+
+
+CALLED = []
+
+
+@check
+def hooks_may_be_named_by_their_path():
+    hook = "worker_process_setup_hook"
+    keras_reduce.ray.runtime_env(**{hook: "__main__.remember"})[hook]()
+    assert CALLED == ["by its path"]
+
+
+@check
+def environments_must_not_ask_for_another_backend():
+    with raises(ValueError, "the backend 'numpy'", "leave KERAS_BACKEND out"):
+        keras_reduce.ray.runtime_env(env_vars={"KERAS_BACKEND": "numpy"})
+
+
+# --- memory ----------------------------------------------------------------------------------
+
+
+def large(size, layers):
+    inner = [keras.layers.Dense(size, use_bias=False) for _ in range(layers)]
+    model = keras.Sequential([keras.Input((size,)), *inner])
+    model.compile("sgd", "mse")
+    return model
+
+
+def row(model):
+    return np.ones((1, *model.input_shape[1:]), "float32") / model.input_shape[-1]
+
+
+def is_shared(variable):
+    """Tell whether a variable's memory is that of a file which others have mapped as well."""
+    address = tensors.read(variable, "tensorflow").__array_interface__["data"][0]
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        span, access, _, _, _, *path = line.split(maxsplit=5)
+        first, end = (int(each, 16) for each in span.split("-"))
+        if first <= address < end:
+            return access.endswith("s") and bool(path)
+    raise AssertionError("nowhere")
+
+
+@ray.remote
+class Reader:
+    """Has a model, and tells what that costs."""
+
+    def __init__(self):
+        model = large(8, 2)  # What the first model costs is none of the next one's.
+        model.predict(row(model), verbose=0)
+        model.fit(row(model), row(model), verbose=0)
+
+    def take(self, reference):
+        self.model = ray.get(reference[0])
+
+    def answer(self):
+        return self.model.predict(row(self.model), verbose=0)
+
+    def train(self):
+        self.model.fit(row(self.model), row(self.model) * 2, verbose=0)
+
+    def shared(self):
+        return [is_shared(each) for each in self.model.trainable_variables]
+
+    def memory(self):
+        """Return the share of this process in the memory of all, and what is its own alone."""
+        lines = [line.split() for line in Path("/proc/self/smaps_rollup").read_text().splitlines()]
+        found = {words[0]: int(words[1]) << 10 for words in lines[1:]}
+        return np.array([found["Pss:"], found["Private_Clean:"] + found["Private_Dirty:"]])
+
+
+@check
+def actors_share_the_memory_of_a_stored_model():
+    model = large(2048, 12)
+    size = sum(each.nbytes for each in model.get_weights())
+    assert size > 190 * MEBIBYTE
+    expected = bits(model.predict(row(model), verbose=0))
+    stored = ray.put(model)
+    readers = [Reader.remote(), Reader.remote()]
+
+    def asked(method, *arguments):
+        return result([getattr(each, method).remote(*arguments) for each in readers])
+
+    before = asked("memory")
+    asked("take", [stored])
+    assert {bits(answer) for answer in asked("answer")} == {expected}
+    assert asked("shared") == [[True] * 12] * 2
+    grown = [after - first for after, first in zip(asked("memory"), before, strict=True)]
+    assert sum(share for share, _ in grown) < 1.2 * size, grown
+    assert all(own < 0.2 * size for _, own in grown), grown
+
+    # Training moves a variable to memory of its own.
+    result(readers[0].train.remote())
+    assert asked("shared") == [[False] * 12, [True] * 12]
+    assert bits(result(readers[0].answer.remote())) != expected
+    assert bits(result(readers[1].answer.remote())) == expected
+    for theirs, ours in zip(result(stored).get_weights(), model.get_weights(), strict=True):
+        assert theirs.tobytes() == ours.tobytes()
+
+    # Nor does Ray use it for other objects as long as a variable is there.
+    del stored
+    others = [ray.put(np.full(250 * MEBIBYTE, 7, "uint8")) for _ in range(2)]
+    assert bits(result(readers[1].answer.remote())) == expected
+    assert len(others) == 2
+
+
+if __name__ == "__main__":
+    keras_reduce.install()
+    register_ray()
+    FOLDER = tempfile.mkdtemp(prefix="ray-")
+    # Else Ray leaves a token in the home directory, and reports that it is used.
+    os.environ.update(RAY_AUTH_TOKEN=secrets.token_hex(), RAY_USAGE_STATS_ENABLED="0")
+    try:
+        start(worker_process_setup_hook=compute_with_another)
+        main()
+    finally:
+        ray.shutdown()
+        shutil.rmtree(FOLDER, ignore_errors=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import registry
+from . import backends, registry, workers
 from .admission import Sealed
 from .parcels import Parcel
 
@@ -38,17 +38,25 @@ def plugin() -> Any:
     --------
     >>> client.register_plugin(keras_reduce.dask.plugin())  # doctest: +SKIP
     """
-    return rebuild_plugin(registry.current())
+    return rebuild_plugin(registry.current(), backends.chosen())
 
 
-def rebuild_plugin(installation: Any = None) -> Any:
-    """Make a plugin; on a worker, unpickling `installation` has done what there is to do."""
+def rebuild_plugin(installation: Any = None, backend: str | None = None) -> Any:
+    """Make a plugin; on a worker, unpickling `installation` has done what there is to do.
+
+    The path of this function is wire format.
+    """
     from distributed.diagnostics.plugin import WorkerPlugin
 
     class Plugin(WorkerPlugin):  # type: ignore[misc, unused-ignore]
         name = "keras_reduce"
 
+        def setup(self, worker: Any) -> None:
+            # It is unpickled where another backend is no more than a warning.
+            if backend is not None and workers.is_worker():
+                backends.follow(backend)
+
         def __reduce__(self) -> tuple[Any, ...]:
-            return Sealed(Parcel(rebuild_plugin, (installation,))).__reduce__()
+            return Sealed(Parcel(rebuild_plugin, (installation, backend))).__reduce__()
 
     return Plugin()

@@ -16,11 +16,13 @@ import copyreg
 import functools
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from . import backends, workers
 from .admission import Sealed
+from .errors import FrameworkError
 from .import_hooks import ImportHooks
 from .parcels import Parcel, are_passing
 
@@ -573,14 +575,20 @@ def receive(
     Raises
     ------
     FrameworkError
-        If the Keras of this worker has another one.
+        If the Keras of this worker has another one. In an event loop, that is a warning.
     """
     if are_passing():
         return Parcel(receive, (functions_by_value, legacy_wrappers, reuse, framework))
     if not workers.is_worker():
         return None
     if framework is not None:
-        backends.follow(framework)
+        try:
+            backends.follow(framework)
+        except FrameworkError as error:
+            if not _is_in_event_loop():
+                raise
+            # A worker of Dask's reads messages there: it would fall silent, and say nothing.
+            warnings.warn(str(error), stacklevel=2)
     install(
         functions_by_value=functions_by_value,
         legacy_wrappers=legacy_wrappers,
@@ -588,3 +596,8 @@ def receive(
         backend=None,
     )
     return None
+
+
+def _is_in_event_loop() -> bool:
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and asyncio._get_running_loop() is not None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import pickle
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ import sys
 import threading
 import time
 import types
+import warnings
 from pathlib import Path
 
 import dask
@@ -34,7 +36,7 @@ from sklearn.preprocessing import StandardScaler
 
 import keras_reduce
 from checks import bits, check, main, raises
-from keras_reduce import tensors
+from keras_reduce import registry, tensors
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(24, 5)).astype("float32")
@@ -193,7 +195,7 @@ def a_program_hears_of_what_can_not_be_sent_and_of_workers_that_keep_dying():
     ):
         joblib.Parallel()(joblib.delayed(len)((threading.Lock(),)) for _ in range(2))
     with raises(KilledWorker, "died"), joblib.parallel_config("dask"):
-        joblib.Parallel()(joblib.delayed(os._exit)(status) for status in (1, 2))
+        joblib.Parallel()(joblib.delayed(os._exit)(status) for status in (1,))
     CLIENT.wait_for_workers(2, timeout=PATIENCE)
 
 
@@ -419,6 +421,7 @@ def a_worker_with_another_backend_says_so():
         def compute_with_another():
             sys.modules["keras"] = keras = types.ModuleType("keras")
             keras.config = types.SimpleNamespace(backend=lambda: "numpy")
+            keras.__version__ = "0"  # none that this package has anything to do with
 
         client.run(compute_with_another)
         said = "computes with 'numpy', that of its program with 'tensorflow'"
@@ -429,6 +432,16 @@ def a_worker_with_another_backend_says_so():
             grid_search(regressor(), {"kerasregressor__units": [3]})
         with raises(Exception, said, f"Dask worker {where}"):
             client.register_plugin(keras_reduce.dask.plugin())
+
+        async def unpickle(blob):
+            """Do as the worker does with messages that it gets."""
+            with warnings.catch_warnings(record=True) as seen:
+                warnings.simplefilter("always")
+                pickle.loads(blob)
+            return [str(each.message) for each in seen]
+
+        (warned,) = client.run(unpickle, pickle.dumps(registry.current()))[where]
+        assert said in warned
 
 
 if __name__ == "__main__":

@@ -20,15 +20,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from . import backends, workers
+from . import backends, engines, workers
 from .admission import Sealed
 from .errors import FrameworkError
 from .import_hooks import ImportHooks
 from .parcels import Parcel, are_passing
+from .replacements import MISSING, Replacements
 
 __all__ = ["install", "installed", "is_installed", "uninstall"]
-
-_MISSING = object()
 
 
 class Installation(NamedTuple):
@@ -50,43 +49,15 @@ class Installation(NamedTuple):
         return receive, (*options, backends.chosen())
 
 
-class _Patches:
-    """Attributes that were set on other people's objects, and how they were before."""
-
-    def __init__(self) -> None:
-        self._undo: list[tuple[Any, str, Any, Any]] = []
-
-    def set(self, owner: Any, name: str, value: Any) -> None:
-        self._undo.append((owner, name, vars(owner).get(name, _MISSING), value))
-        setattr(owner, name, value)
-
-    def delete(self, owner: Any, name: str) -> None:
-        self._undo.append((owner, name, vars(owner)[name], _MISSING))
-        delattr(owner, name)
-
-    def __bool__(self) -> bool:
-        return bool(self._undo)
-
-    def undo(self) -> None:
-        while self._undo:
-            owner, name, before, ours = self._undo.pop()
-            if vars(owner).get(name, _MISSING) is not ours:
-                continue  # somebody has set another one since; it is theirs
-            if before is _MISSING:
-                delattr(owner, name)
-            else:
-                setattr(owner, name, before)
-
-
 _lock = threading.RLock()
 _current: Installation | None = None  # what is in effect
 _asked: Installation | None = None  # by `install`
 _blocks: dict[_Block, Installation | None] = {}  # open ones, by the order of their beginning
 _dumps = 0  # under way, which need an installation, whichever it is
-_patches = _Patches()
-_by_value = _Patches()
-_default = _Patches()
-_reuse = _Patches()
+_patches = Replacements()
+_by_value = Replacements()
+_default = Replacements()
+_reuse = Replacements()
 _hooks = ImportHooks()
 
 
@@ -262,18 +233,14 @@ def _settle() -> None:
         _hooks.when_imported("joblib.parallel", _install_batches)
         _hooks.when_imported("joblib.hashing", _install_hashing)
         _hooks.when_imported("joblib.numpy_pickle", _install_dumps)
-        _hooks.when_imported("joblib._dask", _install_dask_batches)
-        _hooks.when_imported("distributed.protocol", _install_dask)
-        _hooks.when_imported("ray.cloudpickle.cloudpickle", _install_ray)
-        _hooks.when_imported("pyspark.cloudpickle.cloudpickle", _install_spark)
-        _hooks.when_imported("joblibspark.backend", _install_spark_batches)
+        for module, change in engines.CHANGES.items():
+            _hooks.when_imported(module, functools.partial(change, _patches, current))
     if wanted is None:
         _hooks.clear()
         _patches.undo()
         _by_value.undo()
         _install_reuse()
         _forget_batches()
-        _forget_dask()
         _forget_backend()
     elif before is None or wanted.functions_by_value != before.functions_by_value:
         _hooks.when_imported("joblib.numpy_pickle", _install_by_value)
@@ -457,7 +424,7 @@ def _forget_backend() -> None:
 def _install_batches() -> None:
     from joblib.parallel import BatchedCalls
 
-    _forgotten[BatchedCalls] = copyreg.dispatch_table.get(BatchedCalls, _MISSING)
+    _forgotten[BatchedCalls] = copyreg.dispatch_table.get(BatchedCalls, MISSING)
     copyreg.pickle(BatchedCalls, reduce_batch)
 
 
@@ -468,7 +435,7 @@ def _forget_batches() -> None:
     for cls, before in _forgotten.items():
         if copyreg.dispatch_table.get(cls) is not reduce_batch:
             continue
-        if before is _MISSING:
+        if before is MISSING:
             del copyreg.dispatch_table[cls]
         else:
             copyreg.dispatch_table[cls] = before
@@ -487,72 +454,6 @@ def reduce_batch(batch: Any) -> tuple[Any, ...]:
 def rebuild_batch(installation: None, rebuild: Callable[..., Any], arguments: Any) -> Any:
     """Rebuild a batch; `installation` has done its work by being unpickled before the tasks."""
     return rebuild(*arguments)
-
-
-# --- Dask --------------------------------------------------------------------------------------
-
-
-def _install_dask_batches() -> None:
-    from .dask_batches import repairs
-
-    for owner, name, repair in repairs(current):
-        _patches.set(owner, name, repair(vars(owner)[name]))
-
-
-def _install_dask() -> None:
-    from . import dask_registries
-
-    _undo_dask.append(dask_registries.set_adapters_aside())
-    _hooks.when_imported("dask.sizeof", lambda: _undo_dask.append(dask_registries.measure()))
-
-
-def _forget_dask() -> None:
-    while _undo_dask:
-        _undo_dask.pop()()
-
-
-_undo_dask: list[Callable[[], None]] = []
-
-
-# --- Ray ---------------------------------------------------------------------------------------
-
-
-def _install_ray() -> None:
-    _know_classes_of("ray.cloudpickle.cloudpickle")
-
-
-def _know_classes_of(path: str) -> None:
-    """Let an engine's copy of cloudpickle and cloudpickle itself know the same classes again.
-
-    A class that a function has brought to a worker by way of the copy is the program's own once
-    more when a model brings it back by way of ours.
-    """
-    import cloudpickle.cloudpickle as ours
-
-    theirs: Any = sys.modules[path]
-    # Private: ids of classes that travel by value. A version without them knows no class again.
-    names = [f"_DYNAMIC_CLASS_TRACKER_{name}" for name in ("BY_CLASS", "BY_ID", "LOCK")]
-    if not all(name in vars(module) for name in names for module in (ours, theirs)):
-        return
-    for name in names[:2]:
-        for key, value in list(vars(theirs)[name].items()):
-            vars(ours)[name].setdefault(key, value)
-    for name in names:
-        _patches.set(theirs, name, vars(ours)[name])
-
-
-# --- Spark -------------------------------------------------------------------------------------
-
-
-def _install_spark() -> None:
-    _know_classes_of("pyspark.cloudpickle.cloudpickle")
-
-
-def _install_spark_batches() -> None:
-    from .spark_batches import repairs
-
-    for owner, name, repair in repairs():
-        _patches.set(owner, name, repair(vars(owner).get(name)))
 
 
 def receive(

@@ -16,7 +16,7 @@ ROWS = (
     ("registry",),
     ("legacy_path",),
     ("legacy",),
-    ("wrappers", "import_hooks", "hashing", "joblib_dumps", "parallel"),
+    ("wrappers", "import_hooks", "hashing", "joblib_dumps", "parallel", "engines"),
     ("dask_batches", "dask_registries", "spark_batches"),
     ("reducers",),
     ("closures",),
@@ -26,7 +26,7 @@ ROWS = (
     ("tensors", "payload"),
     ("admission",),
     ("backends", "callables", "frames"),
-    ("parcels", "workers"),
+    ("parcels", "replacements", "workers"),
     ("errors", "_version"),
 )
 LEVEL = {name: level for level, row in enumerate(ROWS) for name in row}

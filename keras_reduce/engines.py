@@ -1,0 +1,78 @@
+"""What is changed in engines that joblib's calls may run on, once a program has imported them.
+
+Nothing that does it is imported before.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from .replacements import Replacements
+
+__all__ = ["CHANGES"]
+
+# Takes where to enter what it replaces, and what gives the object that prepares a worker.
+Change = Callable[[Replacements, Callable[[], Any]], None]
+
+
+def _change_batches_for_dask(replaced: Replacements, current: Callable[[], Any]) -> None:
+    from . import dask_batches
+
+    for owner, name, repair in dask_batches.repairs(current):
+        replaced.set(owner, name, repair(vars(owner)[name]))
+
+
+def _change_batches_for_spark(replaced: Replacements, current: Callable[[], Any]) -> None:
+    from . import spark_batches
+
+    for owner, name, repair in spark_batches.repairs():
+        replaced.set(owner, name, repair(vars(owner).get(name)))
+
+
+def _set_adapters_aside(replaced: Replacements, current: Callable[[], Any]) -> None:
+    from . import dask_registries
+
+    replaced.when_undone(dask_registries.set_adapters_aside())
+
+
+def _measure(replaced: Replacements, current: Callable[[], Any]) -> None:
+    from . import dask_registries
+
+    replaced.when_undone(dask_registries.measure())
+
+
+def _know_classes_of(path: str) -> Change:
+    """Let an engine's copy of cloudpickle and cloudpickle itself know the same classes again.
+
+    A class that a function has brought to a worker by way of the copy is the program's own once
+    more when a model brings it back by way of ours.
+    """
+
+    def change(replaced: Replacements, current: Callable[[], Any]) -> None:
+        import cloudpickle.cloudpickle as ours
+
+        theirs: Any = sys.modules[path]
+        # Private: ids of classes that travel by value. A version without them knows none again.
+        names = [f"_DYNAMIC_CLASS_TRACKER_{name}" for name in ("BY_CLASS", "BY_ID", "LOCK")]
+        if not all(name in vars(module) for name in names for module in (ours, theirs)):
+            return
+        for name in names[:2]:
+            for key, value in list(vars(theirs)[name].items()):
+                vars(ours)[name].setdefault(key, value)
+        for name in names:
+            replaced.set(theirs, name, vars(ours)[name])
+
+    return change
+
+
+# By the module that is waited for.
+CHANGES: dict[str, Change] = {
+    "joblib._dask": _change_batches_for_dask,
+    "distributed.protocol": _set_adapters_aside,
+    "dask.sizeof": _measure,
+    "ray.cloudpickle.cloudpickle": _know_classes_of("ray.cloudpickle.cloudpickle"),
+    "pyspark.cloudpickle.cloudpickle": _know_classes_of("pyspark.cloudpickle.cloudpickle"),
+    "joblibspark.backend": _change_batches_for_spark,
+}

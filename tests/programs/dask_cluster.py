@@ -186,19 +186,6 @@ def a_search_outlives_a_worker():
     assert set(CLIENT.run(os.getpid).values()) != before
 
 
-@check
-def a_program_hears_of_what_can_not_be_sent_and_of_workers_that_keep_dying():
-    """joblib's backend would wait for ever in either case."""
-    with (
-        raises(keras_reduce.ReduceError, "can't be pickled: tuple", "lock"),
-        joblib.parallel_config("dask"),
-    ):
-        joblib.Parallel()(joblib.delayed(len)((threading.Lock(),)) for _ in range(2))
-    with raises(KilledWorker, "died"), joblib.parallel_config("dask"):
-        joblib.Parallel()(joblib.delayed(os._exit)(status) for status in (1,))
-    CLIENT.wait_for_workers(2, timeout=PATIENCE)
-
-
 def scores_of_one(search):
     return bits(search.cv_results_["mean_test_score"])
 
@@ -311,6 +298,18 @@ def uninstalling_puts_back_what_was_there():
     with raises(TypeError):
         dask_serialize.dispatch(keras.Sequential)
     assert sizeof(trained(64)) > 1000
+
+
+@check
+def a_program_hears_of_what_can_not_be_sent_and_of_workers_that_keep_dying():
+    """joblib would wait for ever in either case. Comes last, as it costs the cluster workers."""
+    with (
+        raises(keras_reduce.ReduceError, "can't be pickled: tuple", "lock"),
+        joblib.parallel_config("dask"),
+    ):
+        joblib.Parallel()(joblib.delayed(len)((threading.Lock(),)) for _ in range(2))
+    with raises(KilledWorker, "died"), joblib.parallel_config("dask"):
+        joblib.Parallel()(joblib.delayed(os._exit)(status) for status in (1,))
 
 
 # --- commands on ports -----------------------------------------------------------------------

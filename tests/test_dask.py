@@ -1,8 +1,10 @@
-"""Clusters of Dask: see ``programs/dask_cluster.py``."""
+"""Clusters of Dask: see ``programs/dask_cluster.py``; and the benchmark of all engines."""
+
+import json
 
 import pytest
 
-from processes import decorated, python, words
+from processes import ROOT, decorated, python, words
 from test_readme import OF_ENGINES, programs
 
 
@@ -23,3 +25,15 @@ def test_programs_of_readme(tmp_path, name):
         "{'units': 4}",
         "{'units': 8}",
     )
+
+
+def test_benchmark(tmp_path):
+    """How long it takes is not tested."""
+    choice = ["--engines", "Dask", "--repeat", "1", "--out", tmp_path]
+    python(ROOT / "benchmarks" / "clusters.py", *choice, cwd=tmp_path)
+    found = json.loads((tmp_path / "clusters.json").read_text())["results"]["Dask"]
+    assert list(found) == ["native", "ours"]
+    for [figures] in found.values():
+        assert figures["seconds"] > 0
+        assert figures["MB over loopback"] > 400
+    assert "| Dask | ours | 1 |" in (tmp_path / "clusters.md").read_text()

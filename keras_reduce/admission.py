@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import functools
 import operator
+import pkgutil
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from . import backends, workers
@@ -63,4 +63,7 @@ def requirements() -> Requirements:
 @functools.cache
 def text_of_check() -> str:
     """Return what is to be executed where `wanted` is what `requirements` has returned."""
-    return f"{Path(workers.__file__).read_text(encoding='utf-8')}\ncheck(*wanted)"
+    # From a zip file as well, as which Spark ships packages.
+    text = pkgutil.get_data(__package__, "workers.py")
+    assert text is not None
+    return f"{text.decode()}\ncheck(*wanted)"

@@ -48,13 +48,12 @@ def rebuild_plugin(installation: Any = None, backend: str | None = None) -> Any:
     """
     from distributed.diagnostics.plugin import WorkerPlugin
 
+    # What `installation` has met with was no more than a warning.
+    if backend is not None and workers.is_worker():
+        backends.follow(backend)
+
     class Plugin(WorkerPlugin):  # type: ignore[misc, unused-ignore]
         name = "keras_reduce"
-
-        def setup(self, worker: Any) -> None:
-            # It is unpickled where another backend is no more than a warning.
-            if backend is not None and workers.is_worker():
-                backends.follow(backend)
 
         def __reduce__(self) -> tuple[Any, ...]:
             return Sealed(Parcel(rebuild_plugin, (installation, backend))).__reduce__()

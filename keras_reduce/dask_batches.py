@@ -122,8 +122,9 @@ def fail(error: BaseException) -> None:
 def _with_envelopes(current: Callable[[], Any], original: Callable[..., Any]) -> Callable[..., Any]:
     # Private: gives a batch and its tasks, in which what is large is with the workers already.
     async def _to_func_args(self: Any, func: Any) -> tuple[Any, list[Any]]:
-        batch, tasks = await original(self, func)
+        batch: Any = func
         try:
+            batch, tasks = await original(self, func)
             sealed = [
                 (
                     _envelope(function),
@@ -132,19 +133,42 @@ def _with_envelopes(current: Callable[[], Any], original: Callable[..., Any]) ->
                 )
                 for function, arguments, named in tasks
             ]
-        except ReduceError as error:
-            # Nobody hears of what is raised here.
-            sealed = [(_envelope(fail), [_envelope(error)], {})]
+        except Exception as error:
+            # Nobody hears of what is raised here, be it by Dask, which has sent what is large.
+            sealed = [(_envelope(fail), [_envelope(_told(error))], {})]
+            batch = _batch()
         return SealedBatch(batch, current()), sealed
 
     return _to_func_args
 
 
+def _batch() -> Any:
+    from joblib._dask import Batch
+
+    return Batch([(fail, [], {})])
+
+
+def _told(error: Exception) -> KerasReduceError:
+    """Return an error that can be sent."""
+    root: BaseException | None = error
+    while root is not None:
+        if isinstance(root, KerasReduceError):
+            return root
+        root = root.__cause__
+    return ReduceError(
+        "A task could not be sent to Dask",
+        cause=f"{type(error).__name__}: {error}",
+        cure="keras_reduce.explain(object) tells which part of an argument can't be pickled; if a "
+        "worker could not take it, its log says more",
+    )
+
+
 def _closed(argument: Any) -> Any:
     from distributed import Future
 
-    plain = (Future, str, int, float, type(None))
-    return argument if isinstance(argument, plain) else _envelope(argument)
+    # Of these types themselves: a class below them may be the user's.
+    is_plain = type(argument) in (str, int, float, bool, type(None))
+    return argument if is_plain or isinstance(argument, Future) else _envelope(argument)
 
 
 def _envelope(content: Any) -> tuple[Any, ...]:

@@ -7,6 +7,7 @@ own, without a copy; nothing need be registered where it arrives.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import random
 import sys
@@ -39,16 +40,17 @@ def _set_aside(registry: Any) -> Undo:
     lazy = registry._lazy.pop("keras", None)
     known = {
         cls: function
-        for cls, function in registry._lookup.items()
+        for cls, function in list(registry._lookup.items())
         if function.__module__ == "distributed.protocol.keras"
     }
     for cls in known:
-        del registry._lookup[cls]
+        registry._lookup.pop(cls, None)
 
     def put_back() -> None:
         if lazy is not None:
             registry._lazy.setdefault("keras", lazy)
-        registry._lookup.update(known)
+        for cls, function in known.items():
+            registry._lookup.setdefault(cls, function)
 
     return put_back
 
@@ -66,9 +68,9 @@ def measure() -> Undo:
     sizeof: Any = sizes.sizeof
     # Private: Dask keeps what it has found for a class, so that it would not look again.
     default = sizeof._lookup[object]
-    for cls in [cls for cls, function in sizeof._lookup.items() if function is default]:
-        if cls is not object:
-            del sizeof._lookup[cls]
+    for cls, function in list(sizeof._lookup.items()):
+        if function is default and cls is not object:
+            sizeof._lookup.pop(cls, None)
     registered: list[str] = []
     for name in (*families.ROOTS, "sklearn"):
         if name not in sizeof._lazy:  # Somebody else knows better else.
@@ -85,8 +87,9 @@ def measure() -> Undo:
             sizes.random = shared
         for name in registered:
             sizeof._lazy.pop(name, None)
-        for cls in [cls for cls, function in sizeof._lookup.items() if function is size]:
-            del sizeof._lookup[cls]
+        for cls, function in list(sizeof._lookup.items()):
+            if function is size:
+                sizeof._lookup.pop(cls, None)
 
     return put_back
 
@@ -116,7 +119,13 @@ def size(obj: Any) -> int:
     int
         In bytes; of what has no variables, what `sys.getsizeof` says.
     """
-    return sys.getsizeof(obj) + sum(_sizes(obj, set()))
+    least = sys.getsizeof(obj)
+    if not families.loaded():
+        return least
+    # Dask asks where an error would reach nobody.
+    with contextlib.suppress(Exception):
+        return least + sum(_sizes(obj, set()))
+    return least
 
 
 def _sizes(obj: Any, seen: set[int]) -> Iterator[int]:

@@ -5,16 +5,26 @@ Nothing that does it is imported before.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from .replacements import Replacements
 
-__all__ = ["CHANGES"]
+__all__ = ["CHANGES", "apply"]
 
 # Takes where to enter what it replaces, and what gives the object that prepares a worker.
 Change = Callable[[Replacements, Callable[[], Any]], None]
+
+
+def apply(module: str, replaced: Replacements, current: Callable[[], Any]) -> None:
+    """Change what concerns a module that has been imported.
+
+    A version without the private names that are changed stays as it is: nobody's import shall fail.
+    """
+    with contextlib.suppress(AttributeError, KeyError, ImportError):
+        CHANGES[module](replaced, current)
 
 
 def _change_batches_for_dask(replaced: Replacements, current: Callable[[], Any]) -> None:

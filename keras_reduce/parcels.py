@@ -55,7 +55,10 @@ def are_passing() -> bool:
     frame: types.FrameType | None = sys._getframe(1)
     while frame is not None:
         # Private: the method that unpickles a graph.
-        if frame.f_code.co_name == "update_graph":
-            return frame.f_globals.get("__name__") == "distributed.scheduler"
+        if (
+            frame.f_code.co_name == "update_graph"
+            and frame.f_globals.get("__name__") == "distributed.scheduler"
+        ):
+            return True
         frame = frame.f_back
     return False

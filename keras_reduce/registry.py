@@ -233,8 +233,10 @@ def _settle() -> None:
         _hooks.when_imported("joblib.parallel", _install_batches)
         _hooks.when_imported("joblib.hashing", _install_hashing)
         _hooks.when_imported("joblib.numpy_pickle", _install_dumps)
-        for module, change in engines.CHANGES.items():
-            _hooks.when_imported(module, functools.partial(change, _patches, current))
+        for module in engines.CHANGES:
+            _hooks.when_imported(
+                module, functools.partial(engines.apply, module, _patches, current)
+            )
     if wanted is None:
         _hooks.clear()
         _patches.undo()

@@ -38,8 +38,14 @@ class Replacements:
 
     def undo(self) -> None:
         """Put everything back, the last first."""
+        errors = []
         while self._undo:
-            self._undo.pop()()
+            try:
+                self._undo.pop()()
+            except Exception as error:  # The others are to be put back all the same.
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
 
 def _put_back(owner: Any, name: str, before: Any, ours: Any) -> None:

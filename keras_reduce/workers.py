@@ -8,10 +8,8 @@ standard library only.
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import importlib.util
 import os
-import socket
 import sys
 from typing import Any
 
@@ -28,6 +26,8 @@ def is_worker() -> bool:
 
 def here() -> str:
     """Return the name of this process, with what the engine calls it for which it works."""
+    import socket
+
     return f"{_engine()}process {os.getpid()} on {socket.gethostname()}"
 
 
@@ -42,7 +42,7 @@ def _of_dask() -> str:
     # A program that runs a whole cluster within itself is no worker of another.
     if not workers or list(getattr(getattr(scheduler, "Scheduler", None), "_instances", ())):
         return ""
-    return f"Dask worker {workers[0].address}, "
+    return f"Dask worker {workers[0].address_safe}, "
 
 
 def _of_ray() -> str:
@@ -91,6 +91,8 @@ def check(versions: dict[str, str], backend: str | None = None) -> None:
 
 
 def _installed(name: str) -> str | None:
+    import importlib.metadata
+
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -100,7 +102,7 @@ def _installed(name: str) -> str | None:
 
 def _is_there(name: str) -> bool:
     # A finder that keeps modules from being imported raises.
-    with contextlib.suppress(ImportError):
+    with contextlib.suppress(ImportError, ValueError):
         return importlib.util.find_spec(name) is not None
     return False
 

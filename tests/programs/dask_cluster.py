@@ -308,6 +308,10 @@ def a_program_hears_of_what_can_not_be_sent_and_of_workers_that_keep_dying():
         joblib.parallel_config("dask"),
     ):
         joblib.Parallel()(joblib.delayed(len)((threading.Lock(),)) for _ in range(2))
+    model = trained(64)  # is large enough for joblib to send it by itself
+    model.guard = threading.Lock()
+    with raises(keras_reduce.ReduceError, "lock"), joblib.parallel_config("dask"):
+        joblib.Parallel()(joblib.delayed(answers)(model) for _ in range(2))
     with raises(KilledWorker, "died"), joblib.parallel_config("dask"):
         joblib.Parallel()(joblib.delayed(os._exit)(status) for status in (1,))
 

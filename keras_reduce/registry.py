@@ -449,7 +449,7 @@ def reduce_batch(batch: Any) -> tuple[Any, ...]:
     rebuild, arguments = batch.__reduce__()[:2]
     parcel = Parcel(rebuild_batch, (_current, rebuild, arguments))
     # Their workers may be on machines that have something else, or nothing, installed.
-    is_remote = any(name in sys.modules for name in ("ray", "pyspark"))
+    is_remote = any(name in sys.modules for name in ("ray.util.joblib", "joblibspark"))
     return (Sealed(parcel) if is_remote else parcel).__reduce__()
 
 

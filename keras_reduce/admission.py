@@ -28,12 +28,10 @@ class Sealed:
     ----------
     content : object
         What needs this package there.
-    wanted : tuple, optional
-        The arguments of `workers.check`; if left out, what this program has.
     """
 
-    def __init__(self, content: Any, wanted: Requirements | None = None) -> None:
-        self.content, self.wanted = content, wanted or requirements()
+    def __init__(self, content: Any) -> None:
+        self.content, self.wanted = content, requirements()
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """Reduce to a pair, of which the first is executed first and the second taken."""

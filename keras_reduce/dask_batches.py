@@ -122,7 +122,6 @@ def fail(error: BaseException) -> None:
 def _with_envelopes(current: Callable[[], Any], original: Callable[..., Any]) -> Callable[..., Any]:
     # Private: gives a batch and its tasks, in which what is large is with the workers already.
     async def _to_func_args(self: Any, func: Any) -> tuple[Any, list[Any]]:
-        batch: Any = func
         try:
             batch, tasks = await original(self, func)
             sealed = [

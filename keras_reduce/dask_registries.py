@@ -73,7 +73,7 @@ def measure() -> Undo:
             sizeof._lookup.pop(cls, None)
     registered: list[str] = []
     for name in (*families.ROOTS, "sklearn"):
-        if name not in sizeof._lazy:  # Somebody else knows better else.
+        if name not in sizeof._lazy:  # Else somebody knows better.
             sizeof.register_lazy(name, functools.partial(_register, sizeof, name))
             registered.append(name)
 

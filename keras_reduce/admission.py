@@ -51,10 +51,9 @@ def requirements() -> Requirements:
     """Return what a worker must have to work for this program: see `workers.check`."""
     versions = {"keras_reduce": __version__}
     for name in ("keras", "tf_keras"):
-        module: Any = sys.modules.get(name)
-        version = getattr(module, "__version__", None)
-        if version:
-            versions[name] = str(version)
+        version = workers.version_of(name) if name in sys.modules else None
+        if version is not None:
+            versions[name] = version
     return versions, backends.chosen()
 
 

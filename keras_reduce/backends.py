@@ -57,9 +57,16 @@ def follow(name: str) -> None:
     Raises
     ------
     FrameworkError
-        If Keras is imported already, with another one.
+        If Keras is imported already, with another one, or this one is not here.
     """
     here = current()
+    if here is None and not _is_installed(name):
+        raise FrameworkError(
+            f"This worker lacks {name!r}, with which the Keras of its program computes",
+            where=workers.here(),
+            cause=f"it is not installed in {sys.prefix}",
+            cure="install the same on workers as for the program",
+        )
     if here is None:
         os.environ[_VARIABLE] = name
     elif here != name:

@@ -26,9 +26,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import cloudpickle
 
-from . import backends
+from . import backends, transit
 from .errors import CustomObjectError, KerasReduceError, PayloadError, ReduceError
-from .parcels import Parcel, are_passing
+from .parcels import Parcel
 
 __all__ = ["ByValue", "Reference", "Table", "by_value", "is_importable", "resolve"]
 
@@ -549,7 +549,7 @@ def rebuild_by_value(
     CustomObjectError
         If the code can't be rebuilt in this process.
     """
-    if are_passing():
+    if transit.is_passing():
         return Parcel(rebuild_by_value, (blob, name, token, referents, backend))
     live = _recognised(token)
     if live is not None:

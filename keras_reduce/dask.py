@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import backends, registry, workers
+from . import registry
 from .admission import Sealed
+from .errors import FrameworkError
 from .parcels import Parcel
 
 __all__ = ["plugin"]
@@ -25,37 +26,42 @@ def plugin() -> Any:
     Returns
     -------
     distributed.WorkerPlugin
-        For `distributed.Client.register_plugin`, which raises what follows.
+        For `distributed.Client.register_plugin`.
 
     Raises
     ------
+    FrameworkError
+        If Dask is not installed.
     Exception
-        If a worker lacks this package or the backend, has another minor version of Keras, or has
-        imported Keras with another backend. The message says which, and names the worker; one that
-        would join later writes it to its log, and does not start.
+        By `register_plugin`, if a worker lacks this package or the backend, has another minor
+        version of Keras, or has imported Keras with another backend. The message says which, and
+        names the worker; one that would join later writes it to its log, and does not start.
 
     Examples
     --------
     >>> client.register_plugin(keras_reduce.dask.plugin())  # doctest: +SKIP
     """
-    return rebuild_plugin(registry.current(), backends.chosen())
+    return rebuild_plugin(registry.order())
 
 
-def rebuild_plugin(installation: Any = None, backend: str | None = None) -> Any:
-    """Make a plugin; on a worker, unpickling `installation` has done what there is to do.
+def rebuild_plugin(order: Any = None) -> Any:
+    """Make a plugin; on a worker, unpickling `order` has done what there is to do.
 
     The path of this function is wire format.
     """
-    from distributed.diagnostics.plugin import WorkerPlugin
-
-    # What `installation` has met with was no more than a warning.
-    if backend is not None and workers.is_worker():
-        backends.follow(backend)
+    try:
+        from distributed.diagnostics.plugin import WorkerPlugin
+    except ImportError as error:
+        raise FrameworkError(
+            "A plugin for Dask's workers needs Dask",
+            cause=str(error),
+            cure="pip install 'keras_reduce[dask]'",
+        ) from error
 
     class Plugin(WorkerPlugin):  # type: ignore[misc, unused-ignore]
         name = "keras_reduce"
 
         def __reduce__(self) -> tuple[Any, ...]:
-            return Sealed(Parcel(rebuild_plugin, (installation, backend))).__reduce__()
+            return Sealed(Parcel(rebuild_plugin, (order,))).__reduce__()
 
     return Plugin()

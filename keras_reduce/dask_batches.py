@@ -9,6 +9,7 @@ arrays, and are unpickled by the task itself.
 from __future__ import annotations
 
 import functools
+import io
 import pickle
 import types
 from collections.abc import Callable, Iterable
@@ -19,20 +20,22 @@ from .errors import KerasReduceError, ReduceError
 
 __all__ = ["SealedBatch", "repairs", "run_batch"]
 
-_MARK = "keras_reduce envelope"
+# A pickle, the memory of its arrays, as arrays of bytes, and the futures in it, or their results.
+# Dask sends arrays as they are, without a copy, and finds futures in lists and tuples.
+Envelope = tuple[bytes, list[Any], list[Any]]
 
 
-def repairs(current: Callable[[], Any]) -> Iterable[tuple[Any, str, Callable[[Any], Any]]]:
+def repairs(order: Callable[[], Any]) -> Iterable[tuple[Any, str, Callable[[Any], Any]]]:
     """Return the methods of joblib's backend that are replaced: owner, name, and by what.
 
     Parameters
     ----------
-    current : callable
-        Gives what prepares a worker by being unpickled.
+    order : callable
+        Returns what sets up a worker by being unpickled.
     """
     from joblib._dask import DaskDistributedBackend
 
-    with_envelopes = functools.partial(_with_envelopes, current)
+    with_envelopes = functools.partial(_with_envelopes, order)
     yield DaskDistributedBackend, "_to_func_args", with_envelopes
     yield DaskDistributedBackend, "submit", _telling_of_errors
 
@@ -44,12 +47,12 @@ class SealedBatch:
     ----------
     batch : joblib._dask.Batch
         What runs the tasks.
-    installation : object
-        What prepares the worker by being unpickled.
+    order : object
+        What sets up the worker by being unpickled.
     """
 
-    def __init__(self, batch: Any, installation: Any) -> None:
-        self._name, self._envelope = repr(batch), _envelope((installation, batch))
+    def __init__(self, batch: Any, order: Any) -> None:
+        self._name, self._envelope = repr(batch), _sealed((order, batch), "a batch of tasks")
         self._wanted = admission.requirements()
 
     def __repr__(self) -> str:
@@ -89,29 +92,21 @@ def admit_and_run(text, wanted, envelope, tasks):  # type: ignore[no-untyped-def
     return run_batch(envelope, tasks)
 
 
-def run_batch(envelope: Any, tasks: Any) -> Any:
+def run_batch(envelope: Envelope, tasks: list[Envelope]) -> Any:
     """Open all that a batch consists of, in the task that it is, and run it.
 
-    The path of this function is wire format.
+    The path of this function and the order of its parameters are wire format: add at the end, with
+    defaults.
 
     Parameters
     ----------
     envelope : tuple
-        With what prepares the worker, and the batch.
-    tasks : list
-        Of function, arguments and keyword arguments, each in an envelope or as it is.
+        With what sets up the worker, and the batch.
+    tasks : list of tuple
+        Envelopes, each with function, arguments and keyword arguments.
     """
     _, batch = _opened(envelope)
-    return batch(
-        tasks=[
-            (
-                _opened(function),
-                list(map(_opened, arguments)),
-                {name: _opened(value) for name, value in named.items()},
-            )
-            for function, arguments, named in tasks
-        ]
-    )
+    return batch(tasks=list(map(_opened, tasks)))
 
 
 def fail(error: BaseException) -> None:
@@ -119,26 +114,24 @@ def fail(error: BaseException) -> None:
     raise error
 
 
-def _with_envelopes(current: Callable[[], Any], original: Callable[..., Any]) -> Callable[..., Any]:
+def _with_envelopes(order: Callable[[], Any], original: Callable[..., Any]) -> Callable[..., Any]:
     # Private: gives a batch and its tasks, in which what is large is with the workers already.
-    async def _to_func_args(self: Any, func: Any) -> tuple[Any, list[Any]]:
+    async def _to_func_args(self: Any, func: Any) -> tuple[Any, list[Envelope]]:
         try:
             batch, tasks = await original(self, func)
-            sealed = [
-                (
-                    _envelope(function),
-                    list(map(_closed, arguments)),
-                    {name: _closed(value) for name, value in named.items()},
-                )
-                for function, arguments, named in tasks
-            ]
+            # Of each task by itself, as joblib gives each to a worker by itself elsewhere.
+            sealed = [_sealed(task, _name(task[0])) for task in tasks]
         except Exception as error:
             # Nobody hears of what is raised here, be it by Dask, which has sent what is large.
-            sealed = [(_envelope(fail), [_envelope(_told(error))], {})]
+            sealed = [_sealed((fail, [_told(error)], {}), "an error")]
             batch = _batch()
-        return SealedBatch(batch, current()), sealed
+        return SealedBatch(batch, order()), sealed
 
     return _to_func_args
+
+
+def _name(function: Any) -> str:
+    return f"a task for {getattr(function, '__qualname__', type(function).__qualname__)}"
 
 
 def _batch() -> Any:
@@ -162,40 +155,46 @@ def _told(error: Exception) -> KerasReduceError:
     )
 
 
-def _closed(argument: Any) -> Any:
-    from distributed import Future
-
-    # Of these types themselves: a class below them may be the user's.
-    is_plain = type(argument) in (str, int, float, bool, type(None))
-    return argument if is_plain or isinstance(argument, Future) else _envelope(argument)
-
-
-def _envelope(content: Any) -> tuple[Any, ...]:
-    """Return a pickle of an object, and the memory of its arrays, as arrays of bytes.
-
-    These Dask sends as they are, without a copy.
-    """
+def _sealed(content: Any, what: str) -> Envelope:
+    """Put an object into an envelope; `what` it is, an error says."""
     import cloudpickle
     import numpy as np
+    from distributed import Future
 
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc, unused-ignore]
+        def persistent_id(self, obj: Any) -> int | None:
+            # Where it lies is another question: in an argument, a list, an attribute.
+            if not isinstance(obj, Future):
+                return None
+            futures.append(obj)
+            return len(futures) - 1
+
+    futures: list[Any] = []
     buffers: list[pickle.PickleBuffer] = []
+    file = io.BytesIO()
     try:
-        blob = cloudpickle.dumps(content, 5, buffers.append)
+        Pickler(file, 5, buffer_callback=buffers.append).dump(content)
     except KerasReduceError:
         raise
     except Exception as error:
         raise ReduceError(
-            f"An argument of a task for Dask can't be pickled: {type(content).__qualname__}",
+            f"What is to be sent to Dask can't be pickled: {what}",
             cause=f"{type(error).__name__}: {error}",
-            cure="keras_reduce.explain(object) tells which part of it; leave that out, or give its "
-            "class a __reduce__",
+            cure="keras_reduce.explain(object) tells which part of an argument; leave that out, or "
+            "give its class a __reduce__",
         ) from error
-    return _MARK, blob, *(np.frombuffer(buffer.raw(), "uint8") for buffer in buffers)
+    arrays = [np.frombuffer(buffer.raw(), "uint8") for buffer in buffers]
+    return file.getvalue(), arrays, futures
 
 
-def _opened(value: Any) -> Any:
-    is_envelope = type(value) is tuple and value and isinstance(value[0], str) and value[0] == _MARK
-    return pickle.loads(value[1], buffers=value[2:]) if is_envelope else value
+def _opened(envelope: Envelope) -> Any:
+    blob, arrays, results = envelope
+
+    class Unpickler(pickle.Unpickler):
+        def persistent_load(self, number: int) -> Any:
+            return results[number]
+
+    return Unpickler(io.BytesIO(blob), buffers=arrays).load()
 
 
 def _telling_of_errors(original: Callable[..., Any]) -> Callable[..., Any]:

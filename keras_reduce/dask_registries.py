@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import random
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from . import families, tensors
@@ -124,26 +125,32 @@ def size(obj: Any) -> int:
         return least
     # Dask asks where an error would reach nobody.
     with contextlib.suppress(Exception):
-        return least + sum(_sizes(obj, set()))
+        return least + sum(_sizes(obj))
     return least
 
 
-def _sizes(obj: Any, seen: set[int]) -> Iterator[int]:
-    if id(obj) in seen or isinstance(obj, (str, bytes, int, float)):
-        return
-    seen.add(id(obj))
-    family = families.of(obj)
-    if family is not None:
-        for variable in {id(v): v for v in family.survey(obj).variables.values()}.values():
-            if id(variable) not in seen:
-                seen.add(id(variable))
-                yield tensors.nbytes(variable)
-        return
-    if isinstance(obj, dict):
-        below: Iterable[Any] = obj.values()
-    elif isinstance(obj, (list, tuple)):
-        below = obj
-    else:
-        below = vars(obj).values() if hasattr(obj, "get_params") else ()
-    for each in below:
-        yield from _sizes(each, seen)
+def _sizes(obj: Any) -> Iterator[int]:
+    """Yield the sizes of the variables in an object, each once."""
+    seen: set[int] = set()
+    open_ends = [obj]
+    while open_ends and len(seen) < _MOST:
+        node = open_ends.pop()
+        if id(node) in seen or isinstance(node, _PLAIN):
+            continue
+        seen.add(id(node))
+        family = families.of(node)
+        if family is not None:
+            for variable in family.survey(node).variables.values():
+                if id(variable) not in seen:
+                    seen.add(id(variable))
+                    yield tensors.nbytes(variable)
+        elif isinstance(node, (dict, list, tuple)):
+            below = node.values() if isinstance(node, dict) else node
+            open_ends.extend(itertools.islice(below, _MOST))
+        elif hasattr(node, "get_params"):
+            open_ends.extend(getattr(node, "__dict__", {}).values())
+
+
+_PLAIN = (str, bytes, int, float, type(None))
+# Objects that are looked at: this happens in a worker's loop, and a guess will do.
+_MOST = 20_000

@@ -14,40 +14,40 @@ from .replacements import Replacements
 
 __all__ = ["CHANGES", "apply"]
 
-# Takes where to enter what it replaces, and what gives the object that prepares a worker.
+# Takes where to enter what it replaces, and what returns what sets up a worker.
 Change = Callable[[Replacements, Callable[[], Any]], None]
 
 
-def apply(module: str, replaced: Replacements, current: Callable[[], Any]) -> None:
+def apply(module: str, replaced: Replacements, order: Callable[[], Any]) -> None:
     """Change what concerns a module that has been imported.
 
     A version without the private names that are changed stays as it is: nobody's import shall fail.
     """
     with contextlib.suppress(AttributeError, KeyError, ImportError):
-        CHANGES[module](replaced, current)
+        CHANGES[module](replaced, order)
 
 
-def _change_batches_for_dask(replaced: Replacements, current: Callable[[], Any]) -> None:
+def _change_batches_for_dask(replaced: Replacements, order: Callable[[], Any]) -> None:
     from . import dask_batches
 
-    for owner, name, repair in dask_batches.repairs(current):
+    for owner, name, repair in dask_batches.repairs(order):
         replaced.set(owner, name, repair(vars(owner)[name]))
 
 
-def _change_batches_for_spark(replaced: Replacements, current: Callable[[], Any]) -> None:
+def _change_batches_for_spark(replaced: Replacements, order: Callable[[], Any]) -> None:
     from . import spark_batches
 
     for owner, name, repair in spark_batches.repairs():
         replaced.set(owner, name, repair(vars(owner).get(name)))
 
 
-def _set_adapters_aside(replaced: Replacements, current: Callable[[], Any]) -> None:
+def _set_adapters_aside(replaced: Replacements, order: Callable[[], Any]) -> None:
     from . import dask_registries
 
     replaced.when_undone(dask_registries.set_adapters_aside())
 
 
-def _measure(replaced: Replacements, current: Callable[[], Any]) -> None:
+def _measure(replaced: Replacements, order: Callable[[], Any]) -> None:
     from . import dask_registries
 
     replaced.when_undone(dask_registries.measure())
@@ -60,7 +60,7 @@ def _know_classes_of(path: str) -> Change:
     more when a model brings it back by way of ours.
     """
 
-    def change(replaced: Replacements, current: Callable[[], Any]) -> None:
+    def change(replaced: Replacements, order: Callable[[], Any]) -> None:
         import cloudpickle.cloudpickle as ours
 
         theirs: Any = sys.modules[path]

@@ -1,21 +1,18 @@
-"""Pickles that pass through a process which has no use for what is in them.
-
-A scheduler of Dask's unpickles each graph of tasks, to know its nodes, and pickles it again for the
-workers. Keras objects in it stay what they are on the way: a call that is still to be made.
-"""
+"""What stands in a process for an object that it can't, or is not to, unpickle."""
 
 from __future__ import annotations
 
-import sys
-import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
-__all__ = ["Parcel", "are_passing"]
+__all__ = ["Parcel", "Refused"]
 
 
 class Parcel:
     """What stands for an object until it has arrived: how to rebuild it, and its state.
+
+    A scheduler of Dask's unpickles each graph of tasks, to know its nodes, and pickles it again for
+    the workers. Keras objects in it stay what they are on the way: a call that is still to be made.
 
     Parameters
     ----------
@@ -25,40 +22,70 @@ class Parcel:
         With what.
     """
 
+    # So named as to hide no method of the object's: see `__getattr__`.
+    __slots__ = ("__arguments__", "__rebuild__", "__state__")
+
     def __init__(self, rebuild: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-        self.rebuild, self.arguments = rebuild, arguments
-        self.state: Any = None
+        self.__rebuild__, self.__arguments__ = rebuild, arguments
+        self.__state__: Any = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Reduce to what the object itself was reduced to."""
-        return self.rebuild, self.arguments, self.state
+        return self.__rebuild__, self.__arguments__, self.__state__
 
     def __setstate__(self, state: Any) -> None:
         """Keep the state that an unpickler has for the object."""
-        self.state = state
+        self.__state__ = state
 
     def __getattr__(self, name: str) -> Parcel:
         """Let a method of the object pass as well: a pickler writes it as ``getattr``."""
-        if name.startswith("_"):
+        if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)
         return Parcel(getattr, (self, name))
 
     def __call__(self, *arguments: Any, **more: Any) -> Any:
         """Refuse; but schedulers ask whether the function of a task can be called."""
-        raise TypeError(f"{self.rebuild} has not been called yet: this is on its way elsewhere")
+        raise TypeError(f"{self.__rebuild__} has not been called yet: this is on its way elsewhere")
 
 
-def are_passing() -> bool:
-    """Tell whether what is being unpickled is on its way through a scheduler."""
-    if "distributed.scheduler" not in sys.modules:
-        return False
-    frame: types.FrameType | None = sys._getframe(1)
-    while frame is not None:
-        # Private: the method that unpickles a graph.
-        if (
-            frame.f_code.co_name == "update_graph"
-            and frame.f_globals.get("__name__") == "distributed.scheduler"
-        ):
-            return True
-        frame = frame.f_back
-    return False
+class Refused:
+    """What stands for an object that this process must not rebuild: whoever uses it is told why.
+
+    In place of an error, where one would end the process and reach nobody.
+
+    Parameters
+    ----------
+    error : Exception
+        What its use raises.
+    """
+
+    __slots__ = ("__error__",)
+
+    def __init__(self, error: Exception) -> None:
+        self.__error__ = error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Reduce to the same."""
+        return Refused, (self.__error__,)
+
+    def __setstate__(self, state: Any) -> None:
+        """Forget the state that an unpickler has for the object."""
+
+    def __getattr__(self, name: str) -> Any:
+        """Raise the error; but let others ask for what is no attribute of the object's."""
+        if name.startswith("__") and name.endswith("__"):
+            raise AttributeError(name)
+        self.__refuse()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Raise the error."""
+        if name != "__error__":
+            self.__refuse()
+        object.__setattr__(self, name, value)
+
+    def __call__(self, *arguments: Any, **more: Any) -> Any:
+        """Raise the error."""
+        self.__refuse()
+
+    def __refuse(self) -> NoReturn:
+        raise self.__error__

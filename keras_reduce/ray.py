@@ -67,7 +67,7 @@ def _hook(first: Callable[[], Any] | str | None) -> Callable[[], None]:
     Workers may lack this package. Being nested, the function travels by value, and it refers to
     nothing of this module.
     """
-    prepared = pickle.dumps(Sealed(registry.current()))
+    prepared = pickle.dumps(Sealed(registry.order()))
 
     def keras_reduce_setup() -> None:
         import importlib

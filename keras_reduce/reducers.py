@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable, Container, Iterable
 from typing import Any, NamedTuple
 
-from . import backends, closures, families, frames, payload, tensors, tracing, weights
+from . import backends, closures, families, frames, payload, tensors, tracing, transit, weights
 from . import custom_objects as _custom_objects
 from ._version import __version__
 from .errors import FrameworkError, KerasReduceError, PayloadError, ReduceError
-from .parcels import Parcel, are_passing
+from .parcels import Parcel, Refused
 
 # Code that can't be carried is found when a pickler asks for it, far from what holds it.
 _custom_objects.locate = tracing.root_path
@@ -79,8 +79,9 @@ def rebuild_model(
         What `keras_reduce.custom_objects.Table.pack` returned.
     objects : tuple, optional
         Values inside the object that no JSON can hold.
-    installation : None
-        Place for an object whose own unpickling prepares a worker; see `keras_reduce.registry`.
+    installation : Refused, optional
+        Place for an object whose own unpickling prepares a worker, or has found that it can't be;
+        see `keras_reduce.registry.receive`.
 
     Raises
     ------
@@ -91,9 +92,11 @@ def rebuild_model(
     FrameworkError
         If Keras can't be imported here, or lacks what is needed of it.
     """
-    if are_passing():
+    if transit.is_passing():
         everything = json, arrays, compile_config, custom_objects, objects, installation
         return Parcel(rebuild_model, everything)
+    if isinstance(installation, Refused):
+        return installation
     document = payload.decode(json)
     try:
         header, architecture = document["header"], document["config"]

@@ -16,25 +16,24 @@ import copyreg
 import functools
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from . import backends, engines, workers
+from . import backends, engines, transit, workers
 from .admission import Sealed
 from .errors import FrameworkError
 from .import_hooks import ImportHooks
-from .parcels import Parcel, are_passing
+from .parcels import Parcel, Refused
 from .replacements import MISSING, Replacements
 
 __all__ = ["install", "installed", "is_installed", "uninstall"]
 
 
 class Installation(NamedTuple):
-    """The options of an installation, which also travel in payloads and batches.
+    """The options of an installation, which also travel in payloads.
 
-    Unpickling one installs the same in a worker process, before anything is sent back from there,
-    and gives None. Along goes the name of the backend of Keras. The order of the options is wire
+    Unpickling one installs the same in a worker that it was sent to, before anything is sent back
+    from there. Along goes the name of the backend of Keras. The order of the options is wire
     format: add at the end.
     """
 
@@ -45,8 +44,28 @@ class Installation(NamedTuple):
     progress: bool = False
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        options = self.functions_by_value, self.legacy_wrappers, self.reuse
-        return receive, (*options, backends.chosen())
+        return receive, self._received()
+
+    def _received(self) -> tuple[Any, ...]:
+        """Return the arguments of `receive`."""
+        return self.functions_by_value, self.legacy_wrappers, self.reuse, backends.chosen()
+
+
+class Order:
+    """What sets up a worker by being unpickled there, whoever does it: for batches and the like.
+
+    Parameters
+    ----------
+    installation : Installation
+        What the worker is to install.
+    """
+
+    def __init__(self, installation: Installation) -> None:
+        self._installation = installation
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """Reduce to what `receive` does."""
+        return receive, (*self._installation._received(), True)
 
 
 _lock = threading.RLock()
@@ -139,6 +158,11 @@ def is_installed() -> bool:
 def current() -> Installation:
     """Return the options that are in effect, or those that would be."""
     return _current or Installation()
+
+
+def order() -> Order:
+    """Return what sets up a worker as this program is, or as `install` would set it up."""
+    return Order(current())
 
 
 @contextlib.contextmanager
@@ -234,9 +258,7 @@ def _settle() -> None:
         _hooks.when_imported("joblib.hashing", _install_hashing)
         _hooks.when_imported("joblib.numpy_pickle", _install_dumps)
         for module in engines.CHANGES:
-            _hooks.when_imported(
-                module, functools.partial(engines.apply, module, _patches, current)
-            )
+            _hooks.when_imported(module, functools.partial(engines.apply, module, _patches, order))
     if wanted is None:
         _hooks.clear()
         _patches.undo()
@@ -447,7 +469,7 @@ def _forget_batches() -> None:
 def reduce_batch(batch: Any) -> tuple[Any, ...]:
     """Let a batch of joblib's tasks carry the installation to the worker that runs it."""
     rebuild, arguments = batch.__reduce__()[:2]
-    parcel = Parcel(rebuild_batch, (_current, rebuild, arguments))
+    parcel = Parcel(rebuild_batch, (_current and Order(_current), rebuild, arguments))
     # Their workers may be on machines that have something else, or nothing, installed.
     is_remote = any(name in sys.modules for name in ("ray.util.joblib", "joblibspark"))
     return (Sealed(parcel) if is_remote else parcel).__reduce__()
@@ -463,10 +485,12 @@ def receive(
     legacy_wrappers: bool = False,
     reuse: bool = True,
     framework: str | None = None,
-) -> Parcel | None:
+    is_order: bool = False,
+) -> Parcel | Refused | None:
     """Install in a worker process what the sender had installed; elsewhere, do nothing.
 
-    Loading a file in a program that never called `install` changes nothing in that program.
+    Loading a file in a program that never called `install` changes nothing in that program, nor
+    does it in a worker.
 
     Parameters
     ----------
@@ -474,24 +498,31 @@ def receive(
         As for `install`.
     framework : str, optional
         The backend of the sender's Keras, which a worker's is to have as well.
+    is_order : bool
+        Whether this comes by itself, and not in a model, which may stand in a file.
+
+    Returns
+    -------
+    Refused or None
+        What takes the place of the model, where an error would reach nobody.
 
     Raises
     ------
     FrameworkError
-        If the Keras of this worker has another one. In an event loop, that is a warning.
+        If the Keras of this worker has another backend.
     """
-    if are_passing():
-        return Parcel(receive, (functions_by_value, legacy_wrappers, reuse, framework))
-    if not workers.is_worker():
+    if transit.is_passing():
+        options = functions_by_value, legacy_wrappers, reuse, framework, is_order
+        return Parcel(receive, options)
+    if not workers.is_worker() or not (is_order or transit.is_sent()):
         return None
     if framework is not None:
         try:
             backends.follow(framework)
         except FrameworkError as error:
-            if not _is_in_event_loop():
+            if is_order or not transit.are_errors_lost():
                 raise
-            # A worker of Dask's reads messages there: it would fall silent, and say nothing.
-            warnings.warn(str(error), stacklevel=2)
+            return Refused(error)
     install(
         functions_by_value=functions_by_value,
         legacy_wrappers=legacy_wrappers,
@@ -499,8 +530,3 @@ def receive(
         backend=None,
     )
     return None
-
-
-def _is_in_event_loop() -> bool:
-    asyncio = sys.modules.get("asyncio")
-    return asyncio is not None and asyncio._get_running_loop() is not None

@@ -56,12 +56,12 @@ class _Prepared:
         return self._function(*arguments, **more)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        contents = registry.current(), self._function
+        contents = registry.order(), self._function
         return Sealed(Parcel(rebuild_prepared, contents)).__reduce__()
 
 
-def rebuild_prepared(installation: None, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function; unpickling `installation` has done on a worker what there is to do.
+def rebuild_prepared(order: None, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function; unpickling `order` has done on a worker what there is to do.
 
     The path of this function is wire format.
     """

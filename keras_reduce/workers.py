@@ -13,7 +13,7 @@ import os
 import sys
 from typing import Any
 
-__all__ = ["check", "here", "is_worker"]
+__all__ = ["check", "here", "is_worker", "version_of"]
 
 
 def is_worker() -> bool:
@@ -77,7 +77,7 @@ def check(versions: dict[str, str], backend: str | None = None) -> None:
     wrong = [
         f"{name} {found or 'is missing'} here, {version} there"
         for name, version in versions.items()
-        if not _is_the_same(name, version, found := _installed(name))
+        if not _is_the_same(name, version, found := version_of(name))
     ]
     if backend is not None and not _is_there(backend):
         wrong.append(f"{backend}, with which the program's Keras computes, is missing here")
@@ -90,20 +90,27 @@ def check(versions: dict[str, str], backend: str | None = None) -> None:
         )
 
 
-def _installed(name: str) -> str | None:
+def version_of(name: str) -> str | None:
+    """Return the version of a package; a word if it is there without one; None if it is not."""
     import importlib.metadata
 
+    # As it says itself: what is on the path comes before what is installed.
+    version = getattr(sys.modules.get(name), "__version__", None)
+    if version:
+        return str(version)
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        # Not installed, but perhaps on the path.
-        return "of its own" if _is_there(name) else None
+        return _UNKNOWN if _is_there(name) else None
+
+
+_UNKNOWN = "of an unknown version"
 
 
 def _is_there(name: str) -> bool:
     # A finder that keeps modules from being imported raises.
     with contextlib.suppress(ImportError, ValueError):
-        return importlib.util.find_spec(name) is not None
+        return name in sys.modules or importlib.util.find_spec(name) is not None
     return False
 
 
@@ -111,5 +118,5 @@ def _is_the_same(name: str, wanted: str, found: str | None) -> bool:
     if found is None:
         return False
     minor = [version.split(".")[:2] for version in (wanted, found)]
-    # Nobody knows the version of what is only on the path. Ours is told by its wire format.
-    return name == "keras_reduce" or found == "of its own" or minor[0] == minor[1]
+    # What this package can't read of another version's, it refuses by itself.
+    return name == "keras_reduce" or _UNKNOWN in (found, wanted) or minor[0] == minor[1]

@@ -182,7 +182,7 @@ ROWS = {
             *(declared(extra="dask") + declared(extra="ray") + declared(extra="spark")),
             *(*declared(extra="tensorflow"), *_TOOLS, "dask-ml", "scikeras"),
         ),
-        expects=("distributed", "ray", "pyspark", "joblibspark", "keras>=3.15"),
+        expects=("distributed", "dask-ml", "ray", "pyspark", "joblibspark", "keras>=3.15"),
         backend="tensorflow",
     ),
     "bare": Row(

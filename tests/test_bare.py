@@ -42,6 +42,21 @@ for name in Absent.names:
     )
 
 
+def test_what_is_missing_for_an_engine_is_named():
+    without(
+        """
+import keras_reduce
+Absent.names |= {"distributed"}
+try:
+    keras_reduce.dask.plugin()
+except keras_reduce.FrameworkError as error:
+    assert "pip install 'keras_reduce[dask]'" in str(error)
+else:
+    raise AssertionError
+"""
+    )
+
+
 def test_install_and_uninstall():
     without(
         """

@@ -6,110 +6,73 @@ Whatever comes back is compared with what the same program does alone, bit for b
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import pickle
-import signal
+import random
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-import types
-import warnings
 from pathlib import Path
 
 import dask
 import dask.array
+import dask.sizeof
 import joblib
+import joblib._dask
 import keras
 import numpy as np
 from dask.sizeof import sizeof
 from dask_ml.wrappers import ParallelPostFit
 from distributed import Client, KilledWorker, LocalCluster
 from distributed.protocol.serialize import dask_serialize, serialize
-from scikeras.wrappers import KerasRegressor as SciKerasRegressor
-from sklearn.ensemble import BaggingRegressor
-from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import keras_reduce
 from checks import bits, check, main, raises
-from keras_reduce import registry, tensors
-
-rng = np.random.default_rng(0)
-X = rng.normal(size=(24, 5)).astype("float32")
-Y = X.sum(1)
-
-DISGUISES = Path(__file__).parent / "disguises"
-PATIENCE = 120  # seconds after which something is said to hang
-
-
-class Scaled(keras.layers.Layer):
-    """A layer that no worker can import."""
-
-    def __init__(self, factor=2.0, **kwargs):
-        super().__init__(**kwargs)
-        self.factor = factor
-
-    def call(self, inputs):
-        return inputs * self.factor
-
-    def get_config(self):
-        return {**super().get_config(), "factor": self.factor}
-
-
-def build(units=4, rate=0.2):
-    hidden = [keras.layers.Dense(units, "relu"), Scaled(1.5), keras.layers.Dropout(rate)]
-    model = keras.Sequential([keras.Input((5,)), *hidden, keras.layers.Dense(1)])
-    model.compile("adam", "mse")
-    return model
-
-
-def build_for_keras(X, y, units=4):  # noqa: N803
-    return build(units)
-
-
-def trained(units=4, seed=1):
-    keras.utils.set_random_seed(seed)
-    model = build(units)
-    model.fit(X, Y, batch_size=6, verbose=0)
-    return model
-
-
-def regressor(**parameters):
-    # Batches of one size: where it has met others, TensorFlow goes on with a graph for any size,
-    # which rounds differently from the one for this size that a model that has come back gets.
-    options = {"epochs": 2, "batch_size": 6, "random_state": 0, **parameters}
-    return make_pipeline(StandardScaler(), keras_reduce.KerasRegressor(build, **options))
-
-
-def life(model):
-    """Return what a model answers, and what becomes of it."""
-    answer = model.predict(X, verbose=0)
-    history = model.fit(X, Y, batch_size=6, shuffle=False, verbose=0).history
-    return bits(
-        [answer, history, *model.get_weights(), *map(np.asarray, model.optimizer.variables)]
-    )
-
-
-def scores(search):
-    return bits({name: v for name, v in search.cv_results_.items() if "time" not in name})
-
+from cluster_models import (
+    DISGUISES,
+    OTHERS,
+    PATIENCE,
+    PROGRAM,
+    Parts,
+    Scaled,
+    X,
+    Y,
+    answers,
+    as_if_on,
+    assert_same_ensembles,
+    assert_same_estimators,
+    ensemble,
+    grid_search,
+    keras_regressor,
+    killing,
+    life,
+    read,
+    regressor,
+    scikeras_regressor,
+    scores,
+    trained,
+    validated,
+)
+from keras_reduce import tensors
 
 # --- by way of joblib ------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def on_dask():
-    with joblib.parallel_config("dask"):
-        yield
+def on_dask(**options):
+    return joblib.parallel_config("dask", **options)
 
 
-def grid_search(pipeline, grid, **options):
-    search = GridSearchCV(pipeline, grid, cv=2, error_score="raise", **options)
-    return search.fit(X, Y)
+@check
+def tasks_run_in_other_processes():
+    with on_dask():
+        found = joblib.Parallel()(joblib.delayed(os.getpid)() for _ in range(4))
+    assert set(found) <= set(CLIENT.run(os.getpid).values())
+    assert PROGRAM not in found
 
 
 @check
@@ -124,42 +87,60 @@ def searches_find_what_they_find_alone():
 
 @check
 def wrappers_of_others_are_searched():
-    others = (
-        SciKerasRegressor(build, units=4, epochs=1, verbose=0, random_state=0),
-        keras.wrappers.SKLearnRegressor(build_for_keras, fit_kwargs={"epochs": 1, "verbose": 0}),
-    )
     grids = {"units": [3, 4]}, {"model_kwargs": [{"units": 3}, {"units": 4}]}
-    for wrapper, grid in zip(others, grids, strict=True):
+    for wrapper, grid in zip((scikeras_regressor(), keras_regressor()), grids, strict=True):
         pipeline = make_pipeline(StandardScaler(), wrapper)
-        name = type(wrapper).__name__.lower()
+        grid = {f"{type(wrapper).__name__.lower()}__{name}": v for name, v in grid.items()}
+        alone = grid_search(pipeline, grid)
         with on_dask():
-            found = grid_search(pipeline, {f"{name}__{key}": v for key, v in grid.items()})
-        assert found.predict(X).shape == (24,) or found.predict(X).shape == (24, 1)
-        assert np.isfinite(found.cv_results_["mean_test_score"]).all()
+            found = grid_search(pipeline, grid)
+        assert scores(found) == scores(alone)
 
 
 @check
 def estimators_that_workers_have_fitted_come_back_whole():
-    options = {"cv": 2, "return_estimator": True, "error_score": "raise"}
-    alone = cross_validate(regressor(), X, Y, **options)
-    with on_dask():
-        found = cross_validate(regressor(), X, Y, **options)
-    assert bits(found["test_score"]) == bits(alone["test_score"])
-    for theirs, ours in zip(found["estimator"], alone["estimator"], strict=True):
-        assert bits(theirs[-1].history_.history) == bits(ours[-1].history_.history)
-        assert type(theirs[-1].model_.layers[1]).__qualname__ == "Scaled"
-        assert life(theirs[-1].model_) == life(ours[-1].model_)
+    for estimator in (regressor(), scikeras_regressor()):
+        alone = validated(estimator)
+        with on_dask():
+            found = validated(estimator)
+        assert_same_estimators(found, alone)
 
 
 @check
 def ensembles_come_back_whole():
-    def ensemble():
-        return BaggingRegressor(regressor(), n_estimators=2, random_state=0)
-
-    alone = ensemble().fit(X, Y)
+    alone = ensemble()
     with on_dask():
-        found = ensemble().fit(X, Y)
-    assert bits(found.predict(X)) == bits(alone.predict(X))
+        found = ensemble()
+    assert_same_ensembles(found, alone)
+
+
+@check
+def what_a_task_is_given_twice_is_one_there():
+    def are_one(first, more, **named):
+        return first[0] is more["again"] is named["last"][0]
+
+    model = trained()
+    with on_dask():
+        found = joblib.Parallel()(
+            joblib.delayed(are_one)([model], {"again": model}, last=(model,)) for _ in range(2)
+        )
+    assert found == [True, True]
+
+
+@check
+def futures_among_arguments_are_what_they_stand_for():
+    model = trained()
+    future = CLIENT.scatter(model)
+    # In an object that Dask does not look into, as well.
+    given = (future, [future], {"model": future}, Parts(future, ()))
+
+    def all_answers(first, second, third, fourth):
+        return [answers(each) for each in (first, *second, *third.values(), fourth)]
+
+    with on_dask():
+        found = joblib.Parallel()(joblib.delayed(all_answers)(*given) for _ in range(2))
+    expected = bits(answers(model))
+    assert [bits(each) for each in found[0] + found[1]] == [expected] * 8
 
 
 @check
@@ -167,43 +148,18 @@ def a_search_outlives_a_worker():
     """Dask starts another in its place, and gives it the tasks of the one that was killed."""
     grid = {"kerasregressor__units": [3, 4, 5, 6], "kerasregressor__epochs": [4]}
     alone = grid_search(regressor(), grid)
-    marks = Path(os.environ.get("TMPDIR", "/tmp")) / f"marks-{os.getpid()}"
-    marks.mkdir()
+    mark = Path(FOLDER, "killed")
     before = set(CLIENT.run(os.getpid).values())
-
-    def killing(units=4, rate=0.2):
-        with contextlib.suppress(FileExistsError):
-            (marks / "killed").touch(exist_ok=False)
-            os.kill(os.getpid(), signal.SIGKILL)
-        return build(units, rate)
-
     with on_dask():
-        found = grid_search(regressor().set_params(kerasregressor__build_fn=killing), grid)
-    assert (marks / "killed").exists()
-    assert scores_of_one(found) == scores_of_one(alone)
+        found = grid_search(regressor(build_fn=killing(mark)), grid)
+    assert mark.exists()
+    assert scores(found) == scores(alone)
     assert found.best_params_ == alone.best_params_
     CLIENT.wait_for_workers(2, timeout=PATIENCE)
     assert set(CLIENT.run(os.getpid).values()) != before
 
 
-def scores_of_one(search):
-    return bits(search.cv_results_["mean_test_score"])
-
-
 # --- tasks of the program's own --------------------------------------------------------------
-
-
-@dataclasses.dataclass
-class Parts:
-    """A model in something that is not Keras's."""
-
-    model: keras.Model
-    others: tuple
-
-
-def answers(parts):
-    first = parts.model if isinstance(parts, Parts) else parts
-    return np.asarray(first.predict(X, verbose=0))
 
 
 @check
@@ -225,6 +181,48 @@ def arguments_may_be_models_and_hold_some():
         return parts.others[0] is parts.model is parts.others[1]["again"]
 
     assert CLIENT.submit(shared, inside).result(PATIENCE)
+
+
+class Named(keras.Sequential):
+    """Has methods whose names are those of anything."""
+
+    def arguments(self):
+        return "arguments"
+
+    def rebuild(self):
+        return "rebuild"
+
+    def state(self):
+        return "state"
+
+    def _private(self):
+        return "_private"
+
+
+@check
+def methods_pass_a_scheduler_whatever_they_are_called():
+    model = Named([keras.Input((2,)), keras.layers.Dense(1)])
+    names = ("arguments", "rebuild", "state", "_private")
+    found = [CLIENT.submit(getattr(model, name)) for name in names]
+    assert tuple(each.result(PATIENCE) for each in found) == names
+
+
+@check
+def a_file_of_another_backend_is_read_but_not_a_message():
+    """Of any size: Dask unpickles what is large in another thread."""
+    large = keras.Sequential([keras.Input((5,)), keras.layers.Dense(600_000)])
+    for number, model in enumerate((trained(), large)):
+        expected = answers(model)
+        with as_if_on("jax"):
+            path = Path(FOLDER, f"{number}.pickle")
+            path.write_bytes(pickle.dumps(model))
+            for argument in (model, Parts(model, ())):
+                with raises(keras_reduce.FrameworkError, OTHERS, "Dask worker tcp://"):
+                    CLIENT.submit(answers, argument).result(PATIENCE)
+        found, is_unchanged = CLIENT.submit(read, path).result(PATIENCE)
+        assert is_unchanged
+        assert bits(found) == bits(expected)
+    assert len(CLIENT.scheduler_info()["workers"]) == 2
 
 
 @check
@@ -287,32 +285,62 @@ def tokens_tell_models_apart():
     assert token != dask.tokenize.tokenize(model)
 
 
+BACKEND = joblib._dask.DaskDistributedBackend
+
+
+def is_changed():
+    """Tell of each thing that is changed whether it is."""
+    model = trained(64)
+    try:
+        adapter = dask_serialize.dispatch(keras.Sequential).__module__
+    except TypeError:
+        adapter = ""
+    names = ("_to_func_args", "submit")
+    methods = [vars(BACKEND)[name].__module__ != "joblib._dask" for name in names]
+    own_numbers = dask.sizeof.random is not random
+    return [*methods, own_numbers, sizeof(model) > 1000, adapter != "distributed.protocol.keras"]
+
+
 @check
 def uninstalling_puts_back_what_was_there():
+    assert is_changed() == [True] * 5
     keras_reduce.uninstall()
     try:
-        assert dask_serialize.dispatch(keras.Sequential).__module__ == "distributed.protocol.keras"
-        assert sizeof(trained(64)) < 1000
+        assert is_changed() == [False] * 5
     finally:
         keras_reduce.install()
-    with raises(TypeError):
-        dask_serialize.dispatch(keras.Sequential)
-    assert sizeof(trained(64)) > 1000
+    assert is_changed() == [True] * 5
+
+
+@check
+def a_version_without_a_private_name_is_left_alone():
+    keras_reduce.uninstall()
+    method = BACKEND._to_func_args
+    del BACKEND._to_func_args
+    try:
+        keras_reduce.install()
+        assert not hasattr(BACKEND, "_to_func_args")
+        keras_reduce.uninstall()
+        assert not hasattr(BACKEND, "_to_func_args")
+    finally:
+        BACKEND._to_func_args = method
+        keras_reduce.install()
+    assert is_changed() == [True] * 5
 
 
 @check
 def a_program_hears_of_what_can_not_be_sent_and_of_workers_that_keep_dying():
     """joblib would wait for ever in either case. Comes last, as it costs the cluster workers."""
     with (
-        raises(keras_reduce.ReduceError, "can't be pickled: tuple", "lock"),
-        joblib.parallel_config("dask"),
+        raises(keras_reduce.ReduceError, "can't be pickled: a task for len", "lock"),
+        on_dask(),
     ):
         joblib.Parallel()(joblib.delayed(len)((threading.Lock(),)) for _ in range(2))
     model = trained(64)  # is large enough for joblib to send it by itself
     model.guard = threading.Lock()
-    with raises(keras_reduce.ReduceError, "lock"), joblib.parallel_config("dask"):
+    with raises(keras_reduce.ReduceError, "lock"), on_dask():
         joblib.Parallel()(joblib.delayed(answers)(model) for _ in range(2))
-    with raises(KilledWorker, "died"), joblib.parallel_config("dask"):
+    with raises(KilledWorker, "died"), on_dask():
         joblib.Parallel()(joblib.delayed(os._exit)(status) for status in (1,))
 
 
@@ -320,13 +348,13 @@ def a_program_hears_of_what_can_not_be_sent_and_of_workers_that_keep_dying():
 
 
 @contextlib.contextmanager
-def running(command, *arguments, **environment):
+def running(command, *arguments, stderr=subprocess.DEVNULL, **environment):
     """Run one of Dask's commands as a process of its own."""
     process = subprocess.Popen(
         [sys.executable, "-m", f"distributed.cli.dask_{command}", *map(str, arguments)],
         env={**os.environ, **environment},
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=stderr,
     )
     try:
         yield process
@@ -385,7 +413,7 @@ def a_scheduler_needs_no_keras():
         joined(client, address, "first", threads=1),
         joined(client, address, "second", threads=1),
     ):
-        with joblib.parallel_config("dask", client=client):
+        with on_dask(client=client):
             found = grid_search(regressor(), {"kerasregressor__units": [3]})
         assert scores(found) == scores(alone)
         answer = client.submit(answers, Parts(model, ())).result(PATIENCE)
@@ -397,58 +425,57 @@ def a_scheduler_needs_no_keras():
         workers_that_are_not_fit(client, address)
 
 
+UNFIT = {
+    "without": ({"HIDDEN": "keras_reduce"}, "keras_reduce is missing here"),
+    "older": ({"KERAS_VERSION": "3.1.0"}, f"keras 3.1.0 here, {keras.__version__} there"),
+    "other": (
+        {"IMPORTED_WITH": "numpy"},
+        "computes with 'numpy', that of its program with 'tensorflow'",
+    ),
+}
+
+
 def workers_that_are_not_fit(client, address):
     """Each is named, and what it lacks, to a program that sends a batch or registers the plugin."""
-    unfit = {
-        "without": ({"HIDDEN": "keras_reduce"}, "keras_reduce is missing here"),
-        "older": ({"KERAS_VERSION": "3.1.0"}, f"keras 3.1.0 here, {keras.__version__} there"),
-    }
     with contextlib.ExitStack() as stack:
-        for name, (environment, said) in unfit.items():
+        for name, (environment, said) in UNFIT.items():
             worker = joined(client, address, name, path=str(DISGUISES), **environment)
             where = stack.enter_context(worker)
             with (
-                raises(ImportError, said, f"Dask worker {where}", "What to do"),
-                joblib.parallel_config("dask", client=client, workers=[where]),
+                raises(Exception, said, f"Dask worker {where}", "What to do"),
+                on_dask(client=client, workers=[where]),
             ):
                 grid_search(regressor(), {"kerasregressor__units": [3]})
-        # The scheduler passes on what was said by one of them, but not as what.
-        with raises(Exception, "can't take Keras objects", "Dask worker tcp://", "What to do"):
+        # Of one of them.
+        with raises(Exception, "Dask worker tcp://", "What to do"):
             client.register_plugin(keras_reduce.dask.plugin())
 
 
 @check
-def a_worker_with_another_backend_says_so():
-    with commands() as (client, address), joined(client, address, "other") as where:
-
-        def compute_with_another():
-            sys.modules["keras"] = keras = types.ModuleType("keras")
-            keras.config = types.SimpleNamespace(backend=lambda: "numpy")
-            keras.__version__ = "0"  # none that this package has anything to do with
-
-        client.run(compute_with_another)
-        said = "computes with 'numpy', that of its program with 'tensorflow'"
-        with (
-            raises(keras_reduce.FrameworkError, said, f"Dask worker {where}"),
-            joblib.parallel_config("dask", client=client),
-        ):
-            grid_search(regressor(), {"kerasregressor__units": [3]})
-        with raises(Exception, said, f"Dask worker {where}"):
+def workers_that_come_later_are_set_up_or_refused():
+    with commands() as (client, address):
+        with joined(client, address, "first"):
             client.register_plugin(keras_reduce.dask.plugin())
-
-        async def unpickle(blob):
-            """Do as the worker does with messages that it gets."""
-            with warnings.catch_warnings(record=True) as seen:
-                warnings.simplefilter("always")
-                pickle.loads(blob)
-            return [str(each.message) for each in seen]
-
-        (warned,) = client.run(unpickle, pickle.dumps(registry.current()))[where]
-        assert said in warned
+        with joined(client, address, "second") as where:
+            assert client.run(keras_reduce.is_installed) == {where: True}
+        for name, (environment, said) in UNFIT.items():
+            log = Path(FOLDER, name)
+            with (
+                log.open("wb") as file,
+                worker(address, name, path=str(DISGUISES), stderr=file, **environment) as process,
+            ):
+                process.wait(PATIENCE)
+            assert said in log.read_text(), log.read_text()
+            assert "Dask worker tcp://" in log.read_text()
+            assert name not in names(client)
 
 
 if __name__ == "__main__":
     keras_reduce.install()
     OPTIONS = {"threads_per_worker": 1, "processes": True, "dashboard_address": None}
-    with LocalCluster(2, **OPTIONS) as cluster, Client(cluster) as CLIENT:
+    with (
+        tempfile.TemporaryDirectory(prefix="dask-") as FOLDER,
+        LocalCluster(2, **OPTIONS) as cluster,
+        Client(cluster) as CLIENT,
+    ):
         main()

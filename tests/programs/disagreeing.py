@@ -1,14 +1,22 @@
 """A worker that has imported Keras with another backend than the program's says so."""
 
+import contextlib
+import multiprocessing
 import os
+import pickle
 import sys
+import tempfile
 import types
+from pathlib import Path
+from unittest import mock
 
 import joblib
 import keras
+from joblib.externals.loky import get_reusable_executor
 
 import keras_reduce
 from checks import check, main, raises
+from keras_reduce import backends
 
 keras_reduce.install()
 model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
@@ -45,6 +53,56 @@ def under_loky():
     joblib.externals.loky.get_reusable_executor().shutdown(wait=True)
     with joblib.parallel_config("loky", n_jobs=2):
         assert joblib.Parallel()(joblib.delayed(count)(model) for _ in range(2)) == [9, 9]
+
+
+@contextlib.contextmanager
+def as_if_on_another():
+    """Let what is pickled say that the program computes with a backend which workers don't have."""
+    with mock.patch.object(backends, "chosen", return_value="another"):
+        yield
+
+
+def count_in_a_file(path):
+    """Return the parameters of a model in a file, and how this process is set up after that."""
+    found = pickle.loads(Path(path).read_bytes()).count_params()
+    return found, os.environ.get("KERAS_BACKEND")
+
+
+@check
+def a_model_that_is_sent_is_refused_and_one_in_a_file_is_not():
+    said = "of its program"
+    with tempfile.TemporaryDirectory() as folder, multiprocessing.get_context("spawn").Pool(1) as p:
+        path = Path(folder, "model.pickle")
+        with as_if_on_another():
+            path.write_bytes(pickle.dumps(model))
+            # An error while it is read would end the pool's worker, and nobody would hear of it.
+            with raises(keras_reduce.FrameworkError, said, "'another'", "process "):
+                p.apply_async(count, (model,)).get(120)
+            with raises(Exception) as demand:
+                get_reusable_executor(1).submit(count, model).result(120)
+            assert said in told(demand.error), told(demand.error)
+        expected = 9, os.environ.get("KERAS_BACKEND")
+        assert p.apply_async(count_in_a_file, (path,)).get(120) == expected
+        assert get_reusable_executor(1).submit(count_in_a_file, path).result(120) == expected
+        with joblib.parallel_config("keras", n_jobs=2):
+            found = joblib.Parallel()(joblib.delayed(count_in_a_file)(path) for _ in range(2))
+        assert found == [expected] * 2
+
+
+@check
+def a_file_changes_nothing_in_a_worker():
+    """Nor is anything installed there by what others have installed."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.pickle")
+        path.write_bytes(pickle.dumps(model))
+        keras_reduce.uninstall()
+        try:
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                pool.apply(keras_reduce.uninstall)
+                pool.apply(count_in_a_file, (path,))
+                assert not pool.apply(keras_reduce.is_installed)
+        finally:
+            keras_reduce.install()
 
 
 if __name__ == "__main__":

@@ -5,95 +5,53 @@ Whatever comes back is compared with what the same program does alone, bit for b
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import os
+import pickle
 import secrets
 import shutil
-import signal
-import sys
 import tempfile
-import types
 from pathlib import Path
 
+import cloudpickle
 import joblib
 import keras
 import numpy as np
 import ray
 from ray.util.joblib import register_ray
-from scikeras.wrappers import KerasRegressor as SciKerasRegressor
-from sklearn.ensemble import BaggingRegressor
-from sklearn.model_selection import GridSearchCV, cross_validate
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 import keras_reduce
 from checks import bits, check, main, raises
+from cluster_models import (
+    BATCH,
+    DISGUISES,
+    OTHERS,
+    PATIENCE,
+    PROGRAM,
+    Parts,
+    Scaled,
+    X,
+    Y,
+    answers,
+    as_if_on,
+    assert_same_ensembles,
+    assert_same_estimators,
+    ensemble,
+    grid_search,
+    keras_regressor,
+    killing,
+    life,
+    read,
+    regressor,
+    scikeras_regressor,
+    scores,
+    trained,
+    validated,
+)
 from keras_reduce import tensors
 
-rng = np.random.default_rng(0)
-X = rng.normal(size=(24, 5)).astype("float32")
-Y = X.sum(1)
-# Divides what a fold has as well. For a model that meets a second size of batches, TensorFlow
-# traces a function for any size, which computes other last bits than one for a certain size.
-BATCH = 4
-
-DISGUISES = Path(__file__).parent / "disguises"
-PATIENCE = 120  # seconds after which something is said to hang
 MEBIBYTE = 1 << 20
-
-
-class Scaled(keras.layers.Layer):
-    """A layer that no worker can import."""
-
-    def __init__(self, factor=2.0, **kwargs):
-        super().__init__(**kwargs)
-        self.factor = factor
-
-    def call(self, inputs):
-        return inputs * self.factor
-
-    def get_config(self):
-        return {**super().get_config(), "factor": self.factor}
-
-
-def build(units=4, rate=0.2):
-    hidden = [keras.layers.Dense(units, "relu"), Scaled(1.5), keras.layers.Dropout(rate)]
-    model = keras.Sequential([keras.Input((5,)), *hidden, keras.layers.Dense(1)])
-    model.compile("adam", "mse")
-    return model
-
-
-def build_for_keras(X, y, units=4):  # noqa: N803
-    keras.utils.set_random_seed(3)  # Keras's own wrapper has no random_state.
-    return build(units)
-
-
-def trained(units=4, seed=1):
-    keras.utils.set_random_seed(seed)
-    model = build(units)
-    model.fit(X, Y, batch_size=BATCH, verbose=0)
-    return model
-
-
-def regressor(**parameters):
-    options = {"epochs": 2, "batch_size": BATCH, "random_state": 0, **parameters}
-    return make_pipeline(StandardScaler(), keras_reduce.KerasRegressor(build, **options))
-
-
-def life(model):
-    """Return what a model answers, and what becomes of it."""
-    keras.utils.set_random_seed(2)  # of the order of rows, which is nothing of the model's
-    answer = model.predict(X, verbose=0)
-    history = model.fit(X, Y, batch_size=BATCH, verbose=0).history
-    return bits(
-        [answer, history, *model.get_weights(), *map(np.asarray, model.optimizer.variables)]
-    )
-
-
-def scores(search):
-    return bits({name: v for name, v in search.cv_results_.items() if "_test_score" in name})
-
 
 # --- clusters --------------------------------------------------------------------------------
 
@@ -112,13 +70,6 @@ def start(**environment):
     )
 
 
-def compute_with_another():
-    """Let a worker that is to be of this kind have a Keras with another backend."""
-    if "OTHER" in os.environ:
-        sys.modules["keras"] = module = types.ModuleType("keras")
-        module.config = types.SimpleNamespace(backend=lambda: "numpy")
-
-
 def disguised(**variables):
     """Return the options of tasks and actors whose workers have other things installed."""
     search = os.pathsep.join([str(DISGUISES), os.environ["PYTHONPATH"]])
@@ -129,7 +80,10 @@ def disguised(**variables):
 UNFIT = (
     (disguised(HIDDEN="keras_reduce"), "keras_reduce is missing here"),
     (disguised(KERAS_VERSION="3.1.0"), f"keras 3.1.0 here, {keras.__version__} there"),
-    (disguised(OTHER="1"), "computes with 'numpy', that of its program with 'tensorflow'"),
+    (
+        disguised(IMPORTED_WITH="numpy"),
+        "computes with 'numpy', that of its program with 'tensorflow'",
+    ),
 )
 
 
@@ -140,9 +94,11 @@ def on_ray(**ray_remote_args):
     return joblib.parallel_config("ray", n_jobs=2, ray_remote_args=ray_remote_args)
 
 
-def grid_search(pipeline, grid, **options):
-    search = GridSearchCV(pipeline, grid, cv=2, error_score="raise", **options)
-    return search.fit(X, Y)
+@check
+def tasks_run_in_other_processes():
+    with on_ray():
+        found = joblib.Parallel()(joblib.delayed(os.getpid)() for _ in range(2))
+    assert PROGRAM not in found
 
 
 @check
@@ -151,24 +107,12 @@ def a_search_outlives_a_worker_and_finds_what_it_finds_alone():
 
     Of all wrappers at once: each parallel call has processes of its own, which take their time.
     """
-    mark = Path(FOLDER) / "killed"
-
-    def killing(units=4, rate=0.2):
-        if os.getpid() != program:
-            with contextlib.suppress(FileExistsError):
-                mark.touch(exist_ok=False)
-                os.kill(os.getpid(), signal.SIGKILL)
-        return build(units, rate)
-
-    program = os.getpid()
-    ours = keras_reduce.KerasRegressor(killing, epochs=2, batch_size=BATCH, random_state=0)
-    scikeras = SciKerasRegressor(build, units=4, epochs=1, verbose=0, random_state=0)
-    theirs = keras.wrappers.SKLearnRegressor(build_for_keras, fit_kwargs={"verbose": 0})
+    mark = Path(FOLDER, "killed")
+    ours = keras_reduce.KerasRegressor(killing(mark), epochs=2, batch_size=BATCH, random_state=0)
     pipeline = Pipeline([("scale", StandardScaler()), ("model", ours)])
     grid = [
-        {"model": [ours], "model__units": [3, 4]},
-        {"model": [scikeras], "model__units": [3, 4]},
-        {"model": [theirs], "model__model_kwargs": [{"units": 3}, {"units": 4}]},
+        {"model": [ours, scikeras_regressor()], "model__units": [3, 4]},
+        {"model": [keras_regressor()], "model__model_kwargs": [{"units": 3}, {"units": 4}]},
     ]
     alone = grid_search(pipeline, grid, n_jobs=1)
     assert not mark.exists()
@@ -181,32 +125,23 @@ def a_search_outlives_a_worker_and_finds_what_it_finds_alone():
 
 @check
 def estimators_that_workers_have_fitted_come_back_whole():
-    options = {"cv": 2, "return_estimator": True, "error_score": "raise"}
-    alone = cross_validate(regressor(), X, Y, n_jobs=1, **options)
+    alone = validated(regressor(), n_jobs=1)
     with on_ray():
-        found = cross_validate(regressor(), X, Y, **options)
-    assert bits(found["test_score"]) == bits(alone["test_score"])
-    for theirs, ours in zip(found["estimator"], alone["estimator"], strict=True):
-        assert bits(theirs[-1].history_.history) == bits(ours[-1].history_.history)
-        assert type(theirs[-1].model_.layers[1]) is Scaled
-        assert life(theirs[-1].model_) == life(ours[-1].model_)
+        found = validated(regressor())
+    assert_same_estimators(found, alone)
 
 
 @check
 def ensembles_come_back_whole():
-    def ensemble():
-        return BaggingRegressor(regressor(), n_estimators=2, random_state=0)
-
-    alone = ensemble().set_params(n_jobs=1).fit(X, Y)
+    alone = ensemble(n_jobs=1)
     with on_ray():
-        found = ensemble().fit(X, Y)
-    for theirs, ours in zip(found.estimators_, alone.estimators_, strict=True):
-        assert life(theirs[-1].model_) == life(ours[-1].model_)
+        found = ensemble()
+    assert_same_ensembles(found, alone)
 
 
 @check
 def batches_are_refused_where_they_would_be_others():
-    for options, said in (UNFIT[0], UNFIT[2]):
+    for options, said in UNFIT:
         with raises(ray.exceptions.RayError, said, "Ray worker ", "What to do"), on_ray(**options):
             grid_search(regressor(), {"kerasregressor__units": [3]})
 
@@ -214,18 +149,8 @@ def batches_are_refused_where_they_would_be_others():
 # --- tasks and actors of the program's own ---------------------------------------------------
 
 
-@dataclasses.dataclass
-class Parts:
-    """A model in something that is not Keras's."""
-
-    model: keras.Model
-    others: tuple
-
-
-@ray.remote
-def answers(parts):
-    model = parts.model if isinstance(parts, Parts) else parts
-    return model.predict(X, verbose=0)
+asked = ray.remote(answers)
+asked_to_read = ray.remote(read)
 
 
 @ray.remote
@@ -251,7 +176,7 @@ def arguments_may_be_models_and_hold_some():
     expected = bits(model.predict(X, verbose=0))
     inside = Parts(model, (model, {"again": model}))
     for each in (model, inside, ray.put(model), ray.put(inside)):  # by one worker
-        assert bits(result(answers.remote(each))) == expected
+        assert bits(result(asked.remote(each))) == expected
     assert result(are_one.remote(inside))
     back = result(continued.remote(model))
     assert back["pair"][0] is back["model"]
@@ -263,10 +188,29 @@ def arguments_may_be_models_and_hold_some():
 
 
 @check
+def a_file_of_another_backend_is_read_but_not_a_message():
+    model = trained()
+    with as_if_on("jax"):
+        path = Path(FOLDER, "model.pickle")
+        path.write_bytes(pickle.dumps(model))
+        captured = ray.remote(lambda: answers(model))
+        for sent in (
+            lambda: asked.remote(model),
+            lambda: asked.remote(ray.put(Parts(model, ()))),
+            captured.remote,
+        ):
+            with raises(ray.exceptions.RayError, OTHERS, "Ray worker "):
+                result(sent())
+    found, is_unchanged = result(asked_to_read.remote(path))
+    assert is_unchanged
+    assert bits(found) == bits(answers(model))
+
+
+@check
 def models_are_refused_where_nothing_can_load_them():
     options = disguised(HIDDEN="keras_reduce")
     with raises(ray.exceptions.RayError, "No module named 'keras_reduce'", "pid="):
-        result(answers.options(**options).remote(trained()))
+        result(asked.options(**options).remote(trained()))
 
 
 @ray.remote
@@ -293,7 +237,6 @@ def without_keras():
 @check
 def what_tasks_return_comes_back_whole():
     def first():
-        compute_with_another()
         os.environ["MARK"] += " and set by a hook"
 
     with keras_reduce.installed(reuse=False):
@@ -339,6 +282,24 @@ def hooks_may_be_named_by_their_path():
 def environments_must_not_ask_for_another_backend():
     with raises(ValueError, "the backend 'numpy'", "leave KERAS_BACKEND out"):
         keras_reduce.ray.runtime_env(env_vars={"KERAS_BACKEND": "numpy"})
+
+
+CLASSES = "_DYNAMIC_CLASS_TRACKER_BY_CLASS"
+
+
+def is_changed():
+    return vars(ray.cloudpickle.cloudpickle)[CLASSES] is vars(cloudpickle.cloudpickle)[CLASSES]
+
+
+@check
+def uninstalling_puts_back_what_was_there():
+    assert is_changed()
+    keras_reduce.uninstall()
+    try:
+        assert not is_changed()
+    finally:
+        keras_reduce.install()
+    assert is_changed()
 
 
 # --- memory ----------------------------------------------------------------------------------
@@ -436,7 +397,7 @@ if __name__ == "__main__":
     # Else Ray leaves a token in the home directory, and reports that it is used.
     os.environ.update(RAY_AUTH_TOKEN=secrets.token_hex(), RAY_USAGE_STATS_ENABLED="0")
     try:
-        start(worker_process_setup_hook=compute_with_another)
+        start()
         main()
     finally:
         ray.shutdown()

@@ -8,10 +8,8 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import signal
 import sys
 import tempfile
-import types
 from pathlib import Path
 
 import cloudpickle
@@ -25,75 +23,35 @@ from joblibspark.backend import SparkDistributedBackend
 from pyspark.errors import PythonException
 from pyspark.sql import SparkSession
 from pyspark.sql.functions import pandas_udf
-from scikeras.wrappers import KerasRegressor as SciKerasRegressor
-from sklearn.ensemble import BaggingRegressor
-from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import keras_reduce
 from checks import bits, check, main, raises
+from cluster_models import (
+    BATCH,
+    DISGUISES,
+    PROGRAM,
+    Scaled,
+    X,
+    Y,
+    answers,
+    as_if_on,
+    assert_same_ensembles,
+    assert_same_estimators,
+    ensemble,
+    grid_search,
+    keras_regressor,
+    killing,
+    life,
+    read,
+    regressor,
+    scikeras_regressor,
+    scores,
+    trained,
+    validated,
+)
 from keras_reduce import registry, workers
-
-# Batches are all of one size: TensorFlow computes those of a second one, and from then on all, by a
-# trace for any size, which rounds otherwise than one for a certain size.
-rng = np.random.default_rng(0)
-X = rng.normal(size=(24, 5)).astype("float32")
-Y = X.sum(1)
-
-DISGUISES = Path(__file__).parent / "disguises"
-
-
-class Scaled(keras.layers.Layer):
-    """A layer that no worker can import."""
-
-    def __init__(self, factor=2.0, **kwargs):
-        super().__init__(**kwargs)
-        self.factor = factor
-
-    def call(self, inputs):
-        return inputs * self.factor
-
-    def get_config(self):
-        return {**super().get_config(), "factor": self.factor}
-
-
-def build(units=4, rate=0.2):
-    hidden = [keras.layers.Dense(units, "relu"), Scaled(1.5), keras.layers.Dropout(rate)]
-    model = keras.Sequential([keras.Input((5,)), *hidden, keras.layers.Dense(1)])
-    model.compile("adam", "mse")
-    return model
-
-
-def build_for_keras(X, y, units=4):  # noqa: N803
-    return build(units)
-
-
-def trained(units=4, seed=1):
-    keras.utils.set_random_seed(seed)
-    model = build(units)
-    model.fit(X, Y, batch_size=6, verbose=0)
-    return model
-
-
-def regressor(**parameters):
-    options = {"epochs": 2, "batch_size": 6, "random_state": 0, **parameters}
-    return make_pipeline(StandardScaler(), keras_reduce.KerasRegressor(build, **options))
-
-
-def life(model):
-    """Return what a model answers, and what becomes of it."""
-    keras.utils.set_random_seed(2)  # The order of rows is the program's, and none of the model's.
-    answer = model.predict(X, verbose=0)
-    history = model.fit(X, Y, batch_size=6, verbose=0).history
-    return bits(
-        [answer, history, *model.get_weights(), *map(np.asarray, model.optimizer.variables)]
-    )
-
-
-def scores(search):
-    return bits({name: v for name, v in search.cv_results_.items() if "time" not in name})
-
 
 # --- by way of joblib ------------------------------------------------------------------------
 
@@ -102,9 +60,11 @@ def on_spark():
     return joblib.parallel_config("spark", n_jobs=2)
 
 
-def grid_search(pipeline, grid, **options):
-    search = GridSearchCV(pipeline, grid, cv=2, error_score="raise", **options)
-    return search.fit(X, Y)
+@check
+def tasks_run_in_other_processes():
+    with on_spark():
+        found = joblib.Parallel()(joblib.delayed(os.getpid)() for _ in range(2))
+    assert PROGRAM not in found
 
 
 @check
@@ -123,70 +83,40 @@ def a_search_outlives_a_worker():
     grid = {"kerasregressor__units": [3, 4]}
     alone = grid_search(regressor(), grid)
     mark = Path(FOLDER, "killed")
-
-    def killing(units=4, rate=0.2):
-        with contextlib.suppress(FileExistsError):
-            mark.touch(exist_ok=False)
-            os.kill(os.getpid(), signal.SIGKILL)
-        return build(units, rate)
-
     with on_spark():
-        found = grid_search(regressor().set_params(kerasregressor__build_fn=killing), grid)
+        found = grid_search(regressor(killing(mark)), grid)
     assert mark.exists()
-    means = [bits(search.cv_results_["mean_test_score"]) for search in (found, alone)]
-    assert means[0] == means[1]
+    assert scores(found) == scores(alone)
+    assert found.best_params_ == alone.best_params_
 
 
 @check
 def wrappers_of_others_are_searched():
-    others = (
-        SciKerasRegressor(build, units=4, epochs=1, verbose=0, random_state=0),
-        keras.wrappers.SKLearnRegressor(build_for_keras, fit_kwargs={"epochs": 1, "verbose": 0}),
-    )
     grids = {"units": [3]}, {"model_kwargs": [{"units": 3}]}
-    for wrapper, grid in zip(others, grids, strict=True):
+    for wrapper, grid in zip((scikeras_regressor(), keras_regressor()), grids, strict=True):
         pipeline = make_pipeline(StandardScaler(), wrapper)
-        name = type(wrapper).__name__.lower()
+        grid = {f"{type(wrapper).__name__.lower()}__{name}": v for name, v in grid.items()}
+        alone = grid_search(pipeline, grid)
         with on_spark():
-            found = grid_search(pipeline, {f"{name}__{key}": v for key, v in grid.items()})
-        assert found.predict(X).size == 24
-        assert np.isfinite(found.cv_results_["mean_test_score"]).all()
+            found = grid_search(pipeline, grid)
+        assert scores(found) == scores(alone)
 
 
 @check
 def estimators_that_workers_have_fitted_come_back_whole():
-    options = {"cv": 2, "return_estimator": True, "error_score": "raise"}
-    alone = cross_validate(regressor(), X, Y, **options)
-    with on_spark():
-        found = cross_validate(regressor(), X, Y, **options)
-    assert bits(found["test_score"]) == bits(alone["test_score"])
-    for theirs, ours in zip(found["estimator"], alone["estimator"], strict=True):
-        assert bits(theirs[-1].history_.history) == bits(ours[-1].history_.history)
-        assert isinstance(theirs[-1].model_.layers[1], Scaled)
-        assert life(theirs[-1].model_) == life(ours[-1].model_)
-
-
-@check
-def estimators_of_others_come_back_with_the_classes_of_the_program():
-    wrapper = SciKerasRegressor(build, epochs=1, batch_size=6, verbose=0, random_state=0)
-    options = {"cv": 2, "return_estimator": True, "error_score": "raise"}
-    alone = cross_validate(wrapper, X, Y, **options)
-    with on_spark():
-        found = cross_validate(wrapper, X, Y, **options)
-    for theirs, ours in zip(found["estimator"], alone["estimator"], strict=True):
-        assert isinstance(theirs.model_.layers[1], Scaled)
-        assert life(theirs.model_) == life(ours.model_)
+    for estimator in (regressor(), scikeras_regressor()):
+        alone = validated(estimator)
+        with on_spark():
+            found = validated(estimator)
+        assert_same_estimators(found, alone)
 
 
 @check
 def ensembles_come_back_whole():
-    def ensemble():
-        return BaggingRegressor(regressor(), n_estimators=2, random_state=0)
-
-    alone = ensemble().fit(X, Y)
+    alone = ensemble()
     with on_spark():
-        found = ensemble().fit(X, Y)
-    assert bits(found.predict(X)) == bits(alone.predict(X))
+        found = ensemble()
+    assert_same_ensembles(found, alone)
 
 
 @check
@@ -199,18 +129,28 @@ def errors_of_tasks_come_out():
         grid_search(pipeline, {"kerasregressor__epochs": [1]})
 
 
+CLASSES = "_DYNAMIC_CLASS_TRACKER_BY_CLASS"
+
+
+def is_changed():
+    """Tell of each thing that is changed whether it is."""
+    methods = ("abort_everything", "supports_retrieve_callback", "retrieve_result_callback")
+    theirs = vars(SparkDistributedBackend)
+    are_one = (
+        vars(pyspark.cloudpickle.cloudpickle)[CLASSES] is vars(cloudpickle.cloudpickle)[CLASSES]
+    )
+    return [*(theirs.get(name) is not ORIGINAL[name] for name in methods), are_one]
+
+
 @check
 def uninstalling_puts_back_what_was_there():
-    names = {"abort_everything", "supports_retrieve_callback", "retrieve_result_callback"}
-    installed = {name: vars(SparkDistributedBackend).get(name) for name in names}
-    assert all(installed.values())
+    assert is_changed() == [True] * 4
     keras_reduce.uninstall()
     try:
-        left = vars(SparkDistributedBackend)
-        assert [name for name in names if left.get(name) is installed[name]] == []
-        assert names & set(left) == {"abort_everything"}
+        assert is_changed() == [False] * 4
     finally:
         keras_reduce.install()
+    assert is_changed() == [True] * 4
 
 
 # --- jobs of the program's own ---------------------------------------------------------------
@@ -254,9 +194,28 @@ def what_tasks_return_comes_back_whole():
         assert bits(pipeline[-1].history_.history) == bits(fitted(units)[-1].history_.history)
 
 
+@check
+def a_file_of_another_backend_is_read_but_not_a_message():
+    model = trained()
+    with as_if_on("jax"):
+        path = Path(FOLDER, "model.pickle")
+        path.write_bytes(pickle.dumps(model))
+        carried = CONTEXT.broadcast(model)
+        for sent in (lambda _: answers(model), lambda _: answers(carried.value)):
+            with raises(PythonException, "FrameworkError", "'jax'", "at Spark worker, stage "):
+                ran(sent, 0)
+    # Opened by a function of the user's, and as one; in both cases what is read is a stream.
+    ((found, is_unchanged),) = ran(read, path)
+    assert is_unchanged
+    assert bits(found) == bits(answers(model))
+    blobs = CONTEXT.parallelize([path.read_bytes()])
+    (found,) = blobs.map(pickle.loads).map(answers).collect()
+    assert bits(found) == bits(answers(model))
+
+
 def by_blocks(pipeline):
     """Return what a pipeline answers to blocks of rows, as Spark hands them out."""
-    blocks = [pipeline.predict(X[start : start + BLOCK]) for start in range(0, len(X), BLOCK)]
+    blocks = [pipeline.predict(X[start : start + BATCH]) for start in range(0, len(X), BATCH)]
     return bits(np.concatenate(blocks))
 
 
@@ -277,8 +236,8 @@ def a_broadcast_pipeline_is_loaded_once_by_each_worker():
     for function in (answers, keras_reduce.spark.prepared(answers)):
         found = frame.mapInPandas(function, "answer float, worker long, use long").toPandas()
         assert bits(found["answer"].to_numpy()) == by_blocks(fitted)
-        uses.extend(zip(found["worker"][::BLOCK], found["use"][::BLOCK], strict=True))
-    assert len(uses) == 2 * len(X) / BLOCK
+        uses.extend(zip(found["worker"][::BATCH], found["use"][::BATCH], strict=True))
+    assert len(uses) == 2 * len(X) / BATCH
     # A worker that had loaded another one would have begun to count anew.
     assert len(set(uses)) == len(uses)
     assert not hasattr(fitted, "uses")
@@ -336,34 +295,15 @@ def workers_that_are_not_fit_say_so():
         "keras_reduce is missing here": {"HIDDEN": "keras_reduce"},
         "tensorflow, with which the program's Keras computes, is missing": {"HIDDEN": "tensorflow"},
         f"keras 3.1.0 here, {keras.__version__} there": {"KERAS_VERSION": "3.1.0"},
+        "computes with 'numpy', that of its program with 'tensorflow'": {"IMPORTED_WITH": "numpy"},
     }
     for said, environment in unfit.items():
-        demanded = PythonException, "ImportError", said, "at Spark worker, stage ", "What to do"
+        demanded = PythonException, said, "at Spark worker, stage ", "What to do"
         with other_workers(**environment):
             with raises(*demanded):
                 ran(keras_reduce.spark.prepared(trained), 3)
             with raises(*demanded), on_spark():
                 grid_search(regressor(), {"kerasregressor__units": [3]})
-
-
-@check
-def a_worker_with_another_backend_says_so():
-    sent = cloudpickle.dumps(keras_reduce.spark.prepared(trained))
-
-    def computes_with_another(_):
-        sys.modules["keras"] = keras = types.ModuleType("keras")
-        keras.config = types.SimpleNamespace(backend=lambda: "numpy")
-        pickle.loads(sent)
-
-    said = "computes with 'numpy', that of its program with 'tensorflow'"
-    with (
-        other_workers(),
-        raises(PythonException, "FrameworkError", said, "at Spark worker, stage ", "What to do"),
-    ):
-        ran(computes_with_another, 0)
-
-
-BLOCK = 6  # rows that Spark hands to a function at once
 
 
 def session(folder):
@@ -381,7 +321,7 @@ def session(folder):
         "spark.driver.host": "127.0.0.1",
         # As for functions of SQL, for which Spark would start other workers otherwise.
         "spark.executorEnv.SPARK_SIMPLIFIED_TRACEBACK": "1",
-        "spark.sql.execution.arrow.maxRecordsPerBatch": str(BLOCK),
+        "spark.sql.execution.arrow.maxRecordsPerBatch": str(BATCH),  # rows at once
         "spark.sql.warehouse.dir": folder,
         "spark.task.maxFailures": "2",
         "spark.ui.enabled": "false",
@@ -392,6 +332,8 @@ def session(folder):
 
 
 if __name__ == "__main__":
+    ORIGINAL = dict.fromkeys(["supports_retrieve_callback", "retrieve_result_callback"])
+    ORIGINAL.update(abort_everything=SparkDistributedBackend.abort_everything)
     keras_reduce.install()
     register_spark()
     with tempfile.TemporaryDirectory(prefix="spark-") as FOLDER:

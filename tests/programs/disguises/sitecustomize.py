@@ -1,11 +1,13 @@
 """Make a process look as if it had other things installed; Python imports this when it starts.
 
-``HIDDEN`` names a module that is not there, ``KERAS_VERSION`` the version that Keras claims to be.
+``HIDDEN`` names a module that is not there, ``KERAS_VERSION`` the version that Keras claims to be,
+``IMPORTED_WITH`` a backend with which Keras seems to have been imported already.
 """
 
 import importlib.metadata
 import os
 import sys
+import types
 
 
 class Hiding:
@@ -16,6 +18,11 @@ class Hiding:
 
 if "HIDDEN" in os.environ:
     sys.meta_path.insert(0, Hiding())
+
+if "IMPORTED_WITH" in os.environ:
+    keras = sys.modules["keras"] = types.ModuleType("keras")
+    keras.config = types.SimpleNamespace(backend=lambda: os.environ["IMPORTED_WITH"])
+    keras.__version__ = importlib.metadata.version("keras")
 
 _version = importlib.metadata.version
 

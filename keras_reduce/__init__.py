@@ -18,6 +18,7 @@ from .errors import (
     MissingFileError,
     PayloadError,
     ReduceError,
+    SignatureError,
     WorkerError,
 )
 from .registry import install, installed, is_installed, uninstall
@@ -37,6 +38,7 @@ __all__ = [
     "MissingFileError",
     "PayloadError",
     "ReduceError",
+    "SignatureError",
     "WorkerError",
     "__version__",
     "dump",

@@ -17,6 +17,7 @@ __all__ = [
     "MissingFileError",
     "PayloadError",
     "ReduceError",
+    "SignatureError",
     "WorkerError",
 ]
 
@@ -61,6 +62,10 @@ class ReduceError(KerasReduceError, pickle.PicklingError):
 
 class PayloadError(KerasReduceError, pickle.UnpicklingError):
     """A payload disagrees with itself or with this version of the package."""
+
+
+class SignatureError(PayloadError):
+    """A file is not signed, or with another key, or was changed after that."""
 
 
 class CustomObjectError(PayloadError):

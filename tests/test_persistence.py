@@ -1,4 +1,4 @@
-"""`dump`, `load`, `dumps`, `loads`; see ``programs/files.py`` and ``programs/persistence.py``."""
+"""`dump`, `load`, `dumps`, `loads`; see ``files.py``, ``signatures.py``, ``persistence.py``."""
 
 import json
 import os
@@ -10,6 +10,7 @@ import pytest
 from processes import PROGRAMS, ROOT, decorated, python, words
 
 FILES = decorated("files.py", "check")
+SIGNATURES = decorated("signatures.py", "check")
 MODELS = decorated("persistence.py", "check")
 
 
@@ -21,6 +22,16 @@ def files():
 @pytest.mark.parametrize("name", FILES)
 def test_files(files, name):
     assert not files[name], files[name]
+
+
+@pytest.fixture(scope="module")
+def signatures():
+    return words("signatures.py")
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_signatures(signatures, name):
+    assert not signatures[name], signatures[name]
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ files as well, in programs that have never called `install`.
 - A file is complete or not there: it is written beside, and renamed.
 - Arrays are aligned to 64 bytes and written and read without copies in between.
 - Digests tell whether a file is as it was written, before any of it is unpickled. They guard
-  against damage, not against an attacker, who would compute them anew.
+  against damage, not against an attacker, who would compute them anew. A signature does.
 """
 
 from __future__ import annotations
@@ -15,16 +15,19 @@ import io
 import os
 from typing import Any
 
-from . import reading, writing
+from . import reading, signing, writing
 from .files import opened, replacing
-from .sources import FileSource, MemorySource, Source
+from .signing import Keys
+from .sources import FileSource, MemorySource, Source, in_memory
 
 __all__ = ["dump", "dumps", "load", "loads"]
 
 _BYTES = "<bytes>"
 
 
-def dump(obj: Any, path: str | os.PathLike[str], compress: Any = 0) -> None:
+def dump(
+    obj: Any, path: str | os.PathLike[str], compress: Any = 0, *, key: Keys | None = None
+) -> None:
     """Write an object to a file, whole or not at all.
 
     Works with and without `install`: Keras objects, and code that a reader can't import, travel as
@@ -39,6 +42,10 @@ def dump(obj: Any, path: str | os.PathLike[str], compress: Any = 0) -> None:
         Where to. The target of a symbolic link is replaced, not the link.
     compress : int, bool, str or tuple, default=0
         As for `joblib.dump`: a level, a method, or both; an extension such as ``.gz`` counts too.
+    key : bytes, str, os.PathLike or list, optional
+        Sign the file with HMAC-SHA256: with a secret of 16 bytes at least, with what the
+        environment variable of this name holds, or a file (less an end of line). Of several the
+        first signs.
 
     Raises
     ------
@@ -46,15 +53,23 @@ def dump(obj: Any, path: str | os.PathLike[str], compress: Any = 0) -> None:
         If a part of `obj` can't be carried.
     FileError
         If the system refuses; a `MissingFileError` if the folder is not there.
+    SignatureError
+        If the environment variable of `key` is not set.
+    ValueError
+        If `key` is too short, or `compress` is no compression.
     """
     name = os.fspath(path)
-    method = writing.chosen_compression(compress, name)
+    method, secrets = writing.chosen_compression(compress, name), _secrets(key)
     with replacing(name) as file, writing.emitting(file, name, method) as emit:
-        writing.write(obj, emit)
+        _write(obj, emit, secrets)
 
 
 def load(
-    path: str | os.PathLike[str], mmap_mode: str | None = None, verify: bool | None = None
+    path: str | os.PathLike[str],
+    mmap_mode: str | None = None,
+    verify: bool | None = None,
+    *,
+    key: Keys | None = None,
 ) -> Any:
     """Read an object from a file that `dump` wrote.
 
@@ -72,9 +87,17 @@ def load(
         True: compare the whole file with its digests before anything is unpickled. False: don't;
         then plain files of joblib and pickle are read as well. If not given, True; but for a mapped
         file all except the bytes of arrays is compared, so that the time does not grow with them.
+    key : bytes, str, os.PathLike or list, optional
+        Load only what `dump` has signed with this key, or one of these, and check that before
+        anything is unpickled, in place of the digests unless `verify` is true. What is unpickled is
+        what was checked, whoever writes to the file meanwhile; but for a mapped file, whose arrays
+        stay where they are. A compressed file is decompressed twice: the first time nothing is kept
+        of it.
 
     Raises
     ------
+    SignatureError
+        If `key` is given, and the file is not signed with it.
     PayloadError
         If the file is damaged, cut off, or none of ours.
     CustomObjectError
@@ -87,67 +110,106 @@ def load(
             f"mmap_mode must be None, 'r' or 'c', not {mmap_mode!r}: what is written into a file "
             "would contradict its digest. joblib.load maps in the other modes."
         )
-    name = os.fspath(path)
+    name, secrets = os.fspath(path), _secrets(key)
     with opened(name) as file:
         source: Source = FileSource(file, name)
+        mapping = None
         compressor = reading.compressor_of(source.bytes_at(0, 16))
         if compressor:
+            if secrets:
+                # Bytes of anybody's may be ever so many when they are decompressed.
+                signing.check(reading.decompressed_blocks(file, compressor, name), secrets, name)
+                file.seek(0)
             source = reading.decompressed(file, compressor, name)
-            mmap_mode = None
-        if verify is not False:
-            reading.checked(source, arrays=verify is True or mmap_mode is None)
-        mapping = reading.mapped(file, mmap_mode) if mmap_mode and source.size else None
-        return reading.unpickled(source, verified=verify is not False, mapping=mapping)
+        elif secrets and mmap_mode is None:
+            source, mapping = in_memory(file, name)
+        elif mmap_mode and source.size:
+            mapping = reading.mapped(file, mmap_mode)
+        _check(source, secrets, verify, arrays=verify is True or not mmap_mode or bool(compressor))
+        is_known = verify is not False or secrets is not None
+        return reading.unpickled(source, verified=is_known, mapping=mapping)
 
 
-def dumps(obj: Any, compress: Any = 0) -> bytes:
+def dumps(obj: Any, compress: Any = 0, *, key: Keys | None = None) -> bytes:
     """Return what `dump` would write to a file.
 
     Parameters
     ----------
-    obj, compress : object
+    obj, compress, key : object
         As for `dump`.
 
     Raises
     ------
     ReduceError
         If a part of `obj` can't be carried.
+    SignatureError, ValueError
+        As for `dump`.
     """
-    method = writing.chosen_compression(compress)
+    method, secrets = writing.chosen_compression(compress), _secrets(key)
     if method is None:
         # Arrays lend their memory until all is put together.
         pieces: list[bytes | memoryview] = []
-        writing.write(obj, pieces.append)
+        _write(obj, pieces.append, secrets)
         return b"".join(pieces)
     buffer = io.BytesIO()
     with writing.emitting(buffer, _BYTES, method) as emit:
-        writing.write(obj, emit)
+        _write(obj, emit, secrets)
     return buffer.getvalue()
 
 
-def loads(data: bytes | bytearray | memoryview, verify: bool | None = None) -> Any:
+def loads(
+    data: bytes | bytearray | memoryview,
+    verify: bool | None = None,
+    *,
+    key: Keys | None = None,
+) -> Any:
     """Return the object in bytes that `dumps` gave.
 
     Parameters
     ----------
     data : bytes, bytearray or memoryview
         What `dumps` returned, or what `dump` wrote.
-    verify : bool, optional
+    verify, key : object
         As for `load`.
 
     Raises
     ------
+    SignatureError
+        If `key` is given, and they are not signed with it.
     PayloadError
         If the bytes are damaged, cut off, or none of ours.
     CustomObjectError
         If a module, class or function that they need is missing.
     """
-    view = memoryview(data).cast("B")
+    view, secrets = memoryview(data).cast("B"), _secrets(key)
     compressor = reading.compressor_of(bytes(view[:16]))
     if compressor:
+        if secrets:
+            blocks = reading.decompressed_blocks(io.BytesIO(view), compressor, _BYTES)
+            signing.check(blocks, secrets, _BYTES)
         source = reading.decompressed(io.BytesIO(view), compressor, _BYTES)
     else:
         source = MemorySource([view], _BYTES)
-    if verify is not False:
-        reading.checked(source, arrays=True)
-    return reading.unpickled(source, verified=verify is not False)
+    _check(source, secrets, verify, arrays=True)
+    return reading.unpickled(source, verified=verify is not False or secrets is not None)
+
+
+def _secrets(key: Keys | None) -> list[bytes] | None:
+    return None if key is None else signing.secrets_of(key)
+
+
+def _write(obj: Any, emit: writing.Emit, secrets: list[bytes] | None) -> None:
+    with signing.signed(emit, secrets) as emit_signed:
+        writing.write(obj, emit_signed)
+
+
+def _check(
+    source: Source, secrets: list[bytes] | None, verify: bool | None, *, arrays: bool
+) -> None:
+    """Check all that is to be checked before anything is unpickled."""
+    if secrets is not None:
+        signing.check(source.blocks(0, source.size), secrets, source.name)
+    signing.take_off(source)
+    # A signature covers all that the digests do.
+    if verify or (verify is None and secrets is None):
+        reading.checked(source, arrays=arrays)

@@ -42,8 +42,19 @@ def decompressed(file: BinaryIO, compressor: str, name: str) -> MemorySource:
     PayloadError
         If it is damaged.
     """
+    return MemorySource(list(gather(decompressed_blocks(file, compressor, name))), name)
+
+
+def decompressed_blocks(file: BinaryIO, compressor: str, name: str) -> Iterator[bytes]:
+    """Yield what a compressed file holds, from where it stands, block by block.
+
+    Raises
+    ------
+    PayloadError
+        If it is damaged.
+    """
     try:
-        return MemorySource(list(gather(_blocks(file, compressor))), name)
+        yield from _blocks(file, compressor)
     except KerasReduceError:
         raise
     except (zlib.error, lzma.LZMAError, EOFError, ValueError, OSError, RuntimeError) as error:

@@ -59,6 +59,9 @@ class Source(Protocol):
     def skip(self, size: int) -> None:
         """Go on `size` bytes later."""
 
+    def cut_off(self, size: int) -> None:
+        """End `size` bytes earlier; nothing must have been read yet."""
+
 
 class FileSource:
     """An open file, read from the page cache."""
@@ -107,6 +110,9 @@ class FileSource:
 
     def skip(self, size: int) -> None:
         self._file.seek(size, os.SEEK_CUR)
+
+    def cut_off(self, size: int) -> None:
+        self.size -= size
 
 
 class MemorySource:
@@ -170,6 +176,33 @@ class MemorySource:
     def skip(self, size: int) -> None:
         for _ in self._pieces(size):
             pass
+
+    def cut_off(self, size: int) -> None:
+        self.size -= size
+        left = self.size
+        for number, chunk in enumerate(self._chunks):
+            self._chunks[number] = chunk[:left]
+            left -= min(left, chunk.nbytes)
+
+
+def in_memory(file: BufferedReader, name: str) -> tuple[MemorySource, mmap.mmap | None]:
+    """Read a file once into memory that begins with a page, which arrays may then share.
+
+    Returns
+    -------
+    MemorySource
+        What was read.
+    mmap.mmap or None
+        The memory; none of an empty file.
+    """
+    source = FileSource(file, name)
+    if source.size == 0:
+        return MemorySource([], name), None
+    memory, filled = mmap.mmap(-1, source.size), 0
+    view = memoryview(memory)
+    while count := source.readinto(view[filled:]):
+        filled += count
+    return MemorySource([view[:filled]], name), memory
 
 
 def gather(blocks: Iterable[bytes]) -> Iterator[memoryview]:

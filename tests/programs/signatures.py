@@ -1,0 +1,258 @@
+"""Files that are signed: what changes them is refused before any of it runs."""
+
+import os
+import resource
+import tempfile
+import zlib
+from pathlib import Path
+from unittest import mock
+
+import joblib
+import numpy as np
+
+from checks import check, main, raises
+from keras_reduce import dump, dumps, load, loads
+from keras_reduce.errors import FileError, KerasReduceError, PayloadError, SignatureError
+from keras_reduce.persistence import signing
+
+KEY, OTHER = b"0123456789abcdef", b"fedcba9876543210"
+SIZE = 48  # bytes of a signature
+MEBIBYTE = 1 << 20
+COMPRESSIONS = (0, 1, "gzip", "bz2", ("lzma", 1), ("xz", 1))
+VALUE = {"array": np.arange(1000.0), "objects": np.array(["a", None], object), "text": "b" * 999}
+
+
+class Trap:
+    """Leaves a mark when it is unpickled."""
+
+    def __reduce__(self):
+        return Path.touch, (MARK,)
+
+
+def peak():
+    """Return the most memory that this process has had, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+
+def assert_same(found):
+    assert found["array"].tobytes() == VALUE["array"].tobytes()
+    assert found["objects"].tolist() == ["a", None]
+    assert found["text"] == VALUE["text"]
+
+
+# --- memory, which must come first: of what a process has had at most, only growth shows ------
+
+
+@check
+def what_bursts_is_not_kept_before_it_is_checked():
+    packed = zlib.compressobj(9)
+    zeros = bytes(MEBIBYTE)
+    bomb = b"".join([*(packed.compress(zeros) for _ in range(256)), packed.flush()])
+    assert len(bomb) < 2 * MEBIBYTE
+    path = FOLDER / "bomb"
+    path.write_bytes(bomb)
+    before = peak()
+    for read in (lambda: load(path, key=KEY), lambda: loads(bomb, key=KEY)):
+        with raises(SignatureError, "is not signed"):
+            read()
+    assert peak() - before < 64 * MEBIBYTE
+
+
+@check
+def what_is_loaded_is_in_memory_once():
+    size = 256 * MEBIBYTE
+    path = FOLDER / "large"
+    dump(np.zeros(size, np.uint8), path, key=KEY)
+    before = peak()
+    found = load(path, key=KEY)
+    assert peak() - before < 1.1 * size
+    assert not found.flags.owndata
+    assert found.flags.writeable
+
+
+# --- round trips -----------------------------------------------------------------------------
+
+
+@check
+def what_is_signed_comes_back():
+    for number, compress in enumerate(COMPRESSIONS):
+        path = FOLDER / f"signed-{number}"
+        dump(VALUE, path, compress, key=KEY)
+        for mode in (None, "r", "c"):
+            for verify in (None, True, False):
+                assert_same(load(path, mode, verify, key=KEY))
+        # It does not disturb those that have no key.
+        assert_same(load(path))
+        assert_same(load(path, "r"))
+        assert_same(joblib.load(path))
+        assert_same(loads(path.read_bytes(), key=KEY))
+        assert_same(loads(dumps(VALUE, compress, key=KEY), key=KEY))
+
+
+@check
+def a_signature_stands_behind_what_there_is_without():
+    plain, with_one = dumps(VALUE), dumps(VALUE, key=KEY)
+    assert with_one[:-SIZE] == plain
+    assert with_one == dumps(VALUE, key=KEY) != dumps(VALUE, key=OTHER)
+
+
+# --- what is refused -------------------------------------------------------------------------
+
+
+def assert_refused(data, kind=KerasReduceError):
+    for mode in (None, "r", "c"):
+        path = FOLDER / "changed"
+        path.write_bytes(data)
+        with raises(kind):
+            load(path, mode, verify=False, key=KEY)
+        assert not MARK.exists()
+    with raises(kind):
+        loads(data, verify=False, key=KEY)
+    assert not MARK.exists()
+
+
+@check
+def the_trap_works():
+    loads(dumps(Trap(), key=KEY), key=KEY)
+    assert MARK.exists()
+    MARK.unlink()
+
+
+@check
+def whatever_byte_is_changed():
+    data = dumps([Trap(), np.arange(3.0)], key=KEY)
+    for position in range(len(data)):
+        changed = bytearray(data)
+        changed[position] ^= 1 << position % 8
+        assert_refused(bytes(changed), PayloadError)
+
+
+@check
+def whatever_byte_is_changed_of_what_is_compressed():
+    """What decompresses to the same is the same: a header may hold a time, say."""
+    refused = total = 0
+    for compress in (1, "gzip", "bz2", ("xz", 1)):
+        data = dumps("a" * 99, compress, key=KEY)
+        for position in range(len(data)):
+            changed = bytearray(data)
+            changed[position] ^= 1 << position % 8
+            total += 1
+            try:
+                assert loads(bytes(changed), key=KEY) == "a" * 99
+            except KerasReduceError:
+                refused += 1
+    assert refused > 0.9 * total
+
+
+@check
+def whatever_an_attacker_does_who_has_no_key():
+    trap, harmless = dumps(Trap()), dumps("harmless", key=KEY)
+    signature = harmless[-SIZE:]
+    for data in (
+        trap,
+        trap + signature,
+        dumps(Trap(), key=OTHER),
+        dumps(Trap(), key=OTHER)[:-SIZE] + signature,
+        trap + harmless,
+        harmless + trap,
+        harmless + dumps(Trap(), key=OTHER),
+        trap[:-1] + signature,
+        signature,
+        b"",
+        b"\x80",
+        harmless[:-1],
+        harmless[1:],
+        harmless + b"\0",
+    ):
+        assert_refused(data, PayloadError)
+    for compress in COMPRESSIONS[1:]:
+        assert_refused(dumps(Trap(), compress), SignatureError)
+        assert_refused(dumps(Trap(), compress, key=OTHER), SignatureError)
+
+
+@check
+def whoever_writes_to_the_file_after_it_was_checked():
+    def checked_and_overwritten(blocks, *arguments):
+        original(blocks, *arguments)
+        path.write_bytes(dumps(Trap()))
+
+    original = signing.check
+    for number, compress in enumerate(COMPRESSIONS):
+        path = FOLDER / f"raced-{number}"
+        dump(VALUE, path, compress, key=KEY)
+        with mock.patch.object(signing, "check", checked_and_overwritten):
+            try:
+                assert_same(load(path, key=KEY))
+            except KerasReduceError:
+                assert compress  # which is read twice
+        assert not MARK.exists()
+
+
+@check
+def a_signature_of_a_newer_kind():
+    data = bytearray(dumps(1, key=KEY))
+    data[-16] = 2
+    for key in (KEY, None):
+        with raises(PayloadError, "version 2", "pip install --upgrade"):
+            loads(data, key=key)
+
+
+# --- keys ------------------------------------------------------------------------------------
+
+
+@check
+def keys_may_be_anywhere():
+    file = FOLDER / "key"
+    data = dumps("text", key=KEY)
+    for end in (b"", b"\n", b"\r\n"):
+        file.write_bytes(KEY + end)
+        assert loads(data, key=file) == "text"
+        assert dumps("text", key=file) == data
+    with mock.patch.dict(os.environ, {"MY_KEY": KEY.decode()}):
+        assert loads(data, key="MY_KEY") == "text"
+        assert dumps("text", key="MY_KEY") == data
+    for kind in (bytearray, memoryview):
+        assert loads(data, key=kind(KEY)) == "text"
+
+
+@check
+def keys_may_be_replaced():
+    old, new = dumps("text", key=OTHER), dumps("text", key=[KEY, OTHER])
+    assert new == dumps("text", key=KEY)
+    for data in (old, new):
+        assert loads(data, key=[KEY, OTHER]) == "text"
+    with raises(SignatureError, "signature is wrong", "another key"):
+        loads(old, key=[KEY])
+
+
+@check
+def keys_that_are_none_say_so_and_no_message_repeats_them():
+    secret = "not-to-be-told!"
+    (FOLDER / "short").write_text(secret)
+    for key, kind, said in (
+        (secret.encode(), ValueError, "shorter than 16 bytes"),
+        (FOLDER / "short", ValueError, "shorter than 16 bytes"),
+        (secret, SignatureError, "environment variable"),
+        ([KEY, secret.encode()], ValueError, "shorter than 16 bytes"),
+        (b"", ValueError, "shorter than 16 bytes"),
+        ([], ValueError, "empty list"),
+        (5, TypeError, "not int"),
+        (FOLDER / "nowhere", FileError, "nowhere"),
+    ):
+        for use in (
+            lambda key: dumps(1, key=key),
+            lambda key: dump(1, FOLDER / "unwritten", key=key),
+            lambda key: loads(dumps(1), key=key),
+            lambda key: load(FOLDER / "signed-0", key=key),
+        ):
+            with raises(kind, said) as demand:
+                use(key)
+            assert secret not in str(demand.error)
+    assert not (FOLDER / "unwritten").exists()
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as name:
+        FOLDER = Path(name)
+        MARK = FOLDER / "mark"
+        main()

@@ -19,6 +19,7 @@ from .errors import (
     PayloadError,
     ReduceError,
     SignatureError,
+    UntrustedError,
     WorkerError,
 )
 from .registry import install, installed, is_installed, uninstall
@@ -39,6 +40,7 @@ __all__ = [
     "PayloadError",
     "ReduceError",
     "SignatureError",
+    "UntrustedError",
     "WorkerError",
     "__version__",
     "dump",

@@ -18,6 +18,7 @@ __all__ = [
     "PayloadError",
     "ReduceError",
     "SignatureError",
+    "UntrustedError",
     "WorkerError",
 ]
 
@@ -66,6 +67,10 @@ class PayloadError(KerasReduceError, pickle.UnpicklingError):
 
 class SignatureError(PayloadError):
     """A file is not signed, or with another key, or was changed after that."""
+
+
+class UntrustedError(PayloadError):
+    """A file names what is not trusted; none of that was executed."""
 
 
 class CustomObjectError(PayloadError):

@@ -26,7 +26,7 @@ ROWS = (
     ("tensors", "payload"),
     ("admission",),
     ("backends", "callables", "frames"),
-    ("parcels", "replacements", "transit", "workers"),
+    ("parcels", "replacements", "transit", "trust", "workers"),
     ("errors", "_version"),
 )
 LEVEL = {name: level for level, row in enumerate(ROWS) for name in row}

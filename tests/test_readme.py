@@ -102,6 +102,10 @@ def test_files_are_read_by_joblib_alone(printed, folder):
     )
 
 
+def test_signed_files_are_loaded_with_their_key(printed):
+    assert printed["signed.py"] == "{'scores': [0.7, 0.9]}\n"
+
+
 def test_the_hash_is_the_same_in_another_process(printed, folder):
     assert python(folder / "cached.py", cwd=folder) == printed["cached.py"]
 

@@ -167,6 +167,10 @@ class Family(Protocol):
         """Tell whether `obj` is a model of this family."""
         ...
 
+    def is_harmless(self, obj: Any) -> bool:
+        """Tell whether `obj` is a class that models are made of, or a function of tensors."""
+        ...
+
     def writing(self, table: Table) -> AbstractContextManager[None]:
         """Enter the user's classes and functions into `table` while configs are made."""
         ...

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import io
 import os
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
 
+from ..trust import Policy
 from . import reading, signing, writing
 from .files import opened, replacing
 from .signing import Keys
@@ -23,6 +25,8 @@ from .sources import FileSource, MemorySource, Source, in_memory
 __all__ = ["dump", "dumps", "load", "loads"]
 
 _BYTES = "<bytes>"
+
+Trusted: TypeAlias = "Iterable[str | type | Callable[..., Any]]"
 
 
 def dump(
@@ -70,6 +74,7 @@ def load(
     verify: bool | None = None,
     *,
     key: Keys | None = None,
+    trusted: Trusted | None = None,
 ) -> Any:
     """Read an object from a file that `dump` wrote.
 
@@ -93,9 +98,17 @@ def load(
         what was checked, whoever writes to the file meanwhile; but for a mapped file, whose arrays
         stay where they are. A compressed file is decompressed twice: the first time nothing is kept
         of it.
+    trusted : iterable of str, class or function, optional
+        Load only what is known as harmless (values of NumPy, estimators of scikit-learn, parts of
+        Keras models) and what is named here, as ``package.module.Class``, or as ``package.`` for
+        all that is defined in a package. An empty list trusts what is known. Without it, whatever
+        the file says is done.
 
     Raises
     ------
+    UntrustedError
+        If `trusted` is given, and the file names something else, or holds code. The message has all
+        of it, as a list to be pasted.
     SignatureError
         If `key` is given, and the file is not signed with it.
     PayloadError
@@ -110,7 +123,7 @@ def load(
             f"mmap_mode must be None, 'r' or 'c', not {mmap_mode!r}: what is written into a file "
             "would contradict its digest. joblib.load maps in the other modes."
         )
-    name, secrets = os.fspath(path), _secrets(key)
+    name, secrets, policy = os.fspath(path), _secrets(key), _policy(trusted)
     with opened(name) as file:
         source: Source = FileSource(file, name)
         mapping = None
@@ -127,7 +140,7 @@ def load(
             mapping = reading.mapped(file, mmap_mode)
         _check(source, secrets, verify, arrays=verify is True or not mmap_mode or bool(compressor))
         is_known = verify is not False or secrets is not None
-        return reading.unpickled(source, verified=is_known, mapping=mapping)
+        return reading.unpickled(source, verified=is_known, mapping=mapping, policy=policy)
 
 
 def dumps(obj: Any, compress: Any = 0, *, key: Keys | None = None) -> bytes:
@@ -162,6 +175,7 @@ def loads(
     verify: bool | None = None,
     *,
     key: Keys | None = None,
+    trusted: Trusted | None = None,
 ) -> Any:
     """Return the object in bytes that `dumps` gave.
 
@@ -169,11 +183,13 @@ def loads(
     ----------
     data : bytes, bytearray or memoryview
         What `dumps` returned, or what `dump` wrote.
-    verify, key : object
+    verify, key, trusted : object
         As for `load`.
 
     Raises
     ------
+    UntrustedError
+        If `trusted` is given, and they name something else, or hold code.
     SignatureError
         If `key` is given, and they are not signed with it.
     PayloadError
@@ -181,7 +197,7 @@ def loads(
     CustomObjectError
         If a module, class or function that they need is missing.
     """
-    view, secrets = memoryview(data).cast("B"), _secrets(key)
+    view, secrets, policy = memoryview(data).cast("B"), _secrets(key), _policy(trusted)
     compressor = reading.compressor_of(bytes(view[:16]))
     if compressor:
         if secrets:
@@ -191,11 +207,16 @@ def loads(
     else:
         source = MemorySource([view], _BYTES)
     _check(source, secrets, verify, arrays=True)
-    return reading.unpickled(source, verified=verify is not False or secrets is not None)
+    is_known = verify is not False or secrets is not None
+    return reading.unpickled(source, verified=is_known, policy=policy)
 
 
 def _secrets(key: Keys | None) -> list[bytes] | None:
     return None if key is None else signing.secrets_of(key)
+
+
+def _policy(trusted: Trusted | None) -> Policy | None:
+    return None if trusted is None else Policy(trusted)
 
 
 def _write(obj: Any, emit: writing.Emit, secrets: list[bytes] | None) -> None:

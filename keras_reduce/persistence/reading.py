@@ -21,6 +21,7 @@ from joblib.numpy_pickle_utils import Unpickler, _detect_compressor
 
 from ..errors import CustomObjectError, KerasReduceError, PayloadError
 from ..tensors import ALIGNMENT
+from ..trust import Policy
 from .files import file_error
 from .sources import BLOCK, MemorySource, Source, gather
 from .trailer import Trailer, damaged
@@ -100,7 +101,9 @@ def checked(source: Source, *, arrays: bool) -> None:
     Trailer.read(source).verify(source, arrays=arrays)
 
 
-def unpickled(source: Source, *, verified: bool, mapping: Any = None) -> Any:
+def unpickled(
+    source: Source, *, verified: bool, mapping: Any = None, policy: Policy | None = None
+) -> Any:
     """Return the object in `source`.
 
     Parameters
@@ -111,16 +114,24 @@ def unpickled(source: Source, *, verified: bool, mapping: Any = None) -> Any:
         Whether the digest of the pickle is right, so that an error is not for want of it.
     mapping : numpy.memmap or mmap.mmap, optional
         The whole file in memory. Arrays share it instead of being read.
+    policy : Policy, optional
+        What is trusted, if not everything.
 
     Raises
     ------
+    UntrustedError
+        If there is what is not trusted.
     CustomObjectError
         If a module, class or function is missing.
     PayloadError
         If anything else goes wrong.
     """
     try:
-        return _Unpickler(source, mapping).load()
+        if policy is None:
+            return ArrayUnpickler(source, mapping).load()
+        from .trusting import unpickled_by
+
+        return unpickled_by(policy, source, mapping)
     except KerasReduceError:
         raise
     except Exception as error:
@@ -169,7 +180,7 @@ def _outdated() -> PayloadError:
 
 
 # joblib's is a subclass of it as well; its own can't be told where an array is to go.
-class _Unpickler(Unpickler):  # type: ignore[misc]
+class ArrayUnpickler(Unpickler):  # type: ignore[misc]
     """Reads joblib's format: where a wrapper comes, the bytes of its array follow."""
 
     dispatch: ClassVar = dict(Unpickler.dispatch)
@@ -183,7 +194,7 @@ class _Unpickler(Unpickler):  # type: ignore[misc]
         super().load_build()
         wrapper = self.stack[-1]
         if isinstance(wrapper, NumpyArrayWrapper):
-            self.stack[-1] = self._array(wrapper)
+            self.stack[-1] = self.array(wrapper)
         elif isinstance(wrapper, NDArrayWrapper):
             raise _outdated()
 
@@ -200,12 +211,15 @@ class _Unpickler(Unpickler):  # type: ignore[misc]
 
     dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
 
-    def _array(self, wrapper: NumpyArrayWrapper) -> np.ndarray[Any, Any]:
+    def objects(self) -> Any:
+        """Return what follows as a pickle of its own, as which arrays of objects are written."""
+        return Unpickler(self._source).load()
+
+    def array(self, wrapper: NumpyArrayWrapper) -> np.ndarray[Any, Any]:
+        """Return the array that follows."""
         source, dtype = self._source, wrapper.dtype
         if dtype.hasobject:
-            inner = Unpickler(source)
-            inner.find_class = self.find_class
-            array: np.ndarray[Any, Any] = inner.load()
+            array: np.ndarray[Any, Any] = self.objects()
             return array
         if getattr(wrapper, "numpy_array_alignment_bytes", None) is not None:
             source.skip(source.read(1)[0])

@@ -16,6 +16,7 @@ from .attributes import state
 from .compilation import compilation
 from .configs import architecture, reading, writing
 from .framework import keras, root
+from .harmless import is_harmless
 from .kinds import is_a, kind, public_classes
 from .structure import construct, structure
 from .tree import Tree
@@ -32,6 +33,7 @@ __all__ = [
     "construct",
     "finish",
     "form",
+    "is_harmless",
     "is_model",
     "kind",
     "likeness",

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+from ... import trust
 from ...errors import ReduceError
 from .._nests import unwrapped
 from .._patches import Patch, Patches
@@ -25,7 +26,8 @@ from .attributes import (
     rebuild,
     travels_by_attributes,
 )
-from .framework import is_built_in, keras, located, location, private
+from .framework import is_built_in, keras, located, location, private, root
+from .harmless import is_harmless
 from .kinds import is_a, is_layer, kind
 from .tree import functional_class, layers_of
 
@@ -65,7 +67,7 @@ def _named(cls: type) -> dict[str, Any]:
 def _class(config: dict[str, Any]) -> Any:
     if "key" in config:
         return current.by_key[config["key"]]
-    return located(config["module"], config["class_name"])
+    return _trusted(config["module"], config["class_name"])
 
 
 def serialize(value: Any, *, exactly: bool = True) -> Any:
@@ -369,11 +371,19 @@ def _made_described(config: dict[str, Any]) -> Any:
     return rebuild(_class(config), config["config"], deserialize, (_fill, _rewired))
 
 
+def _trusted(module: str, name: str) -> Any:
+    """Return what `framework.located` does, if that may be had."""
+    found, policy = located(module, name), trust.active()
+    if policy is not None:
+        policy.require(found, f"{root()}.{module}.{name}", is_harmless(found))
+    return found
+
+
 _MADE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "child": lambda config: current.objects[config["number"]],
     "value": lambda config: current.objects[config["number"]],
     "code": lambda config: current.by_key[config["key"]],
-    "function": lambda config: located(config["module"], config["name"]),
+    "function": lambda config: _trusted(config["module"], config["name"]),
     "tuple": lambda config: tuple(deserialize(config["items"])),
     "object": _made_object,
     "described": _made_described,

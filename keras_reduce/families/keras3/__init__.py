@@ -18,6 +18,7 @@ from .._tree import payloads_below
 from . import private, traces
 from .assets import assets, finish, restore_assets
 from .compilation import compilation
+from .harmless import is_harmless
 from .kinds import is_a, kind, public_classes
 from .likeness import form, likeness
 from .private import check, untested
@@ -39,6 +40,7 @@ __all__ = [
     "construct",
     "finish",
     "form",
+    "is_harmless",
     "is_model",
     "kind",
     "likeness",

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from ... import tensors
+from ... import tensors, trust
 from .assembled import put_together
 from .attributes import is_built_in, rebuild
+from .harmless import is_harmless
 from .patches import Patch, current, patches
 
 
@@ -20,9 +21,10 @@ def deserialize(config: Any) -> Any:
     """Return the object that `config` describes."""
     from keras.src.saving import serialization_lib
 
-    # Through the module, where `reading` has put its own. A pickle is trusted or not as a whole:
-    # Keras's own check of a part of it adds nothing here.
-    return serialization_lib.deserialize_keras_object(config, safe_mode=False)
+    # Through the module, where `reading` has put its own. A pickle that is trusted as a whole gains
+    # nothing from Keras's own check of a part of it.
+    is_trusted = trust.active() is None
+    return serialization_lib.deserialize_keras_object(config, safe_mode=not is_trusted)
 
 
 def make(architecture: dict[str, Any]) -> Any:
@@ -123,6 +125,10 @@ def _mended_class(original: Callable[..., Any]) -> Callable[..., Any]:
         if reading is not None and "keras_reduce_child" in full_config:
             return _Child(reading.objects[full_config["keras_reduce_child"]])
         found = original(name, registered_name, module, obj_type, full_config, **more)
+        policy = trust.active()
+        if policy is not None:
+            is_own = reading is not None and any(found is obj for obj in reading.by_key.values())
+            policy.require(found, f"{module}.{name}", is_own or is_harmless(found))
         is_class = isinstance(found, type) and hasattr(found, "from_config")
         if reading is None or not is_class:
             return found
@@ -243,6 +249,10 @@ def _keyed_lambda(original: Callable[..., Any]) -> Callable[..., Any]:
         key = code[0] if isinstance(code, (list, tuple)) else code
         if reading is not None and isinstance(key, str) and key in reading.by_key:
             return reading.by_key[key]
+        policy = trust.active()
+        if policy is not None:
+            policy.refuse("a lambda in a config", "code that is in the file itself")
+            raise policy.error("func_load")
         return original(code, *arguments, **more)
 
     return func_load

@@ -1,0 +1,30 @@
+"""Which of Keras 3's own classes and functions a file may name that is loaded with ``trusted=``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .attributes import is_built_in
+from .kinds import bases
+
+# Classes that run code of their config's, or read, write or send something once they are used.
+_NOT_THESE = frozenset(
+    {
+        *("FlaxLayer", "JaxLayer", "Lambda", "TFSMLayer", "TorchModuleWrapper"),
+        *("BackupAndRestore", "CSVLogger", "ModelCheckpoint", "RemoteMonitor", "TensorBoard"),
+    }
+)
+# Private: where functions are defined that map tensors to tensors.
+_HOMES = tuple(
+    f"keras.src.{name}"
+    for name in ("activations", "constraints", "initializers", "losses", "metrics", "ops")
+)
+
+
+def is_harmless(obj: Any) -> bool:
+    """Tell whether `obj` is a class that models are made of, or a function of tensors."""
+    if isinstance(obj, type):
+        is_part = is_built_in(obj) and issubclass(obj, tuple(bases().values()))
+        return is_part and not any(cls.__name__ in _NOT_THESE for cls in obj.__mro__)
+    module = str(getattr(obj, "__module__", ""))
+    return callable(obj) and any(f"{module}.".startswith(f"{home}.") for home in _HOMES)

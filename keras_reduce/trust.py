@@ -18,6 +18,8 @@ from .errors import UntrustedError
 
 __all__ = ["Policy", "active", "in_force"]
 
+_KINDS_OF_WRAPPERS = ("Classifier", "Regressor", "Transformer")
+
 CONSTRUCTORS = frozenset(
     {
         *(f"builtins.{name}" for name in ("complex", "frozenset", "object", "range", "set")),
@@ -56,6 +58,15 @@ CONSTRUCTORS = frozenset(
         ),
         "joblib.numpy_pickle.NumpyArrayWrapper",
         *("keras_reduce.wrappers.KerasClassifier", "keras_reduce.wrappers.KerasRegressor"),
+        *(
+            f"keras.src.{name}"
+            for name in (
+                *("layers.input_spec.InputSpec", "layers.preprocessing.feature_space.Cross"),
+                *("layers.preprocessing.feature_space.Feature", "wrappers.utils.TargetReshaper"),
+                *(f"wrappers.sklearn_wrapper.SKLearn{kind}" for kind in _KINDS_OF_WRAPPERS),
+                "quantizers.quantizers.AbsMaxQuantizer",
+            )
+        ),
     }
 )
 REFERENCES = frozenset(

@@ -106,6 +106,11 @@ def test_signed_files_are_loaded_with_their_key(printed):
     assert printed["signed.py"] == "{'scores': [0.7, 0.9]}\n"
 
 
+def test_what_is_not_trusted_is_named(printed):
+    assert "it names json.loads" in printed["trusted.py"]
+    assert printed["trusted.py"].splitlines()[-1] == "4"
+
+
 def test_the_hash_is_the_same_in_another_process(printed, folder):
     assert python(folder / "cached.py", cwd=folder) == printed["cached.py"]
 

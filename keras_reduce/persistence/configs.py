@@ -60,7 +60,7 @@ def _check_node(policy: Policy, node: dict[Any, Any], keys: set[str]) -> None:
         return
     # Whatever else the node says, by which one reader or another would pass over the name.
     if name in _HARMFUL:
-        policy.refuse(f"{module or 'keras.layers'}.{name}", _HARMFUL[name])
+        policy.refuse(name, _HARMFUL[name])
     if name == "__lambda__":
         policy.refuse("a lambda in a config", "code that is in the file itself")
     if (

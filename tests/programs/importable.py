@@ -29,6 +29,12 @@ def build_for_keras(X=None, y=None):  # noqa: N803
     return model
 
 
+def build(units=4):
+    model = keras.Sequential([keras.layers.Dense(units, "relu"), keras.layers.Dense(1)])
+    model.compile("adam", loss="mse")
+    return model
+
+
 class ModelFeatures(TransformerMixin, BaseEstimator):
     """A regressor's predictions as features."""
 

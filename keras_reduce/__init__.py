@@ -26,6 +26,7 @@ from .registry import install, installed, is_installed, uninstall
 
 if TYPE_CHECKING:
     from .explanation import explain
+    from .inspection import inspect
     from .persistence import dump, dumps, load, loads
     from .wrappers import KerasClassifier, KerasRegressor
 
@@ -47,6 +48,7 @@ __all__ = [
     "dumps",
     "errors",
     "explain",
+    "inspect",
     "install",
     "installed",
     "is_installed",
@@ -63,6 +65,7 @@ _LAZY = {
     "dump": "persistence",
     "dumps": "persistence",
     "explain": "explanation",
+    "inspect": "inspection",
     "load": "persistence",
     "loads": "persistence",
 }

@@ -54,8 +54,19 @@ def _parser() -> argparse.ArgumentParser:
 
     explain = commands.add_parser("explain", help="what in an object can't be pickled, and why")
     explain.add_argument("target", metavar="module:name", help="for example train:pipeline")
+    _add_formats(explain)
     explain.set_defaults(run=_explain)
+
+    inspect = commands.add_parser("inspect", help="what is in a file; nothing of it is executed")
+    inspect.add_argument("file", metavar="FILE", help="of pickle, cloudpickle or joblib")
+    _add_formats(inspect)
+    inspect.set_defaults(run=_inspect)
     return parser
+
+
+def _add_formats(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON in place of a tree")
+    parser.add_argument("--html", metavar="PAGE", help="write a page of HTML in place of that")
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -67,7 +78,13 @@ def _demo(arguments: argparse.Namespace) -> int:
 def _explain(arguments: argparse.Namespace) -> int:
     from . import explanation
 
-    return explanation.main(arguments.target)
+    return explanation.main(arguments.target, as_json=arguments.json, page=arguments.html)
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    from . import inspection
+
+    return inspection.main(arguments.file, as_json=arguments.json, page=arguments.html)
 
 
 if __name__ == "__main__":

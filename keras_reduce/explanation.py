@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +14,7 @@ from joblib.numpy_pickle import NumpyPickler
 
 from . import registry
 from .errors import KerasReduceError
+from .rendering import Branch, as_html, as_text, present
 from .tracing import Obstacle, Transport, obstacles
 
 __all__ = ["Explanation", "TargetError", "explain", "main"]
@@ -55,16 +57,48 @@ class Explanation:
 
     def __str__(self) -> str:
         """Return the report."""
-        by_path: dict[str, list[str]] = {}
+        return "\n\n".join(as_text(branch) for branch in self._branches())
+
+    def _branches(self) -> list[Branch]:
+        by_path: dict[str, Branch] = {}
         for path, kind, why, cure, transports in self.obstacles:
-            lines = by_path.setdefault(path, [f"{path} ({kind})" if kind else path])
-            lines += [f"  Stops: {_joined(transports)}", f"  Why: {why}", f"  What to do: {cure}"]
-        report = ["\n".join(lines) for lines in by_path.values()]
+            found = by_path.setdefault(path, Branch(f"{path} ({kind})" if kind else path, "bad"))
+            found.add(f"Stops: {_joined(transports)}")
+            found.add(f"Why: {why}")
+            found.add(f"What to do: {cure}", "good")
+        branches = list(by_path.values())
         if not self.obstacles:
-            report = [f"Nothing stands in the way of {self.name}: {_joined(_TITLES)} carry it."]
+            text = f"Nothing stands in the way of {self.name}: {_joined(_TITLES)} carry it."
+            branches = [Branch(text, "good")]
         if not self.installed:
-            report.insert(0, "keras_reduce.install() is not in effect here; Keras objects need it.")
-        return "\n\n".join(report)
+            text = "keras_reduce.install() is not in effect here; Keras objects need it."
+            branches.insert(0, Branch(text, "bad"))
+        return branches
+
+    def tree(self) -> Branch:
+        """Return the report as a tree."""
+        root = Branch(self.name, "title")
+        root.children = self._branches()
+        return root
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain data, which JSON can hold."""
+        return {
+            "name": self.name,
+            "installed": self.installed,
+            "obstacles": [each._asdict() for each in self.obstacles],
+        }
+
+    def to_json(self) -> str:
+        """Return the report as JSON."""
+        return json.dumps(self.to_dict(), indent=1)
+
+    def to_html(self) -> str:
+        """Return the report as a page."""
+        return as_html(self.tree())
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
 
     __repr__ = __str__
 
@@ -111,13 +145,17 @@ def explain(obj: Any, name: str = "obj") -> Explanation:
     return Explanation(name, tuple(merged.values()), registry.is_installed())
 
 
-def main(target: str) -> int:
+def main(target: str, *, as_json: bool = False, page: str | None = None) -> int:
     """Install, import what `target` names, and print what stands in its way.
 
     Parameters
     ----------
     target : str
         A module and a name in it, such as ``train:search.best_estimator_``.
+    as_json : bool
+        As JSON instead of a tree.
+    page : str, optional
+        Where to write a page of HTML to.
 
     Returns
     -------
@@ -157,7 +195,7 @@ def main(target: str) -> int:
             cure=f"name something at the top level of {module!r}",
         ) from error
     explanation = explain(found, attributes)
-    print(explanation)
+    present(explanation, as_json=as_json, page=page)
     return int(bool(explanation))
 
 

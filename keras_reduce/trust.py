@@ -16,14 +16,14 @@ from typing import Any
 
 from .errors import UntrustedError
 
-__all__ = ["Policy", "active", "in_force"]
+__all__ = ["Policy", "active", "in_force", "standing"]
 
 _KINDS_OF_WRAPPERS = ("Classifier", "Regressor", "Transformer")
 
 CONSTRUCTORS = frozenset(
     {
         *(f"builtins.{name}" for name in ("complex", "frozenset", "object", "range", "set")),
-        *("builtins.slice", "builtins.bytearray", "_codecs.encode"),
+        *("builtins.slice", "builtins.bytearray", "_codecs.encode", "_io.BytesIO"),
         *("copyreg._reconstructor", "copyreg.__newobj__"),
         *(f"collections.{name}" for name in ("Counter", "OrderedDict", "defaultdict", "deque")),
         *(f"datetime.{name}" for name in ("date", "datetime", "time", "timedelta", "timezone")),
@@ -206,6 +206,47 @@ class Policy:
             cause="; ".join(causes),
             cure="; ".join(cures),
         )
+
+
+def standing(module: str, name: str, is_called: bool = False) -> tuple[str, str]:
+    """Tell what a name is, by what it says: nothing is imported.
+
+    Parameters
+    ----------
+    module, name : str
+        As in a pickle.
+    is_called : bool
+        Whether the pickle calls it.
+
+    Returns
+    -------
+    kind : {"known", "keras", "foreign"}
+        Of a library that is known, of Keras, or of somebody else.
+    reason : str
+        Why no list can trust it; empty if one can.
+    """
+    full, root = f"{module}.{name}", module.partition(".")[0]
+    # What is an attribute of a module in a module is of that one.
+    reason = _reason_against(full) or (_reason_against(name) if "." in name else "")
+    is_class = name.rpartition(".")[2].lstrip("_")[:1].isupper()
+    is_one_of_ours = full.startswith("keras_reduce.reducers.rebuild_") or full == _RECEIVE
+    # Not so a class of scikit-learn's: making an object of it is all that a pickle does with it.
+    may_be_called = full in CONSTRUCTORS or is_one_of_ours or (root == "sklearn" and is_class)
+    if is_called and not may_be_called and not full.startswith("scipy.sparse.") and not reason:
+        reason = "called, and not known to do no more than make a value" if _is_of(root) else ""
+    if root in _KERAS:
+        return "keras", reason
+    is_known = full in CONSTRUCTORS or full in REFERENCES or root in _LIBRARIES
+    return ("known" if is_known and not reason else "foreign"), reason
+
+
+def _is_of(root: str) -> bool:
+    return root in _KERAS or root in _LIBRARIES or root == "builtins"
+
+
+_RECEIVE = "keras_reduce.registry.receive"
+_KERAS = ("keras", "tensorflow", "tf_keras")
+_LIBRARIES = ("joblib", "keras_reduce", "numpy", "scipy", "sklearn")
 
 
 def _name_of(obj: Any) -> str:

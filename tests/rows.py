@@ -30,7 +30,7 @@ def declared(*names: str, extra: str | None = None) -> tuple[str, ...]:
 
 def for_tests() -> tuple[str, ...]:
     """Return all that the whole suite needs beside the package and its requirements."""
-    extras = (declared(extra=extra) for extra in ("tensorflow", "progress", "test"))
+    extras = (declared(extra=extra) for extra in ("tensorflow", "progress", "reports", "test"))
     return tuple(each for extra in extras for each in extra if not each.startswith("keras_reduce["))
 
 
@@ -191,7 +191,7 @@ ROWS = {
             *("rows", "bare", "dumps", "architecture", "persistence::test_files"),
             *("persistence::test_reading_what_has_no_model_loads_no_framework",),
             *("installation::test_import_and_install_load_no_framework",),
-            "explanation::test_without_installation_or_keras",
+            *("explanation::test_without_installation_or_keras", "inspection::test_needs_no_keras"),
         ),
         installs=_TOOLS,
         expects=("!keras", "!tf_keras", "!tensorflow", "!tensorflow-cpu", "!jax", "!torch"),

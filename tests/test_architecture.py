@@ -12,7 +12,8 @@ ROWS = (
     ("__main__",),
     ("demo",),
     ("__init__",),
-    ("explanation", "persistence", "dask", "ray", "spark"),
+    ("explanation", "inspection", "dask", "ray", "spark"),
+    ("persistence",),
     ("registry",),
     ("legacy_path",),
     ("legacy",),
@@ -26,7 +27,7 @@ ROWS = (
     ("tensors", "payload"),
     ("admission",),
     ("backends", "callables", "frames"),
-    ("parcels", "replacements", "transit", "trust", "workers"),
+    ("parcels", "rendering", "replacements", "transit", "trust", "workers"),
     ("errors", "_version"),
 )
 LEVEL = {name: level for level, row in enumerate(ROWS) for name in row}
@@ -86,3 +87,29 @@ def test_frameworks_are_named_in_their_rooms_only(path):
         assert root != "keras" or room(path) in {"families", "demo"}
         assert room(path) in {"families", "tensors", "demo"}
         assert not name.startswith("keras.src") or room(path) == "families"
+
+
+def test_inspection_can_rebuild_nothing():
+    """It reads what `pickletools` shows, and of this package what knows bytes and texts only."""
+    allowed = {
+        *("decompression", "files", "signing", "sources", "trailer"),
+        *("content", "models", "opcodes", "pictures", "report"),
+        *("errors", "payload", "rendering", "trust"),
+    }
+    for path in sorted((PACKAGE / "inspection").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                assert not {alias.name for alias in node.names} & UNPICKLERS, path
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                assert node.module not in UNPICKLERS, path
+            elif isinstance(node, ast.ImportFrom):
+                module = (node.module or "").rpartition(".")[2]
+                names = (
+                    {alias.name for alias in node.names}
+                    if module in ("", "persistence")
+                    else {module}
+                )
+                assert names <= allowed, (path, names)
+
+
+UNPICKLERS = {"cloudpickle", "dill", "importlib", "joblib", "keras", "marshal", "numpy", "pickle"}

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 from ..trust import Policy
-from . import reading, signing, writing
+from . import decompression, reading, signing, writing
 from .files import opened, replacing
 from .signing import Keys
 from .sources import FileSource, MemorySource, Source, in_memory
@@ -127,13 +127,15 @@ def load(
     with opened(name) as file:
         source: Source = FileSource(file, name)
         mapping = None
-        compressor = reading.compressor_of(source.bytes_at(0, 16))
+        compressor = decompression.compressor_of(source.bytes_at(0, 16))
         if compressor:
             if secrets:
                 # Bytes of anybody's may be ever so many when they are decompressed.
-                signing.check(reading.decompressed_blocks(file, compressor, name), secrets, name)
+                signing.check(
+                    decompression.decompressed_blocks(file, compressor, name), secrets, name
+                )
                 file.seek(0)
-            source = reading.decompressed(file, compressor, name)
+            source = decompression.decompressed(file, compressor, name)
         elif secrets and mmap_mode is None:
             source, mapping = in_memory(file, name)
         elif mmap_mode and source.size:
@@ -198,12 +200,12 @@ def loads(
         If a module, class or function that they need is missing.
     """
     view, secrets, policy = memoryview(data).cast("B"), _secrets(key), _policy(trusted)
-    compressor = reading.compressor_of(bytes(view[:16]))
+    compressor = decompression.compressor_of(bytes(view[:16]))
     if compressor:
         if secrets:
-            blocks = reading.decompressed_blocks(io.BytesIO(view), compressor, _BYTES)
+            blocks = decompression.decompressed_blocks(io.BytesIO(view), compressor, _BYTES)
             signing.check(blocks, secrets, _BYTES)
-        source = reading.decompressed(io.BytesIO(view), compressor, _BYTES)
+        source = decompression.decompressed(io.BytesIO(view), compressor, _BYTES)
     else:
         source = MemorySource([view], _BYTES)
     _check(source, secrets, verify, arrays=True)

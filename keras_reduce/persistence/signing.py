@@ -158,16 +158,20 @@ def check(blocks: Iterable[bytes | memoryview], secrets: list[bytes], name: str)
         )
 
 
-def take_off(source: Source) -> None:
-    """Let a source end before the signature, if there is one.
+def take_off(source: Source) -> bool:
+    """Let a source end before the signature, if there is one; tells whether there is.
 
     Raises
     ------
     PayloadError
         If the signature is of a newer kind.
     """
-    if _is_signature(source.bytes_at(max(source.size - _SIZE, 0), source.size), source.name):
+    is_signed = _is_signature(
+        source.bytes_at(max(source.size - _SIZE, 0), source.size), source.name
+    )
+    if is_signed:
         source.cut_off(_SIZE)
+    return is_signed
 
 
 def _is_signature(tail: bytes, name: str) -> bool:

@@ -320,6 +320,28 @@ def each_works_and_is_refused():
     assert not wrong, "\n".join(wrong)
 
 
+@check
+def inspecting_them_runs_nothing_and_shows_what_they_would_do():
+    wrong = []
+    for name, make in ATTACKS.items():
+        for number, data in enumerate(make()):
+            path = FOLDER / "file"
+            path.write_bytes(data)
+            before = set(sys.modules)
+            report = keras_reduce.inspect(path)
+            label = f"{name}[{number}]"
+            if MARK.exists() or any(each.startswith("evil_") for each in set(sys.modules) - before):
+                wrong.append(f"{label} has worked")
+                MARK.unlink(missing_ok=True)
+            suspicious = [each for each in report.names if each.kind == "foreign" or each.warning]
+            remarks = [text for _, model in report.models for text in model.remarks]
+            if not (suspicious or report.code or report.odd or remarks):
+                wrong.append(f"{label} looks harmless:\n{report}")
+            assert report.to_json()
+            assert report.to_html()
+    assert not wrong, "\n".join(wrong)
+
+
 # --- other bad intentions --------------------------------------------------------------------
 
 

@@ -1,0 +1,533 @@
+"""What a pickle would do, read from its opcodes; nothing is done.
+
+The opcodes come from `pickletools`, the standard library's own reader: one at a time, so that the
+bytes of arrays, which joblib puts between them, can be passed over. (fickling, which decompiles
+pickles to Python, takes them for opcodes.) A stack machine builds descriptions: a call of a name,
+with arguments and a state, a list, a number. They are plain data, whatever the pickle says.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import pickletools
+import struct
+from collections import Counter
+from collections.abc import Callable
+from typing import IO, Any, NamedTuple, cast
+
+from ..persistence.sources import Source
+
+__all__ = [
+    "Array",
+    "Bytes",
+    "Call",
+    "Dtype",
+    "Global",
+    "Items",
+    "Pairs",
+    "Reading",
+    "Unknown",
+    "array_of",
+    "bytes_of",
+    "dtype_of",
+    "read",
+    "scalar_of",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Global:
+    """A class, function, or something else that is named, and so imported."""
+
+    module: str
+    name: str
+
+    @property
+    def path(self) -> str:
+        """Module and name."""
+        return f"{self.module}.{self.name}"
+
+
+@dataclasses.dataclass(eq=False)
+class Call:
+    """An object that comes of a call."""
+
+    function: Any
+    arguments: Any
+    named: Any = None
+    state: Any = None
+    items: list[Any] = dataclasses.field(default_factory=list)
+    pairs: list[tuple[Any, Any]] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(eq=False)
+class Items:
+    """A list, set or frozenset."""
+
+    kind: str
+    items: list[Any]
+
+
+@dataclasses.dataclass(eq=False)
+class Pairs:
+    """A dictionary."""
+
+    pairs: list[tuple[Any, Any]]
+
+    def get(self, key: str) -> Any:
+        """Return the value of a key that is a text; None without it."""
+        return next((value for name, value in self.pairs if _is_text(name, key)), None)
+
+
+@dataclasses.dataclass(eq=False)
+class Bytes:
+    """Bytes in the pickle."""
+
+    data: bytes
+
+
+@dataclasses.dataclass(eq=False)
+class Array:
+    """An array of joblib's, with its bytes in the file behind its description."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    size: int
+    objects: Any = None
+
+
+@dataclasses.dataclass(eq=False)
+class Unknown:
+    """What opcodes don't show."""
+
+    what: str
+
+
+@dataclasses.dataclass
+class Reading:
+    """What was read.
+
+    Attributes
+    ----------
+    objects : list
+        A description for each pickle in the file.
+    globals : Counter of Global
+        Everything that is named, and how often.
+    called : set of Global
+        Those that are called as they are.
+    protocols : set of int
+        Of pickle.
+    odd : list of str
+        What no pickler writes, or hides what is meant.
+    ended : str
+        Where and why reading ended before the end; empty if it did not.
+    """
+
+    objects: list[Any] = dataclasses.field(default_factory=list)
+    globals: Counter[Global] = dataclasses.field(default_factory=Counter)
+    called: set[Global] = dataclasses.field(default_factory=set)
+    protocols: set[int] = dataclasses.field(default_factory=set)
+    odd: list[str] = dataclasses.field(default_factory=list)
+    ended: str = ""
+
+
+class _EndedError(Exception):
+    """Reading can't go on."""
+
+
+_DEEPEST = 40  # pickles in arrays of objects in pickles
+
+
+def read(source: Source) -> Reading:
+    """Read all pickles of a source, one after the other, to its end or to where that fails."""
+    found = Reading()
+    while source.left():
+        start = source.tell()
+        try:
+            found.objects.append(_Machine(source, found).run())
+        except (_EndedError, ValueError, IndexError, KeyError, TypeError, RecursionError) as error:
+            what = f"{type(error).__name__}: {error}".removeprefix("_EndedError: ")
+            found.ended = f"at byte {source.tell()} of {source.size}: {what}"
+            if found.objects and source.tell() - start < 64:
+                found.ended = f"{source.size - start} bytes follow that are no pickle"
+            break
+    return found
+
+
+class _Machine:
+    """Runs the opcodes of one pickle."""
+
+    def __init__(self, source: Source, found: Reading, depth: int = 0) -> None:
+        self._source, self._found, self._depth = source, found, depth
+        self._stack: list[Any] = []
+        self._marks: list[list[Any]] = []
+        self._memo: dict[Any, Any] = {}
+
+    def run(self) -> Any:
+        if self._depth > _DEEPEST:
+            raise _EndedError("pickles are nested too deeply")
+        # Which has all that genops asks of a file.
+        file = cast(IO[bytes], self._source)
+        for opcode, argument, _ in pickletools.genops(file):
+            name = opcode.name
+            if name == "STOP":
+                return self._stack.pop()
+            if name in _PLAIN:
+                self._stack.append(argument)
+            else:
+                method: Callable[[Any], None] | None = getattr(self, f"_{name.lower()}", None)
+                if method is None:
+                    raise _EndedError(f"the opcode {name} is not known")
+                method(argument)
+        raise _EndedError("the pickle has no end")
+
+    def _push(self, value: Any) -> None:
+        self._stack.append(value)
+
+    def _since_mark(self) -> list[Any]:
+        items, self._stack = self._stack, self._marks.pop()
+        return items
+
+    # --- values ------------------------------------------------------------------------------
+
+    def _proto(self, number: int) -> None:
+        self._found.protocols.add(number)
+
+    def _frame(self, size: int) -> None:
+        """Pass over: frames say how much to read at once."""
+
+    def _none(self, _: None) -> None:
+        self._push(None)
+
+    def _newtrue(self, _: None) -> None:
+        self._push(True)
+
+    def _newfalse(self, _: None) -> None:
+        self._push(False)
+
+    def _bytes(self, data: bytes) -> None:
+        self._push(Bytes(data))
+
+    _binbytes = _short_binbytes = _binbytes8 = _bytearray8 = _bytes
+
+    def _next_buffer(self, _: None) -> None:
+        self._push(Unknown("a buffer that is not in the file"))
+
+    def _readonly_buffer(self, _: None) -> None:
+        """Pass over: what is on the stack stays."""
+
+    def _empty_list(self, _: None) -> None:
+        self._push(Items("list", []))
+
+    def _empty_set(self, _: None) -> None:
+        self._push(Items("set", []))
+
+    def _empty_dict(self, _: None) -> None:
+        self._push(Pairs([]))
+
+    def _empty_tuple(self, _: None) -> None:
+        self._push(())
+
+    def _list(self, _: None) -> None:
+        self._push_after(lambda items: Items("list", items))
+
+    def _frozenset(self, _: None) -> None:
+        self._push_after(lambda items: Items("frozenset", items))
+
+    def _dict(self, _: None) -> None:
+        self._push_after(lambda items: Pairs(_paired(items)))
+
+    def _tuple(self, _: None) -> None:
+        self._push_after(tuple)
+
+    def _push_after(self, make: Callable[[list[Any]], Any]) -> None:
+        items = self._since_mark()
+        self._push(make(items))
+
+    def _tuple1(self, _: None) -> None:
+        self._stack[-1:] = [(self._stack[-1],)]
+
+    def _tuple2(self, _: None) -> None:
+        self._stack[-2:] = [(self._stack[-2], self._stack[-1])]
+
+    def _tuple3(self, _: None) -> None:
+        self._stack[-3:] = [tuple(self._stack[-3:])]
+
+    # --- stack and memo ----------------------------------------------------------------------
+
+    def _mark(self, _: None) -> None:
+        self._marks.append(self._stack)
+        self._stack = []
+
+    def _pop(self, _: None) -> None:
+        if self._stack:
+            self._stack.pop()
+        else:
+            self._since_mark()
+
+    def _pop_mark(self, _: None) -> None:
+        self._since_mark()
+
+    def _dup(self, _: None) -> None:
+        self._push(self._stack[-1])
+
+    def _put(self, key: Any) -> None:
+        self._memo[key] = self._stack[-1]
+
+    _binput = _long_binput = _put
+
+    def _memoize(self, _: None) -> None:
+        self._memo[len(self._memo)] = self._stack[-1]
+
+    def _get(self, key: Any) -> None:
+        self._push(self._memo[key])
+
+    _binget = _long_binget = _get
+
+    # --- containers --------------------------------------------------------------------------
+
+    def _append(self, _: None) -> None:
+        value = self._stack.pop()
+        self._extend([value])
+
+    def _appends(self, _: None) -> None:
+        self._extend(self._since_mark())
+
+    _additems = _appends
+
+    def _extend(self, values: list[Any]) -> None:
+        target = self._stack[-1]
+        if isinstance(target, (Items, Call)):
+            target.items.extend(values)
+        else:
+            self._odd(f"items are added to {_kind(target)}")
+
+    def _setitem(self, _: None) -> None:
+        value, key = self._stack.pop(), self._stack.pop()
+        self._update([(key, value)])
+
+    def _setitems(self, _: None) -> None:
+        self._update(_paired(self._since_mark()))
+
+    def _update(self, pairs: list[tuple[Any, Any]]) -> None:
+        target = self._stack[-1]
+        if isinstance(target, (Pairs, Call)):
+            target.pairs.extend(pairs)
+        else:
+            self._odd(f"keys are set in {_kind(target)}")
+
+    # --- names and calls ---------------------------------------------------------------------
+
+    def _name(self, module: Any, name: Any) -> Any:
+        if not isinstance(module, str) or not isinstance(name, str):
+            self._odd("a name is computed: only loading would tell which")
+            return Unknown("a name that is computed")
+        found = Global(module, name)
+        self._found.globals[found] += 1
+        return found
+
+    def _global(self, argument: str) -> None:
+        module, _, name = argument.partition(" ")
+        self._push(self._name(module, name))
+
+    def _stack_global(self, _: None) -> None:
+        name, module = self._stack.pop(), self._stack.pop()
+        self._push(self._name(module, name))
+
+    def _ext1(self, code: int) -> None:
+        self._push(self._name("copyreg extension", str(code)))
+
+    _ext2 = _ext4 = _ext1
+
+    def _persid(self, number: Any) -> None:
+        self._odd("a persistent id: only the program that loads it knows what that is")
+        self._push(Unknown(f"persistent id {number!r}"))
+
+    def _binpersid(self, _: None) -> None:
+        self._persid(self._stack.pop())
+
+    def _call(self, function: Any, arguments: Any, named: Any = None) -> None:
+        if isinstance(function, Global):
+            self._found.called.add(function)
+        self._push(Call(function, arguments, named))
+
+    def _reduce(self, _: None) -> None:
+        arguments, function = self._stack.pop(), self._stack.pop()
+        self._call(function, arguments)
+
+    _newobj = _reduce
+
+    def _newobj_ex(self, _: None) -> None:
+        named, arguments, function = (self._stack.pop() for _ in range(3))
+        self._call(function, arguments, named)
+
+    def _inst(self, argument: str) -> None:
+        module, _, name = argument.partition(" ")
+        arguments = tuple(self._since_mark())
+        self._call(self._name(module, name), arguments)
+
+    def _obj(self, _: None) -> None:
+        function, *arguments = self._since_mark()
+        self._call(function, tuple(arguments))
+
+    def _build(self, _: None) -> None:
+        state, target = self._stack.pop(), self._stack[-1]
+        if not isinstance(target, Call):
+            self._odd(f"the state of {_kind(target)} is set")
+            return
+        target.state = state
+        if isinstance(target.function, Global) and target.function in _WRAPPERS:
+            self._stack[-1] = self._array(state)
+
+    def _odd(self, what: str) -> None:
+        if what not in self._found.odd:
+            self._found.odd.append(what)
+
+    # --- arrays of joblib's ------------------------------------------------------------------
+
+    def _array(self, state: Any) -> Array:
+        """Pass over the bytes of an array."""
+        if not isinstance(state, Pairs):
+            raise _EndedError("an array is not described as joblib does")
+        shape, dtype = state.get("shape"), dtype_of(state.get("dtype"))
+        if dtype is None or not _is_shape(shape):
+            raise _EndedError("an array is not described as joblib does")
+        if dtype.name == "object":
+            objects = _Machine(self._source, self._found, self._depth + 1).run()
+            return Array(dtype.name, shape, 0, objects)
+        if state.get("numpy_array_alignment_bytes") is not None:
+            (padding,) = self._source.read(1) or (0,)
+            self._source.skip(min(padding, self._source.left()))
+        size = math.prod(shape) * dtype.size
+        if size > self._source.left():
+            raise _EndedError(f"an array of {size} bytes is longer than the rest of the file")
+        self._source.skip(size)
+        return Array(dtype.name, shape, size)
+
+
+# Opcodes whose argument is the value.
+_PLAIN = frozenset(
+    {
+        *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+        *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE"),
+        *("BINUNICODE", "BINUNICODE8"),
+    }
+)
+_WRAPPERS = frozenset({Global("joblib.numpy_pickle", "NumpyArrayWrapper")})
+
+
+def _paired(items: list[Any]) -> list[tuple[Any, Any]]:
+    return list(zip(items[::2], items[1::2], strict=True))
+
+
+def _kind(value: Any) -> str:
+    return f"the name {value.path}" if isinstance(value, Global) else type(value).__name__.lower()
+
+
+def _is_text(value: Any, text: str) -> bool:
+    return isinstance(value, str) and value == text
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, tuple) and all(type(each) is int and each >= 0 for each in value)
+
+
+# --- dtypes and arrays of NumPy's ----------------------------------------------------------------
+
+
+class Dtype(NamedTuple):
+    """A dtype: its name, and the bytes of an item."""
+
+    name: str
+    size: int
+
+
+_NAMES = {"f": "float", "i": "int", "u": "uint", "c": "complex"}
+
+
+def dtype_of(value: Any) -> Dtype | None:
+    """Return the dtype that a description is of; None if it is of something else."""
+    is_call = isinstance(value, Call) and isinstance(value.function, Global)
+    if (
+        not is_call
+        or value.function.path != "numpy.dtype"
+        or not isinstance(value.arguments, tuple)
+    ):
+        return None
+    code = value.arguments[0] if value.arguments else None
+    if not isinstance(code, str) or not code:
+        return None
+    kind, digits = code[0], code[1:]
+    state = value.state if isinstance(value.state, tuple) else ()
+    size = int(digits) if digits.isdecimal() and len(digits) < 10 else 0
+    given = state[5] if len(state) > 5 else None
+    if type(given) is int and given > 0:
+        size = given
+    elif kind == "U":
+        size *= 4
+    if kind == "O" or (len(state) > 4 and isinstance(state[4], Pairs) and _holds_objects(state[4])):
+        return Dtype("object", size)
+    if code in ("b1", "?"):
+        return Dtype("bool", 1)
+    return Dtype(f"{_NAMES[kind]}{8 * size}" if kind in _NAMES else code, size)
+
+
+def _holds_objects(fields: Pairs) -> bool:
+    inner = [dtype_of(value[0]) for _, value in fields.pairs if isinstance(value, tuple) and value]
+    return any(dtype is not None and dtype.name == "object" for dtype in inner)
+
+
+def array_of(value: Any) -> Array | None:
+    """Return the array that a description is of, whoever has written it; None if of none."""
+    if isinstance(value, Array):
+        return value
+    if not isinstance(value, Call) or not isinstance(value.function, Global):
+        return None
+    name = value.function.name
+    is_state = isinstance(value.state, tuple) and len(value.state) >= 5
+    if name in ("_reconstruct", "_mareconstruct") and is_state:
+        _, shape, dtype, _, data, *_ = value.state
+    elif name == "_frombuffer" and isinstance(value.arguments, tuple) and len(value.arguments) > 2:
+        data, dtype, shape = value.arguments[:3]
+    else:
+        return None
+    known = dtype_of(dtype)
+    if known is None or not _is_shape(shape):
+        return None
+    objects = data if isinstance(data, Items) else None
+    return Array(known.name, shape, math.prod(shape) * known.size, objects)
+
+
+def scalar_of(value: Any) -> str:
+    """Return the text of a number of NumPy's that a description is of; empty if of none."""
+    is_call = isinstance(value, Call) and isinstance(value.function, Global)
+    if not is_call or value.function.name != "scalar" or not isinstance(value.arguments, tuple):
+        return ""
+    dtype = dtype_of(value.arguments[0]) if value.arguments else None
+    data = bytes_of(value.arguments[1]) if len(value.arguments) > 1 else None
+    if dtype is None:
+        return ""
+    state = value.arguments[0].state
+    order = state[1] if isinstance(state, tuple) and len(state) > 1 else "<"
+    form = _FORMATS.get(dtype.name)
+    if data is None or form is None or struct.calcsize(f"={form}") != len(data):
+        return f"a number as {dtype.name}"
+    (number,) = struct.unpack(f"{'>' if order == '>' else '<'}{form}", data)
+    return f"{number!r} as {dtype.name}"
+
+
+_FORMATS = {"float32": "f", "float64": "d", "int32": "i", "int64": "q", "bool": "?"}
+
+
+def bytes_of(value: Any) -> bytes | None:
+    """Return the bytes that a description is of, as the older protocols write them too."""
+    if isinstance(value, Bytes):
+        return value.data
+    if isinstance(value, Call) and value.function == Global("_codecs", "encode"):
+        text = (
+            value.arguments[0] if isinstance(value.arguments, tuple) and value.arguments else None
+        )
+        if isinstance(text, str):
+            return text.encode("latin1", "replace")
+    return None

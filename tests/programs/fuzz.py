@@ -1,0 +1,196 @@
+"""Files that nobody wrote: mutations of real ones, for whatever reads strangers' files.
+
+``python fuzz.py SECONDS SEED`` mutates files of many kinds, and lets `inspect`, `load` with
+``trusted=``, and the reader of payloads loose on each. What is allowed is an error of this package;
+for a payload that is trusted, what the framework raises is one as well. A case may take some
+seconds and some memory, which grow with its size only. The last line is a table of what has come
+of it; a case that did what it must not is written to ``fuzz-*.bin`` in the current folder.
+"""
+
+from __future__ import annotations
+
+import collections
+import gzip
+import io
+import json
+import pickle
+import pickletools
+import random
+import resource
+import signal
+import sys
+import tempfile
+import time
+import traceback
+import zlib
+from pathlib import Path
+
+import joblib
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from keras_reduce import KerasReduceError, dumps, inspect, load
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "protocol-1" / "keras3"
+TRUSTED = ["golden_code_keras3.", "golden_code_tensorflow."]
+PATIENCE = 30  # seconds for a case
+MOST = 600 << 20  # bytes by which the memory of all cases may grow
+
+# What the stack machine of pickle understands, to be put anywhere.
+OPCODES = [opcode.code.encode("latin1") for opcode in pickletools.opcodes]
+NAMES = [
+    *(b"cos\nsystem\n", b"cbuiltins\ngetattr\n", b"cbuiltins\nset\n", b"cnumpy\ndtype\n"),
+    *(b"cnumpy._core.multiarray\n_reconstruct\n", b"ccopyreg\n_reconstructor\n"),
+    *(b"cnumpy.random._pickle\n__generator_ctor\n", b"ccollections\ndefaultdict\n"),
+    *(b"cjoblib.numpy_pickle\nNumpyArrayWrapper\n", b"ckeras_reduce.reducers\nrebuild_model\n"),
+    *(b"ccollections\ndeque\n", b"cnumpy\nndarray\n", b"cnumpy.ma.core\n_mareconstruct\n"),
+]
+NUMBERS = [b"\xff" * 4, b"\x7f" + b"\xff" * 7, b"\0" * 8, b"\x80" * 4, b"\1\0\0\0\0\0\0\x80"]
+
+
+def seeds():
+    """Return files to begin with."""
+    found = [path.read_bytes() for path in sorted(GOLDEN.iterdir()) if path.suffix != ".json"]
+    x, y = np.arange(40.0).reshape(10, 4), np.arange(10) % 2
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression()).fit(x, y)
+    held = {"p": pipeline, "o": np.array([{}, "a", None]), "f": np.asfortranarray(x), "s": {1, 2}}
+    found += [pickle.dumps(held, protocol) for protocol in range(6)]
+    for compress in (0, ("zlib", 1), ("gzip", 1), ("bz2", 1), ("lzma", 0)):
+        file = io.BytesIO()
+        joblib.dump(held, file, compress)
+        found += [file.getvalue(), dumps(held, compress), dumps(held, compress, key=b"k" * 16)]
+    return found
+
+
+def mutated(data, others, rng):
+    """Return `data` with a few changes, of the kinds that mislead readers."""
+    changed = bytearray(data)
+    for _ in range(rng.choice((1, 1, 1, 2, 3, 5, 12))):
+        position, kind = rng.randrange(len(changed) + 1), rng.randrange(9)
+        if kind == 0 and changed:
+            changed[min(position, len(changed) - 1)] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            del changed[position : position + rng.choice((1, 2, 4, 8, 64))]
+        elif kind == 2:
+            changed[position:position] = rng.choice(OPCODES)
+        elif kind == 3:
+            changed[position:position] = rng.choice(NAMES) + rng.choice((b"", b")R", b"(tR", b"}b"))
+        elif kind == 4:
+            number = rng.choice(NUMBERS)
+            changed[position : position + len(number)] = number
+        elif kind == 5:
+            start = rng.randrange(len(changed) + 1)
+            piece = changed[start : start + rng.choice((1, 5, 20, 200))]
+            changed[position:position] = piece * rng.choice((1, 2, 50))
+        elif kind == 6:
+            other = rng.choice(others)
+            start = rng.randrange(len(other) + 1)
+            changed[position:position] = other[start : start + rng.choice((10, 100, 1000))]
+        elif kind == 7:
+            del changed[position:]
+        else:
+            changed = _with_another_text(changed, rng)
+    return bytes(changed)
+
+
+def _with_another_text(data, rng):
+    """Change a number or a word in the JSON of a payload, where there is one."""
+    spots = [i for i in range(len(data)) if data[i : i + 1] in (b"0", b"1", b"2", b'"', b"[", b"{")]
+    if not spots:
+        return data
+    spot = rng.choice(spots)
+    words = (b"9", b"-1", b"null", b"true", b'"x"', b"[]", b"{}", b"1e999", b"99999999999999999999")
+    data[spot : spot + 1] = rng.choice(words)
+    return data
+
+
+def packed(data, rng):
+    """Return a mutation as the content of a compressed file, now and then."""
+    kind = rng.randrange(12)
+    if kind == 0:
+        return zlib.compress(data, 1)
+    return gzip.compress(data, 1) if kind == 1 else data
+
+
+def by_inspecting(path, data):
+    report = inspect(path)
+    report.to_json()
+    report.to_html()
+    return "reports"
+
+
+def by_trusting(path, data):
+    load(path, verify=False, trusted=TRUSTED)
+    return "loads"
+
+
+def by_trusting_mapped(path, data):
+    load(path, "c", verify=False, trusted=[])
+    return "loads"
+
+
+READERS = (by_inspecting, by_trusting, by_trusting_mapped)
+
+
+class SlowError(BaseException):
+    """A case has taken too long."""
+
+
+def on_alarm(*_):
+    raise SlowError
+
+
+def main(seconds, seed):
+    rng = random.Random(seed)
+    files = seeds()
+    sys.path.insert(0, str(GOLDEN.parents[1]))
+    table, wrong = collections.Counter(), []
+    signal.signal(signal.SIGALRM, on_alarm)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "case")
+        for reader in READERS:  # What is imported for the first time is none of any case.
+            path.write_bytes(files[-3])
+            reader(path, files[-3])
+        by_trusting(GOLDEN / "sequential.dump", b"")
+        before = _peak()
+        end = time.monotonic() + seconds
+        cases = 0
+        while time.monotonic() < end:
+            data = packed(mutated(rng.choice(files), files, rng), rng)
+            path.write_bytes(data)
+            for reader in READERS:
+                word = _word(reader, path, data)
+                table[f"{reader.__name__}: {word.splitlines()[0]}"] += 1
+                grown = _peak() - before
+                if word.startswith("WRONG") or grown > MOST:
+                    name = f"fuzz-{seed}-{cases}-{reader.__name__}.bin"
+                    Path(name).write_bytes(data)
+                    wrong.append(f"{name}: {word}; memory grown by {grown >> 20} MiB")
+                    before += max(grown - MOST, 0)
+                    print(wrong[-1], file=sys.stderr, flush=True)
+            cases += 1
+    print("TABLE", json.dumps({"cases": cases, "table": table, "wrong": wrong}))
+
+
+def _word(reader, path, data):
+    signal.alarm(PATIENCE)
+    try:
+        return reader(path, data)
+    except KerasReduceError as error:
+        return type(error).__name__
+    except SlowError:
+        return f"WRONG: took more than {PATIENCE} seconds"
+    except BaseException:
+        return "WRONG: " + traceback.format_exc(limit=-6)
+    finally:
+        signal.alarm(0)
+
+
+def _peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]), int(sys.argv[2]))

@@ -241,7 +241,7 @@ def _title(node: Any) -> tuple[str, list[tuple[str, Any]]]:
     return f"{kind} of {len(items)}", [(f"[{number}]", each) for number, each in enumerate(items)]
 
 
-def _short(value: Any) -> str:
+def _short(value: Any, depth: int = 3) -> str:
     """Return a text for a description, on one line."""
     if isinstance(value, Global):
         return value.path
@@ -250,9 +250,17 @@ def _short(value: Any) -> str:
     if isinstance(value, Bytes):
         return f"{len(value.data)} bytes"
     if isinstance(value, Call):
-        return f"{_short(value.function)}(…)"
-    if isinstance(value, (Items, Pairs, tuple, Array)):
-        return _title(value)[0] if value != () else "()"
+        return f"{_short(value.function, depth - 1)}(…)" if depth else "…"
+    if isinstance(value, Array):
+        return f"ndarray {value.dtype} {value.shape}"
+    if isinstance(value, Pairs):
+        return f"dict of {len(value.pairs)}"
+    if isinstance(value, Items):
+        return f"{value.kind} of {len(value.items)}"
+    if isinstance(value, tuple):
+        if depth and len(value) <= 8:
+            return f"({', '.join(_short(each, depth - 1) for each in value)})"
+        return f"tuple of {len(value)}"
     if isinstance(value, str):
         text = repr(value[: _LONGEST + 1])
         return text if len(value) <= _LONGEST else f"{text[:_LONGEST]}…"

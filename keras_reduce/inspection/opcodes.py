@@ -143,14 +143,17 @@ def read(source: Source) -> Reading:
     """Read all pickles of a source, one after the other, to its end or to where that fails."""
     found = Reading()
     while source.left():
-        start = source.tell()
+        start, machine = source.tell(), _Machine(source, found)
         try:
-            found.objects.append(_Machine(source, found).run())
+            found.objects.append(machine.run())
         except (_EndedError, ValueError, IndexError, KeyError, TypeError, RecursionError) as error:
             what = f"{type(error).__name__}: {error}".removeprefix("_EndedError: ")
             found.ended = f"at byte {source.tell()} of {source.size}: {what}"
             if found.objects and source.tell() - start < 64:
                 found.ended = f"{source.size - start} bytes follow that are no pickle"
+            elif found.protocols or found.globals:
+                # No pickle can be that long by chance; what there is of it tells something.
+                found.objects.append(machine.remains())
             break
     return found
 
@@ -181,6 +184,12 @@ class _Machine:
                     raise _EndedError(f"the opcode {name} is not known")
                 method(argument)
         raise _EndedError("the pickle has no end")
+
+    def remains(self) -> Items:
+        """Return what a pickle that broke off had made so far."""
+        return Items(
+            "broken off after", [each for level in self._marks for each in level] + self._stack
+        )
 
     def _push(self, value: Any) -> None:
         self._stack.append(value)
@@ -446,7 +455,7 @@ class Dtype(NamedTuple):
 _NAMES = {"f": "float", "i": "int", "u": "uint", "c": "complex"}
 
 
-def dtype_of(value: Any) -> Dtype | None:
+def dtype_of(value: Any, depth: int = 8) -> Dtype | None:
     """Return the dtype that a description is of; None if it is of something else."""
     is_call = isinstance(value, Call) and isinstance(value.function, Global)
     if (
@@ -466,16 +475,20 @@ def dtype_of(value: Any) -> Dtype | None:
         size = given
     elif kind == "U":
         size *= 4
-    if kind == "O" or (len(state) > 4 and isinstance(state[4], Pairs) and _holds_objects(state[4])):
+    fields = state[4] if len(state) > 4 else None
+    if kind == "O" or (isinstance(fields, Pairs) and _holds_objects(fields, depth)):
         return Dtype("object", size)
     if code in ("b1", "?"):
         return Dtype("bool", 1)
     return Dtype(f"{_NAMES[kind]}{8 * size}" if kind in _NAMES else code, size)
 
 
-def _holds_objects(fields: Pairs) -> bool:
-    inner = [dtype_of(value[0]) for _, value in fields.pairs if isinstance(value, tuple) and value]
-    return any(dtype is not None and dtype.name == "object" for dtype in inner)
+def _holds_objects(fields: Pairs, depth: int) -> bool:
+    if not depth:
+        return True  # No array has a dtype with so many levels; bytes of one can't be told then.
+    inner = [value[0] for _, value in fields.pairs if isinstance(value, tuple) and value]
+    found = [dtype_of(each, depth - 1) for each in inner]
+    return any(dtype is not None and dtype.name == "object" for dtype in found)
 
 
 def array_of(value: Any) -> Array | None:

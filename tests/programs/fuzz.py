@@ -4,7 +4,8 @@
 ``trusted=``, and the reader of payloads loose on each. What is allowed is an error of this package;
 for a payload that is trusted, what the framework raises is one as well. A case may take some
 seconds and some memory, which grow with its size only. The last line is a table of what has come
-of it; a case that did what it must not is written to ``fuzz-*.bin`` in the current folder.
+of it; a case that did what it must not is written to ``fuzz-*.bin`` in the current folder, and the
+one at hand to ``fuzz-SEED.last``, should the process end.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from keras_reduce import KerasReduceError, dumps, inspect, load
+from keras_reduce import KerasReduceError, dumps, inspect, load, trust
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "protocol-1" / "keras3"
 TRUSTED = ["golden_code_keras3.", "golden_code_tensorflow."]
@@ -106,6 +107,40 @@ def _with_another_text(data, rng):
     return data
 
 
+def program(rng):
+    """Return a pickle that keeps to the rules of the stack, and calls what is known as harmless."""
+    parts, depth = [b"\x80\x04"], 0
+    names = sorted(trust.CONSTRUCTORS | trust.REFERENCES)
+    for _ in range(rng.randrange(4, 60)):
+        choices = [(_value(rng), 1), (b"c%b\n%b\n" % _split(rng.choice(names)), 1)]
+        choices += [(b")", 1), (b"]", 1), (b"}", 1), (b"\x8f", 1)]
+        if depth >= 1:
+            choices += [(b"\x85", 0), (b"\x94", 0), (b"2", 1)]
+        if depth >= 2:
+            choices += [(code, -1) for code in (b"\x86", b"a", b"R", b"R", b"\x81", b"b")]
+        if depth >= 3:
+            choices += [(b"\x87", -2), (b"s", -2), (b"\x92", -2)]
+        code, change = rng.choice(choices)
+        parts.append(code)
+        depth += change
+    return b"".join(parts) + b"0" * (depth - 1) + b"."
+
+
+def _split(name):
+    module, _, name = name.rpartition(".")
+    return module.encode(), name.encode()
+
+
+def _value(rng):
+    """Return opcodes for a value of a kind that arguments and states are of."""
+    values = (
+        *(0, 1, -1, 3, 255, 1 << 31, 1 << 62, 1.5, float("nan"), None, True, "f8", "O", "latin1"),
+        *("<", "C", "b", "text", b"", b"12345678", b"\x80\x04N.", (0,), (1,), (2, 3), (), [1], {}),
+        *((3, "<", None, None, None, -1, -1, 0), (1, (1,), None, False, b"12345678"), {"a": 1}),
+    )
+    return pickle.dumps(rng.choice(values), 4)[2:-1].replace(b"\x94", b"")
+
+
 def packed(data, rng):
     """Return a mutation as the content of a compressed file, now and then."""
     kind = rng.randrange(12)
@@ -146,7 +181,7 @@ def main(seconds, seed):
     rng = random.Random(seed)
     files = seeds()
     sys.path.insert(0, str(GOLDEN.parents[1]))
-    table, wrong = collections.Counter(), []
+    table, wrong, last = collections.Counter(), [], Path(f"fuzz-{seed}.last")
     signal.signal(signal.SIGALRM, on_alarm)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "case")
@@ -158,8 +193,10 @@ def main(seconds, seed):
         end = time.monotonic() + seconds
         cases = 0
         while time.monotonic() < end:
-            data = packed(mutated(rng.choice(files), files, rng), rng)
+            data = program(rng) if rng.randrange(3) == 0 else mutated(rng.choice(files), files, rng)
+            data = packed(data, rng)
             path.write_bytes(data)
+            last.write_bytes(data)
             for reader in READERS:
                 word = _word(reader, path, data)
                 table[f"{reader.__name__}: {word.splitlines()[0]}"] += 1
@@ -171,6 +208,7 @@ def main(seconds, seed):
                     before += max(grown - MOST, 0)
                     print(wrong[-1], file=sys.stderr, flush=True)
             cases += 1
+    last.unlink(missing_ok=True)
     print("TABLE", json.dumps({"cases": cases, "table": table, "wrong": wrong}))
 
 

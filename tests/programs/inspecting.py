@@ -204,6 +204,10 @@ def damage_is_told():
             except PayloadError as error:
                 ended = str(error)
             assert ended, length
+    path.write_bytes(pickle.dumps([Ridge(), "a", "b"])[:-20])
+    report = inspect(path)
+    assert "broken off after" in str(report)
+    assert [name.path for name in report.names] == ["sklearn.linear_model._ridge.Ridge"]
     path.write_bytes(keras_reduce.dumps({"text": "before"}).replace(b"before", b"behind"))
     assert inspect(path).digests == "wrong"
     for data in (b"", b"\0" * 99, b"no pickle", b"."):
@@ -224,9 +228,11 @@ def lies_about_sizes_cost_nothing():
     assert described != wrapper.getvalue()
     deep = b"\x80\x04" + b"]" * 200_000 + b"a" * 199_999 + b"."
     doubled = b"\x80\x04)" + b"2\x86" * 5_000 + b"."
+    calls = b"\x80\x04)" + b")R" * 20_000 + b"."
+    itself = b"\x80\x04}\x94h\x00h\x00s."
     for data in (
         *(b"\x80\x05" + code + huge + b"." for code in (b"\x96", b"\x8e", b"\x8d")),
-        *(described, deep, doubled),
+        *(described, deep, doubled, calls, itself),
     ):
         path.write_bytes(data)
         with contextlib.suppress(PayloadError):

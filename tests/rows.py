@@ -156,7 +156,10 @@ ROWS = {
     ),
     "tf_keras": Row(
         "Keras 2 as a package of its own, beside Keras 3",
-        tests=("rows", "keras2", "golden::test_loads_and_answers_as_written"),
+        tests=(
+            *("rows", "keras2", "golden::test_loads_and_answers_as_written"),
+            "golden::test_loads_by_a_list_of_what_is_trusted",
+        ),
         installs=(*declared(extra="tf_keras"), *_KERAS, *_TOOLS, "scikeras"),
         expects=("tf_keras>=2.16", "keras>=3"),
         backend="tensorflow",

@@ -89,6 +89,36 @@ def test_no_file_is_without_a_manifest():
     assert sum(path.stat().st_size for path in stray) < 2_000_000
 
 
+@pytest.mark.parametrize("folder", sorted({folder for folder, _ in LOADABLE}), ids=name_of)
+def test_loads_by_a_list_of_what_is_trusted(folder):
+    """Code by value, which only one version of Python reads, is refused by any."""
+    entries = manifest_of(folder)["files"]
+    names = [name for each, name in LOADABLE if each == folder]
+    by_value = [name for name in names if entries[name]["python"]]
+    by_name = [name for name in names if name not in by_value]
+    assert len(by_name) > 20
+    python(
+        """
+        import sys
+        import keras_reduce
+        folder, *names = sys.argv[1:]
+        trusted = [f"golden_code_{each}." for each in ("keras2", "keras3", "tensorflow")]
+        for name in names:
+            is_by_value, name = name.split(":")
+            try:
+                keras_reduce.load(f"{folder}/{name}", verify=False, trusted=trusted)
+            except keras_reduce.UntrustedError as error:
+                assert is_by_value == "True", (name, str(error))
+                assert "no list can trust" in str(error)
+            else:
+                assert is_by_value == "False", name
+        """,
+        folder,
+        *(f"{name in by_value}:{name}" for name in names),
+        path=[GOLDEN],
+    )
+
+
 # --- what they answer -------------------------------------------------------------------------
 
 

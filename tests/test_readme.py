@@ -106,6 +106,14 @@ def test_signed_files_are_loaded_with_their_key(printed):
     assert printed["signed.py"] == "{'scores': [0.7, 0.9]}\n"
 
 
+def test_what_is_in_a_file_is_shown(printed):
+    for fragment in (
+        *("'by' = 'a friend'", "Sequential 'sequential", "Dense 'dense': 8 parameters"),
+        *("digests: as keras_reduce.dump wrote it", "Code in the file itself", "<lambda>"),
+    ):
+        assert fragment in printed["look.py"], printed["look.py"]
+
+
 def test_what_is_not_trusted_is_named(printed):
     assert "it names json.loads" in printed["trusted.py"]
     assert printed["trusted.py"].splitlines()[-1] == "4"

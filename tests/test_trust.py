@@ -1,8 +1,11 @@
 """Loading with ``trusted=``: see ``programs/trusting.py`` and ``programs/attacks.py``."""
 
+import json
+
 import pytest
 
-from processes import decorated, words
+from processes import PROGRAMS as FOLDER
+from processes import decorated, python, words
 
 PROGRAMS = ("trusting.py", "attacks.py")
 
@@ -18,3 +21,14 @@ def found():
 )
 def test_trust(found, program, name):
     assert not found[program][name], found[program][name]
+
+
+def test_files_that_nobody_wrote(tmp_path):
+    """A sample; ``python tests/programs/fuzz.py 1800 1`` is half an hour of it."""
+    printed = python(FOLDER / "fuzz.py", 500, 7, 1500, cwd=tmp_path, timeout=600)
+    (line,) = [line for line in printed.splitlines() if line.startswith("TABLE ")]
+    found = json.loads(line.removeprefix("TABLE "))
+    assert found["wrong"] == []
+    assert found["cases"] == 1500
+    assert found["table"]["by_trusting: loads"] > 10
+    assert found["table"]["by_trusting: UntrustedError"] > 100

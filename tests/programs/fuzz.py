@@ -1,6 +1,6 @@
 """Files that nobody wrote: mutations of real ones, for whatever reads strangers' files.
 
-``python fuzz.py SECONDS SEED`` mutates files of many kinds, and lets `inspect`, `load` with
+``python fuzz.py SECONDS SEED [CASES]`` mutates files of many kinds, and lets `inspect`, `load` with
 ``trusted=``, and the reader of payloads loose on each. What is allowed is an error of this package;
 for a payload that is trusted, what the framework raises is one as well. A case may take some
 seconds and some memory, which grow with its size only. The last line is a table of what has come
@@ -177,7 +177,7 @@ def on_alarm(*_):
     raise SlowError
 
 
-def main(seconds, seed):
+def main(seconds, seed, most=10**9):
     rng = random.Random(seed)
     files = seeds()
     sys.path.insert(0, str(GOLDEN.parents[1]))
@@ -192,7 +192,7 @@ def main(seconds, seed):
         before = _peak()
         end = time.monotonic() + seconds
         cases = 0
-        while time.monotonic() < end:
+        while time.monotonic() < end and cases < most:
             data = program(rng) if rng.randrange(3) == 0 else mutated(rng.choice(files), files, rng)
             data = packed(data, rng)
             path.write_bytes(data)
@@ -231,4 +231,4 @@ def _peak():
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]), int(sys.argv[2]))
+    main(float(sys.argv[1]), *map(int, sys.argv[2:]))

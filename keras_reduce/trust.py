@@ -75,7 +75,7 @@ REFERENCES = frozenset(
             f"builtins.{name}"
             for name in ("bool", "bytes", "dict", "float", "int", "list", "str", "tuple")
         ),
-        *("numpy.ndarray", "numpy.matrix", "numpy.memmap"),
+        *("numpy.ndarray", "numpy.matrix"),
         *("numpy.ma.MaskedArray", "numpy.ma.core.MaskedArray"),
         *(
             f"numpy.{name}"

@@ -89,6 +89,9 @@ class _TrustingUnpickler(ArrayUnpickler):
             return self._known(_Rebuilder(getattr(reducers, name), self._policy), name)
         if (module, name) == ("keras_reduce.registry", "receive"):
             return self._known(_set_nothing_up, name)
+        if (module, name) == ("numpy", "memmap"):
+            # Of arrays that were mapped when they were written. By itself it would open files.
+            return np.ndarray
         found, may_be_called = resolve(self._policy, module, name)
         if may_be_called:
             return self._known(found, f"{module}.{name}")
@@ -116,7 +119,7 @@ class _TrustingUnpickler(ArrayUnpickler):
             and type(shape) is tuple
             and all(type(length) is int and length >= 0 for length in shape)
             and wrapper.order in ("C", "F")
-            and subclass in (np.ndarray, np.memmap, np.matrix)
+            and subclass in (np.ndarray, np.matrix)
         )
         if not is_sound:
             raise pickle.UnpicklingError("the description of an array is none of joblib's")
@@ -217,6 +220,13 @@ class _TrustingUnpickler(ArrayUnpickler):
 
     dispatch[pickle.ADDITEMS[0]] = load_additems
 
+    def load_dict(self) -> None:
+        """Make a dictionary, unless that takes ages."""
+        self._check_size(self.stack)
+        super().load_dict()
+
+    dispatch[pickle.DICT[0]] = load_dict
+
     def load_frozenset(self) -> None:
         """Make a set, unless that takes ages."""
         self._check_size(self.stack)
@@ -239,9 +249,17 @@ _CHECKS: dict[str, Callable[..., bool]] = {
     ),
     "copyreg.__newobj__": lambda self, cls, *given: self.is_callable(cls) and isinstance(cls, type),
     "collections.defaultdict": lambda _, *given: not given or isinstance(given[0], type | None),
-    "numpy.random._pickle.__generator_ctor": lambda self, *given: all(
-        map(self.is_callable, given[1:])
-    ),
+    **{
+        f"numpy.random._pickle.__{kind}_ctor": lambda self, first="MT19937", *more: (
+            (isinstance(first, str | np.random.BitGenerator) or self.is_callable(first))
+            and all(map(self.is_callable, more))
+        )
+        for kind in ("bit_generator", "generator", "randomstate")
+    },
+    **{
+        f"sklearn.{name}.newObj": lambda self, cls: self.is_callable(cls) and isinstance(cls, type)
+        for name in ("metrics._dist_metrics", "neighbors._ball_tree", "neighbors._kd_tree")
+    },
     "numpy.ma.core._mareconstruct": lambda _, cls, base, shape, *more: tuple(shape) in ((), (0,)),
     **{
         f"numpy.{core}.multiarray._reconstruct": lambda _, cls, shape, *more: (

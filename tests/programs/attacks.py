@@ -386,6 +386,21 @@ def what_is_named_may_not_be_called_for_that():
 
 
 @check
+def calls_of_operations_that_are_none():
+    """What made a symbolic tensor is called again, if it is an operation of Keras's."""
+    tensor = keras.layers.Dense(1)(keras.Input((2,)))
+    with keras_reduce.installed():
+        rebuild, arguments, *_ = tensor._keras_history.operation._inbound_nodes[-1].__reduce__()
+    assert json.loads(arguments[0])["config"]["assembly"][0] == "node"
+    given = (str(MARK), "uint8", "w+", 0, (4,))
+    data = pickle.dumps(Calls(rebuild, *arguments[:4], (np.memmap, given, {})))
+    for trusted in ([], None):
+        with raises(keras_reduce.PayloadError, "is none of an operation"):
+            loads(data, verify=False, trusted=trusted)
+        assert not MARK.exists()
+
+
+@check
 def classes_can_not_be_changed():
     before = dict(vars(StandardScaler))
     text = b"\x80\x04\x8c\x15sklearn.preprocessing\x8c\x0eStandardScaler\x93"
@@ -439,6 +454,7 @@ def sizes_that_are_lies():
         by_name("builtins", "bytearray", huge),
         pickle.dumps({1: 2})[:-3] + pickle.dumps(bomb)[2:-1] + b"Ks.",
         by_name("builtins", "frozenset", [bomb]),
+        b"(" + pickle.dumps(bomb, 0)[:-1] + b"I1\nd.",
         b"\x80\x05\x96" + huge.to_bytes(8, "little") + b".",
         b"\x80\x05\x8e" + huge.to_bytes(8, "little") + b".",
         b"\x80\x05\x8d" + huge.to_bytes(8, "little") + b".",

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ...custom_objects import by_value, found_as
-from ...errors import ReduceError
+from ...errors import PayloadError, ReduceError
 from ...tensors import dtype_name
 from .kinds import bases
 
@@ -166,6 +166,12 @@ def _take_node_apart(node: Any) -> Parts:
 def _call_again(plain: dict[str, Any], operation: Any, args: Any, kwargs: Any) -> Any:
     import keras
 
+    if not isinstance(operation, keras.Operation):
+        raise PayloadError(
+            "The call that a symbolic tensor comes from is none of an operation",
+            cause=f"it is of a {type(operation).__qualname__}: the payload was made by hand",
+            cure="write it anew from the original object",
+        )
     if not isinstance(operation, keras.layers.InputLayer):  # Whose one call is its creation.
         operation(*args, **kwargs)
     return operation._inbound_nodes[-1]

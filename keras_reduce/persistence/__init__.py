@@ -95,9 +95,9 @@ def load(
     key : bytes, str, os.PathLike or list, optional
         Load only what `dump` has signed with this key, or one of these, and check that before
         anything is unpickled, in place of the digests unless `verify` is true. What is unpickled is
-        what was checked, whoever writes to the file meanwhile; but for a mapped file, whose arrays
-        stay where they are. A compressed file is decompressed twice: the first time nothing is kept
-        of it.
+        what was checked, whoever writes to the file meanwhile; of a mapped file all but the numbers
+        in its arrays, which stay there. A compressed file is decompressed twice: the first time
+        nothing is kept of it.
     trusted : iterable of str, class or function, optional
         Load only what is known as harmless (values of NumPy, estimators of scikit-learn, parts of
         Keras models) and what is named here, as ``package.module.Class``, or as ``package.`` for
@@ -129,18 +129,23 @@ def load(
         mapping = None
         compressor = decompression.compressor_of(source.bytes_at(0, 16))
         if compressor:
+            size = None
             if secrets:
                 # Bytes of anybody's may be ever so many when they are decompressed.
-                signing.check(
-                    decompression.decompressed_blocks(file, compressor, name), secrets, name
-                )
+                blocks = decompression.decompressed_blocks(file, compressor, name)
+                size = signing.check(blocks, secrets, name)
                 file.seek(0)
-            source = decompression.decompressed(file, compressor, name)
-        elif secrets and mmap_mode is None:
-            source, mapping = in_memory(file, name)
+            source = decompression.decompressed(file, compressor, name, size)
         elif mmap_mode and source.size:
             mapping = reading.mapped(file, mmap_mode)
-        _check(source, secrets, verify, arrays=verify is True or not mmap_mode or bool(compressor))
+        elif secrets:
+            source, mapping = in_memory(file, name)
+        if secrets and mmap_mode and mapping is not None:
+            source = signing.check_mapped(source, mapping, secrets)
+        elif secrets:
+            signing.check(source.blocks(0, source.size), secrets, name)
+        are_read = verify is True or not mmap_mode or bool(compressor)
+        _verify(source, verify, is_signed=secrets is not None, arrays=are_read)
         is_known = verify is not False or secrets is not None
         return reading.unpickled(source, verified=is_known, mapping=mapping, policy=policy)
 
@@ -202,13 +207,16 @@ def loads(
     view, secrets, policy = memoryview(data).cast("B"), _secrets(key), _policy(trusted)
     compressor = decompression.compressor_of(bytes(view[:16]))
     if compressor:
+        size = None
         if secrets:
             blocks = decompression.decompressed_blocks(io.BytesIO(view), compressor, _BYTES)
-            signing.check(blocks, secrets, _BYTES)
-        source = decompression.decompressed(io.BytesIO(view), compressor, _BYTES)
+            size = signing.check(blocks, secrets, _BYTES)
+        source = decompression.decompressed(io.BytesIO(view), compressor, _BYTES, size)
     else:
         source = MemorySource([view], _BYTES)
-    _check(source, secrets, verify, arrays=True)
+    if secrets:
+        signing.check(source.blocks(0, source.size), secrets, _BYTES)
+    _verify(source, verify, is_signed=secrets is not None, arrays=True)
     is_known = verify is not False or secrets is not None
     return reading.unpickled(source, verified=is_known, policy=policy)
 
@@ -226,13 +234,9 @@ def _write(obj: Any, emit: writing.Emit, secrets: list[bytes] | None) -> None:
         writing.write(obj, emit_signed)
 
 
-def _check(
-    source: Source, secrets: list[bytes] | None, verify: bool | None, *, arrays: bool
-) -> None:
-    """Check all that is to be checked before anything is unpickled."""
-    if secrets is not None:
-        signing.check(source.blocks(0, source.size), secrets, source.name)
+def _verify(source: Source, verify: bool | None, *, is_signed: bool, arrays: bool) -> None:
+    """Compare a source with its digests, if that is to be done, and let it end with these."""
     signing.take_off(source)
     # A signature covers all that the digests do.
-    if verify or (verify is None and secrets is None):
+    if verify or (verify is None and not is_signed):
         reading.checked(source, arrays=arrays)

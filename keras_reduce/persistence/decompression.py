@@ -28,15 +28,38 @@ def compressor_of(first_bytes: bytes) -> str:
     return "" if name == "not-compressed" else name
 
 
-def decompressed(file: BinaryIO, compressor: str, name: str) -> MemorySource:
+def decompressed(
+    file: BinaryIO, compressor: str, name: str, size: int | None = None
+) -> MemorySource:
     """Return what a compressed file holds, once.
+
+    Parameters
+    ----------
+    file : file
+        From where it stands.
+    compressor : str
+        What `compressor_of` has returned.
+    name : str
+        How to call it in a message.
+    size : int, optional
+        How many bytes it is known to hold.
 
     Raises
     ------
     PayloadError
-        If it is damaged.
+        If it is damaged, or holds more.
     """
-    return MemorySource(list(gather(decompressed_blocks(file, compressor, name))), name)
+
+    def blocks() -> Iterator[bytes]:
+        left = size
+        for block in decompressed_blocks(file, compressor, name):
+            if left is not None:
+                left -= len(block)
+                if left < 0:
+                    raise damaged(name, "it has grown since it was checked")
+            yield block
+
+    return MemorySource(list(gather(blocks())), name)
 
 
 def decompressed_blocks(file: BinaryIO, compressor: str, name: str) -> Iterator[bytes]:

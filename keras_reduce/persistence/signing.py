@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import hmac
+import operator
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,7 +24,8 @@ from typing import Any, TypeAlias
 
 from ..errors import PayloadError, SignatureError
 from .files import opened
-from .sources import Source
+from .sources import MemorySource, Source
+from .trailer import Trailer, damaged
 
 Key: TypeAlias = "bytes | str | os.PathLike[str]"
 Keys: TypeAlias = "Key | Sequence[Key]"
@@ -62,7 +64,9 @@ def secrets_of(keys: Any) -> list[bytes]:
             f"A key is shorter than {_LEAST} bytes, and can be guessed: "
             "secrets.token_bytes(32) makes a good one"
         )
-    return secrets
+    # An editor, or echo, has put an end of line into a file. Off with it wherever a key comes from:
+    # the same bytes are the same key.
+    return [secret.removesuffix(b"\n").removesuffix(b"\r") for secret in secrets]
 
 
 def _secret(key: Any) -> bytes:
@@ -79,8 +83,7 @@ def _secret(key: Any) -> bytes:
         return os.fsencode(value)
     if isinstance(key, os.PathLike):
         with opened(os.fspath(key)) as file:
-            # An editor, or echo, has put an end of line there.
-            return file.read().removesuffix(b"\n").removesuffix(b"\r")
+            return file.read()
     raise TypeError(
         "key must be bytes, the name of an environment variable, a pathlib.Path, or a list of "
         f"these, not {type(key).__name__}"
@@ -111,7 +114,7 @@ def signed(emit: Emit, secrets: list[bytes] | None) -> Iterator[Emit]:
     emit(mac.digest() + _END.pack(VERSION, _MAGIC))
 
 
-def check(blocks: Iterable[bytes | memoryview], secrets: list[bytes], name: str) -> None:
+def check(blocks: Iterable[bytes | memoryview], secrets: list[bytes], name: str) -> int:
     """Check the signature of a file, of which no more than a block is held at a time.
 
     Parameters
@@ -123,6 +126,11 @@ def check(blocks: Iterable[bytes | memoryview], secrets: list[bytes], name: str)
     name : str
         How to call the file in a message.
 
+    Returns
+    -------
+    int
+        How many bytes there were.
+
     Raises
     ------
     SignatureError
@@ -130,9 +138,10 @@ def check(blocks: Iterable[bytes | memoryview], secrets: list[bytes], name: str)
     PayloadError
         If the signature is of a newer kind.
     """
-    macs, tail = list(map(_mac, secrets)), b""
+    macs, tail, size = list(map(_mac, secrets)), b"", 0
     pieces: list[bytes | memoryview]
     for block in blocks:
+        size += len(block)
         if len(block) < _SIZE:
             joined = tail + bytes(block)
             pieces, tail = [joined[:-_SIZE]], joined[-_SIZE:]
@@ -156,6 +165,71 @@ def check(blocks: Iterable[bytes | memoryview], secrets: list[bytes], name: str)
             cause="the file was changed after it was signed, or was signed with another key",
             cure="don't load it: get it again from where it comes from, or the key",
         )
+    return size
+
+
+def check_mapped(source: Source, mapping: Any, secrets: list[bytes]) -> MemorySource:
+    """Check the signature of a file that is mapped, and keep of it what is not in arrays.
+
+    Parameters
+    ----------
+    source : Source
+        The file.
+    mapping : buffer
+        All of it in memory.
+    secrets : list of bytes
+        As for `check`.
+
+    Returns
+    -------
+    MemorySource
+        The bytes that were checked; but those of arrays, which are read from the mapping.
+
+    Raises
+    ------
+    SignatureError, PayloadError
+        As `check`; or if the file was changed meanwhile.
+    """
+    size = source.size
+    if not take_off(source):
+        check(source.blocks(0, size), secrets, source.name)
+    trailer = Trailer.read(source)
+    starts = [0, *(offset + length for offset, length in trailer.extents)]
+    stops = [*(offset for offset, _ in trailer.extents), size]
+    if starts != sorted(starts) or any(map(operator.gt, starts, stops)):
+        raise damaged(source.name, "its arrays are where they can't be")
+    kept = [bytearray() for _ in starts]
+
+    def keeping() -> Iterator[memoryview]:
+        number = position = 0
+        for block in source.blocks(0, size):
+            end = position + len(block)
+            while number < len(kept):
+                first, last = max(starts[number], position), min(stops[number], end)
+                if first < last:
+                    kept[number] += block[first - position : last - position]
+                if stops[number] > end:
+                    break
+                number += 1
+            position = end
+            yield block
+
+    check(keeping(), secrets, source.name)
+    whole = memoryview(mapping).cast("B")
+    chunks = [memoryview(kept[0])]
+    for (offset, length), piece in zip(trailer.extents, kept[1:], strict=True):
+        chunks += [whole[offset : offset + length], memoryview(piece)]
+    found = MemorySource(chunks, source.name)
+    take_off(found)
+    # What was believed of where arrays are stands in what was checked.
+    if Trailer.read(found) != trailer:
+        raise SignatureError(
+            "The file was changed while it was checked",
+            where=source.name,
+            cause="another program writes to it",
+            cure="don't load it before you know which",
+        )
+    return found
 
 
 def take_off(source: Source) -> bool:

@@ -198,7 +198,10 @@ def in_memory(file: BufferedReader, name: str) -> tuple[MemorySource, mmap.mmap 
     source = FileSource(file, name)
     if source.size == 0:
         return MemorySource([], name), None
-    memory, filled = mmap.mmap(-1, source.size), 0
+    try:
+        memory, filled = mmap.mmap(-1, source.size), 0
+    except (OSError, OverflowError) as error:
+        raise MemoryError(f"{name} has {source.size} bytes: {error}") from error
     view = memoryview(memory)
     while count := source.readinto(view[filled:]):
         filled += count

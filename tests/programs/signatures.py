@@ -1,5 +1,6 @@
 """Files that are signed: what changes them is refused before any of it runs."""
 
+import contextlib
 import os
 import resource
 import tempfile
@@ -14,6 +15,8 @@ from checks import check, main, raises
 from keras_reduce import dump, dumps, load, loads
 from keras_reduce.errors import FileError, KerasReduceError, PayloadError, SignatureError
 from keras_reduce.persistence import signing
+from keras_reduce.persistence.sources import MemorySource
+from keras_reduce.persistence.trailer import Trailer
 
 KEY, OTHER = b"0123456789abcdef", b"fedcba9876543210"
 SIZE = 48  # bytes of a signature
@@ -170,22 +173,73 @@ def whatever_an_attacker_does_who_has_no_key():
         assert_refused(dumps(Trap(), compress, key=OTHER), SignatureError)
 
 
-@check
-def whoever_writes_to_the_file_after_it_was_checked():
+def overwriting(path, data):
+    """Return a context in which somebody writes to a file right after each check of it."""
+
     def checked_and_overwritten(blocks, *arguments):
-        original(blocks, *arguments)
-        path.write_bytes(dumps(Trap()))
+        found = original(blocks, *arguments)
+        # In place: whoever has it open reads that.
+        with path.open("r+b") as file:
+            file.write(data)
+        return found
 
     original = signing.check
+    return mock.patch.object(signing, "check", checked_and_overwritten)
+
+
+def trap_of(size):
+    """Return a file with a trap that has a certain size, signed with another key."""
+    padded = (dumps((Trap(), b"." * n), key=OTHER) for n in range(size))
+    return next(data for data in padded if len(data) == size)
+
+
+@check
+def whoever_writes_to_the_file_after_it_was_checked():
     for number, compress in enumerate(COMPRESSIONS):
-        path = FOLDER / f"raced-{number}"
-        dump(VALUE, path, compress, key=KEY)
-        with mock.patch.object(signing, "check", checked_and_overwritten):
-            try:
-                assert_same(load(path, key=KEY))
-            except KerasReduceError:
-                assert compress  # which is read twice
-        assert not MARK.exists()
+        for mode in (None, "r", "c"):
+            for verify in (None, True):
+                path = FOLDER / f"raced-{number}"
+                dump(VALUE, path, compress, key=KEY)
+                evil = dumps(Trap()) if compress else trap_of(path.stat().st_size)
+                with overwriting(path, evil), contextlib.suppress(KerasReduceError):
+                    found = load(path, mode, verify, key=KEY)
+                    # Numbers in arrays that are mapped are what the file has by now.
+                    assert found["text"] == VALUE["text"]
+                    assert found["objects"].tolist() == ["a", None]
+                    assert mode or found["array"].tobytes() == VALUE["array"].tobytes()
+                assert not MARK.exists(), (compress, mode, verify)
+
+
+@check
+def whoever_makes_a_file_grow_after_it_was_checked():
+    path = FOLDER / "grown"
+    dump("short", path, 1, key=KEY)
+    bomb = zlib.compress(bytes(256 * MEBIBYTE), 9)
+    before = peak()
+    with overwriting(path, bomb), raises(PayloadError, "it has grown since it was checked"):
+        load(path, key=KEY)
+    assert peak() - before < 64 * MEBIBYTE
+
+
+@check
+def whoever_lies_about_where_arrays_are():
+    """Where they are is believed only if it stands in what was checked."""
+    path = FOLDER / "lies"
+    dump(VALUE, path, key=KEY)
+    data = path.read_bytes()
+    honest = Trailer.read(MemorySource([memoryview(data[:-SIZE])], "data"))
+    for extents in ([(0, honest.content)], [(9, 8), (0, 4)], [(8, honest.content + 200)]):
+        lies = honest._replace(extents=tuple(extents)).pack()
+        rest = data[: honest.content] + lies + data[-SIZE:]
+        path.write_bytes(rest)
+
+        def read_and_mended(source, original=Trailer.read, data=data):
+            found = original(source)
+            path.write_bytes(data)
+            return found
+
+        with mock.patch.object(Trailer, "read", read_and_mended), raises(PayloadError):
+            load(path, "r", key=KEY)
 
 
 @check
@@ -213,6 +267,10 @@ def keys_may_be_anywhere():
         assert dumps("text", key="MY_KEY") == data
     for kind in (bytearray, memoryview):
         assert loads(data, key=kind(KEY)) == "text"
+    # Random bytes may end like a line.
+    for end in (b"\n", b"\r", b"\r\n"):
+        file.write_bytes(KEY + end)
+        assert loads(dumps("text", key=file), key=KEY + end) == "text"
 
 
 @check

@@ -29,7 +29,8 @@ CONSTRUCTORS = frozenset(
         *(f"datetime.{name}" for name in ("date", "datetime", "time", "timedelta", "timezone")),
         *("decimal.Decimal", "uuid.UUID", "types.SimpleNamespace"),
         *(f"pathlib.{name}" for name in ("PosixPath", "PurePath", "PurePosixPath", "WindowsPath")),
-        *("numpy.dtype", "numpy.ma.core._mareconstruct"),
+        *("numpy.dtype", "numpy.ma.core._mareconstruct", "builtins.bytes"),
+        "numpy._core._internal._convert_to_stringdtype_kwargs",
         *(
             f"numpy.{core}.{name}"
             for core in ("core", "_core")
@@ -71,10 +72,7 @@ CONSTRUCTORS = frozenset(
 )
 REFERENCES = frozenset(
     {
-        *(
-            f"builtins.{name}"
-            for name in ("bool", "bytes", "dict", "float", "int", "list", "str", "tuple")
-        ),
+        *(f"builtins.{name}" for name in ("bool", "dict", "float", "int", "list", "str", "tuple")),
         *("numpy.ndarray", "numpy.matrix"),
         *("numpy.ma.MaskedArray", "numpy.ma.core.MaskedArray"),
         *(

@@ -21,7 +21,7 @@ from joblib.numpy_pickle import NumpyArrayWrapper
 from .. import families, reducers, trust
 from ..errors import PayloadError
 from ..trust import Policy
-from . import configs
+from . import configs, states
 from .reading import ArrayUnpickler
 from .sources import Source
 
@@ -194,6 +194,9 @@ class _TrustingUnpickler(ArrayUnpickler):
         """Give an object its state; classes and functions have none that a pickle may set."""
         if isinstance(self.stack[-2], _STATELESS):
             raise pickle.UnpicklingError("a class, function or module is to be changed")
+        if not states.is_sound(self.stack[-2], self.stack[-1]):
+            kind = type(self.stack[-2]).__qualname__
+            raise pickle.UnpicklingError(f"the state of a {kind} is none that NumPy writes")
         super().load_build()
 
     dispatch[pickle.BUILD[0]] = load_build
@@ -242,6 +245,7 @@ _BASES = (object, dict, list, tuple, str, int, float, set, frozenset)
 
 # How picklers call what could do more if it were called otherwise. By name, as in a file.
 _CHECKS: dict[str, Callable[..., bool]] = {
+    "builtins.bytes": lambda _, *given: not given,
     "builtins.bytearray": lambda _, *given: not given or type(given[0]) in (bytes, str, list),
     "_codecs.encode": lambda _, *given: given[1:] == ("latin1",),
     "copyreg._reconstructor": lambda self, cls, base, state: (

@@ -463,5 +463,41 @@ def sizes_that_are_lies():
             loads(data, verify=False, trusted=[])
 
 
+@check
+def states_that_numpy_would_believe():
+    """It ends the process, or reads memory that is none of the array's."""
+    f8, raw = np.dtype("f8"), b"12345678"
+
+    def built(obj, state):
+        rebuild, arguments = obj.__reduce__()[:2]
+        return Calls(rebuild, *arguments, state=state)
+
+    def of_a_dtype(code, state):
+        return Calls(np.dtype, code, False, True, state=state)
+
+    plain = (3, "<", None, None, None, -1, -1, 0)
+    lies = [
+        of_a_dtype("f8", (3, "<", None, -1, -1, 0)),
+        of_a_dtype("f8", (*plain[:3], ("a",), None, *plain[5:])),
+        of_a_dtype("f8", (*plain[:5], 1 << 30, -1, 0)),
+        of_a_dtype("f8", (*plain[:7], 1)),
+        of_a_dtype("V8", (3, "|", None, ("a",), {"a": (f8, 4)}, 8, 1, 0)),
+        of_a_dtype("V8", (3, "|", None, ("a",), {"a": (f8, -4)}, 8, 1, 0)),
+        of_a_dtype("V8", (3, "|", None, ("a",), {"a": (np.dtype("O"), 0)}, 8, 1, 0)),
+        of_a_dtype("V8", (3, "|", (f8, (9,)), None, None, 8, 1, 0)),
+        of_a_dtype("V8", (3, "|", None, ("a", "b"), {"a": (f8, 0)}, 8, 1, 0)),
+        built(np.zeros(1), (1, (1 << 30,), f8, False, raw)),
+        built(np.zeros(1), (1, (-1,), f8, False, raw)),
+        built(np.zeros(1), (1, (1,), np.dtype("O"), False, raw)),
+        built(np.zeros(1), (1, (2,), np.dtype("O"), False, [None])),
+        built(np.zeros(1), (1, (1,), f8, False)),
+        built(np.ma.zeros(1), (1, (1,), f8, False, raw, b"", None)[:6]),
+    ]
+    for number, lie in enumerate(lies):
+        with raises(keras_reduce.PayloadError, "none that NumPy writes") as demand:
+            loads(pickle.dumps(lie), verify=False, trusted=[])
+        assert demand.error, number
+
+
 if __name__ == "__main__":
     main()

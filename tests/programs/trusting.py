@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 import runpy
 import tempfile
@@ -116,6 +117,41 @@ def searches_load_from_every_kind_of_file():
     with installed():
         joblib.dump(search, path)
     assert bits(load(path, verify=False, trusted=["importable."]).predict(x)) == expected
+
+
+def arrays():
+    """Return an array of every kind that NumPy pickles in a way of its own."""
+    plain = ("f2", "f4", "i8", "?", "c8", "O", "S5", "U3", "V4", ">f8", "M8[D]", "m8[25s]")
+    padded = np.dtype({"names": ["x"], "formats": ["f4"], "offsets": [4], "itemsize": 16})
+    records = (
+        [("a", "f4"), ("b", "i8", (2,))],
+        np.dtype([("a", "f4"), ("b", ">i8")], align=True),
+        [("a", "O"), ("b", "i4")],
+        [(("title", "a"), "f4")],
+        [("a", [("b", "f4"), ("c", "U2")])],
+        np.dtype("f4", metadata={"a": 1}),
+        padded,
+    )
+    yield from (np.zeros(2, dtype) for dtype in (*plain, *records))
+    yield from (np.zeros((2, 3), order="F"), np.zeros(0), np.array(5), np.matrix([[1, 2]]))
+    yield from (np.ma.masked_array([1, 2.0], [0, 1]), np.float32(3), np.str_("a"))
+    yield from (np.datetime64("2020-01-01"), np.dtype("i4"), np.dtype([("a", "f4")]))
+    if hasattr(np.dtypes, "StringDType"):
+        yield np.array(["a", "longer than what is kept in place"], np.dtypes.StringDType())
+
+
+@check
+def values_of_numpy_load():
+    for value in arrays():
+        for protocol in range(6):
+            data = pickle.dumps(value, protocol)
+            found, expected = loads(data, verify=False, trusted=[]), pickle.loads(data)
+            assert repr(found) == repr(expected), (found, expected)
+            assert getattr(found, "dtype", None) == getattr(expected, "dtype", None)
+        assert repr(loads(dumps([value]), trusted=[])) == repr([value])
+    for generator in (np.random.RandomState(3), np.random.default_rng(3)):
+        found = loads(pickle.dumps(generator), verify=False, trusted=[])
+        assert bits(found.normal(size=9)) == bits(generator.normal(size=9))
 
 
 @check

@@ -48,8 +48,8 @@ def _is_of_an_array(state: Any) -> bool:
         return False
     if not isinstance(is_fortran, bool | int):
         return False
-    # NumPy before 2.0 has none of these; their bytes are addresses.
-    if dtype.hasobject or isinstance(dtype, getattr(np.dtypes, "StringDType", ())):
+    # Bytes of the latter, which came with NumPy 2.0, are addresses.
+    if dtype.hasobject or type(dtype).__name__ == "StringDType":
         return type(data) is list and len(data) == math.prod(shape)
     return type(data) is bytes and len(data) == math.prod(shape) * dtype.itemsize
 
@@ -60,7 +60,8 @@ def _is_of_a_dtype(dtype: np.dtype[Any], state: Any) -> bool:
     version, order, inner, names, fields, size, alignment, flags, *more = state
     if version not in (3, 4) or order not in _ORDERS or not all(map(_is_int, (size, alignment))):
         return False
-    if not _is_int(flags) or not 0 <= flags <= 0xFF:
+    # A signed byte, until NumPy 2.0.
+    if not _is_int(flags) or not -0x80 <= flags <= 0xFF:
         return False
     if dtype.kind in "mM":
         is_more = not more or (isinstance(more[0], tuple) and _is_of_dates(more[0]))

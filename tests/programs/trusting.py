@@ -136,7 +136,7 @@ def arrays():
     yield from (np.zeros((2, 3), order="F"), np.zeros(0), np.array(5), np.matrix([[1, 2]]))
     yield from (np.ma.masked_array([1, 2.0], [0, 1]), np.float32(3), np.str_("a"))
     yield from (np.datetime64("2020-01-01"), np.dtype("i4"), np.dtype([("a", "f4")]))
-    if hasattr(np.dtypes, "StringDType"):
+    if hasattr(np, "dtypes") and hasattr(np.dtypes, "StringDType"):
         yield np.array(["a", "longer than what is kept in place"], np.dtypes.StringDType())
 
 

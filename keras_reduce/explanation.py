@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +13,7 @@ from joblib.numpy_pickle import NumpyPickler
 
 from . import registry
 from .errors import KerasReduceError
-from .rendering import Branch, as_html, as_text, present
+from .rendering import Branch, Presentable, as_text, present
 from .tracing import Obstacle, Transport, obstacles
 
 __all__ = ["Explanation", "TargetError", "explain", "main"]
@@ -32,7 +31,7 @@ class TargetError(KerasReduceError, ImportError):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Explanation:
+class Explanation(Presentable):
     """What stands in the way of an object; true if anything does.
 
     Its text is a report, which an interactive session shows.
@@ -88,17 +87,6 @@ class Explanation:
             "installed": self.installed,
             "obstacles": [each._asdict() for each in self.obstacles],
         }
-
-    def to_json(self) -> str:
-        """Return the report as JSON."""
-        return json.dumps(self.to_dict(), indent=1)
-
-    def to_html(self) -> str:
-        """Return the report as a page."""
-        return as_html(self.tree())
-
-    def _repr_html_(self) -> str:
-        return self.to_html()
 
     __repr__ = __str__
 

@@ -48,7 +48,7 @@ def encode(*documents: Any, where: str = "") -> list[str]:
     has_pairs = False
     with_addresses = [False] * len(documents)
     for number, document in enumerate(documents):
-        for node in _dictionaries(document):
+        for node in dictionaries(document):
             has_pairs = has_pairs or not all(isinstance(key, str) for key in node)
             if "class_name" in node and isinstance(node.get("shared_object_id"), int):
                 addresses[node["shared_object_id"]] += 1
@@ -114,8 +114,8 @@ def check_protocol(header: dict[str, Any]) -> None:
     )
 
 
-def _dictionaries(document: Any) -> Iterator[dict[Any, Any]]:
-    """Yield every dictionary in `document`, in no order."""
+def dictionaries(document: Any) -> Iterator[dict[Any, Any]]:
+    """Yield every dictionary in `document`, in no order, however deep it lies."""
     open_ends = [document]
     while open_ends:
         node = open_ends.pop()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import html
+import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from .errors import FileError
 
-__all__ = ["Branch", "as_html", "as_text", "present", "shortened", "show"]
+__all__ = ["Branch", "Presentable", "as_html", "as_text", "present", "shortened", "show"]
 
 
 @dataclasses.dataclass
@@ -39,6 +41,29 @@ class Branch:
         """Append a line below this one; returns it."""
         self.children.append(Branch(text, style))
         return self.children[-1]
+
+
+class Presentable(abc.ABC):
+    """A report, whose text is the whole of it; an interactive session shows a page."""
+
+    @abc.abstractmethod
+    def tree(self) -> Branch:
+        """Return the report as a tree."""
+
+    @abc.abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain data, which JSON can hold."""
+
+    def to_json(self) -> str:
+        """Return the report as JSON."""
+        return json.dumps(self.to_dict(), indent=1)
+
+    def to_html(self) -> str:
+        """Return the report as a page that runs nothing and loads nothing."""
+        return as_html(self.tree())
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
 
 
 def _lines(branch: Branch) -> Iterator[tuple[int, Branch]]:
@@ -138,19 +163,6 @@ def _events(branch: Branch) -> Iterator[str | Branch]:
 
 def _steps(change: int) -> Iterable[str]:
     return ["<li><ul>"] * change if change > 0 else ["</ul></li>"] * -change
-
-
-class Presentable(Protocol):
-    """A report."""
-
-    def tree(self) -> Branch:
-        """Return it as a tree."""
-
-    def to_json(self) -> str:
-        """Return it as JSON."""
-
-    def to_html(self) -> str:
-        """Return it as a page."""
 
 
 def present(report: Presentable, *, as_json: bool = False, page: str | None = None) -> None:

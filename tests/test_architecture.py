@@ -93,7 +93,7 @@ def test_inspection_can_rebuild_nothing():
     """It reads what `pickletools` shows, and of this package what knows bytes and texts only."""
     allowed = {
         *("decompression", "files", "signing", "sources", "trailer"),
-        *("content", "models", "opcodes", "pictures", "report"),
+        *("arrays", "content", "descriptions", "models", "opcodes", "pictures", "report"),
         *("errors", "payload", "rendering", "trust"),
     }
     for path in sorted((PACKAGE / "inspection").glob("*.py")):

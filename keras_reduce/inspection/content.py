@@ -9,21 +9,10 @@ from typing import Any
 
 from ..persistence.sources import MemorySource
 from ..rendering import Branch
+from .arrays import array_of, bytes_of, scalar_of
+from .descriptions import Array, Bytes, Call, Global, Items, Pairs, Reading, Unknown
 from .models import Model, model_of
-from .opcodes import (
-    Array,
-    Bytes,
-    Call,
-    Global,
-    Items,
-    Pairs,
-    Reading,
-    Unknown,
-    array_of,
-    bytes_of,
-    read,
-    scalar_of,
-)
+from .opcodes import read
 
 __all__ = ["Content"]
 

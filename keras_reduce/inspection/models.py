@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .. import payload
-from .opcodes import Bytes, Call, Global, Items, Pairs, Unknown
+from .descriptions import Bytes, Call, Global, Items
 
 __all__ = ["Layer", "Model", "model_of"]
 
@@ -187,7 +187,7 @@ def _read_payload(model: Model, found: _Payload) -> None:
             if not name.startswith(("keras.", "tf_keras.")):
                 model.custom[name] = origin
             model.imports += [imported] if imported else []
-        for node in _nodes([each.config, each.compilation]):
+        for node in payload.dictionaries([each.config, each.compilation]):
             _look_at(model, node)
         for number, described in enumerate(each.objects):
             if id(described) not in seen and (child := each.child(number)) is not None:
@@ -358,17 +358,6 @@ def _custom(packed: Any) -> Iterator[tuple[str, tuple[str, Global | None]]]:
         yield str(key), ("by value" if is_there else "by reference", imported)
 
 
-def _nodes(document: Any) -> Iterator[dict[Any, Any]]:
-    waiting = [document]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, dict):
-            yield node
-            waiting.extend(node.values())
-        elif isinstance(node, (list, tuple)):
-            waiting.extend(node)
-
-
 def _dictionary(value: Any) -> dict[Any, Any]:
     return value if isinstance(value, dict) else {}
 
@@ -408,7 +397,7 @@ def _read_archive(model: Model, config: Any, metadata: dict[Any, Any]) -> None:
     model.cls, model.name = str(_dictionary(config).get("class_name", "?")), str(inner.get("name"))
     model.versions = {"keras": str(metadata.get("keras_version", ""))}
     _describe_compilation(model, {"": {"config": _dictionary(config).get("compile_config")}})
-    for node in _nodes(config):
+    for node in payload.dictionaries([config]):
         _look_at(model, node)
     layers = inner.get("layers")
     for entry in layers if isinstance(layers, list) else ():
@@ -438,5 +427,3 @@ def _flat(value: Any) -> Iterator[Any]:
             waiting.extend(node.items)
         elif isinstance(node, Call):
             waiting.extend([node.arguments, node.state, *node.items])
-        elif isinstance(node, (Pairs, Unknown)):
-            continue

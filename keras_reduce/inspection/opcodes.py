@@ -8,128 +8,16 @@ with arguments and a state, a list, a number. They are plain data, whatever the 
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import pickletools
-import struct
-from collections import Counter
 from collections.abc import Callable
-from typing import IO, Any, NamedTuple, cast
+from typing import IO, Any, cast
 
 from ..persistence.sources import Source
+from .arrays import dtype_of, is_shape
+from .descriptions import Array, Bytes, Call, Global, Items, Pairs, Reading, Unknown
 
-__all__ = [
-    "Array",
-    "Bytes",
-    "Call",
-    "Dtype",
-    "Global",
-    "Items",
-    "Pairs",
-    "Reading",
-    "Unknown",
-    "array_of",
-    "bytes_of",
-    "dtype_of",
-    "read",
-    "scalar_of",
-]
-
-
-@dataclasses.dataclass(frozen=True)
-class Global:
-    """A class, function, or something else that is named, and so imported."""
-
-    module: str
-    name: str
-
-    @property
-    def path(self) -> str:
-        """Module and name."""
-        return f"{self.module}.{self.name}"
-
-
-@dataclasses.dataclass(eq=False)
-class Call:
-    """An object that comes of a call."""
-
-    function: Any
-    arguments: Any
-    named: Any = None
-    state: Any = None
-    items: list[Any] = dataclasses.field(default_factory=list)
-    pairs: list[tuple[Any, Any]] = dataclasses.field(default_factory=list)
-
-
-@dataclasses.dataclass(eq=False)
-class Items:
-    """A list, set or frozenset."""
-
-    kind: str
-    items: list[Any]
-
-
-@dataclasses.dataclass(eq=False)
-class Pairs:
-    """A dictionary."""
-
-    pairs: list[tuple[Any, Any]]
-
-    def get(self, key: str) -> Any:
-        """Return the value of a key that is a text; None without it."""
-        return next((value for name, value in self.pairs if _is_text(name, key)), None)
-
-
-@dataclasses.dataclass(eq=False)
-class Bytes:
-    """Bytes in the pickle."""
-
-    data: bytes
-
-
-@dataclasses.dataclass(eq=False)
-class Array:
-    """An array of joblib's, with its bytes in the file behind its description."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    size: int
-    objects: Any = None
-
-
-@dataclasses.dataclass(eq=False)
-class Unknown:
-    """What opcodes don't show."""
-
-    what: str
-
-
-@dataclasses.dataclass
-class Reading:
-    """What was read.
-
-    Attributes
-    ----------
-    objects : list
-        A description for each pickle in the file.
-    globals : Counter of Global
-        Everything that is named, and how often.
-    called : set of Global
-        Those that are called as they are.
-    protocols : set of int
-        Of pickle.
-    odd : list of str
-        What no pickler writes, or hides what is meant.
-    ended : str
-        Where and why reading ended before the end; empty if it did not.
-    """
-
-    objects: list[Any] = dataclasses.field(default_factory=list)
-    globals: Counter[Global] = dataclasses.field(default_factory=Counter)
-    called: set[Global] = dataclasses.field(default_factory=set)
-    protocols: set[int] = dataclasses.field(default_factory=set)
-    odd: list[str] = dataclasses.field(default_factory=list)
-    ended: str = ""
+__all__ = ["read"]
 
 
 class _EndedError(Exception):
@@ -400,7 +288,7 @@ class _Machine:
         if not isinstance(state, Pairs):
             raise _EndedError("an array is not described as joblib does")
         shape, dtype = state.get("shape"), dtype_of(state.get("dtype"))
-        if dtype is None or not _is_shape(shape):
+        if dtype is None or not is_shape(shape):
             raise _EndedError("an array is not described as joblib does")
         if dtype.name == "object":
             objects = _Machine(self._source, self._found, self._depth + 1).run()
@@ -432,115 +320,3 @@ def _paired(items: list[Any]) -> list[tuple[Any, Any]]:
 
 def _kind(value: Any) -> str:
     return f"the name {value.path}" if isinstance(value, Global) else type(value).__name__.lower()
-
-
-def _is_text(value: Any, text: str) -> bool:
-    return isinstance(value, str) and value == text
-
-
-def _is_shape(value: Any) -> bool:
-    return isinstance(value, tuple) and all(type(each) is int and each >= 0 for each in value)
-
-
-# --- dtypes and arrays of NumPy's ----------------------------------------------------------------
-
-
-class Dtype(NamedTuple):
-    """A dtype: its name, and the bytes of an item."""
-
-    name: str
-    size: int
-
-
-_NAMES = {"f": "float", "i": "int", "u": "uint", "c": "complex"}
-
-
-def dtype_of(value: Any, depth: int = 8) -> Dtype | None:
-    """Return the dtype that a description is of; None if it is of something else."""
-    is_call = isinstance(value, Call) and isinstance(value.function, Global)
-    if (
-        not is_call
-        or value.function.path != "numpy.dtype"
-        or not isinstance(value.arguments, tuple)
-    ):
-        return None
-    code = value.arguments[0] if value.arguments else None
-    if not isinstance(code, str) or not code:
-        return None
-    kind, digits = code[0], code[1:]
-    state = value.state if isinstance(value.state, tuple) else ()
-    size = int(digits) if digits.isdecimal() and len(digits) < 10 else 0
-    given = state[5] if len(state) > 5 else None
-    if type(given) is int and given > 0:
-        size = given
-    elif kind == "U":
-        size *= 4
-    fields = state[4] if len(state) > 4 else None
-    if kind == "O" or (isinstance(fields, Pairs) and _holds_objects(fields, depth)):
-        return Dtype("object", size)
-    if code in ("b1", "?"):
-        return Dtype("bool", 1)
-    return Dtype(f"{_NAMES[kind]}{8 * size}" if kind in _NAMES else code, size)
-
-
-def _holds_objects(fields: Pairs, depth: int) -> bool:
-    if not depth:
-        return True  # No array has a dtype with so many levels; bytes of one can't be told then.
-    inner = [value[0] for _, value in fields.pairs if isinstance(value, tuple) and value]
-    found = [dtype_of(each, depth - 1) for each in inner]
-    return any(dtype is not None and dtype.name == "object" for dtype in found)
-
-
-def array_of(value: Any) -> Array | None:
-    """Return the array that a description is of, whoever has written it; None if of none."""
-    if isinstance(value, Array):
-        return value
-    if not isinstance(value, Call) or not isinstance(value.function, Global):
-        return None
-    name = value.function.name
-    is_state = isinstance(value.state, tuple) and len(value.state) >= 5
-    if name in ("_reconstruct", "_mareconstruct") and is_state:
-        _, shape, dtype, _, data, *_ = value.state
-    elif name == "_frombuffer" and isinstance(value.arguments, tuple) and len(value.arguments) > 2:
-        data, dtype, shape = value.arguments[:3]
-    else:
-        return None
-    known = dtype_of(dtype)
-    if known is None or not _is_shape(shape):
-        return None
-    objects = data if isinstance(data, Items) else None
-    return Array(known.name, shape, math.prod(shape) * known.size, objects)
-
-
-def scalar_of(value: Any) -> str:
-    """Return the text of a number of NumPy's that a description is of; empty if of none."""
-    is_call = isinstance(value, Call) and isinstance(value.function, Global)
-    if not is_call or value.function.name != "scalar" or not isinstance(value.arguments, tuple):
-        return ""
-    dtype = dtype_of(value.arguments[0]) if value.arguments else None
-    data = bytes_of(value.arguments[1]) if len(value.arguments) > 1 else None
-    if dtype is None:
-        return ""
-    state = value.arguments[0].state
-    order = state[1] if isinstance(state, tuple) and len(state) > 1 else "<"
-    form = _FORMATS.get(dtype.name)
-    if data is None or form is None or struct.calcsize(f"={form}") != len(data):
-        return f"a number as {dtype.name}"
-    (number,) = struct.unpack(f"{'>' if order == '>' else '<'}{form}", data)
-    return f"{number!r} as {dtype.name}"
-
-
-_FORMATS = {"float32": "f", "float64": "d", "int32": "i", "int64": "q", "bool": "?"}
-
-
-def bytes_of(value: Any) -> bytes | None:
-    """Return the bytes that a description is of, as the older protocols write them too."""
-    if isinstance(value, Bytes):
-        return value.data
-    if isinstance(value, Call) and value.function == Global("_codecs", "encode"):
-        text = (
-            value.arguments[0] if isinstance(value.arguments, tuple) and value.arguments else None
-        )
-        if isinstance(text, str):
-            return text.encode("latin1", "replace")
-    return None

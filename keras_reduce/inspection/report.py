@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections import Counter
 from typing import Any
 
 from .. import trust
-from ..rendering import Branch, as_html, as_text, shortened
+from ..rendering import Branch, Presentable, as_text, shortened
+from .descriptions import Global, Reading
 from .models import Layer, Model
-from .opcodes import Global, Reading
 from .pictures import picture
 
 __all__ = ["Name", "Report"]
@@ -40,8 +39,8 @@ class Name:
     warning: str = ""
 
 
-@dataclasses.dataclass
-class Report:
+@dataclasses.dataclass(repr=False)
+class Report(Presentable):
     """What is in a file, as far as its opcodes show.
 
     Its text is the report; so is what an interactive session shows.
@@ -94,22 +93,11 @@ class Report:
         found["models"] = [{"path": path, **_plain(model)} for path, model in self.models]
         return found
 
-    def to_json(self) -> str:
-        """Return the report as JSON."""
-        return json.dumps(self.to_dict(), indent=1)
-
-    def to_html(self) -> str:
-        """Return the report as a page, with a picture of each architecture."""
-        return as_html(self.tree())
-
     def __str__(self) -> str:
         """Return the report as text."""
         return as_text(self.tree())
 
     __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return self.to_html()
 
     def tree(self) -> Branch:
         """Return the report as a tree."""

@@ -7,7 +7,6 @@ that is not trusted, and what is dangerous in any class.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from .. import payload
@@ -41,7 +40,7 @@ def check(policy: Policy, json: str, compile_config: Any, custom_objects: Any) -
             resolve(policy, str(module), str(qualname))
     for text in (json, compile_config):
         document = payload.decode(text) if isinstance(text, str) else None
-        for node in _dictionaries(document):
+        for node in payload.dictionaries([document]):
             _check_node(policy, node, keys)
 
 
@@ -99,14 +98,3 @@ _HARMFUL = {
     ),
     "TensorFlowOpLayer": "holds a graph of TensorFlow's",
 }
-
-
-def _dictionaries(document: Any) -> Iterator[dict[Any, Any]]:
-    waiting = [document]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, dict):
-            yield node
-            waiting.extend(node.values())
-        elif isinstance(node, (list, tuple)):
-            waiting.extend(node)

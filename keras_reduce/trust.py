@@ -96,6 +96,8 @@ APART = frozenset(
         *("_joblib", "_pyinstaller", "parallel"),
     }
 )
+# Whose `__setstate__` opens a socket, and connects to an address in the file.
+CONNECTING = ("sklearn.callback.",)
 # What runs whatever it is given. No list makes these harmless.
 _RUNNERS = (
     *(
@@ -229,7 +231,8 @@ def standing(module: str, name: str, is_called: bool = False) -> tuple[str, str]
     is_class = name.rpartition(".")[2].lstrip("_")[:1].isupper()
     is_one_of_ours = full.startswith("keras_reduce.reducers.rebuild_") or full == _RECEIVE
     # Not so a class of scikit-learn's: making an object of it is all that a pickle does with it.
-    may_be_called = full in CONSTRUCTORS or is_one_of_ours or (root == "sklearn" and is_class)
+    is_plain = root == "sklearn" and is_class and not full.startswith(CONNECTING)
+    may_be_called = full in CONSTRUCTORS or is_one_of_ours or is_plain
     if is_called and not may_be_called and not full.startswith("scipy.sparse.") and not reason:
         reason = "called, and not known to do no more than make a value" if _is_of(root) else ""
     if root in _KERAS:

@@ -1,7 +1,7 @@
-"""States of NumPy's objects, which NumPy itself believes: one that lies ends the process.
+"""States of NumPy's and SciPy's objects, which these believe: one that lies ends the process.
 
-``numpy.dtype.__setstate__`` reads a tuple of six as if it had seven items, and an array trusts what
-its dtype says of places in memory. So states are looked at before they are set.
+``numpy.dtype.__setstate__`` reads a tuple of six as if it had seven items, an array trusts what its
+dtype says of places in memory, and a sparse matrix its indices. So states are looked at.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["is_sound"]
+__all__ = ["is_sound", "is_sparse_and_sound"]
 
 _ORDERS = ("<", ">", "=", "|")
 # Flags of a dtype: items hold objects, go to a pickle as a list, begin as zeros; one is an address.
@@ -36,7 +36,39 @@ def is_sound(obj: Any, state: Any) -> bool:
         return is_whole and _is_of_an_array(state[:5]) and isinstance(state[5], bytes)
     if isinstance(obj, np.ndarray):
         return _is_of_an_array(state)
+    if isinstance(obj, np.random.BitGenerator | np.random.RandomState):
+        return _is_of_random_numbers(state)
     return True
+
+
+def is_sparse_and_sound(obj: Any) -> bool:
+    """Tell whether a sparse matrix of SciPy's is one; anything else is left alone."""
+    if not type(obj).__module__.startswith("scipy.sparse.") or not hasattr(obj, "check_format"):
+        return True
+    try:
+        obj.check_format(full_check=True)
+    except Exception:  # A state may lack anything.
+        return False
+    return True
+
+
+def _is_of_random_numbers(state: Any) -> bool:
+    """Tell whether it goes on within its numbers: the position in them is believed."""
+    waiting = [state]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            for name, last in _POSITIONS.items():
+                position = node.get(name, 0)
+                if not isinstance(position, int | np.integer) or not 0 <= position <= last:
+                    return False
+            waiting.extend(node.values())
+        elif isinstance(node, tuple):
+            waiting.extend(node)
+    return True
+
+
+_POSITIONS = {"pos": 624, "buffer_pos": 4}
 
 
 def _is_of_an_array(state: Any) -> bool:

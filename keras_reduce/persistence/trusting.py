@@ -8,10 +8,12 @@ be in the user's list; what it merely names may be a function of some library, o
 from __future__ import annotations
 
 import _compat_pickle
+import enum
 import importlib
 import pickle
 import sys
 import types
+from collections import deque
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -19,7 +21,7 @@ import numpy as np
 from joblib.numpy_pickle import NumpyArrayWrapper
 
 from .. import families, reducers, trust
-from ..errors import PayloadError
+from ..errors import PayloadError, UntrustedError
 from ..trust import Policy
 from . import configs, states
 from .reading import ArrayUnpickler
@@ -37,14 +39,25 @@ def unpickled_by(policy: Policy, source: Source, mapping: Any) -> Any:
     try:
         with trust.in_force(policy):
             found = _TrustingUnpickler(source, mapping, policy).load()
-    except Exception:
+    except Exception as error:
         # What does nothing may have come where something was needed.
         if policy.refused:
             raise policy.error(source.name) from None
+        if isinstance(error, _MisuseError):
+            raise UntrustedError(
+                "The file does with what is trusted what no pickler does",
+                where=source.name,
+                cause=f"{error}: it was made by hand, or is damaged",
+                cure="don't load it; get it again from where it comes from",
+            ) from error
         raise
     if policy.refused:
         raise policy.error(source.name)
     return found
+
+
+class _MisuseError(pickle.UnpicklingError):
+    """A pickle does with what is trusted what no pickler does."""
 
 
 class _Nothing:
@@ -122,7 +135,7 @@ class _TrustingUnpickler(ArrayUnpickler):
             and subclass in (np.ndarray, np.matrix)
         )
         if not is_sound:
-            raise pickle.UnpicklingError("the description of an array is none of joblib's")
+            raise _MisuseError("the description of an array is none of joblib's")
         return super().array(wrapper)
 
     # --- what is called ----------------------------------------------------------------------
@@ -132,7 +145,8 @@ class _TrustingUnpickler(ArrayUnpickler):
             if function.name == "keras_reduce.custom_objects.rebuild_by_value":
                 # By its own name rather than by that of what carries it.
                 self._policy.refused.pop(function.name, None)
-                self._policy.refuse(str(arguments[1]), "code that is in the file itself")
+                named = arguments[1] if type(arguments) is tuple and len(arguments) > 1 else "code"
+                self._policy.refuse(str(named), "code that is in the file itself")
             return False
         name = self._names.get(id(function), type(function).__qualname__)
         if self._callable.get(id(function), _ABSENT) is not function:
@@ -140,7 +154,7 @@ class _TrustingUnpickler(ArrayUnpickler):
             return False
         check = _CHECKS.get(name)
         if type(arguments) is not tuple or (check is not None and not check(self, *arguments)):
-            raise pickle.UnpicklingError(f"{name} is called as no pickler calls it")
+            raise _MisuseError(f"{name} is called as no pickler calls it")
         self._check_size(arguments)
         return True
 
@@ -156,20 +170,35 @@ class _TrustingUnpickler(ArrayUnpickler):
             if type(node) in (tuple, list, frozenset):
                 count += len(node)
                 if count > self._most:
-                    raise pickle.UnpicklingError("it holds more than its size allows for")
+                    raise _MisuseError("it holds more than its size allows for")
                 waiting.extend(node)
 
     def load_reduce(self) -> None:
         """Call what may be called."""
         arguments, function = self.stack.pop(), self.stack.pop()
-        self.append(function(*arguments) if self._may_call(function, arguments) else _Nothing())
+        is_trusted = self._may_call(function, arguments)
+        if is_trusted and not self._is_plain(function, _has_own_init):
+            raise _MisuseError(f"{_spelled(function)} is called as no pickler calls it")
+        self.append(function(*arguments) if is_trusted else _Nothing())
 
     dispatch[pickle.REDUCE[0]] = load_reduce
+
+    def _is_plain(self, cls: Any, does_work: Callable[[type], bool]) -> bool:
+        """Tell whether nothing but memory of its own changes when an object is made of a class.
+
+        Constructors in Python convert, allocate, call and connect, and are none of a pickler's
+        business: it makes an object without them, and then sets its state.
+        """
+        name = self._names.get(id(cls), "")
+        is_exact = name in trust.CONSTRUCTORS or self._policy.lists(name)
+        return is_exact or not isinstance(cls, type) or not does_work(cls)
 
     def _new(self, cls: Any, arguments: Any, named: dict[str, Any]) -> None:
         is_trusted = self._may_call(cls, arguments)
         if is_trusted and not isinstance(cls, type):
-            raise pickle.UnpicklingError("an object is made of something that is no class")
+            raise _MisuseError("an object is made of something that is no class")
+        if is_trusted and (arguments or named) and not self._is_plain(cls, _has_own_new):
+            raise _MisuseError(f"{_spelled(cls)} is made as no pickler makes it")
         self.append(cls.__new__(cls, *arguments, **named) if is_trusted else _Nothing())
 
     def load_newobj(self) -> None:
@@ -188,21 +217,47 @@ class _TrustingUnpickler(ArrayUnpickler):
 
     def _instantiate(self, klass: Any, args: Any) -> None:
         arguments = tuple(args)
-        self.append(klass(*arguments) if self._may_call(klass, arguments) else _Nothing())
+        is_trusted = self._may_call(klass, arguments)
+        if is_trusted and not self._is_plain(klass, _has_own_init):
+            raise _MisuseError(f"{_spelled(klass)} is called as no pickler calls it")
+        self.append(klass(*arguments) if is_trusted else _Nothing())
 
     def load_build(self) -> None:
         """Give an object its state; classes and functions have none that a pickle may set."""
         if isinstance(self.stack[-2], _STATELESS):
-            raise pickle.UnpicklingError("a class, function or module is to be changed")
+            raise _MisuseError("a class, function or module is to be changed")
         if not states.is_sound(self.stack[-2], self.stack[-1]):
             kind = type(self.stack[-2]).__qualname__
-            raise pickle.UnpicklingError(f"the state of a {kind} is none that NumPy writes")
+            raise _MisuseError(f"the state of a {kind} is none that NumPy writes")
         super().load_build()
+        if not states.is_sparse_and_sound(self.stack[-1]):
+            raise _MisuseError("a sparse matrix has indices outside of it")
 
     dispatch[pickle.BUILD[0]] = load_build
 
+    def _check_container(self, obj: Any, kinds: tuple[type, ...]) -> None:
+        """Refuse items for what is no container: others do something with them, in C at that."""
+        name = f"{type(obj).__module__}.{type(obj).__qualname__}"
+        if not (isinstance(obj, (*kinds, _Nothing)) or self._policy.lists(name)):
+            raise _MisuseError(f"items are put into a {name}, as no pickler does")
+
+    def load_append(self) -> None:
+        """Add an item to a list."""
+        self._check_container(self.stack[-2], (list, deque))
+        super().load_append()
+
+    dispatch[pickle.APPEND[0]] = load_append
+
+    def load_appends(self) -> None:
+        """Add items to a list."""
+        self._check_container(self.metastack[-1][-1], (list, deque))
+        super().load_appends()
+
+    dispatch[pickle.APPENDS[0]] = load_appends
+
     def load_setitem(self) -> None:
         """Set an item, unless its key takes ages to hash."""
+        self._check_container(self.stack[-3], (dict,))
         self._check_size(self.stack[-2])
         super().load_setitem()
 
@@ -210,6 +265,7 @@ class _TrustingUnpickler(ArrayUnpickler):
 
     def load_setitems(self) -> None:
         """Set items, unless a key takes ages to hash."""
+        self._check_container(self.metastack[-1][-1], (dict,))
         for key in self.stack[::2]:
             self._check_size(key)
         super().load_setitems()
@@ -218,6 +274,7 @@ class _TrustingUnpickler(ArrayUnpickler):
 
     def load_additems(self) -> None:
         """Add to a set, unless that takes ages."""
+        self._check_container(self.metastack[-1][-1], (set,))
         self._check_size(self.stack)
         super().load_additems()
 
@@ -236,6 +293,23 @@ class _TrustingUnpickler(ArrayUnpickler):
         super().load_frozenset()
 
     dispatch[pickle.FROZENSET[0]] = load_frozenset
+
+
+def _has_own_init(cls: type) -> bool:
+    """Tell whether a class has a constructor in Python: compiled ones are how they are pickled."""
+    if issubclass(cls, enum.Enum | BaseException):
+        return isinstance(cls.__init__, types.FunctionType) and issubclass(cls, BaseException)
+    return isinstance(cls.__init__, types.FunctionType) or _has_own_new(cls)
+
+
+def _has_own_new(cls: type) -> bool:
+    # Named tuples have one in Python that does no more than the one of tuple.
+    is_record = issubclass(cls, tuple) and hasattr(cls, "_fields")
+    return isinstance(cls.__new__, types.FunctionType) and not is_record
+
+
+def _spelled(cls: Any) -> str:
+    return f"{getattr(cls, '__module__', '')}.{getattr(cls, '__qualname__', cls)}"
 
 
 _ABSENT = object()
@@ -353,7 +427,7 @@ def resolve(policy: Policy, module: str, name: str) -> tuple[Any, bool]:
 def _is_known(obj: Any, name: str) -> tuple[bool, bool]:
     """Tell whether something of a package that is known is harmless, and whether to be called."""
     root, *parts = name.split(".")
-    if trust.APART & {*parts}:
+    if trust.APART & {*parts} or name.startswith(trust.CONNECTING):
         return False, False
     if isinstance(obj, np.ufunc):
         return True, False

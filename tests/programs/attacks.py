@@ -24,6 +24,7 @@ import cloudpickle
 import joblib
 import keras
 import numpy as np
+import scipy.sparse.linalg
 import scipy.stats
 from sklearn.base import BaseEstimator
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -461,6 +462,64 @@ def sizes_that_are_lies():
     ):
         with raises(keras_reduce.PayloadError):
             loads(data, verify=False, trusted=[])
+
+
+@check
+def constructors_that_do_work():
+    """A pickler makes an object without its constructor, and then sets its state."""
+    matrix = scipy.sparse.csr_matrix(np.eye(4))
+    for call in (
+        Calls(scipy.sparse.csc_matrix, matrix),
+        Calls(scipy.sparse.csr_matrix, (10**9, 10**9)),
+        Calls(StandardScaler, True),
+        Calls(scipy.sparse.linalg.LinearOperator, 1.0, (3, 3)),
+    ):
+        refused(pickle.dumps(call), "no pickler", "don't load it")
+    # What is listed may be called.
+    found = loads(pickle.dumps(Calls(StandardScaler)), verify=False, trusted=[StandardScaler])
+    assert isinstance(found, StandardScaler)
+
+
+@check
+def items_of_what_is_no_container():
+    matrix = pickle.dumps(scipy.sparse.csr_matrix(np.eye(4)), 2)[:-1]
+    for code in (b"K\x01K\x02\x86K\x05s.", b"K\x01a.", b"(K\x01e.", b"(K\x01K\x01u."):
+        refused(matrix + code, "items are put into a scipy.sparse")
+
+
+@check
+def sparse_matrices_with_indices_outside_of_them():
+    for name, value in (("indices", 200_000_000), ("indptr", 500_000_000)):
+        for kind in (scipy.sparse.csr_matrix, scipy.sparse.csc_matrix, scipy.sparse.csr_array):
+            matrix = kind(np.eye(4))
+            assert (loads(pickle.dumps(matrix), verify=False, trusted=[]) != matrix).nnz == 0
+            getattr(matrix, name)[:] = value
+            refused(pickle.dumps(matrix), "indices outside of it")
+
+
+@check
+def estimators_that_connect():
+    callback = getattr(importlib.import_module("sklearn"), "callback", None)
+    names = ["sklearn.callback._scoring_monitor.ScoringMonitor"]
+    for name in names if callback else []:
+        module, _, name = name.rpartition(".")
+        refused(by_name(module, name), "sklearn.callback")
+
+
+@check
+def code_by_value_without_any():
+    module = "keras_reduce.custom_objects"
+    refused(by_name(module, "rebuild_by_value"), "no list can trust")
+
+
+@check
+def generators_that_would_go_on_outside_of_their_numbers():
+    generator = np.random.RandomState(0)
+    state = generator.__getstate__()
+    state["state"]["pos"] = 20_000_000
+    rebuild, arguments, *_ = generator.__reduce__()
+    lie = pickle.dumps(Calls(rebuild, *arguments, state=state))
+    refused(lie, "the state of a RandomState is none that NumPy writes")
 
 
 @check

@@ -177,13 +177,13 @@ class _TrustingUnpickler(ArrayUnpickler):
         """Call what may be called."""
         arguments, function = self.stack.pop(), self.stack.pop()
         is_trusted = self._may_call(function, arguments)
-        if is_trusted and not self._is_plain(function, _has_own_init):
+        if is_trusted and not self.is_plain(function, _has_own_init):
             raise _MisuseError(f"{_spelled(function)} is called as no pickler calls it")
         self.append(function(*arguments) if is_trusted else _Nothing())
 
     dispatch[pickle.REDUCE[0]] = load_reduce
 
-    def _is_plain(self, cls: Any, does_work: Callable[[type], bool]) -> bool:
+    def is_plain(self, cls: Any, does_work: Callable[[type], bool]) -> bool:
         """Tell whether nothing but memory of its own changes when an object is made of a class.
 
         Constructors in Python convert, allocate, call and connect, and are none of a pickler's
@@ -197,7 +197,7 @@ class _TrustingUnpickler(ArrayUnpickler):
         is_trusted = self._may_call(cls, arguments)
         if is_trusted and not isinstance(cls, type):
             raise _MisuseError("an object is made of something that is no class")
-        if is_trusted and (arguments or named) and not self._is_plain(cls, _has_own_new):
+        if is_trusted and (arguments or named) and not self.is_plain(cls, _has_own_new):
             raise _MisuseError(f"{_spelled(cls)} is made as no pickler makes it")
         self.append(cls.__new__(cls, *arguments, **named) if is_trusted else _Nothing())
 
@@ -218,7 +218,7 @@ class _TrustingUnpickler(ArrayUnpickler):
     def _instantiate(self, klass: Any, args: Any) -> None:
         arguments = tuple(args)
         is_trusted = self._may_call(klass, arguments)
-        if is_trusted and not self._is_plain(klass, _has_own_init):
+        if is_trusted and not self.is_plain(klass, _has_own_init):
             raise _MisuseError(f"{_spelled(klass)} is called as no pickler calls it")
         self.append(klass(*arguments) if is_trusted else _Nothing())
 
@@ -325,7 +325,11 @@ _CHECKS: dict[str, Callable[..., bool]] = {
     "copyreg._reconstructor": lambda self, cls, base, state: (
         self.is_callable(cls) and base in _BASES
     ),
-    "copyreg.__newobj__": lambda self, cls, *given: self.is_callable(cls) and isinstance(cls, type),
+    "copyreg.__newobj__": lambda self, cls, *given: (
+        self.is_callable(cls)
+        and isinstance(cls, type)
+        and (not given or self.is_plain(cls, _has_own_new))
+    ),
     "collections.defaultdict": lambda _, *given: not given or isinstance(given[0], type | None),
     **{
         f"numpy.random._pickle.__{kind}_ctor": lambda self, first="MT19937", *more: (
@@ -436,9 +440,8 @@ def _is_known(obj: Any, name: str) -> tuple[bool, bool]:
     if root == "scipy":
         return isinstance(obj, type) and name.startswith("scipy.sparse."), True
     if root == "sklearn":
-        return isinstance(obj, type) or name.startswith(_FUNCTIONS_OF_SKLEARN), isinstance(
-            obj, type
-        )
+        is_class = isinstance(obj, type)
+        return is_class or name.startswith(_FUNCTIONS_OF_SKLEARN), is_class
     family = families.of_module(root) if root in sys.modules and root in families.ROOTS else None
     return family is not None and family.is_harmless(obj), False
 

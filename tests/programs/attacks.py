@@ -475,6 +475,9 @@ def constructors_that_do_work():
         Calls(scipy.sparse.linalg.LinearOperator, 1.0, (3, 3)),
     ):
         refused(pickle.dumps(call), "no pickler", "don't load it")
+    operator = scipy.sparse.linalg.LinearOperator
+    data = by_name("copyreg", "__newobj__", operator, 1.0, (3, 3))
+    refused(data, "copyreg.__newobj__ is called as no pickler calls it")
     # What is listed may be called.
     found = loads(pickle.dumps(Calls(StandardScaler)), verify=False, trusted=[StandardScaler])
     assert isinstance(found, StandardScaler)

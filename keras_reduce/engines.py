@@ -34,6 +34,13 @@ def _change_batches_for_dask(replaced: Replacements, order: Callable[[], Any]) -
         replaced.set(owner, name, repair(vars(owner)[name]))
 
 
+def _ask_workers_of_dask(replaced: Replacements, order: Callable[[], Any]) -> None:
+    from . import dask_admission
+
+    for owner, name, repair in dask_admission.repairs():
+        replaced.set(owner, name, repair(vars(owner)[name]))
+
+
 def _change_batches_for_spark(replaced: Replacements, order: Callable[[], Any]) -> None:
     from . import spark_batches
 
@@ -80,6 +87,7 @@ def _know_classes_of(path: str) -> Change:
 # By the module that is waited for.
 CHANGES: dict[str, Change] = {
     "joblib._dask": _change_batches_for_dask,
+    "distributed.client": _ask_workers_of_dask,
     "distributed.protocol": _set_adapters_aside,
     "dask.sizeof": _measure,
     "ray.cloudpickle.cloudpickle": _know_classes_of("ray.cloudpickle.cloudpickle"),

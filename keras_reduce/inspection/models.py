@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from .. import payload
-from .descriptions import Bytes, Call, Global, Items
+from .arrays import bytes_of
+from .descriptions import Call, Global, Items
 
 __all__ = ["Layer", "Model", "model_of"]
 
@@ -376,11 +377,11 @@ def _is_index(number: Any, objects: tuple[Any, ...]) -> bool:
 def _of_archive(arguments: Any) -> Model:
     """Describe what Keras pickles by itself: an archive as of ``model.save``."""
     model = Model("model", family="keras")
-    blob = next((each for each in _flat(arguments) if isinstance(each, Bytes)), None)
+    blob = next(filter(None, map(bytes_of, _flat(arguments))), None)
     try:
         if blob is None:
             raise _OddError("it holds no archive")
-        with zipfile.ZipFile(io.BytesIO(blob.data)) as archive:
+        with zipfile.ZipFile(io.BytesIO(blob)) as archive:
             config = json.loads(_member(archive, "config.json"))
             metadata = _dictionary(json.loads(_member(archive, "metadata.json")))
             sizes = [each.file_size for each in archive.infolist() if each.filename.endswith(".h5")]

@@ -5,6 +5,7 @@ Whatever comes back is compared with what the same program does alone, bit for b
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import pickle
@@ -26,7 +27,7 @@ import keras
 import numpy as np
 from dask.sizeof import sizeof
 from dask_ml.wrappers import ParallelPostFit
-from distributed import Client, KilledWorker, LocalCluster
+from distributed import Client, KilledWorker, LocalCluster, fire_and_forget
 from distributed.protocol.serialize import dask_serialize, serialize
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -297,19 +298,21 @@ def is_changed():
         adapter = ""
     names = ("_to_func_args", "submit")
     methods = [vars(BACKEND)[name].__module__ != "joblib._dask" for name in names]
+    names = ("_send_to_scheduler_safe", "_scatter", "_close")
+    methods += [vars(Client)[n].__globals__["__name__"].startswith("keras_reduce") for n in names]
     own_numbers = dask.sizeof.random is not random
     return [*methods, own_numbers, sizeof(model) > 1000, adapter != "distributed.protocol.keras"]
 
 
 @check
 def uninstalling_puts_back_what_was_there():
-    assert is_changed() == [True] * 5
+    assert is_changed() == [True] * 8
     keras_reduce.uninstall()
     try:
-        assert is_changed() == [False] * 5
+        assert is_changed() == [False] * 8
     finally:
         keras_reduce.install()
-    assert is_changed() == [True] * 5
+    assert is_changed() == [True] * 8
 
 
 @check
@@ -325,7 +328,7 @@ def a_version_without_a_private_name_is_left_alone():
     finally:
         BACKEND._to_func_args = method
         keras_reduce.install()
-    assert is_changed() == [True] * 5
+    assert is_changed() == [True] * 8
 
 
 @check
@@ -449,6 +452,62 @@ def workers_that_are_not_fit(client, address):
         # Of one of them.
         with raises(Exception, "Dask worker tcp://", "What to do"):
             client.register_plugin(keras_reduce.dask.plugin())
+
+
+@check
+def tasks_are_not_sent_to_workers_that_are_not_fit():
+    """Such a worker would end, and the task would wait for ever."""
+    model = trained()
+    expected = bits(model.predict(X, verbose=0))
+    with commands() as (client, address), joined(client, address, "fit") as fit:
+        assert bits(client.submit(answers, model).result(PATIENCE)) == expected
+        for name in ("without", "older"):
+            environment, said = UNFIT[name]
+            with joined(client, address, name, path=str(DISGUISES), **environment) as where:
+                time.sleep(1)  # for which a client believes that it knows the workers
+                assert_not_sent(client, model, (said, f"Dask worker {where}", "What to do"))
+                # Nor has anything happened to it: others may go on.
+                assert client.submit(os.getpid, workers=[where]).result(PATIENCE)
+                for place in (fit, "fit"):
+                    future = client.submit(answers, model, workers=[place], pure=False)
+                    assert bits(future.result(PATIENCE)) == expected
+        assert bits(client.submit(answers, model, pure=False).result(PATIENCE)) == expected
+        asyncio.run(futures_tell_one_that_can_not_wait(client, address, model))
+        what_is_sent_last_arrives(address, model)
+
+
+def assert_not_sent(client, model, said):
+    """Whatever has been asked for, the program hears why not."""
+    for submit in (
+        lambda: client.submit(answers, model, pure=False),
+        lambda: client.map(answers, [Parts(model, ())], pure=False)[0],
+        lambda: client.submit(lambda: keras_reduce.is_installed(), pure=False),
+        lambda: client.compute(dask.delayed(answers)(model)),
+        lambda: client.scatter([1, model], broadcast=True)[0],
+    ):
+        with raises(keras_reduce.FrameworkError, *said):
+            submit().result(PATIENCE)
+
+
+async def futures_tell_one_that_can_not_wait(client, address, model):
+    environment, said = UNFIT["without"]
+    async with Client(address, asynchronous=True) as early:
+        with joined(client, address, "late", path=str(DISGUISES), **environment) as where:
+            futures = [early.submit(answers, model, workers=where, pure=False) for _ in range(2)]
+            for future in futures:
+                with raises(keras_reduce.FrameworkError, said, f"Dask worker {where}"):
+                    await asyncio.wait_for(future, PATIENCE)
+            assert await early.submit(os.getpid, workers=where)
+
+
+def what_is_sent_last_arrives(address, model):
+    mark = Path(FOLDER, "last")
+    with Client(address) as client:
+        fire_and_forget(client.submit(lambda: mark.write_text(str(answers(model)))))
+    deadline = time.monotonic() + PATIENCE
+    while not mark.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert mark.exists()
 
 
 @check

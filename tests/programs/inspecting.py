@@ -152,13 +152,14 @@ def every_format_tells_the_same():
 def what_keras_pickles_by_itself_is_read_too():
     model = of_the_zoo("sequential")
     path = Path(FOLDER, "native")
-    path.write_bytes(pickle.dumps(model))
-    report = inspect(path)
-    ((_, found),) = report.models
-    assert [layer.name for layer in found.layers][-3:] == [each.name for each in model.layers][-3:]
-    assert found.versions == {"keras": keras.__version__}
-    assert found.optimizer.startswith("Adam")
-    assert found.bytes > 0
+    for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):  # it can do no older ones
+        path.write_bytes(pickle.dumps(model, protocol))
+        ((_, found),) = inspect(path).models
+        names = [[each.name for each in layers][-3:] for layers in (found.layers, model.layers)]
+        assert names[0] == names[1]
+        assert found.versions == {"keras": keras.__version__}
+        assert found.optimizer.startswith("Adam")
+        assert found.bytes > 0
 
 
 @check

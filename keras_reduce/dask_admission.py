@@ -22,8 +22,9 @@ from .errors import FrameworkError
 
 __all__ = ["repairs"]
 
-_FRESH = 1.0  # second for which all workers are taken to be those that have been asked
-_PATIENCE = 30.0  # seconds; whoever has not answered by then is taken to be fit
+# Seconds: for which the workers are taken to be those that have been asked; for which an address is
+# taken to be the same worker; that one has to answer; and for which nobody is asked if one has not.
+_FRESH, _SAME, _PATIENCE, _PAUSE = 1.0, 60.0, 5.0, 60.0
 _OURS = re.compile(re.escape((__package__ or "").encode()))
 
 
@@ -45,39 +46,72 @@ class _Line:
     """Messages of a client that wait, in their order, until workers have answered."""
 
     def __init__(self, client: Any, send: Callable[[Any, Any], None], message: Any) -> None:
-        self.client, self.send, self.waiting = client, send, deque([message])
-        self.end = asyncio.ensure_future(self._move())
+        self._client, self._send, self._waiting = client, send, deque([message])
+        _LINES[client] = self
+        self._end = asyncio.ensure_future(self._move())
+
+    def append(self, message: Any) -> None:
+        self._waiting.append(message)
+
+    def dissolve(self) -> None:
+        """Send all that is waiting, and what comes later at once."""
+        if _LINES.get(self._client) is self:
+            del _LINES[self._client]
+        self._end.cancel()
+        while self._waiting:
+            self._pass(self._waiting.popleft())
 
     async def _move(self) -> None:
-        while self.waiting:
-            # Others must see that there is a line until it has been sent.
-            message = self.waiting[0]
-            try:
-                if _is_graph(message) and _refers_to_us(message["expr_ser"].frames):
-                    _refuse(await _ask(self.client), message["annotations"].data.get("workers"))
-                self.send(self.client, message)
-            except FrameworkError as error:
-                for key in message["keys"]:
-                    # Private: what the scheduler's word of a task that has failed is given to.
-                    self.client._handle_task_erred(key, error, None)
-            except Exception as error:
-                # As if it had been sent at once: nobody waits for that either.
-                context = {"message": "A message for Dask was not sent", "exception": error}
-                asyncio.get_running_loop().call_exception_handler(context)
-            self.waiting.popleft()
-        del _LINES[self.client]
+        try:
+            while self._waiting:
+                # It stays first in the line meanwhile, as others must see that there is one.
+                error = await _reason_against(self._client, self._waiting[0])
+                message = self._waiting.popleft()
+                if error is None:
+                    self._pass(message)
+                else:
+                    self._fail(message, error)
+        finally:
+            self.dissolve()
+
+    def _pass(self, message: Any) -> None:
+        try:
+            self._send(self._client, message)
+        except Exception as error:
+            # As if it had been sent from the loop: nobody waits for that either.
+            context = {"message": "A message for Dask was not sent", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)
+
+    def _fail(self, message: Any, error: FrameworkError) -> None:
+        for key in message["keys"]:
+            # Private: what the scheduler's word of a task that has failed is given to.
+            self._client._handle_task_erred(key, error, None)
 
 
 _LINES: dict[Any, _Line] = {}
+
+
+async def _reason_against(client: Any, message: Any) -> FrameworkError | None:
+    """Return what keeps a message from being sent."""
+    try:
+        if _is_graph(message) and _refers_to_us(message["expr_ser"].frames):
+            wishes = message["annotations"].data
+            places = None if wishes.get("allow_other_workers") else wishes.get("workers")
+            _refuse(await _ask(client), places)
+    except FrameworkError as error:
+        return error
+    except Exception:  # A version of Dask whose messages are others sends them as it always did.
+        return None
+    return None
 
 
 def _asking_before_tasks(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def _send_to_scheduler_safe(self: Any, message: Any) -> None:
         if self in _LINES:
-            _LINES[self].waiting.append(message)
+            _LINES[self].append(message)
         elif self.status == "running" and _is_graph(message) and not _known(self).is_fresh():
-            _LINES[self] = _Line(self, original, message)
+            _Line(self, original, message)
         else:
             original(self, message)
 
@@ -105,7 +139,7 @@ def _sending_before_the_end(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     async def _close(self: Any, *arguments: Any, **options: Any) -> Any:
         if self in _LINES:
-            await asyncio.wait([_LINES[self].end], timeout=_PATIENCE)
+            _LINES[self].dissolve()
         return await original(self, *arguments, **options)
 
     return _close
@@ -122,7 +156,7 @@ def _frames(data: Any) -> list[Any]:
 
 def _refers_to_us(frames: Iterable[Any]) -> bool:
     """Tell whether a worker would import this package to unpickle something."""
-    return any(_OURS.search(frame) for frame in frames)
+    return any(_OURS.search(memoryview(frame)) for frame in frames)
 
 
 def _refuse(unfit: list[_Unfit], places: Any) -> None:
@@ -163,18 +197,19 @@ class _Known:
         Addresses of those that have it.
     unfit : list of _Unfit
         Those that don't.
-    asked : float
-        When, by `time.monotonic`.
+    asked, again : float
+        Since when they were asked for it, and when they are to be asked again, by `time.monotonic`.
     """
 
     wanted: dict[str, str]
     fit: set[str] = dataclasses.field(default_factory=set)
     unfit: list[_Unfit] = dataclasses.field(default_factory=list)
-    asked: float = -_FRESH
+    asked: float = dataclasses.field(default_factory=time.monotonic)
+    again: float = 0.0
 
     def is_fresh(self) -> bool:
         """Tell whether nothing need be asked; one that was not fit may have gone."""
-        return not self.unfit and time.monotonic() - self.asked < _FRESH
+        return not self.unfit and time.monotonic() < self.again
 
 
 _CLIENTS: weakref.WeakKeyDictionary[Any, _Known] = weakref.WeakKeyDictionary()
@@ -184,7 +219,7 @@ def _known(client: Any) -> _Known:
     # A worker whose Keras has another backend says so in the task.
     wanted, _ = admission.requirements()
     known = _CLIENTS.get(client)
-    if known is None or known.wanted != wanted:
+    if known is None or known.wanted != wanted or time.monotonic() - known.asked > _SAME:
         known = _CLIENTS[client] = _Known(wanted)
     return known
 
@@ -195,14 +230,15 @@ async def _ask(client: Any) -> list[_Unfit]:
     if known.is_fresh():
         return []
     try:
-        await asyncio.wait_for(_learn(client, known), _PATIENCE)
+        known.unfit = await asyncio.wait_for(_answers(client, known), _PATIENCE)
+        known.again = time.monotonic() + _FRESH
     except Exception:
         # What is to be sent will meet the same, and Dask has words for it.
-        return known.unfit
+        known.unfit, known.again = [], time.monotonic() + _PAUSE
     return known.unfit
 
 
-async def _learn(client: Any, known: _Known) -> None:
+async def _answers(client: Any, known: _Known) -> list[_Unfit]:
     addresses = await client.scheduler.ncores()
     answers: dict[str, Any] = {}
     if asked := [each for each in addresses if each not in known.fit]:
@@ -212,8 +248,7 @@ async def _learn(client: Any, known: _Known) -> None:
     # Another error is none of what is asked here: the worker has ended meanwhile, it may be.
     said = {each: str(error) for each, error in answers.items() if isinstance(error, ImportError)}
     known.fit |= {each for each, answer in answers.items() if answer is None}
-    known.unfit = await _with_names(client, said) if said else []
-    known.asked = time.monotonic()
+    return await _with_names(client, said) if said else []
 
 
 async def _with_names(client: Any, said: dict[str, str]) -> list[_Unfit]:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from ._version import __version__
 from .errors import KerasReduceError
+from .rendering import plain
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code: int = arguments.run(arguments)
     except KerasReduceError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
+        for line in f"{parser.prog}: {error}".splitlines():
+            print(plain(line), file=sys.stderr)
         return 2 if isinstance(error, ImportError) else 1
     return code
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from .errors import FileError
 
-__all__ = ["Branch", "Presentable", "as_html", "as_text", "present", "shortened", "show"]
+__all__ = ["Branch", "Presentable", "as_html", "as_text", "plain", "present", "shortened", "show"]
 
 
 @dataclasses.dataclass
@@ -77,11 +77,11 @@ def _lines(branch: Branch) -> Iterator[tuple[int, Branch]]:
 
 def as_text(branch: Branch) -> str:
     """Return a tree as plain text, two spaces for each level."""
-    return "\n".join(f"{'  ' * depth}{_plain(node.text)}" for depth, node in _lines(branch))
+    return "\n".join(f"{'  ' * depth}{plain(node.text)}" for depth, node in _lines(branch))
 
 
-def _plain(text: str) -> str:
-    """Return a text on one line, without what a terminal would act upon."""
+def plain(text: str) -> str:
+    """Return a text on one line, without what a terminal or a page would act upon."""
     return "".join(each if each.isprintable() else _escaped(each) for each in text)
 
 
@@ -106,11 +106,13 @@ def show(report: Presentable) -> None:
         else:
             console = Console(file=file)
     if console is None:
-        print(report)
+        # Whatever that can't write.
+        encoding = file.encoding or "utf-8"
+        print(str(report).encode(encoding, "backslashreplace").decode(encoding))
         return
 
     def line(node: Branch) -> Any:
-        return Text(_plain(node.text), _COLOURS.get(node.style, ""))
+        return Text(plain(node.text), _COLOURS.get(node.style, ""))
 
     made: list[Any] = []
     for depth, node in _lines(report.tree()):
@@ -140,11 +142,11 @@ def as_html(branch: Branch) -> str:
     parts: list[str] = []
     for event in _events(branch):
         parts.append(event if isinstance(event, str) else _of(event))
-    return _PAGE.format(title=html.escape(_plain(branch.text)), body="".join(parts))
+    return _PAGE.format(title=html.escape(plain(branch.text)), body="".join(parts))
 
 
 def _of(node: Branch) -> str:
-    text = f'<span class="{html.escape(node.style)}">{html.escape(_plain(node.text))}</span>'
+    text = f'<span class="{html.escape(node.style)}">{html.escape(plain(node.text))}</span>'
     return text + node.picture
 
 

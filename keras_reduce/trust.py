@@ -10,6 +10,7 @@ has no reason to call, are known as references only.
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -225,20 +226,32 @@ def standing(module: str, name: str, is_called: bool = False) -> tuple[str, str]
     reason : str
         Why no list can trust it; empty if one can.
     """
-    full, root = f"{module}.{name}", module.partition(".")[0]
+    full, root, parts = f"{module}.{name}", module.partition(".")[0], name.split(".")
     # What is an attribute of a module in a module is of that one.
-    reason = _reason_against(full) or (_reason_against(name) if "." in name else "")
-    is_class = name.rpartition(".")[2].lstrip("_")[:1].isupper()
-    is_one_of_ours = full.startswith("keras_reduce.reducers.rebuild_") or full == _RECEIVE
-    # Not so a class of scikit-learn's: making an object of it is all that a pickle does with it.
-    is_plain = root == "sklearn" and is_class and not full.startswith(CONNECTING)
-    may_be_called = full in CONSTRUCTORS or is_one_of_ours or is_plain
-    if is_called and not may_be_called and not full.startswith("scipy.sparse.") and not reason:
-        reason = "called, and not known to do no more than make a value" if _is_of(root) else ""
+    paths = (full, *(".".join(parts[start:]) for start in range(1, len(parts))), name)
+    reason = next(filter(None, map(_reason_against, paths)), "")
+    if len(parts) > 1 and not reason and _is_of(root):
+        reason = "an attribute of something: only loading would tell what that is"
+    if is_called and not reason and _is_of(root) and not _may_be_called(module, name):
+        reason = "called, and not known to do no more than make a value"
     if root in _KERAS:
         return "keras", reason
     is_known = full in CONSTRUCTORS or full in REFERENCES or root in _LIBRARIES
     return ("known" if is_known and not reason else "foreign"), reason
+
+
+def _may_be_called(module: str, name: str) -> bool:
+    """Tell whether calling something does no more than make a value, by what it is called."""
+    full = f"{module}.{name}"
+    if full in CONSTRUCTORS or full == _RECEIVE:
+        return True
+    if module == "keras_reduce.reducers":
+        return re.fullmatch("rebuild_[a-z_]+", name) is not None
+    if module.startswith("scipy.sparse."):
+        return re.fullmatch("[a-z]{3}_(array|matrix)", name) is not None
+    # To make an object of a class of scikit-learn's is all that a pickle does with it.
+    is_class = module.startswith("sklearn.") and name.lstrip("_")[:1].isupper()
+    return is_class and not full.startswith(CONNECTING) and not APART & set(module.split("."))
 
 
 def _is_of(root: str) -> bool:

@@ -18,7 +18,7 @@ ROWS = (
     ("legacy_path",),
     ("legacy",),
     ("wrappers", "import_hooks", "hashing", "joblib_dumps", "parallel", "engines"),
-    ("dask_batches", "dask_registries", "spark_batches"),
+    ("dask_admission", "dask_batches", "dask_registries", "spark_batches"),
     ("reducers",),
     ("closures",),
     ("families",),

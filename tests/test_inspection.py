@@ -1,4 +1,4 @@
-"""`inspect`: see ``programs/inspecting.py``; and ``python -m keras_reduce inspect``."""
+"""`inspect`: see ``programs/inspecting.py`` and ``hiding.py``; and its command."""
 
 import json
 import os
@@ -14,14 +14,20 @@ from processes import ROOT, decorated, python, words
 GOLDEN = ROOT / "tests" / "golden" / "protocol-1" / "keras3"
 
 
+PROGRAMS = ("inspecting.py", "hiding.py")
+
+
 @pytest.fixture(scope="module")
 def found():
-    return words("inspecting.py", timeout=900)
+    return {program: words(program, timeout=900) for program in PROGRAMS}
 
 
-@pytest.mark.parametrize("name", decorated("inspecting.py", "check"))
-def test_inspection(found, name):
-    assert not found[name], found[name]
+@pytest.mark.parametrize(
+    ("program", "name"),
+    [(program, name) for program in PROGRAMS for name in decorated(program, "check")],
+)
+def test_inspection(found, program, name):
+    assert not found[program][name], found[program][name]
 
 
 def test_needs_no_keras():

@@ -21,6 +21,9 @@ from .report import Report, named
 
 __all__ = ["Report", "inspect", "main"]
 
+# Bytes that a compressed file may hold, as all are held in memory: it need not be large itself.
+_MOST = 4 << 30
+
 
 def inspect(path: str | os.PathLike[str]) -> Report:
     """Tell what is in a pickle, cloudpickle or joblib file, without executing any of it.
@@ -40,7 +43,7 @@ def inspect(path: str | os.PathLike[str]) -> Report:
     Raises
     ------
     PayloadError
-        If there is no pickle in it, or it can't be decompressed.
+        If there is no pickle in it, or it can't be decompressed, or that gives more than 4 GiB.
     FileError
         If the system refuses; a `MissingFileError` if the file is not there.
 
@@ -54,7 +57,8 @@ def inspect(path: str | os.PathLike[str]) -> Report:
         report = Report(name, source.size)
         report.compression = decompression.compressor_of(source.bytes_at(0, 16))
         if report.compression:
-            source = decompression.decompressed(file, report.compression, name)
+            why = f"or it holds more than {_MOST >> 30} GiB, which inspect doesn't decompress"
+            source = decompression.decompressed(file, report.compression, name, _MOST, why)
         report.signed = signing.take_off(source)
         report.digests = _digests(source)
         found = read(source)
@@ -70,7 +74,7 @@ def inspect(path: str | os.PathLike[str]) -> Report:
     report.content, report.models, report.code = content.trees, content.models, content.code
     imports = [each for _, model in content.models for each in model.imports]
     report.names = named(found, imports)
-    report.odd, report.ended = found.odd, found.ended
+    report.odd, report.ended, report.as_joblib = list(found.odd), found.ended, found.holds_arrays
     return report
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import re
 import struct
 from typing import Any, NamedTuple
 
@@ -19,42 +21,79 @@ class Dtype(NamedTuple):
 
 
 _NAMES = {"f": "float", "i": "int", "u": "uint", "c": "complex"}
+# Codes of those whose size is their own, whatever their state says, as NumPy writes them.
+_SIZES = {
+    f"{kind}{size}": size
+    for kind, sizes in {
+        "b": (1,),
+        "i": (1, 2, 4, 8),
+        "u": (1, 2, 4, 8),
+        "f": (2, 4, 8, 12, 16),
+        "c": (8, 16, 24, 32),
+        **dict.fromkeys("mMO", (8,)),
+    }.items()
+    for size in sizes
+}
+_FLEXIBLE = re.compile(r"[SUV]\d{0,9}", re.ASCII)
+_LARGEST = 1 << 31  # bytes of an item
+_HAS_OBJECTS = 1  # NumPy's NPY_ITEM_HASOBJECT, by which it is told
 
 
-def dtype_of(value: Any, depth: int = 8) -> Dtype | None:
-    """Return the dtype that a description is of; None if it is of something else."""
-    is_call = isinstance(value, Call) and isinstance(value.function, Global)
-    if (
-        not is_call
-        or value.function.path != "numpy.dtype"
-        or not isinstance(value.arguments, tuple)
-    ):
+def dtype_of(value: Any) -> Dtype | None:
+    """Return the dtype that a description is of.
+
+    None if it is of something else, or not as NumPy writes it: then nobody can tell here how many
+    bytes an item has.
+    """
+    return _dtype(value, _DEEPEST, {})
+
+
+_DEEPEST = 8  # Levels of fields in fields; no array has as many.
+
+
+def _dtype(value: Any, depth: int, known: dict[int, Dtype | None]) -> Dtype | None:
+    if id(value) not in known:
+        known[id(value)] = _dtype_of(value, depth, known) if depth else None
+    return known[id(value)]
+
+
+def _dtype_of(value: Any, depth: int, known: dict[int, Dtype | None]) -> Dtype | None:
+    if not isinstance(value, Call) or value.function != Global("numpy", "dtype"):
         return None
-    code = value.arguments[0] if value.arguments else None
-    if not isinstance(code, str) or not code:
+    code = value.arguments[0] if isinstance(value.arguments, tuple) and value.arguments else None
+    if not isinstance(code, str):
         return None
-    kind, digits = code[0], code[1:]
-    state = value.state if isinstance(value.state, tuple) else ()
-    size = int(digits) if digits.isdecimal() and len(digits) < 10 else 0
-    given = state[5] if len(state) > 5 else None
-    if type(given) is int and given > 0:
-        size = given
-    elif kind == "U":
-        size *= 4
-    fields = state[4] if len(state) > 4 else None
-    if kind == "O" or (isinstance(fields, Pairs) and _holds_objects(fields, depth)):
-        return Dtype("object", size)
-    if code in ("b1", "?"):
-        return Dtype("bool", 1)
-    return Dtype(f"{_NAMES[kind]}{8 * size}" if kind in _NAMES else code, size)
+    state = (None,) * 7 + (0,) if value.state is None else value.state
+    if not isinstance(state, tuple) or len(state) < 8:
+        return None
+    _, _, part, names, fields, size, _, flags = state[:8]
+    if type(flags) is not int:
+        return None
+    has_objects = bool(flags & _HAS_OBJECTS)
+    if not _FLEXIBLE.fullmatch(code):
+        is_plain = part is None and names is None and fields is None
+        known_size, is_object = _SIZES.get(code), code == "O8"
+        if known_size is None or not is_plain or has_objects != is_object:
+            return None
+        return Dtype(_name(code, known_size), known_size)
+    if type(size) is not int or not 0 <= size < _LARGEST:
+        return None
+    inner = [part[0]] if isinstance(part, tuple) and part else []
+    if isinstance(fields, Pairs):
+        inner += [each[0] for _, each in fields.pairs if isinstance(each, tuple) and each]
+    elif fields is not None:
+        return None
+    found = [_dtype(each, depth - 1, known) for each in inner]
+    holds_objects = any(dtype is not None and dtype.name == "object" for dtype in found)
+    if None in found or holds_objects != has_objects:
+        return None
+    return Dtype("object" if holds_objects else code, size)
 
 
-def _holds_objects(fields: Pairs, depth: int) -> bool:
-    if not depth:
-        return True  # No array has a dtype with so many levels; bytes of one can't be told then.
-    inner = [value[0] for _, value in fields.pairs if isinstance(value, tuple) and value]
-    found = [dtype_of(each, depth - 1) for each in inner]
-    return any(dtype is not None and dtype.name == "object" for dtype in found)
+def _name(code: str, size: int) -> str:
+    if code[0] in _NAMES:
+        return f"{_NAMES[code[0]]}{8 * size}"
+    return {"b1": "bool", "O8": "object"}.get(code, code)
 
 
 def array_of(value: Any) -> Array | None:
@@ -107,11 +146,20 @@ def bytes_of(value: Any) -> bytes | None:
         text = (
             value.arguments[0] if isinstance(value.arguments, tuple) and value.arguments else None
         )
-        if isinstance(text, str):
-            return text.encode("latin1", "replace")
+        is_latin1 = value.arguments[1:] == ("latin1",)
+        if isinstance(text, str) and is_latin1:
+            with contextlib.suppress(UnicodeEncodeError):
+                return text.encode("latin1")
     return None
 
 
 def is_shape(value: Any) -> bool:
-    """Tell whether a description is of a shape."""
-    return isinstance(value, tuple) and all(type(each) is int and each >= 0 for each in value)
+    """Tell whether a description is of a shape that an array can have."""
+    return (
+        isinstance(value, tuple)
+        and len(value) <= _MOST_DIMENSIONS
+        and all(type(each) is int and 0 <= each < 1 << 63 for each in value)
+    )
+
+
+_MOST_DIMENSIONS = 64  # NumPy's own limit

@@ -11,7 +11,7 @@ from ..persistence.sources import MemorySource
 from ..rendering import Branch
 from .arrays import array_of, bytes_of, scalar_of
 from .descriptions import Array, Bytes, Call, Global, Items, Pairs, Reading, Unknown
-from .models import Model, model_of
+from .models import Describer, Model
 from .opcodes import read
 
 __all__ = ["Content"]
@@ -19,7 +19,13 @@ __all__ = ["Content"]
 _MOST_LINES = 2000
 _MOST_BELOW = 40
 _LONGEST = 80  # characters of a value
-_BY_VALUE = "keras_reduce.custom_objects.rebuild_by_value"
+_DEEPEST_CODE = 20  # code in code
+_LONGEST_PATH = 400  # characters
+# Of a function that makes something of code: the positions of the code and of its name.
+_BY_VALUE = {
+    "keras_reduce.custom_objects.rebuild_by_value": (0, 1),
+    "keras_reduce.closures.rebuild_closure": (1, 2),
+}
 _SKELETONS = ("_make_skeleton_class", "_make_skeleton_enum", "_make_function")
 
 
@@ -43,93 +49,127 @@ class Content:
     trees: list[Branch] = dataclasses.field(default_factory=list)
     models: list[tuple[str, Model]] = dataclasses.field(default_factory=list)
     code: list[str] = dataclasses.field(default_factory=list)
+    _of_code: set[int] = dataclasses.field(default_factory=set)
 
     @classmethod
     def of(cls, reading: Reading) -> Content:
         """Describe what was read."""
-        content = cls(reading)
+        content, describer = cls(reading), Describer()
+        content._look_at_code()
+        seen: set[int] = set()
         for described in reading.objects:
-            content._look_for_models_and_code(described)
-        walker = _Walker()
+            content._look_for_models(described, describer, seen)
+        content._look_for_the_other_models(describer)
+        if describer.has_left_out:
+            reading.odd["there are more Keras objects than are looked at"] = None
+        walker = _Walker(describer)
         content.trees = [walker.branch("", described, 0) for described in reading.objects]
         return content
 
-    def _look_for_models_and_code(self, root: Any) -> None:
-        seen: set[int] = set()
+    def _look_for_models(self, root: Any, describer: Describer, seen: set[int]) -> None:
         # What is near the root first, so that each is found on the shortest way.
-        waiting: deque[tuple[str, Any]] = deque([("content", root)])
+        waiting: deque[tuple[str, Any, Model | None]] = deque([("content", root, None)])
         while waiting:
-            path, node = waiting.popleft()
-            if not isinstance(node, (Call, Items, Pairs, tuple, Array)) or id(node) in seen:
+            path, node, owner = waiting.popleft()
+            if id(node) in seen:
                 continue
             seen.add(id(node))
-            model = None
-            if isinstance(node, Call):
-                self._note_code(node)
-                model = model_of(node)
-                if model is not None:
-                    self.models.append((path, model))
-                    # Parts of the model are its own; what code it brings counts all the same.
-                    self._look_for_code(list(_flat(node.arguments)), seen)
-                    waiting += [(path + name, each) for name, each in _of_state(node.state)]
-            if model is None:
-                waiting += [(path + name, each) for name, each in _children(node)]
+            is_known = not isinstance(node, Call) or id(node) in describer.parts
+            model = None if is_known else describer.model_of(node)
+            if model is not None and owner is not None:
+                owner.take_over(model)
+            elif model is not None:
+                self.models.append((path, model))
+            of_state = {id(each) for _, each in _of_state(node.state)} if model else set()
+            for name, each in _children(node, seen):
+                if isinstance(each, _INNER) and id(each) not in seen:
+                    # What is set on a model is no part of it.
+                    of = owner if model is None or id(each) in of_state else owner or model
+                    waiting.append((_joined(path, name), each, of))
 
-    def _look_for_code(self, waiting: list[Any], seen: set[int]) -> None:
+    def _look_for_the_other_models(self, describer: Describer) -> None:
+        """Look at those that are made on the way, and are no part of what comes out in the end."""
+        known = {id(call) for call in describer.described} | describer.parts
+        for call in reversed(self.reading.calls):  # Parts are made before what they are part of.
+            if id(call) not in known and (model := describer.model_of(call)) is not None:
+                is_of_code = id(call) in self._of_code
+                self.models.append(("<in code>" if is_of_code else "<in no object>", model))
+                known |= describer.parts
+
+    def _look_at_code(self) -> None:
+        """List what is in the file by value; code is read as well, and what is in that."""
+        waiting, read_already = deque(self.reading.calls), set()
+        depth = 0
         while waiting:
-            node = waiting.pop()
-            if not isinstance(node, (Call, Items, Pairs, tuple, Array)) or id(node) in seen:
-                continue
-            seen.add(id(node))
-            if isinstance(node, Call):
-                self._note_code(node)
-            waiting += [each for _, each in _children(node)]
+            blobs = [blob for call in waiting for blob in self._note_code(call, depth)]
+            waiting.clear()
+            depth += 1
+            for blob in blobs:
+                if blob in read_already:
+                    continue
+                read_already.add(blob)
+                found = read(MemorySource([memoryview(blob)], "code"))
+                self.reading.globals.update(found.globals)
+                self.reading.called |= found.called
+                self.reading.odd |= found.odd
+                if found.ended:
+                    self.reading.odd[f"code in it can't be read: {found.ended}"] = None
+                self.reading.calls += found.calls
+                self._of_code.update(map(id, found.calls))
+                waiting += found.calls
+            if depth == _DEEPEST_CODE and waiting:
+                self.reading.odd["code in it is nested too deeply to be read"] = None
+                return
 
-    def _note_code(self, call: Call) -> None:
+    def _note_code(self, call: Call, depth: int) -> Iterator[bytes]:
+        """Take note of a call that makes something of code; yields the pickle that the code is.
+
+        Of what lies deeper, functions and classes are parts of what has been noted.
+        """
         function, arguments = call.function, call.arguments
         if not isinstance(function, Global) or not isinstance(arguments, tuple):
             return
-        if function.path == _BY_VALUE and len(arguments) > 1:
-            self._note(str(arguments[1]))
-            self._look_inside(arguments[0])
-        elif function.path == "keras_reduce.closures.rebuild_closure" and len(arguments) > 2:
-            self._note(str(arguments[2]))
-            self._look_inside(arguments[1])
-        elif function.module.startswith("cloudpickle") and function.name in _SKELETONS:
+        # Be it spelled as an attribute of a module in a package.
+        if function.path in _BY_VALUE:
+            blob, name = _BY_VALUE[function.path]
+            self._note(arguments[name] if len(arguments) > name else None)
+            data = bytes_of(arguments[blob]) if len(arguments) > blob else None
+            if data is None:
+                self.reading.odd["code in it is computed: only loading tells what it is"] = None
+            else:
+                yield data
+        elif not depth and "cloudpickle" in function.path and function.path.endswith(_SKELETONS):
             self._note(_name_of_code(call))
 
-    def _note(self, name: str) -> None:
-        if name not in self.code:
-            self.code.append(name)
-
-    def _look_inside(self, blob: Any) -> None:
-        """Read the pickle that code by value is, for what it names."""
-        if not isinstance(blob, Bytes):
-            return
-        found = read(MemorySource([memoryview(blob.data)], "code"))
-        self.reading.globals.update(found.globals)
-        self.reading.called |= found.called
-        for text in found.odd:
-            if text not in self.reading.odd:
-                self.reading.odd.append(text)
+    def _note(self, name: Any) -> None:
+        text = name if isinstance(name, str) else _short(name)
+        if text not in self.code:
+            self.code.append(text)
 
 
 def _name_of_code(call: Call) -> str:
     """Return the name of a function or class that cloudpickle carries."""
     state = call.state[0] if isinstance(call.state, tuple) and call.state else None
+    said = (state.plain() or {}) if isinstance(state, Pairs) else {}
     for name in ("__qualname__", "__name__"):
-        if isinstance(state, Pairs) and isinstance(found := state.get(name), str):
+        if isinstance(found := said.get(name), str):
             return found
     texts = [each for each in call.arguments if isinstance(each, str)]
     return texts[0] if texts else "a function"
 
 
-def _flat(arguments: Any) -> Iterator[Any]:
-    yield from arguments if isinstance(arguments, tuple) else ()
+_INNER = (Call, Items, Pairs, tuple, Array)
 
 
-def _children(node: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what is below a description, each with how it is spelled."""
+def _joined(path: str, name: str) -> str:
+    return path + name if len(path) < _LONGEST_PATH else path
+
+
+def _children(node: Any, seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:
+    """Yield what is below a description, each with how it is spelled.
+
+    The arguments of calls that are in `seen` are left out, and entered there.
+    """
     if isinstance(node, tuple):
         yield from ((f"[{number}]", each) for number, each in enumerate(node))
     elif isinstance(node, Items):
@@ -145,7 +185,11 @@ def _children(node: Any) -> Iterator[tuple[str, Any]]:
         if array is not None:
             yield "<objects>", array.objects
             return
-        yield from ((f"<argument {name[1:-1]}>", each) for name, each in _children(node.arguments))
+        if seen is None or id(node.arguments) not in seen:
+            if seen is not None:
+                seen.add(id(node.arguments))
+            for name, each in _children(node.arguments):
+                yield f"<argument {name[1:-1]}>", each
         yield "<arguments>", node.named
         yield "<function>", node.function
         yield from ((f"[{number}]", each) for number, each in enumerate(node.items))
@@ -160,25 +204,26 @@ def _of_state(state: Any) -> Iterator[tuple[str, Any]]:
             yield "<state>", each
             continue
         for key, value in each.pairs:
-            yield (f".{key}" if isinstance(key, str) else f"<{_short(key)}>"), value
+            is_name = isinstance(key, str) and len(key) <= _LONGEST
+            yield (f".{key}" if is_name else f"<{_short(key)}>"), value
 
 
 class _Walker:
     """Makes the lines of the tree, no more than anybody would read."""
 
-    def __init__(self) -> None:
-        self._left = _MOST_LINES
+    def __init__(self, describer: Describer) -> None:
+        self._describer, self._left = describer, _MOST_LINES
         self._seen: dict[int, str] = {}
 
     def branch(self, name: str, node: Any, depth: int) -> Branch:
         """Return the line for a description, and those below it."""
         self._left -= 1
         label = f"{name} = " if name else ""
-        if not isinstance(node, (Call, Items, Pairs, tuple, Array)) or node == ():
+        if not isinstance(node, _INNER) or node == ():
             return Branch(label + _short(node))
         if id(node) in self._seen:
             return Branch(f"{label}{self._seen[id(node)]}, as above", "quiet")
-        title, below = _title(node)
+        title, below = _title(node, self._describer)
         self._seen[id(node)] = title
         found = Branch(label + title)
         if depth > _DEEPEST or self._left <= 0:
@@ -196,7 +241,7 @@ class _Walker:
 _DEEPEST = 12
 
 
-def _title(node: Any) -> tuple[str, list[tuple[str, Any]]]:
+def _title(node: Any, describer: Describer) -> tuple[str, list[tuple[str, Any]]]:
     """Return how a description is called, and what is shown below it."""
     array = array_of(node)
     if array is not None:
@@ -205,7 +250,7 @@ def _title(node: Any) -> tuple[str, list[tuple[str, Any]]]:
     number, data = scalar_of(node), bytes_of(node)
     if number or data is not None:
         return number or f"{len(data or b'')} bytes", []
-    model = model_of(node)
+    model = describer.model_of(node) if isinstance(node, Call) else None
     if model is not None:
         parameters = f", {model.parameters:,} parameters" if model.parameters else ""
         state = [(name.lstrip("."), value) for name, value in _of_state(node.state)]
@@ -224,8 +269,7 @@ def _title(node: Any) -> tuple[str, list[tuple[str, Any]]]:
         return f"dict of {len(node.pairs)}", [(_short(key), value) for key, value in node.pairs]
     items = node.items if isinstance(node, Items) else node
     kind = node.kind if isinstance(node, Items) else "tuple"
-    plain = all(not isinstance(each, (Call, Items, Pairs, tuple, Array)) for each in items)
-    if plain and len(items) <= 8:
+    if len(items) <= 8 and not any(isinstance(each, _INNER) for each in items):
         return f"{kind} ({', '.join(map(_short, items))})", []
     return f"{kind} of {len(items)}", [(f"[{number}]", each) for number, each in enumerate(items)]
 

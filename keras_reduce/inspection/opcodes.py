@@ -1,21 +1,35 @@
 """What a pickle would do, read from its opcodes; nothing is done.
 
-The opcodes come from `pickletools`, the standard library's own reader: one at a time, so that the
-bytes of arrays, which joblib puts between them, can be passed over. (fickling, which decompiles
-pickles to Python, takes them for opcodes.) A stack machine builds descriptions: a call of a name,
-with arguments and a state, a list, a number. They are plain data, whatever the pickle says.
+The opcodes are read by `pickletools`, of the standard library: one at a time, so that the bytes of
+arrays, which joblib puts between them, can be passed over. (fickling, which decompiles pickles to
+Python, takes them for opcodes.) A stack machine builds descriptions: a call of a name, with
+arguments and a state, a list, a number. They are plain data, whatever the pickle says.
+
+Where a loader might do something else than is described here, reading ends, and says so.
 """
 
 from __future__ import annotations
 
+import _compat_pickle
 import math
 import pickletools
+import re
 from collections.abc import Callable
 from typing import IO, Any, cast
 
 from ..persistence.sources import Source
 from .arrays import dtype_of, is_shape
-from .descriptions import Array, Bytes, Call, Global, Items, Pairs, Reading, Unknown
+from .descriptions import (
+    Array,
+    Bytes,
+    Call,
+    Global,
+    Items,
+    Pairs,
+    Reading,
+    Unknown,
+    is_method_of_keras,
+)
 
 __all__ = ["read"]
 
@@ -25,6 +39,8 @@ class _EndedError(Exception):
 
 
 _DEEPEST = 40  # pickles in arrays of objects in pickles
+_MOST = 10_000_000  # opcodes, each of which takes some hundred bytes of memory
+_CODES = {each.code: each for each in pickletools.opcodes}
 
 
 def read(source: Source) -> Reading:
@@ -38,7 +54,7 @@ def read(source: Source) -> Reading:
             what = f"{type(error).__name__}: {error}".removeprefix("_EndedError: ")
             found.ended = f"at byte {source.tell()} of {source.size}: {what}"
             if found.objects and source.tell() - start < 64:
-                found.ended = f"{source.size - start} bytes follow that are no pickle"
+                found.ended = f"{source.size - start} bytes follow that are no pickle ({what})"
             elif found.protocols or found.globals:
                 # No pickle can be that long by chance; what there is of it tells something.
                 found.objects.append(machine.remains())
@@ -49,8 +65,12 @@ def read(source: Source) -> Reading:
 class _Machine:
     """Runs the opcodes of one pickle."""
 
-    def __init__(self, source: Source, found: Reading, depth: int = 0) -> None:
+    def __init__(
+        self, source: Source, found: Reading, depth: int = 0, *, has_arrays: bool = True
+    ) -> None:
         self._source, self._found, self._depth = source, found, depth
+        self._has_arrays = has_arrays  # or is read by what knows nothing of joblib's
+        self._frame_end = self._protocol = 0
         self._stack: list[Any] = []
         self._marks: list[list[Any]] = []
         self._memo: dict[Any, Any] = {}
@@ -58,10 +78,20 @@ class _Machine:
     def run(self) -> Any:
         if self._depth > _DEEPEST:
             raise _EndedError("pickles are nested too deeply")
-        # Which has all that genops asks of a file.
-        file = cast(IO[bytes], self._source)
-        for opcode, argument, _ in pickletools.genops(file):
-            name = opcode.name
+        while code := self._source.read(1).decode("latin1"):
+            opcode = _CODES.get(code)
+            if opcode is None:
+                raise _EndedError(f"there is no opcode {code!r}")
+            self._found.opcodes += 1
+            if self._found.opcodes > _MOST:
+                raise _EndedError(f"it has more than {_MOST:,} opcodes")
+            name, argument = opcode.name, None
+            if name in ("GLOBAL", "INST"):
+                # In UTF-8 and with any spaces, as loading takes them.
+                argument = tuple(self._source.readline()[:-1].decode() for _ in range(2))
+            elif opcode.arg is not None:
+                # Which asks of a file no more than a source has.
+                argument = opcode.arg.reader(cast(IO[bytes], self._source))
             if name == "STOP":
                 return self._stack.pop()
             if name in _PLAIN:
@@ -89,10 +119,11 @@ class _Machine:
     # --- values ------------------------------------------------------------------------------
 
     def _proto(self, number: int) -> None:
+        self._protocol = number
         self._found.protocols.add(number)
 
     def _frame(self, size: int) -> None:
-        """Pass over: frames say how much to read at once."""
+        self._frame_end = self._source.tell() + size
 
     def _none(self, _: None) -> None:
         self._push(None)
@@ -220,13 +251,16 @@ class _Machine:
         if not isinstance(module, str) or not isinstance(name, str):
             self._odd("a name is computed: only loading would tell which")
             return Unknown("a name that is computed")
+        if self._protocol < 3:
+            # Private: what loading takes Python 2's names for.
+            module, name = _compat_pickle.NAME_MAPPING.get((module, name), (module, name))
+            module = _compat_pickle.IMPORT_MAPPING.get(module, module)
         found = Global(module, name)
         self._found.globals[found] += 1
         return found
 
-    def _global(self, argument: str) -> None:
-        module, _, name = argument.partition(" ")
-        self._push(self._name(module, name))
+    def _global(self, argument: tuple[str, str]) -> None:
+        self._push(self._name(*argument))
 
     def _stack_global(self, _: None) -> None:
         name, module = self._stack.pop(), self._stack.pop()
@@ -239,15 +273,27 @@ class _Machine:
 
     def _persid(self, number: Any) -> None:
         self._odd("a persistent id: only the program that loads it knows what that is")
-        self._push(Unknown(f"persistent id {number!r}"))
+        shown = repr(number)[:40] if isinstance(number, str) else f"a {_kind(number)}"
+        self._push(Unknown(f"persistent id {shown}"))
 
     def _binpersid(self, _: None) -> None:
         self._persid(self._stack.pop())
 
     def _call(self, function: Any, arguments: Any, named: Any = None) -> None:
+        if isinstance(arguments, Items) and arguments.kind == "list":
+            self._odd("a call is given its arguments as a list")
+            arguments = tuple(arguments.items)
+        elif not isinstance(arguments, tuple):
+            self._odd("the arguments of a call are computed")
         if isinstance(function, Global):
             self._found.called.add(function)
-        self._push(Call(function, arguments, named))
+            if function.path in _CALLING and isinstance(arguments, tuple):
+                self._found.called.update(each for each in arguments if isinstance(each, Global))
+        elif not _is_expected(function):
+            self._odd("what is called is computed: only loading would tell what that is")
+        call = Call(function, arguments, named)
+        self._found.calls.append(call)
+        self._push(call)
 
     def _reduce(self, _: None) -> None:
         arguments, function = self._stack.pop(), self._stack.pop()
@@ -259,10 +305,9 @@ class _Machine:
         named, arguments, function = (self._stack.pop() for _ in range(3))
         self._call(function, arguments, named)
 
-    def _inst(self, argument: str) -> None:
-        module, _, name = argument.partition(" ")
+    def _inst(self, argument: tuple[str, str]) -> None:
         arguments = tuple(self._since_mark())
-        self._call(self._name(module, name), arguments)
+        self._call(self._name(*argument), arguments)
 
     def _obj(self, _: None) -> None:
         function, *arguments = self._since_mark()
@@ -273,32 +318,50 @@ class _Machine:
         if not isinstance(target, Call):
             self._odd(f"the state of {_kind(target)} is set")
             return
+        if target.state is not None:
+            self._odd("the state of an object is set twice")
         target.state = state
-        if isinstance(target.function, Global) and target.function in _WRAPPERS:
+        if self._has_arrays and self._may_be_array(target):
             self._stack[-1] = self._array(state)
 
     def _odd(self, what: str) -> None:
-        if what not in self._found.odd:
-            self._found.odd.append(what)
+        self._found.odd[what] = None
 
     # --- arrays of joblib's ------------------------------------------------------------------
 
+    def _may_be_array(self, target: Call) -> bool:
+        """Tell whether joblib reads an array where the state of an object is set."""
+        function, arguments = target.function, target.arguments
+        if function == _WRAPPER and arguments == ():
+            return True
+        if function == _RECONSTRUCTOR and arguments == (_WRAPPER, _OBJECT, None):
+            return True
+        if not isinstance(function, Global) and not _is_expected(function):
+            raise _EndedError("the class of an object is computed, which joblib may read on after")
+        names = (function, *(arguments if isinstance(arguments, tuple) else ()))
+        if any(isinstance(name, Global) and _WRAPPERS.search(name.name) for name in names):
+            raise _EndedError("an array is described as joblib does not")
+        return False
+
     def _array(self, state: Any) -> Array:
         """Pass over the bytes of an array."""
-        if not isinstance(state, Pairs):
+        said = state.plain() if isinstance(state, Pairs) else None
+        if said is None or self._source.tell() < self._frame_end:
             raise _EndedError("an array is not described as joblib does")
-        shape, dtype = state.get("shape"), dtype_of(state.get("dtype"))
+        shape: Any = said.get("shape")
+        dtype = dtype_of(said.get("dtype"))
         if dtype is None or not is_shape(shape):
             raise _EndedError("an array is not described as joblib does")
+        self._found.holds_arrays = True
         if dtype.name == "object":
-            objects = _Machine(self._source, self._found, self._depth + 1).run()
-            return Array(dtype.name, shape, 0, objects)
-        if state.get("numpy_array_alignment_bytes") is not None:
+            nested = _Machine(self._source, self._found, self._depth + 1, has_arrays=False)
+            return Array(dtype.name, shape, 0, nested.run())
+        if said.get("numpy_array_alignment_bytes") is not None:
             (padding,) = self._source.read(1) or (0,)
             self._source.skip(min(padding, self._source.left()))
         size = math.prod(shape) * dtype.size
         if size > self._source.left():
-            raise _EndedError(f"an array of {size} bytes is longer than the rest of the file")
+            raise _EndedError("an array is longer than the rest of the file")
         self._source.skip(size)
         return Array(dtype.name, shape, size)
 
@@ -311,7 +374,20 @@ _PLAIN = frozenset(
         *("BINUNICODE", "BINUNICODE8"),
     }
 )
-_WRAPPERS = frozenset({Global("joblib.numpy_pickle", "NumpyArrayWrapper")})
+_WRAPPER = Global("joblib.numpy_pickle", "NumpyArrayWrapper")
+# Whatever they are called, and those of old releases, which read other files.
+_WRAPPERS = re.compile("ArrayWrapper$")
+_RECONSTRUCTOR, _OBJECT = Global("copyreg", "_reconstructor"), Global("builtins", "object")
+_CALLING = ("copyreg._reconstructor", "copyreg.__newobj__", "copyreg.__newobj_ex__")
+# What makes functions and classes out of code that is in the file, and is listed for that.
+_OF_CODE = ("cloudpickle.", "keras_reduce.custom_objects.", "keras_reduce.closures.")
+
+
+def _is_expected(function: Any) -> bool:
+    """Tell whether picklers write a call of what a description is of, which is not a name."""
+    if not isinstance(function, Call) or not isinstance(function.function, Global):
+        return False
+    return function.function.path.startswith(_OF_CODE) or is_method_of_keras(function)
 
 
 def _paired(items: list[Any]) -> list[tuple[Any, Any]]:

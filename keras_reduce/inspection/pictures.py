@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 
+from ..rendering import plain
 from .models import Layer, Model
 
 __all__ = ["picture"]
@@ -60,8 +61,8 @@ def _inputs(number: int, layer: Layer, names: dict[str, int], model: Model) -> l
 
 def _box(layer: Layer, x: float, y: float) -> str:
     colour = {"keras": "#eef3fb", "by reference": "#fdf3dc"}.get(layer.origin, "#fbe1e1")
-    head = html.escape(f"{layer.cls}"[:28])
-    rest = html.escape(f"{layer.name}  {layer.parameters:,}"[:32])
+    head = html.escape(plain(layer.cls)[:28])
+    rest = html.escape(plain(f"{layer.name}  {layer.parameters:,}")[:32])
     return (
         f'<g><rect x="{x:.0f}" y="{y:.0f}" width="{_WIDTH}" height="{_HEIGHT}" rx="6" '
         f'fill="{colour}" stroke="#778"/>'

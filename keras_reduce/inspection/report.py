@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from .. import trust
@@ -55,6 +56,9 @@ class Report(Presentable):
         The method; empty without.
     protocols : list of int
         Of pickle.
+    as_joblib : bool
+        Whether it was read as `joblib.load` reads it, which looks for arrays between opcodes;
+        `pickle.load` would find something else.
     digests : {"right", "wrong", "none"}
         Whether the file is as `keras_reduce.dump` wrote it; none if something else wrote it.
     signed : bool
@@ -77,6 +81,7 @@ class Report(Presentable):
     size: int
     compression: str = ""
     protocols: list[int] = dataclasses.field(default_factory=list)
+    as_joblib: bool = False
     digests: str = "none"
     signed: bool = False
     content: list[Branch] = dataclasses.field(default_factory=list)
@@ -104,7 +109,8 @@ class Report(Presentable):
         method = f", {self.compression}" if self.compression else ""
         root = Branch(f"{self.path} ({_bytes(self.size)}{method})", "title")
         numbers = ", ".join(map(str, self.protocols)) or "none"
-        root.add(f"pickle protocol {numbers}", "quiet")
+        reader = ", as joblib.load reads it" if self.as_joblib else ""
+        root.add(f"pickle protocol {numbers}{reader}", "quiet")
         styles = {"right": "good", "wrong": "bad", "none": "quiet"}
         root.add(_DIGESTS[self.digests], styles[self.digests])
         if self.signed:
@@ -115,10 +121,12 @@ class Report(Presentable):
         contents.children = self.content
         if self.models:
             models = root.add("Keras", "title")
-            models.children = shortened(self.models, _MOST, lambda each: _of_model(*each))
+            said, quiet = _parted(self.models, lambda each: each[1].remarks)
+            models.children = [_of_model(*each) for each in said]
+            models.children += shortened(quiet, _MOST, lambda each: _of_model(*each))
         if self.code:
             code = root.add("Code in the file itself, which loading makes and may run", "bad")
-            code.children = shortened(self.code, _MOST, lambda name: Branch(name, "bad"))
+            code.children = [Branch(name, "bad") for name in self.code]
         titles = {
             "foreign": "Would import, of somebody else",
             "keras": "Would import, of Keras",
@@ -128,8 +136,14 @@ class Report(Presentable):
             names = [name for name in self.names if name.kind == kind]
             if names:
                 branch = root.add(title, "bad" if kind == "foreign" else "title")
-                branch.children = shortened(names, _MOST, _of_name)
+                said, quiet = _parted(names, lambda name: name.warning)
+                branch.children = [*map(_of_name, said), *shortened(quiet, _MOST, _of_name)]
         return root
+
+
+def _parted(items: list[Any], is_bad: Callable[[Any], Any]) -> tuple[list[Any], list[Any]]:
+    """Return what is bad, of which nothing is ever left out, and the rest."""
+    return [each for each in items if is_bad(each)], [each for each in items if not is_bad(each)]
 
 
 _DIGESTS = {

@@ -29,7 +29,11 @@ def compressor_of(first_bytes: bytes) -> str:
 
 
 def decompressed(
-    file: BinaryIO, compressor: str, name: str, size: int | None = None
+    file: BinaryIO,
+    compressor: str,
+    name: str,
+    size: int | None = None,
+    why: str = "it has grown since it was checked",
 ) -> MemorySource:
     """Return what a compressed file holds, once.
 
@@ -42,7 +46,9 @@ def decompressed(
     name : str
         How to call it in a message.
     size : int, optional
-        How many bytes it is known to hold.
+        How many bytes it may hold.
+    why : str
+        What is wrong if it holds more.
 
     Raises
     ------
@@ -56,7 +62,7 @@ def decompressed(
             if left is not None:
                 left -= len(block)
                 if left < 0:
-                    raise damaged(name, "it has grown since it was checked")
+                    raise damaged(name, why)
             yield block
 
     return MemorySource(list(gather(blocks())), name)

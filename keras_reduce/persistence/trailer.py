@@ -96,10 +96,17 @@ class Trailer(NamedTuple):
         if content + count * _ENTRY.size + _SIZE != source.size:
             raise damaged(source.name, "its length is not the one that was written")
         index = source.bytes_at(content, source.size - _SIZE)
-        digest, end = footer[_HEAD.size : -_END.size], footer[-_END.size :]
-        if xxhash.xxh3_128_digest(index + footer[: _HEAD.size] + end) != digest:
+        digest, rest = footer[_HEAD.size : -_END.size], footer[-_END.size :]
+        if xxhash.xxh3_128_digest(index + footer[: _HEAD.size] + rest) != digest:
             raise damaged(source.name, "its trailer is not the one that was written")
-        return cls(content, tuple(_ENTRY.iter_unpack(index)), stream, arrays)
+        extents = tuple(_ENTRY.iter_unpack(index))
+        end = 0
+        for offset, length in extents:
+            # Else there might be more to digest than there is in the file.
+            if not end <= offset <= offset + length <= content:
+                raise damaged(source.name, "its arrays are not where arrays can be")
+            end = offset + length
+        return cls(content, extents, stream, arrays)
 
     def verify(self, source: Source, *, arrays: bool) -> None:
         """Compare the content with its digests.

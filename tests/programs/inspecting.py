@@ -186,7 +186,7 @@ def several_pickles_in_a_file_and_what_follows_them():
     assert [as_text(each) for each in report.content] == ["dict of 1\n  'a' = 1", "list (2)"]
     assert report.protocols == [4]
     path.write_bytes(pickle.dumps(1) + b"something else")
-    assert inspect(path).ended == "14 bytes follow that are no pickle"
+    assert inspect(path).ended.startswith("14 bytes follow that are no pickle (")
 
 
 @check

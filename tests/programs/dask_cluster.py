@@ -10,12 +10,14 @@ import contextlib
 import os
 import pickle
 import random
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import types
 from pathlib import Path
 
 import dask
@@ -28,7 +30,7 @@ import numpy as np
 from dask.sizeof import sizeof
 from dask_ml.wrappers import ParallelPostFit
 from distributed import Client, KilledWorker, LocalCluster, fire_and_forget
-from distributed.protocol.serialize import dask_serialize, serialize
+from distributed.protocol.serialize import Serialized, ToPickle, dask_serialize, serialize
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -59,7 +61,7 @@ from cluster_models import (
     trained,
     validated,
 )
-from keras_reduce import tensors
+from keras_reduce import dask_admission, tensors
 
 # --- by way of joblib ------------------------------------------------------------------------
 
@@ -498,6 +500,66 @@ async def futures_tell_one_that_can_not_wait(client, address, model):
                 with raises(keras_reduce.FrameworkError, said, f"Dask worker {where}"):
                     await asyncio.wait_for(future, PATIENCE)
             assert await early.submit(os.getpid, workers=where)
+
+
+@check
+def a_silent_worker_keeps_nobody_waiting_for_long():
+    model = trained()
+    expected = bits(model.predict(X, verbose=0))
+    with (
+        commands() as (client, address),
+        joined(client, address, "fit") as fit,
+        worker(address, "silent") as process,
+    ):
+        client.wait_for_workers(2, timeout=PATIENCE)
+        process.send_signal(signal.SIGSTOP)
+        try:
+            for patience in (PATIENCE, 4, 4):  # The first has to find out.
+                future = client.submit(answers, model, workers=[fit], pure=False)
+                assert bits(future.result(patience)) == expected
+            client.scatter(model, workers=[fit])
+        finally:
+            process.send_signal(signal.SIGCONT)
+
+
+@check
+def messages_are_sent_whatever_befalls_the_asking():
+    asyncio.run(messages_that_wait())
+
+
+class Scripted:
+    """A client that is connected to nothing, and keeps what it is to send."""
+
+    status, scheduler = "running", None
+
+    def __init__(self):
+        self.sent = []
+        self.scheduler_comm = types.SimpleNamespace(send=self.sent.append)
+
+    def send(self, message):
+        Client._send_to_scheduler_safe(self, message)
+
+
+async def messages_that_wait():
+    graph = {"op": "update-graph", "expr_ser": Serialized({}, [b"keras_reduce"]), "keys": {"a"}}
+    # There is nobody to ask about the first; the third is of a form that is not known.
+    messages = [
+        {**graph, "annotations": ToPickle({})},
+        {"op": "another"},
+        {"op": "update-graph"},
+        {"op": "last"},
+    ]
+    asking, closing = Scripted(), Scripted()
+    for client in (asking, closing):
+        for message in messages:
+            client.send(message)
+        assert client.sent == []
+    dask_admission._LINES[closing].dissolve()
+    assert closing.sent == messages
+    await asyncio.sleep(0.1)
+    for client in (asking, closing):
+        assert client.sent == messages
+        assert client not in dask_admission._LINES
 
 
 def what_is_sent_last_arrives(address, model):

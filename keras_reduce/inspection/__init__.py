@@ -57,8 +57,13 @@ def inspect(path: str | os.PathLike[str]) -> Report:
         report = Report(name, source.size)
         report.compression = decompression.compressor_of(source.bytes_at(0, 16))
         if report.compression:
-            why = f"or it holds more than {_MOST >> 30} GiB, which inspect doesn't decompress"
-            source = decompression.decompressed(file, report.compression, name, _MOST, why)
+            too_much = PayloadError(
+                "The file holds more than inspect decompresses",
+                where=name,
+                cause=f"its {report.size} bytes stand for more than {_MOST >> 30} GiB",
+                cure="decompress it into another file, and inspect that",
+            )
+            source = decompression.decompressed(file, report.compression, name, _MOST, too_much)
         report.signed = signing.take_off(source)
         report.digests = _digests(source)
         found = read(source)

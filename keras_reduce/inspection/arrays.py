@@ -142,14 +142,11 @@ def bytes_of(value: Any) -> bytes | None:
     """Return the bytes that a description is of, as the older protocols write them too."""
     if isinstance(value, Bytes):
         return value.data
-    if isinstance(value, Call) and value.function == Global("_codecs", "encode"):
-        text = (
-            value.arguments[0] if isinstance(value.arguments, tuple) and value.arguments else None
-        )
-        is_latin1 = value.arguments[1:] == ("latin1",)
-        if isinstance(text, str) and is_latin1:
-            with contextlib.suppress(UnicodeEncodeError):
-                return text.encode("latin1")
+    is_encoded = isinstance(value, Call) and value.function == Global("_codecs", "encode")
+    arguments = value.arguments if is_encoded else None
+    if isinstance(arguments, tuple) and len(arguments) == 2 and arguments[1] == "latin1":
+        with contextlib.suppress(UnicodeEncodeError):
+            return arguments[0].encode("latin1") if isinstance(arguments[0], str) else None
     return None
 
 

@@ -89,12 +89,14 @@ class Content:
 
     def _look_for_the_other_models(self, describer: Describer) -> None:
         """Look at those that are made on the way, and are no part of what comes out in the end."""
-        known = {id(call) for call in describer.described} | describer.parts
+        known = set(map(id, describer.described))
         for call in reversed(self.reading.calls):  # Parts are made before what they are part of.
-            if id(call) not in known and (model := describer.model_of(call)) is not None:
+            if id(call) in known or id(call) in describer.parts:
+                continue
+            model = describer.model_of(call)
+            if model is not None:
                 is_of_code = id(call) in self._of_code
                 self.models.append(("<in code>" if is_of_code else "<in no object>", model))
-                known |= describer.parts
 
     def _look_at_code(self) -> None:
         """List what is in the file by value; code is read as well, and what is in that."""

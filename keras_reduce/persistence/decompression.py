@@ -33,7 +33,7 @@ def decompressed(
     compressor: str,
     name: str,
     size: int | None = None,
-    why: str = "it has grown since it was checked",
+    too_much: PayloadError | None = None,
 ) -> MemorySource:
     """Return what a compressed file holds, once.
 
@@ -47,8 +47,8 @@ def decompressed(
         How to call it in a message.
     size : int, optional
         How many bytes it may hold.
-    why : str
-        What is wrong if it holds more.
+    too_much : PayloadError, optional
+        What to raise if it holds more; if left out, it must have grown meanwhile.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def decompressed(
             if left is not None:
                 left -= len(block)
                 if left < 0:
-                    raise damaged(name, why)
+                    raise too_much or damaged(name, "it has grown since it was checked")
             yield block
 
     return MemorySource(list(gather(blocks())), name)

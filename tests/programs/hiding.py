@@ -142,13 +142,15 @@ def names_of_python_2_are_what_they_become():
 
 @check
 def what_is_computed_is_told():
-    bound = call(name("numpy.dtype", "type"), text("x"))
+    module = call(name("a", "b"), text("x"))
     for data, said in {
         whole(call(call(name("numpy", "dtype"), text("f8")), b"N")): "what is called is computed",
-        whole(bound, text("x"), b"\x93"): "a name is computed",
+        whole(module, text("x"), b"\x93"): "a name is computed",
         whole(name("numpy", "dtype"), text("f8"), b"R"): "the arguments of a call are computed",
-        whole(name("a", "C"), b")\x81NbN}b"): "the state of",
-        whole(name("a", "C"), b")\x81K\x01bK\x02b"): "is set twice",
+        # Found by a fuzzer.
+        whole(name("_codecs", "encode"), name("a", "b"), b"R"): "the arguments of a call are",
+        whole(name("_codecs", "encode"), b"](NeR"): "its arguments as a list",
+        whole(name("a", "C"), b")\x81K\x01bK\x02b"): "the state of an object is set twice",
     }.items():
         assert any(said in each for each in inspected(data).odd), said
 

@@ -10,8 +10,9 @@ from typing import Any
 from ..persistence.sources import MemorySource
 from ..rendering import Branch
 from .arrays import array_of, bytes_of, scalar_of
+from .describer import Describer
 from .descriptions import Array, Bytes, Call, Global, Items, Pairs, Reading, Unknown
-from .models import Describer, Model
+from .models import Model
 from .opcodes import read
 
 __all__ = ["Content"]
@@ -60,7 +61,7 @@ class Content:
         for described in reading.objects:
             content._look_for_models(described, describer, seen)
         content._look_for_the_other_models(describer)
-        if describer.has_left_out:
+        if describer.budget.is_spent:
             reading.odd["there are more Keras objects than are looked at"] = None
         walker = _Walker(describer)
         content.trees = [walker.branch("", described, 0) for described in reading.objects]

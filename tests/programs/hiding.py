@@ -1,7 +1,7 @@
 """Files that try to hide from `inspect` what loading them does, or to keep it busy.
 
-They are put together by hand, as no pickler would write them. Those that hide a call first show
-that a loader makes it.
+They are put together by hand, as no pickler would write them. Those by which a name or an array
+stands for something else first show that a loader makes the call that they hide.
 """
 
 from __future__ import annotations

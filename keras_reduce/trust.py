@@ -17,7 +17,7 @@ from typing import Any
 
 from .errors import UntrustedError
 
-__all__ = ["Policy", "active", "in_force", "standing"]
+__all__ = ["BY_VALUE", "Policy", "active", "in_force", "standing"]
 
 _KINDS_OF_WRAPPERS = ("Classifier", "Regressor", "Transformer")
 
@@ -118,7 +118,7 @@ _RUNNERS = (
     *("numpy.load", "numpy.lib.", "keras.models.load_model", "keras.saving.load_model"),
 )
 # What carries code in the pickle itself.
-_BY_VALUE = (
+BY_VALUE = (
     *("cloudpickle.", "keras_reduce.custom_objects.", "keras_reduce.closures."),
     *("joblib.externals.cloudpickle.", "joblib.externals.loky.cloudpickle_wrapper."),
     *("ray.cloudpickle.", "pyspark.cloudpickle."),
@@ -228,7 +228,7 @@ def standing(module: str, name: str, is_called: bool = False) -> tuple[str, str]
     """
     full, root, parts = f"{module}.{name}", module.partition(".")[0], name.split(".")
     # What is an attribute of a module in a module is of that one.
-    paths = (full, *(".".join(parts[start:]) for start in range(1, len(parts))), name)
+    paths = (full, *(".".join(parts[start:]) for start in range(len(parts))))
     reason = next(filter(None, map(_reason_against, paths)), "")
     if len(parts) > 1 and not reason and _is_of(root):
         reason = "an attribute of something: only loading would tell what that is"
@@ -273,7 +273,7 @@ def _name_of(obj: Any) -> str:
 
 
 def _reason_against(name: str) -> str:
-    if any(name == each or (each[-1] == "." and name.startswith(each)) for each in _BY_VALUE):
+    if any(name == each or (each[-1] == "." and name.startswith(each)) for each in BY_VALUE):
         return "code that is in the file itself"
     if any(name == each or (each[-1] == "." and name.startswith(each)) for each in _RUNNERS):
         return "runs whatever it is given"

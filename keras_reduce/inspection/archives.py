@@ -30,7 +30,7 @@ def of_archive(arguments: Any, budget: Budget) -> Model:
             sizes = [each.file_size for each in archive.infolist() if each.filename.endswith(".h5")]
         _read_archive(model, config, metadata, budget)
         model.bytes = sum(sizes)
-    except Exception as error:  # As above.
+    except Exception as error:  # It may be anybody's: whatever is wrong with it is a finding.
         model.cannot_read("Keras's archive in it", error)
     return model
 

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import IO, Any, cast
 
 from ..persistence.sources import Source
+from ..trust import BY_VALUE
 from .arrays import dtype_of, is_shape
 from .descriptions import (
     Array,
@@ -379,15 +380,14 @@ _WRAPPER = Global("joblib.numpy_pickle", "NumpyArrayWrapper")
 _WRAPPERS = re.compile("ArrayWrapper$")
 _RECONSTRUCTOR, _OBJECT = Global("copyreg", "_reconstructor"), Global("builtins", "object")
 _CALLING = ("copyreg._reconstructor", "copyreg.__newobj__", "copyreg.__newobj_ex__")
-# What makes functions and classes out of code that is in the file, and is listed for that.
-_OF_CODE = ("cloudpickle.", "keras_reduce.custom_objects.", "keras_reduce.closures.")
 
 
 def _is_expected(function: Any) -> bool:
     """Tell whether picklers write a call of what a description is of, which is not a name."""
     if not isinstance(function, Call) or not isinstance(function.function, Global):
         return False
-    return function.function.path.startswith(_OF_CODE) or is_method_of_keras(function)
+    # What code in the file makes is listed for that.
+    return function.function.path.startswith(BY_VALUE) or is_method_of_keras(function)
 
 
 def _paired(items: list[Any]) -> list[tuple[Any, Any]]:

@@ -279,6 +279,3 @@ def _are_lengths(value: Any) -> bool:
 
 def _is_index(number: Any, objects: tuple[Any, ...]) -> bool:
     return type(number) is int and 0 <= number < len(objects)
-
-
-# --- Keras's own pickles -------------------------------------------------------------------------

@@ -26,8 +26,9 @@ import numpy as np
 import scipy.sparse._base  # noqa: F401, as loading would import it
 import sklearn.base  # noqa: F401
 
-from checks import check, main
-from keras_reduce import inspect
+from checks import check, main, raises
+from keras_reduce import PayloadError, inspect, inspection
+from keras_reduce.inspection import opcodes
 from keras_reduce.persistence.trailer import Trailer
 
 # --- opcodes ---------------------------------------------------------------------------------
@@ -430,6 +431,31 @@ def small_files_cost_little():
         # Ten times what it takes: without a bound it would be minutes, or for ever.
         assert time.process_time() - begun < 20, what
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 << 10
+
+
+@check
+def reading_ends_where_it_would_cost_too_much():
+    before = opcodes._MOST, inspection._MOST
+    opcodes._MOST = inspection._MOST = 1000
+    try:
+        assert "more than 1,000 opcodes" in inspected(whole(b"N0" * 1000, b"N")).ended
+        with raises(PayloadError, "more than inspect decompresses"):
+            inspected(lzma.compress(whole(b"N0" * 1000, b"N")))
+        assert not inspected(lzma.compress(whole(b"N0" * 99, b"N"))).ended
+    finally:
+        opcodes._MOST, inspection._MOST = before
+
+
+@check
+def objects_of_classes_that_are_in_the_file_are_read():
+    """Whosever copy of cloudpickle has put them there."""
+    for copy in ("", "joblib.externals.", "ray.", "pyspark."):
+        made = call(name(f"{copy}cloudpickle.cloudpickle", "_make_skeleton_class"), text("Mine"))
+        report = inspected(whole(made, b")\x81", items(("note", text("a note"))), b"b"))
+        assert not report.ended
+        assert not report.odd
+        assert report.code == ["Mine"]
+        assert "note = 'a note'" in str(report)
 
 
 @check

@@ -676,8 +676,8 @@ def _look_into(obj: Any, family: families.Family) -> _Dissection:
             snapshot = own_snapshot = weights.Snapshot(variables, parts, family.backend())
         with family.writing(table):
             architecture = family.architecture(obj)
-            attributes, tracked = family.state(obj)
-            numbers = {name: table.entrust(v, f".{name}") for name, v in tracked.items()}
+            attributes, tracked = family.state(obj, tree.with_children(table.children))
+            numbers = {name: table.entrust(v, _spelled_path(name)) for name, v in tracked.items()}
             tree = tree.with_children([*table.children, *tracked.values()])
             if _custom_objects.is_nested():
                 _custom_objects.refuse_own_parts(obj, tree.parts)
@@ -712,6 +712,11 @@ def _look_into(obj: Any, family: families.Family) -> _Dissection:
     return _Dissection(
         header, architecture, arrays, compilation, table, tree, own_snapshot, attributes, where
     )
+
+
+def _spelled_path(name: str) -> str:
+    """Return an expression for an attribute; one of an inner part is named ``path:attribute``."""
+    return "." + re.sub("[/:]", ".", name)
 
 
 def _located(error: ReduceError, obj: Any) -> ReduceError:

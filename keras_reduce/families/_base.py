@@ -242,10 +242,11 @@ class Family(Protocol):
         """Return the object that code in the attributes of `obj` may refer to."""
         ...
 
-    def state(self, obj: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    def state(self, obj: Any, tree: Tree) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return attributes: those that pickle shall put back, and those that `construct` shall.
 
-        The latter by the numbers under ``tracked`` in the structure.
+        The latter by the numbers under ``tracked`` in the structure; an attribute of a part that
+        has no payload of its own, see `tree`, is named ``path:attribute``.
         """
         ...
 

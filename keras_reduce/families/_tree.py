@@ -75,6 +75,10 @@ class Tree:
         """Return the layers that the config of `node` lists, each with a payload of its own."""
         raise NotImplementedError
 
+    def variables_of(self, node: Any) -> Iterable[tuple[str, Any]]:
+        """Return the `named_variables` of a node that are to be carried."""
+        return self.named_variables(node)
+
     def with_children(self, children: Iterable[Any]) -> Tree:
         """Return the same tree with other `children`; what is below them is not looked at anew."""
         tree = copy.copy(self)
@@ -134,7 +138,7 @@ class Tree:
         found: dict[str, tuple[str, Any]] = {}
         seen: set[int] = set()
         for path, node in self.nodes.items():
-            for name, variable in self.named_variables(node):
+            for name, variable in self.variables_of(node):
                 if id(variable) not in seen:
                     seen.add(id(variable))
                     found[unique(f"{path}/{name}" if path else name, found)] = path, variable

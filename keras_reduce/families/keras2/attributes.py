@@ -21,6 +21,7 @@ from .._nests import is_data, is_nest, leaves, refuse_hidden, unwrapped
 from .framework import is_built_in, keras, private
 from .kinds import bases, is_a, is_layer, is_part, is_variable
 from .tree import (
+    Tree,
     functional_class,
     is_container,
     is_sequential,
@@ -416,7 +417,7 @@ def _functional_specimen(name: str) -> Any:
 # --- state ----------------------------------------------------------------------------------
 
 
-def state(obj: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def state(obj: Any, tree: Tree) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the attributes of an object that training or the user has set.
 
     Returns

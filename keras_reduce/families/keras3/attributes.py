@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...custom_objects import by_value
@@ -107,7 +107,37 @@ def describe(obj: Any, serialize: Callable[[Any], Any], table: Table) -> dict[st
     """
     _refuse_preprocessing(obj)
     own = own_variables(obj)
-    numbers = {id(variable): number for number, variable in enumerate(own)}
+    encode = encoder(obj, serialize, table)
+    attributes = {}
+    for name, value in own_attributes(obj).items():
+        refuse_hidden(name, value, is_part)
+        if is_optimizer(obj) and any(isinstance(v, _variable_class()) for v in leaves(value)):
+            continue  # Slots, which `build` makes.
+        is_plain = name in vars(obj)  # And not where a module of Torch's keeps what is set on it.
+        if table.is_outermost(obj) and is_plain and (_is_for_pickler(value) or _is_code(value)):
+            table.state[name] = unwrapped(value)
+        else:
+            attributes[name] = encode(value, name)
+    stored = {id(variable) for variable in getattr(obj, "_trainable_variables", ())}
+    return {
+        "base": _base(obj, serialize),
+        "variables": []
+        if is_optimizer(obj)
+        else [describe_variable(v, id(v) in stored, serialize) for v in own],
+        "attributes": attributes,
+        "layers": layer_names(obj),
+        "built": bool(getattr(obj, "built", True)),
+        "build_shapes": serialize(getattr(obj, "_build_shapes_dict", None)),
+    }
+
+
+def encoder(obj: Any, serialize: Callable[[Any], Any], table: Table) -> Callable[[Any, str], Any]:
+    """Return a function that encodes a value at a path below `obj` for JSON.
+
+    Plain values stand for themselves, all others are a dictionary of one item: the kind, and what
+    `decoder` needs to make the value again.
+    """
+    numbers = {id(variable): number for number, variable in enumerate(own_variables(obj))}
 
     def encode(value: Any, path: str) -> Any:
         if type(value) in PLAIN:
@@ -126,27 +156,34 @@ def describe(obj: Any, serialize: Callable[[Any], Any], table: Table) -> dict[st
             return {"keras": serialize(value)}
         return {"object": table.entrust(unwrapped(value), path)}
 
-    attributes = {}
-    for name, value in own_attributes(obj).items():
-        refuse_hidden(name, value, is_part)
-        if is_optimizer(obj) and any(isinstance(v, _variable_class()) for v in leaves(value)):
-            continue  # Slots, which `build` makes.
-        is_plain = name in vars(obj)  # And not where a module of Torch's keeps what is set on it.
-        if table.is_outermost(obj) and is_plain and (_is_for_pickler(value) or _is_code(value)):
-            table.state[name] = unwrapped(value)
-        else:
-            attributes[name] = encode(value, name)
-    stored = {id(variable) for variable in getattr(obj, "_trainable_variables", ())}
-    return {
-        "base": _base(obj, serialize),
-        "variables": []
-        if is_optimizer(obj)
-        else [_describe_variable(v, id(v) in stored, serialize) for v in own],
-        "attributes": attributes,
-        "layers": layer_names(obj),
-        "built": bool(getattr(obj, "built", True)),
-        "build_shapes": serialize(getattr(obj, "_build_shapes_dict", None)),
-    }
+    return encode
+
+
+def decoder(
+    obj: Any,
+    variables: Sequence[Any],
+    deserialize: Callable[[Any], Any],
+    objects: Sequence[Any],
+) -> Callable[[Any], Any]:
+    """Return the inverse of a function that `encoder` returned, for a rebuilt `obj`."""
+
+    def decode(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        ((kind, content),) = value.items()
+        if kind == "variable":
+            return variables[content]
+        if kind == "method":
+            return getattr(obj, content)
+        if kind == "dict":
+            return {decode(key): decode(item) for key, item in content}
+        if kind in ("list", "tuple"):
+            return (tuple if kind == "tuple" else list)(decode(item) for item in content)
+        if kind == "keras":
+            return deserialize(content)
+        return objects[content]
+
+    return decode
 
 
 def _refuse_preprocessing(obj: Any) -> None:
@@ -171,24 +208,9 @@ def rebuild(
     """Return an object of `cls` from what `describe` wrote, without calling its constructor."""
     obj = cls.__new__(cls)
     _initialize(obj, description["base"], deserialize)
-    variables = [_make_variable(obj, spec, deserialize) for spec in description["variables"]]
+    variables = [make_variable(obj, spec, deserialize) for spec in description["variables"]]
 
-    def decode(value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        ((kind, content),) = value.items()
-        if kind == "variable":
-            return variables[content]
-        if kind == "method":
-            return getattr(obj, content)
-        if kind == "dict":
-            return {decode(key): decode(item) for key, item in content}
-        if kind in ("list", "tuple"):
-            return (tuple if kind == "tuple" else list)(decode(item) for item in content)
-        if kind == "keras":
-            return deserialize(content)
-        return objects[content]
-
+    decode = decoder(obj, variables, deserialize, objects)
     for name, value in description["attributes"].items():
         setattr(obj, name, decode(value))
     _sort_layers(obj, description["layers"])
@@ -340,7 +362,8 @@ def _initialize(obj: Any, base: dict[str, Any], deserialize: Callable[[Any], Any
     obj.dtype_policy = dtype
 
 
-def _describe_variable(variable: Any, stored: bool, serialize: Callable[[Any], Any]) -> Any:
+def describe_variable(variable: Any, stored: bool, serialize: Callable[[Any], Any]) -> Any:
+    """Return the description of a variable, `stored` or not among those that are trainable."""
     return {
         "shape": list(variable.shape),
         "dtype": str(variable.dtype),
@@ -353,7 +376,8 @@ def _describe_variable(variable: Any, stored: bool, serialize: Callable[[Any], A
     }
 
 
-def _make_variable(obj: Any, spec: dict[str, Any], deserialize: Callable[[Any], Any]) -> Any:
+def make_variable(obj: Any, spec: dict[str, Any], deserialize: Callable[[Any], Any]) -> Any:
+    """Add a variable to `obj` by what `describe_variable` returned."""
     import keras
 
     arguments = {**spec, "shape": tuple(spec["shape"]), "initializer": "zeros"}
@@ -378,6 +402,19 @@ def _is_for_pickler(value: Any) -> bool:
     if any(map(is_part, found)):
         return False
     return not all(type(leaf) in PLAIN or _has_config(leaf) for leaf in found)
+
+
+def is_plain_state(value: Any, layer: Any) -> bool:
+    """Tell whether a config could hold an attribute that `layer` uses after it was built.
+
+    What a class outside of Keras sets beyond plain values, its constructor makes again.
+    """
+    if type(value) in PLAIN:
+        return True
+    if is_nest(value):
+        return all(type(leaf) in PLAIN for leaf in leaves(value))
+    is_rule = type(value) is types.FunctionType or is_a(value, "regularizer", "constraint")
+    return is_rule and is_built_in(type(layer))
 
 
 def _is_code(value: Any) -> bool:

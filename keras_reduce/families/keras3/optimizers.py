@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
-from ...errors import ReduceError
 from ...tensors import dtype_name
 from .tree import is_optimizer, nodes, variables
+
+_log = logging.getLogger(__package__)
 
 
 def optimizers_of(parts: Mapping[str, Any], paths: Mapping[int, str]) -> dict[str, list[Any]]:
     """Return the variables that each optimizer was built for, by its path.
 
     By their paths; or, for a lone optimizer, whose variables are elsewhere, as shape, dtype and
-    path in Keras. An optimizer inside another one is built by that.
+    path in Keras. An optimizer inside another one is built by that. Variables that are not part of
+    the object around an optimizer are left out, with a logged warning.
     """
     found: dict[str, list[Any]] = {}
     for path, node in parts.items():
@@ -25,10 +29,10 @@ def optimizers_of(parts: Mapping[str, Any], paths: Mapping[int, str]) -> dict[st
     return found
 
 
-def exclusions_of(parts: Mapping[str, Any]) -> dict[str, Any]:
+def exclusions_of(parts: Mapping[str, Any], paths: Mapping[int, str]) -> dict[str, Any]:
     """Return which variables each optimizer excludes from weight decay, by its path."""
     return {
-        path: _undecayed(node)
+        path: _undecayed(node, path, paths)
         for path, node in parts.items()
         if is_optimizer(node) and getattr(node, "_exclude_from_weight_decay", None) is not None
     }
@@ -37,27 +41,36 @@ def exclusions_of(parts: Mapping[str, Any]) -> dict[str, Any]:
 def _references(optimizer: Any, path: str, paths: Mapping[int, str]) -> list[Any]:
     own = optimizer._trainable_variables
     absent = [variable for variable in own if id(variable) not in paths]
-    if absent and path:
-        raise ReduceError(
-            "An optimizer has state for variables that are not part of the object around it",
-            where=path,
-            cause=f"it was built for {absent[0].path!r}, which no layer here holds",
-            cure="pickle it beside its own model, or compile this model with an optimizer of its "
-            "own",
-        )
-    if absent:
+    if absent and not path:
         return [[list(v.shape), dtype_name(v), v.path] for v in own]
-    return [paths[id(variable)] for variable in own]
+    if absent and optimizer not in _told:
+        _told.add(optimizer)
+        _log.warning(
+            "An optimizer (%s) was built for %d variables that no layer of its model holds any "
+            "more, %r for one: quantizing replaces kernels. Their slots are left behind; "
+            "iterations, learning rate and all other slots are carried. To keep these slots, "
+            "pickle the model before you quantize it",
+            path,
+            len(absent),
+            absent[0].path,
+        )
+    return [paths[id(variable)] for variable in own if id(variable) in paths]
 
 
-def _undecayed(optimizer: Any) -> dict[str, Any]:
+# The optimizers that a warning was given for: a model is reduced many times.
+_told: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def _undecayed(optimizer: Any, path: str, paths: Mapping[int, str]) -> dict[str, Any]:
     # Private: exclude_from_weight_decay() has no counterpart that tells what was excluded.
     pattern = optimizer._exclude_from_weight_decay_pattern
+    own = optimizer._trainable_variables
+    kept = [variable for variable in own if not path or id(variable) in paths]
     return {
         "pattern": pattern and pattern.pattern,
         "variables": [
             position
-            for position, variable in enumerate(optimizer._trainable_variables)
+            for position, variable in enumerate(kept)
             if (optimizer._var_key(variable) if optimizer.built else position)
             in optimizer._exclude_from_weight_decay
         ],

@@ -13,19 +13,33 @@ from typing import Any
 from ...errors import ReduceError
 from .. import _code
 from .._nests import is_data, leaves, unwrapped
-from .attributes import describes_itself, is_built_in, is_part, own_attributes
+from .attributes import (
+    describes_itself,
+    is_built_in,
+    is_part,
+    is_plain_state,
+    own_attributes,
+)
 from .kinds import has_config, is_a, is_saveable
-from .tree import functional_class
+from .tree import Tree, functional_class
 
 
-def state(obj: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def state(obj: Any, tree: Tree) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the attributes of an object that training or the user has set.
+
+    Parameters
+    ----------
+    obj : object
+        A Keras object.
+    tree : Tree
+        What is below it, and which of that travels apart.
 
     Returns
     -------
     dict, dict
         What pickle puts into ``__dict__``; and attributes with parts in them that Keras tracks, and
-        an optimizer may train, so that they have to be there before.
+        an optimizer may train, so that they have to be there before. Among these also attributes of
+        layers inside, as ``path:attribute``; for the plain ones see `part_states`.
 
     Raises
     ------
@@ -50,6 +64,11 @@ def state(obj: Any) -> tuple[dict[str, Any], dict[str, Any]]:
             # Or they are where a module of Torch's keeps what is set on it.
             is_tracked = any(map(is_part, leaves(value))) or name not in vars(obj)
             (tracked if is_tracked else found)[name] = unwrapped(value)
+    for path, node in tree.own.items():
+        if path and is_a(node, "layer"):
+            for name, value in set_by_the_user(node):
+                if not is_plain_state(value, node):
+                    tracked[f"{path}:{name}"] = unwrapped(value)
     return found, tracked
 
 

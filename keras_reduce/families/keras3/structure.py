@@ -14,6 +14,12 @@ from .attributes import describes_itself, is_built_in
 from .compilation import compile_all
 from .kinds import as_module, is_a, is_module
 from .optimizers import exclusions_of, optimizers_of, restore_optimizers
+from .part_states import (
+    part_states,
+    restore_part_attributes,
+    restore_part_states,
+    transfer_part_states,
+)
 from .reading import deserialize, make
 from .seeds import global_seed, restore_global_seed
 from .tree import Tree, is_container, is_optimizer, nodes, own_variables, variables
@@ -44,8 +50,8 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
         layer; ``optimizers``: the variables that each optimizer was built for, by path, or, where
         they are not part of the object, as shape, dtype and path in Keras; ``undecayed``: which of
         them are excluded from weight decay; ``aliases``: variables that a second layer holds as
-        well; ``metrics``: what metrics have made since they saw data; ``lora``: scaling of LoRA
-        factors, which a config has but building forgets; ``seeds``: what the initializers of
+        well; ``metrics``: what metrics have made since they saw data; ``parts``: see
+        `part_states`; ``seeds``: what the initializers of
         layers that are yet to be built have drawn; ``global_seed``: see `seeds`; ``paths``: what
         Keras calls the variables, as a layer alone is not built within the scope of its model;
         ``built_alone``: paths of layers that are built without variables; ``rules``: regularizer
@@ -76,18 +82,14 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
         "frozen": [path for path, layer in all_layers.items() if not layer._trainable],
         "flags": _odd_flags(all_layers, paths),
         "optimizers": optimizers_of(parts, paths),
-        "undecayed": exclusions_of(parts),
+        "undecayed": exclusions_of(parts, paths),
         "aliases": _aliases(tree.nodes, paths),
         "metrics": {
             path: _made_by_metric(node)
             for path, node in parts.items()
             if is_a(node, "metric") and getattr(node, "_built", False) and describes_itself(node)
         },
-        "lora": {
-            path: layer.lora_alpha
-            for path, layer in layers.items()
-            if getattr(layer, "lora_enabled", False) and hasattr(layer, "lora_alpha")
-        },
+        "parts": part_states(tree, table),
         "seeds": {path: seeds for path, node in parts.items() if (seeds := _drawn_seeds(node))},
         "global_seed": global_seed(table.code),
         "paths": _keras_paths(tree),
@@ -231,15 +233,20 @@ def construct(
 ) -> Any:
     """Return a new object with all its variables created, their values to be overwritten."""
     obj = make(architecture)
-    for name, number in structure.get("tracked", {}).items():
-        setattr(obj, name, objects[number])
+    tracked = structure.get("tracked", {})
+    for name, number in tracked.items():
+        if ":" not in name:
+            setattr(obj, name, objects[number])
     _name_layers(obj, structure.get("called", {}))
     _build_parts(obj, structure.get("built", ()))
     _name_layers(obj, structure.get("called", {}))  # Of what has been made by building.
+    restore_part_states(nodes(obj), structure.get("parts", {}), objects)
+    restore_part_attributes(nodes(obj), tracked, objects)
     parts = nodes(obj)
     _adopt(parts, structure.get("children", {}), objects)
     _tie_variables(obj, parts, structure.get("aliases", {}))
     _mend_lambda_masks(parts)
+    # Of files written before there were states of parts: building forgets the scaling of LoRA.
     for path, alpha in structure.get("lora", {}).items():
         if path in parts:
             parts[path].lora_alpha = alpha
@@ -300,6 +307,7 @@ def _adopt(parts: Mapping[str, Any], children: Mapping[str, int], objects: Seque
                 cure="load it with the code that wrote it",
             )
         if made is not given:
+            transfer_part_states(Tree(given), Tree(made))
             source, target = Tree(given), Tree(made)
             restore_assets(target, assets(source))
             weights.transfer(source.variables, target.variables, keras.backend.backend())

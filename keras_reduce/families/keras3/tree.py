@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Any
 
 from .. import _tree
@@ -66,6 +66,41 @@ class Tree(_tree.Tree):
     def listed(node: Any) -> Iterable[Any]:
         """Return the layers that the config of `node` lists, each with a payload of its own."""
         return node.layers if is_container(node) else ()
+
+    def variables_of(self, node: Any) -> Iterable[tuple[str, Any]]:
+        """Return `named_variables`, but no slots of an optimizer for variables that are gone."""
+        if node is self.root or not is_optimizer(node) or not node._trainable_variables:
+            return named_variables(node)
+        absent = _slots_of_absent(node, self._of_layers)
+        own = [variable for variable in own_variables(node) if id(variable) not in absent]
+        return [(str(position), variable) for position, variable in enumerate(own)]
+
+    @functools.cached_property
+    def _of_layers(self) -> frozenset[int]:
+        """The ids of all variables but those of optimizers."""
+        others = (node for node in self.nodes.values() if not is_optimizer(node))
+        return frozenset(id(variable) for node in others for variable in own_variables(node))
+
+
+def _slots_of_absent(optimizer: Any, present: Container[int]) -> set[int]:
+    """Return the ids of the slots for variables that are not `present` (by id) any more."""
+    import keras
+
+    own = optimizer._trainable_variables
+    absent = {number: v for number, v in enumerate(own) if id(v) not in present}
+    if not absent:
+        return set()
+    keys = {key for v in absent.values() for key in (optimizer._var_key(v), v.path)}
+    found: list[Any] = []
+    for name, value in list(vars(optimizer).items()):
+        # Keras's optimizers keep slots in lists, in the order of the variables, or by key.
+        if name in ("_variables", "_trainable_variables"):
+            continue
+        if isinstance(value, list) and len(value) == len(own):
+            found += [value[number] for number in absent]
+        elif isinstance(value, dict):
+            found += [slot for key, slot in value.items() if key in keys]
+    return {id(slot) for slot in found if isinstance(slot, keras.Variable)}
 
 
 def layer_names(node: Any) -> list[str]:

@@ -7,6 +7,7 @@ entered, this thread's configs name each of them by a key of the payload's table
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import types
@@ -147,6 +148,8 @@ def _keyed_object(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
             }
         if _is_child(obj, table):
             return _child_config(obj, table)
+        if getattr(obj, "quantization_layer_structure", None) is not None and is_built_in(cls):
+            return original(_without_structure(obj))
         if _is_opaque(obj):
             return _function_config(table.key(obj))
         if cls is types.FunctionType:
@@ -400,6 +403,17 @@ def _is_opaque(obj: Any) -> bool:
         return callable(obj)
     # An initializer, regularizer or constraint of the user's that has no get_config of its own.
     return callable(obj) and not is_saveable(obj) and not describes_itself(obj)
+
+
+def _without_structure(config: Any) -> Any:
+    """Return a GPTQ or AWQ config without the layers that it was to go through.
+
+    Like the data set and the tokenizer, which Keras leaves out of the config's config, they are for
+    the one calibration. And the layers hold this very config, so that writing them has no end.
+    """
+    found = copy.copy(config)
+    found.quantization_layer_structure = None
+    return found
 
 
 def is_lambda_layer(obj: Any) -> bool:

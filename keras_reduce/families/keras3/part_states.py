@@ -1,0 +1,219 @@
+"""State that parts of a layer got after their constructor ran, which no config knows.
+
+A constructor makes the inner layers of an attention layer, or of a class with ``get_config()``. A
+program may change them later: enable LoRA, quantize, set attributes. Quantization and LoRA also
+change which variables a layer has, and in which order, in ways that its config doesn't tell. So
+the header holds the state of such parts as it is now, and rebuilding brings the new parts into it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from ...custom_objects import Table
+from .._nests import unwrapped
+from .attributes import (
+    decoder,
+    describe_variable,
+    encoder,
+    is_plain_state,
+    make_variable,
+    own_attributes,
+)
+from .kinds import attributes_of, is_a
+from .reading import deserialize
+from .state import set_by_the_user
+from .tree import Tree, own_variables
+from .writing import serialize
+
+
+def part_states(
+    tree: Tree, table: Table, serialize: Callable[[Any], Any] = serialize
+) -> dict[str, dict[str, Any]]:
+    """Return the states of converted layers, and of layers that a constructor made, by path.
+
+    Parameters
+    ----------
+    tree : Tree
+        The object, and its children, which have states of their own.
+    table : Table
+        Takes what only a pickler can carry.
+    serialize : callable
+        Makes configs.
+
+    Returns
+    -------
+    dict
+        For each layer ``attributes``: plain values, functions, regularizers and constraints by
+        name, see `attributes.encoder`; ``dtype``: config of its dtype policy, unless that is the
+        policy of the object; ``variables``: its variables in their order, if LoRA or quantization
+        has changed them.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for path, node in tree.own.items():
+        if is_a(node, "layer") and (path or is_converted(node)):
+            found[path] = _state(node, tree.root, table, serialize)
+    return {path: state for path, state in found.items() if state}
+
+
+def is_converted(layer: Any) -> bool:
+    """Tell whether LoRA or quantization has changed which variables a built layer has."""
+    # Private: a layer that was quantized has no public flag.
+    changed = getattr(layer, "lora_enabled", False) or getattr(layer, "_is_quantized", False)
+    return bool(changed and layer.built)
+
+
+def _state(layer: Any, root: Any, table: Table, serialize: Callable[[Any], Any]) -> dict[str, Any]:
+    own = own_variables(layer)
+    encode = encoder(layer, serialize, table)
+    state: dict[str, Any] = {}
+    changes = is_converted(layer)
+    ids = set(map(id, own)) if changes else ()
+    values = {name: _plain_shape(value) for name, value in own_attributes(layer).items()}
+    attributes = {
+        name: encode(value, name)
+        for name, value in values.items()
+        if is_plain_state(value, layer)
+        or isinstance(value, _quantization_classes())
+        or id(value) in ids
+    }
+    if attributes:
+        state["attributes"] = attributes
+    if not _same_policy(layer, root):
+        state["dtype"] = serialize(layer._dtype_policy)
+    if changes:
+        stored = {id(variable) for variable in layer._trainable_variables}
+        state["variables"] = [describe_variable(v, id(v) in stored, serialize) for v in own]
+    return state
+
+
+def _plain_shape(value: Any) -> Any:
+    # Of TensorFlow, which EinsumDense keeps when it is quantized.
+    return tuple(value.as_list()) if type(value).__name__ == "TensorShape" else value
+
+
+@functools.cache
+def _quantization_classes() -> tuple[type, ...]:
+    import keras
+
+    # Keras 3.13 has configs for some modes only, and no public base class.
+    names = ("Quantizer", "QuantizationConfig", "GPTQConfig", "AWQConfig")
+    return tuple(filter(None, (getattr(keras.quantizers, name, None) for name in names)))
+
+
+def _same_policy(layer: Any, root: Any) -> bool:
+    policy, general = getattr(layer, "_dtype_policy", None), getattr(root, "_dtype_policy", None)
+    return policy is general or (type(policy) is type(general) and policy == general)
+
+
+def restore_part_states(
+    parts: Mapping[str, Any],
+    states: Mapping[str, Any],
+    objects: Sequence[Any],
+    deserialize: Callable[[Any], Any] = deserialize,
+) -> None:
+    """Bring the layers `parts` of a rebuilt object into the states that `part_states` found.
+
+    A part that this version of a class doesn't make is passed over; if it had variables,
+    `weights.assign` names them.
+    """
+    for path, state in states.items():
+        if path in parts:
+            _restore(parts[path], state, parts[""], objects, deserialize)
+
+
+def _restore(
+    layer: Any,
+    state: Mapping[str, Any],
+    root: Any,
+    objects: Sequence[Any],
+    deserialize: Callable[[Any], Any],
+) -> None:
+    attributes = state.get("attributes", {})
+    # Private: the setter of the property would quantize the layer again.
+    if "dtype" in state:
+        layer._dtype_policy = deserialize(state["dtype"])
+    elif not _same_policy(layer, root):
+        layer._dtype_policy = root._dtype_policy
+    with _unlocked(layer):
+        variables = own_variables(layer)
+        if "variables" in state and not _has_variables(layer, state["variables"], attributes):
+            variables = _replace_variables(layer, state["variables"], deserialize)
+        decode = decoder(layer, variables, deserialize, objects)
+        for name, value in attributes.items():
+            decoded, present = decode(value), vars(layer).get(name, layer)
+            # Spelled out, as 1 and True are equal, and so are 0.0 and -0.0.
+            if present is not decoded and repr(unwrapped(present)) != repr(decoded):
+                setattr(layer, name, decoded)
+
+
+@contextmanager
+def _unlocked(layer: Any) -> Iterator[None]:
+    """Let a layer that is built take variables and parts."""
+    # Private: as Keras's own quantize() does.
+    locked = layer._tracker.locked
+    layer._tracker.unlock()
+    try:
+        yield
+    finally:
+        if locked:
+            layer._lock_state()
+
+
+def restore_part_attributes(
+    parts: Mapping[str, Any], tracked: Mapping[str, int], objects: Sequence[Any]
+) -> None:
+    """Set the attributes that `state.state` named ``path:attribute``, by their numbers."""
+    for place, number in tracked.items():
+        path, _, name = place.rpartition(":")
+        if path and path in parts:
+            with _unlocked(parts[path]):
+                setattr(parts[path], name, objects[number])
+
+
+def _has_variables(layer: Any, specs: Sequence[Any], attributes: Mapping[str, Any]) -> bool:
+    """Tell whether building a layer has made the same variables as its original has."""
+    own = own_variables(layer)
+    stored = {id(variable) for variable in layer._trainable_variables}
+    made = [(list(v.shape), str(v.dtype), v.name, id(v) in stored) for v in own]
+    wanted = [(s["shape"], s["dtype"], s["name"], s["trainable"]) for s in specs]
+    positions = {id(variable): position for position, variable in enumerate(own)}
+    held = {n: positions[id(v)] for n, v in vars(layer).items() if id(v) in positions}
+    return made == wanted and held == {
+        name: value["variable"]
+        for name, value in attributes.items()
+        if isinstance(value, dict) and "variable" in value
+    }
+
+
+def _replace_variables(
+    layer: Any, specs: Sequence[Any], deserialize: Callable[[Any], Any]
+) -> list[Any]:
+    """Give a layer variables by `specs` in place of all that building made; return them."""
+    own = own_variables(layer)
+    ids = set(map(id, own))
+    for name in [name for name, value in attributes_of(layer).items() if id(value) in ids]:
+        # Not by delattr, for which Keras collects garbage each time.
+        vars(layer).pop(name, None)
+    for variable in own:
+        layer._untrack_variable(variable)
+    return [make_variable(layer, spec, deserialize) for spec in specs]
+
+
+def transfer_part_states(source: Tree, target: Tree) -> None:
+    """Bring the layers of `target` into the states of the layers of `source`."""
+    table = Table()
+    states = part_states(source, table, _as_it_is)
+    restore_part_states(target.nodes, states, table.objects, _as_it_is)
+    for path, layer in source.nodes.items():
+        if path in target.nodes and is_a(layer, "layer"):
+            with _unlocked(target.nodes[path]):
+                for name, value in set_by_the_user(layer):
+                    setattr(target.nodes[path], name, unwrapped(value))
+
+
+def _as_it_is(value: Any) -> Any:
+    return value

@@ -100,7 +100,8 @@ _ZOO_OF_BACKENDS = (
     *("frozen_layers", "every_optimizer", "lone_optimizers", "lone_metrics"),
     *("lone_variables", "lone_seed_generators", "symbolic_tensors", "keras_function"),
     *("callbacks_after_use", "attributes_at_every_level", "wrapper_in_pipeline", "quantized_int8"),
-    *("lone_layers", "lone_losses", "lone_rules"),
+    *("lone_layers", "lone_losses", "lone_rules", "lora_on_inner_layers"),
+    *("quantized_inner_layers", "calibrated_by_gptq"),
 )
 _ZOO_OF_TF_KERAS = (
     *("sequential", "functional_two_inputs_two_outputs", "functional_in_functional"),
@@ -169,7 +170,7 @@ ROWS = {
         "the oldest versions that pyproject.toml declares",
         tests=(
             *("rows", "private", "payloads", "persistence::test_models", "wrappers", "dumps"),
-            *("installation", "golden::test_loads_and_answers_as_written"),
+            *("later_changes", "installation", "golden::test_loads_and_answers_as_written"),
             "golden::test_loads_by_a_list_of_what_is_trusted",
             "parallel::test_after_the_program_has_computed_with_tensorflow",
             "traces::test_estimators_find_the_same_with_shared_traces[lives]",

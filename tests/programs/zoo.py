@@ -758,6 +758,71 @@ def quantized_int8():
     return model, X, None
 
 
+class WithInnerLayers(layers.Layer):
+    """Makes its layers by itself, and says in get_config() what it was given."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.inner = layers.Dense(units)
+        self.attention = layers.MultiHeadAttention(2, 3)
+
+    def build(self, shape):
+        self.inner.build(shape)
+        self.attention.build((*shape[:-1], self.units), (*shape[:-1], self.units))
+        self.built = True
+
+    def call(self, inputs):
+        hidden = self.inner(inputs)
+        return self.attention(hidden, hidden)
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+def with_inner_layers():
+    inner = WithInnerLayers(4)
+    model = keras.Sequential([keras.Input((7, 3)), inner, layers.Flatten(), layers.Dense(1)])
+    inner.inner.note = {"why": "from outside"}
+    return model, [inner.inner, inner.attention.query_dense, inner.attention.output_dense]
+
+
+@case
+def lora_on_inner_layers():
+    model, inner = with_inner_layers()
+    for layer in inner:
+        layer.enable_lora(2, lora_alpha=3)
+    return trained(model, SERIES, Y[:16])
+
+
+@case
+def quantized_inner_layers():
+    model, _ = with_inner_layers()
+    model.quantize("int4")
+    return model, SERIES, None
+
+
+@case
+def calibrated_by_gptq():
+    embedding, head = layers.Embedding(20, 8), layers.Dense(20)
+    block = keras.Sequential([layers.Dense(8), layers.EinsumDense("abc,cd->abd", (None, 8))])
+    inputs = keras.Input((5,), dtype="int32")
+    model = keras.Model(inputs, head(block(embedding(inputs))))
+    config = keras.quantizers.GPTQConfig(
+        dataset=[TOKENS[:1].astype("int32"), TOKENS[1:2].astype("int32")],
+        tokenizer=lambda text: text,
+        num_samples=2,
+        sequence_length=5,
+        group_size=4,
+        quantization_layer_structure={
+            "pre_block_layers": [embedding],
+            "sequential_blocks": [block],
+        },
+    )
+    model.quantize("gptq", config=config)
+    return model, TOKENS, None
+
+
 # --- optimizers -----------------------------------------------------------------------------
 
 

@@ -75,7 +75,8 @@ def _state(layer: Any, root: Any, table: Table, serialize: Callable[[Any], Any])
     values = {name: _plain_shape(value) for name, value in own_attributes(layer).items()}
     attributes = {
         name: encode(value, name)
-        for name, value in values.items()
+        # Sorted, as building sets them in another order than quantizing, and both are hashed.
+        for name, value in sorted(values.items())
         if is_plain_state(value, layer)
         or isinstance(value, _quantization_classes())
         or id(value) in ids

@@ -8,69 +8,83 @@ import weakref
 from collections.abc import Mapping
 from typing import Any
 
+from ...errors import ReduceError
 from ...tensors import dtype_name
-from .tree import is_optimizer, nodes, variables
+from .tree import Tree, is_optimizer, nodes, variables
 
 _log = logging.getLogger(__package__)
 
 
-def optimizers_of(parts: Mapping[str, Any], paths: Mapping[int, str]) -> dict[str, list[Any]]:
+def optimizers_of(tree: Tree, paths: Mapping[int, str]) -> dict[str, list[Any]]:
     """Return the variables that each optimizer was built for, by its path.
 
     By their paths; or, for a lone optimizer, whose variables are elsewhere, as shape, dtype and
-    path in Keras. An optimizer inside another one is built by that. Variables that are not part of
-    the object around an optimizer are left out, with a logged warning.
+    path in Keras. An optimizer inside another one is built by that. Variables that quantizing has
+    replaced are left out, with a logged warning.
     """
     found: dict[str, list[Any]] = {}
-    for path, node in parts.items():
+    for path, node in tree.own.items():
         inside = any(path.startswith(f"{outer}/".lstrip("/")) for outer in found)
         if is_optimizer(node) and node._trainable_variables and not inside:
-            found[path] = _references(node, path, paths)
+            _warn_of_gone(node, tree.gone_from(node), path)
+            found[path] = _references(_kept(node, tree), path, paths)
     return found
 
 
-def exclusions_of(parts: Mapping[str, Any], paths: Mapping[int, str]) -> dict[str, Any]:
+def exclusions_of(tree: Tree) -> dict[str, Any]:
     """Return which variables each optimizer excludes from weight decay, by its path."""
     return {
-        path: _undecayed(node, path, paths)
-        for path, node in parts.items()
+        path: _undecayed(node, _kept(node, tree))
+        for path, node in tree.own.items()
         if is_optimizer(node) and getattr(node, "_exclude_from_weight_decay", None) is not None
     }
 
 
-def _references(optimizer: Any, path: str, paths: Mapping[int, str]) -> list[Any]:
-    own = optimizer._trainable_variables
-    absent = [variable for variable in own if id(variable) not in paths]
-    if absent and not path:
-        return [[list(v.shape), dtype_name(v), v.path] for v in own]
-    if absent and optimizer not in _told:
+def _kept(optimizer: Any, tree: Tree) -> list[Any]:
+    gone = set(map(id, tree.gone_from(optimizer)))
+    return [variable for variable in optimizer._trainable_variables if id(variable) not in gone]
+
+
+def _warn_of_gone(optimizer: Any, gone: list[Any], path: str) -> None:
+    if gone and optimizer not in _told:
         _told.add(optimizer)
         _log.warning(
-            "An optimizer (%s) was built for %d variables that no layer of its model holds any "
-            "more, %r for one: quantizing replaces kernels. Their slots are left behind; "
-            "iterations, learning rate and all other slots are carried. To keep these slots, "
-            "pickle the model before you quantize it",
+            "The slots of an optimizer (%s) for %d variables that quantizing has replaced, %r for "
+            "one, are left behind. Iterations, learning rate and all other slots are carried. "
+            "Pickle a model before you quantize it to keep them",
             path,
-            len(absent),
-            absent[0].path,
+            len(gone),
+            gone[0].path,
         )
-    return [paths[id(variable)] for variable in own if id(variable) in paths]
 
 
 # The optimizers that a warning was given for: a model is reduced many times.
 _told: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-def _undecayed(optimizer: Any, path: str, paths: Mapping[int, str]) -> dict[str, Any]:
+def _references(own: list[Any], path: str, paths: Mapping[int, str]) -> list[Any]:
+    absent = [variable for variable in own if id(variable) not in paths]
+    if absent and path:
+        raise ReduceError(
+            "An optimizer has state for variables that are not part of the object around it",
+            where=path,
+            cause=f"it was built for {absent[0].path!r}, which no layer here holds",
+            cure="pickle it beside its own model, or compile this model with an optimizer of its "
+            "own",
+        )
+    if absent:
+        return [[list(v.shape), dtype_name(v), v.path] for v in own]
+    return [paths[id(variable)] for variable in own]
+
+
+def _undecayed(optimizer: Any, own: list[Any]) -> dict[str, Any]:
     # Private: exclude_from_weight_decay() has no counterpart that tells what was excluded.
     pattern = optimizer._exclude_from_weight_decay_pattern
-    own = optimizer._trainable_variables
-    kept = [variable for variable in own if not path or id(variable) in paths]
     return {
         "pattern": pattern and pattern.pattern,
         "variables": [
             position
-            for position, variable in enumerate(kept)
+            for position, variable in enumerate(own)
             if (optimizer._var_key(variable) if optimizer.built else position)
             in optimizer._exclude_from_weight_decay
         ],

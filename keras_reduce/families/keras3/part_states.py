@@ -26,7 +26,7 @@ from .attributes import (
 from .kinds import attributes_of, is_a
 from .reading import deserialize
 from .state import set_by_the_user
-from .tree import Tree, own_variables
+from .tree import Tree, is_converted, own_variables
 from .writing import serialize
 
 
@@ -57,13 +57,6 @@ def part_states(
         if is_a(node, "layer") and (path or is_converted(node)):
             found[path] = _state(node, tree.root, table, serialize)
     return {path: state for path, state in found.items() if state}
-
-
-def is_converted(layer: Any) -> bool:
-    """Tell whether LoRA or quantization has changed which variables a built layer has."""
-    # Private: a layer that was quantized has no public flag.
-    changed = getattr(layer, "lora_enabled", False) or getattr(layer, "_is_quantized", False)
-    return bool(changed and layer.built)
 
 
 def _state(layer: Any, root: Any, table: Table, serialize: Callable[[Any], Any]) -> dict[str, Any]:

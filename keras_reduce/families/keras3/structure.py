@@ -81,8 +81,8 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
         },
         "frozen": [path for path, layer in all_layers.items() if not layer._trainable],
         "flags": _odd_flags(all_layers, paths),
-        "optimizers": optimizers_of(parts, paths),
-        "undecayed": exclusions_of(parts, paths),
+        "optimizers": optimizers_of(tree, paths),
+        "undecayed": exclusions_of(tree),
         "aliases": _aliases(tree.nodes, paths),
         "metrics": {
             path: _made_by_metric(node)

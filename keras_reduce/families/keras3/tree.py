@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .. import _tree
@@ -69,35 +69,57 @@ class Tree(_tree.Tree):
 
     def variables_of(self, node: Any) -> Iterable[tuple[str, Any]]:
         """Return `named_variables`, but no slots of an optimizer for variables that are gone."""
-        if node is self.root or not is_optimizer(node) or not node._trainable_variables:
+        gone = self.gone_from(node) if is_optimizer(node) else []
+        if not gone:
             return named_variables(node)
-        absent = _slots_of_absent(node, self._of_layers)
-        own = [variable for variable in own_variables(node) if id(variable) not in absent]
+        left_behind = _slots_of(node, gone)
+        own = [variable for variable in own_variables(node) if id(variable) not in left_behind]
         return [(str(position), variable) for position, variable in enumerate(own)]
 
+    def gone_from(self, optimizer: Any) -> list[Any]:
+        """Return the variables of an optimizer that quantizing has replaced in their layers."""
+        replaced = self._replacements
+        return [
+            variable
+            for variable in optimizer._trainable_variables
+            if id(variable) not in replaced.get(variable.path, {id(variable)})
+        ]
+
     @functools.cached_property
-    def _of_layers(self) -> frozenset[int]:
-        """The ids of all variables but those of optimizers."""
-        others = (node for node in self.nodes.values() if not is_optimizer(node))
-        return frozenset(id(variable) for node in others for variable in own_variables(node))
+    def _replacements(self) -> dict[str, set[int]]:
+        """The ids of the variables of layers that were quantized, by path.
+
+        A kernel and what replaces it have the same path.
+        """
+        found: dict[str, set[int]] = {}
+        for node in self.nodes.values():
+            if is_a(node, "layer") and is_converted(node):
+                for variable in own_variables(node):
+                    found.setdefault(variable.path, set()).add(id(variable))
+        return found
 
 
-def _slots_of_absent(optimizer: Any, present: Container[int]) -> set[int]:
-    """Return the ids of the slots for variables that are not `present` (by id) any more."""
+def is_converted(layer: Any) -> bool:
+    """Tell whether LoRA or quantization has changed which variables a built layer has."""
+    # Private: a layer that was quantized has no public flag.
+    changed = getattr(layer, "lora_enabled", False) or getattr(layer, "_is_quantized", False)
+    return bool(changed and layer.built)
+
+
+def _slots_of(optimizer: Any, gone: list[Any]) -> set[int]:
+    """Return the ids of the slots of an optimizer for variables that are gone."""
     import keras
 
     own = optimizer._trainable_variables
-    absent = {number: v for number, v in enumerate(own) if id(v) not in present}
-    if not absent:
-        return set()
-    keys = {key for v in absent.values() for key in (optimizer._var_key(v), v.path)}
+    ids = set(map(id, gone))
+    keys = {key for v in gone for key in (optimizer._var_key(v), v.path)}
     found: list[Any] = []
     for name, value in list(vars(optimizer).items()):
         # Keras's optimizers keep slots in lists, in the order of the variables, or by key.
         if name in ("_variables", "_trainable_variables"):
             continue
         if isinstance(value, list) and len(value) == len(own):
-            found += [value[number] for number in absent]
+            found += [slot for v, slot in zip(own, value, strict=True) if id(v) in ids]
         elif isinstance(value, dict):
             found += [slot for key, slot in value.items() if key in keys]
     return {id(slot) for slot in found if isinstance(slot, keras.Variable)}

@@ -735,17 +735,29 @@ def tensors_that_a_class_with_a_config_has_made():
 
 
 @check
-def layers_in_a_named_tuple_or_a_set():
+def layers_in_named_tuples_and_sets():
     Pair = collections.namedtuple("Pair", "first second")
 
     class Holds(keras.Model):
-        def __init__(self, held):
+        def __init__(self, held, last):
             super().__init__()
             self.held = held
+            self.last = last
 
-    for held in (Pair(layers.Dense(1), 2), {layers.Dense(1)}):
-        with raises(ReduceError, "can't be carried", "Holds.held", "lists, tuples and dict"):
-            pickle.dumps(Holds(held))
+        def call(self, inputs):
+            by_name = sorted(self.held, key=lambda layer: layer.name)
+            return self.last(by_name[1](by_name[0](inputs)))
+
+    one, other = layers.Dense(3, name="one"), layers.Dense(4, name="other")
+    for held in (Pair(one, other), {one, other}, frozenset((one, other))):
+        model = Holds(held, layers.Dense(2))
+        expected = model(np.ones((1, 2)))
+        for copied in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+            assert len(copied.held) == 2
+            assert type(copied.held).__name__ == type(model.held).__name__
+            assert same(copied(np.ones((1, 2))), expected)
+            assert [v.path for v in copied.weights] == [v.path for v in model.weights]
+            assert [layer.name for layer in copied.layers] == [each.name for each in model.layers]
 
 
 @check
@@ -1329,4 +1341,4 @@ def the_private_parts_of_keras_are_where_we_look_for_them():
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...custom_objects import by_value
 from ...errors import ReduceError
-from .._nests import is_nest, leaves, refuse_hidden, unwrapped
+from .._nests import is_nest, leaves, unwrapped
 from .kinds import attributes_of, bases, is_a, is_saveable
 from .tree import (
     functional_class,
@@ -110,7 +110,6 @@ def describe(obj: Any, serialize: Callable[[Any], Any], table: Table) -> dict[st
     encode = encoder(obj, serialize, table)
     attributes = {}
     for name, value in own_attributes(obj).items():
-        refuse_hidden(name, value, is_part)
         if is_optimizer(obj) and any(isinstance(v, _variable_class()) for v in leaves(value)):
             continue  # Slots, which `build` makes.
         is_plain = name in vars(obj)  # And not where a module of Torch's keeps what is set on it.
@@ -146,6 +145,13 @@ def encoder(obj: Any, serialize: Callable[[Any], Any], table: Table) -> Callable
             return {"variable": numbers[id(value)]}
         if isinstance(value, types.MethodType) and value.__self__ is obj:
             return {"method": value.__name__}
+        if isinstance(value, (set, frozenset)) and holds_parts(value):
+            # In the order of tracking, which the paths of its parts go by.
+            kind = "frozenset" if isinstance(value, frozenset) else "set"
+            return {kind: [encode(item, path) for item in _in_order(value, obj)]}
+        if hasattr(value, "_fields") and holds_parts(value):
+            number = table.entrust(type(unwrapped(value)))
+            return {"named": [number, [encode(item, path) for item in value]]}
         if is_nest(value) and not _is_for_pickler(value):
             if isinstance(value, dict):
                 pairs = [(encode(k, path), encode(v, f"{path}[{k!r}]")) for k, v in value.items()]
@@ -177,6 +183,15 @@ def decoder(
             return getattr(obj, content)
         if kind == "dict":
             return {decode(key): decode(item) for key, item in content}
+        if kind == "named":
+            return objects[content[0]](*map(decode, content[1]))
+        if kind == "set":
+            items = [decode(item) for item in content]
+            for item in filter(is_part, items):
+                obj._tracker.track(item)  # A set would be tracked in any order.
+            return set(items)
+        if kind == "frozenset":  # Keras tracks nothing in it.
+            return frozenset(map(decode, content))
         if kind in ("list", "tuple"):
             return (tuple if kind == "tuple" else list)(decode(item) for item in content)
         if kind == "keras":
@@ -227,10 +242,24 @@ def rebuild(
 
 def _sort_layers(obj: Any, names: list[str]) -> None:
     """Bring tracked layers into the order of the original, which ``get_weights`` shows."""
-    place = {name: position for position, name in enumerate(names)}
-    found = dict(zip(map(id, getattr(obj, "_layers", ())), layer_names(obj), strict=True))
-    if names and not is_container(obj):
-        obj._layers.sort(key=lambda layer: place.get(found[id(layer)], len(place)))
+    if not names or is_container(obj):
+        return
+    # Those that no attribute names, as they are in sets, keep their order among themselves.
+    unnamed = iter([position for position, name in enumerate(names) if not name])
+    place = {name: position for position, name in enumerate(names) if name}
+    order = {
+        id(layer): place.get(name, len(names)) if name else next(unnamed, len(names))
+        for layer, name in zip(obj._layers, layer_names(obj), strict=True)
+    }
+    obj._layers.sort(key=lambda layer: order[id(layer)])
+
+
+def _in_order(values: Any, obj: Any) -> list[Any]:
+    """Return what is in a set of `obj`, its parts in the order in which Keras tracks them."""
+    stores = ("_layers", "_metrics", "_trainable_variables", "_non_trainable_variables")
+    tracked = [part for store in stores for part in getattr(obj, store, ())]
+    order = {id(part): position for position, part in enumerate(tracked)}
+    return sorted(values, key=lambda item: order.get(id(item), len(order)))
 
 
 def own_attributes(obj: Any) -> dict[str, Any]:
@@ -398,9 +427,9 @@ def _variable_class() -> Any:
 
 def _is_for_pickler(value: Any) -> bool:
     """Tell whether a config has no place for `value`, so that it is the pickler's to carry."""
-    found = list(leaves(value))
-    if any(map(is_part, found)):
+    if holds_parts(value):
         return False
+    found = list(leaves(value))
     return not all(type(leaf) in PLAIN or _has_config(leaf) for leaf in found)
 
 
@@ -420,7 +449,7 @@ def is_plain_state(value: Any, layer: Any) -> bool:
 def _is_code(value: Any) -> bool:
     """Tell whether there is code in `value` that travels by value, and no part of an object."""
     plain = unwrapped(value)
-    return by_value(plain) is not plain and not any(map(is_part, leaves(plain)))
+    return by_value(plain) is not plain and not holds_parts(plain)
 
 
 def _has_config(value: Any) -> bool:
@@ -428,6 +457,15 @@ def _has_config(value: Any) -> bool:
         return True
     known = is_built_in(type(value)) and hasattr(value, "get_config")
     return known or is_part(value)
+
+
+def holds_parts(value: Any) -> bool:
+    """Tell whether `value` is a part or has any in it: in nests, named tuples or sets."""
+    for leaf in leaves(value):
+        inner = leaf if isinstance(leaf, (tuple, set, frozenset)) else (leaf,)
+        if any(map(is_part, inner)):
+            return True
+    return False
 
 
 def is_part(value: Any) -> bool:

@@ -12,11 +12,11 @@ from typing import Any
 
 from ...errors import ReduceError
 from .. import _code
-from .._nests import is_data, leaves, unwrapped
+from .._nests import is_data, unwrapped
 from .attributes import (
     describes_itself,
+    holds_parts,
     is_built_in,
-    is_part,
     is_plain_state,
     own_attributes,
 )
@@ -62,7 +62,7 @@ def state(obj: Any, tree: Tree) -> tuple[dict[str, Any], dict[str, Any]]:
     if has_config(obj) and describes_itself(obj):
         for name, value in set_by_the_user(obj):
             # Or they are where a module of Torch's keeps what is set on it.
-            is_tracked = any(map(is_part, leaves(value))) or name not in vars(obj)
+            is_tracked = holds_parts(value) or name not in vars(obj)
             (tracked if is_tracked else found)[name] = unwrapped(value)
     for path, node in tree.own.items():
         if path and is_a(node, "layer"):

@@ -28,6 +28,7 @@ import cloudpickle
 
 from . import backends, transit
 from .errors import CustomObjectError, KerasReduceError, PayloadError, ReduceError
+from .identities import Identity
 from .parcels import Parcel
 
 __all__ = ["ByValue", "Reference", "Table", "by_value", "is_importable", "resolve"]
@@ -312,12 +313,16 @@ class Table:
         they may refer to it.
     unchecked : dict
         Those of `objects` of which nobody knows whether a pickler takes them, by path.
+    identities : list of Identity
+        Tokens of objects that the payload refers to, and does not hold.
     """
 
     def __init__(self, outermost: Any = None) -> None:
         self.objects: list[Any] = []
         self.state: dict[str, Any] = {}
         self.unchecked: dict[str, Any] = {}
+        self.identities: list[Identity] = []
+        self._numbers: dict[int, int] = {}
         self._outermost = outermost
         self._children: dict[int, int] = {}
         self._keys: dict[int, str] = {}
@@ -378,6 +383,17 @@ class Table:
         if id(part) not in self._children:
             self._children[id(part)] = self.entrust(part)
         return self._children[id(part)]
+
+    def identity(self, obj: Any) -> int:
+        """Return the number of the identity token of `obj`, entering it when it is new."""
+        return self.token(Identity.of(obj))
+
+    def token(self, identity: Identity) -> int:
+        """Return the number of an identity token, entering it when it is new."""
+        number = self._numbers.setdefault(id(identity), len(self.identities))
+        if number == len(self.identities):
+            self.identities.append(identity)
+        return number
 
     @property
     def children(self) -> list[Any]:

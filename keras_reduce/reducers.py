@@ -12,7 +12,18 @@ import time
 from collections.abc import Callable, Container, Iterable
 from typing import Any, NamedTuple
 
-from . import backends, closures, families, frames, payload, tensors, tracing, transit, weights
+from . import (
+    backends,
+    closures,
+    families,
+    frames,
+    identities,
+    payload,
+    tensors,
+    tracing,
+    transit,
+    weights,
+)
 from . import custom_objects as _custom_objects
 from ._version import __version__
 from .errors import FrameworkError, KerasReduceError, PayloadError, ReduceError
@@ -64,6 +75,8 @@ def rebuild_model(
     custom_objects: Any = None,
     objects: tuple[Any, ...] = (),
     installation: Any = None,
+    of_variables: tuple[Any, ...] = (),
+    of_others: tuple[Any, ...] = (),
 ) -> Any:
     """Rebuild what `reduce_model` took apart.
 
@@ -82,6 +95,11 @@ def rebuild_model(
     installation : Refused, optional
         Place for an object whose own unpickling prepares a worker, or has found that it can't be;
         see `keras_reduce.registry.receive`.
+    of_variables : tuple of Identity or None, optional
+        Identity tokens of the variables, in the order of the header's list of weights; shorter than
+        that if the last ones have none.
+    of_others : tuple of Identity, optional
+        Identity tokens that the JSON texts refer to by number.
 
     Raises
     ------
@@ -94,7 +112,7 @@ def rebuild_model(
     """
     if transit.is_passing():
         everything = json, arrays, compile_config, custom_objects, objects, installation
-        return Parcel(rebuild_model, everything)
+        return Parcel(rebuild_model, (*everything, of_variables, of_others))
     if isinstance(installation, Refused):
         return installation
     document = payload.decode(json)
@@ -108,6 +126,9 @@ def rebuild_model(
             cure="write it anew from the original object",
         ) from error
     payload.check_protocol(header)
+    identity = _identity(header, of_others)
+    if identity is not None and identity.obj is not None:
+        return identity.obj  # An optimizer that was part of a model, which has been rebuilt.
     written_on = header.get("versions", {}).get("backend", "")
     backends.prefer(written_on)
     family = families.required(header["family"], written_on)
@@ -115,7 +136,7 @@ def rebuild_model(
     own = _custom_objects.resolve(custom_objects)
     values, assets = weights.pair(header, arrays)
     try:
-        with family.reading(own, objects):
+        with family.reading(own, objects, of_others):
             obj = family.construct(architecture, header, compilation, objects)
             # Assets first: some create variables, and a user's own loading method may write
             # rounded values into variables that the exact ones must then overwrite.
@@ -123,6 +144,7 @@ def rebuild_model(
             tree = family.survey(obj, family.payloads_below(header))
             weights.assign(tree.own_variables, values, family.backend(), written_on)
             family.finish(tree)
+            own_variables = [tree.own_variables[path] for path in values]
     except KerasReduceError:
         raise
     except Exception as error:
@@ -134,7 +156,16 @@ def rebuild_model(
             cure="compare the versions and the code of custom classes on both sides; a class whose "
             "constructor takes more than its get_config() returns can't be rebuilt",
         ) from error
+    identities.settle(of_variables, own_variables)
+    if identity is not None:
+        identity.settle(obj)
     return obj
+
+
+def _identity(header: dict[str, Any], tokens: tuple[Any, ...]) -> identities.Identity | None:
+    """Return the token of what a payload stands for; None if it has none."""
+    number = header.get("identity")
+    return None if number is None else identities.by_number(tokens, number)
 
 
 def reduce_layer(layer: Any) -> Reduced:
@@ -425,6 +456,18 @@ def reduce(obj: Any) -> Reduced | None:
         raise
 
 
+def with_installation(arguments: tuple[Any, ...], installation: Any) -> tuple[Any, ...]:
+    """Return the arguments of a rebuilder with what sets up a worker, as `rebuild_model` has it."""
+    complete = [*arguments[:_PAYLOAD], installation, *arguments[_PAYLOAD:]]
+    while len(complete) > _PAYLOAD and not complete[-1]:
+        complete.pop()  # What is left out by default.
+    return tuple(complete)
+
+
+# The number of members before that of the installation.
+_PAYLOAD = 5
+
+
 def for_a_deep_copy(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return the arguments of a rebuilder for `copy.deepcopy`, which need not copy the arrays."""
     json, arrays, *others = arguments
@@ -472,7 +515,8 @@ def _take_apart(obj: Any) -> tuple[tuple[Any, ...], State, weights.Snapshot | No
     known = known or _like_before(obj, around)
     if known is not None:
         _custom_objects.refuse_own_parts(obj)
-        return (known.json, known.arrays, None, None, ()), known.state, None
+        tokens = _trimmed([v if v is None else identities.Identity.of(v) for v in known.trainable])
+        return (known.json, known.arrays, None, None, (), tokens), known.state, None
     found = _dissect(obj)
     if found.snapshot is not None:
         _prepare(found.tree.children.values(), found.snapshot)
@@ -481,8 +525,18 @@ def _take_apart(obj: Any) -> tuple[tuple[Any, ...], State, weights.Snapshot | No
         bounds = _custom_objects.Bounds(found.tree.private, id(obj), found.tree.parts)
         code = found.table.pack(bounds)
         objects = tuple(_custom_objects.by_value(value, bounds) for value in found.table.objects)
-    arguments = (*_written(found), code, objects)
+    family = families.of(obj)
+    tokens = _trimmed(family.identities(found.tree)) if family else ()
+    others = tuple(found.table.identities)
+    arguments = (*_written(found), code, objects, tokens, others)
     return arguments, found.state(_stand_ins(obj, found)), found.snapshot
+
+
+def _trimmed(tokens: list[Any]) -> tuple[Any, ...]:
+    """Return the tokens without those at the end that are None."""
+    while tokens and tokens[-1] is None:
+        tokens.pop()
+    return tuple(tokens)
 
 
 def _prepare(parts: Iterable[Any], snapshot: weights.Snapshot) -> None:
@@ -526,6 +580,7 @@ class _Known(NamedTuple):
     json: str
     arrays: tuple[Any, ...]
     state: State
+    trainable: list[Any]
 
 
 class _Form(NamedTuple):
@@ -552,7 +607,7 @@ def _like_before(
         return None
     json = _filled(form.versioned if versioned else form.unversioned, likeness)
     arrays = weights.read(likeness.variables, family.backend(), snapshot)
-    return _Known(json, arrays, form.state and dict(form.state))
+    return _Known(json, arrays, form.state and dict(form.state), likeness.trainable)
 
 
 def _filled(text: list[str], likeness: families.Likeness) -> str:

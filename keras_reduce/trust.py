@@ -60,6 +60,7 @@ CONSTRUCTORS = frozenset(
         ),
         "joblib.numpy_pickle.NumpyArrayWrapper",
         *("keras_reduce.wrappers.KerasClassifier", "keras_reduce.wrappers.KerasRegressor"),
+        "keras_reduce.identities.rebuild_identity",
         *(
             f"keras.src.{name}"
             for name in (

@@ -227,6 +227,8 @@ def _internal_names(obj: Any) -> frozenset[str]:
     import keras
 
     names = _declared(_root(obj)) | _SET_BY_TRACKING
+    if is_optimizer(obj):
+        return names | {"build"}  # Of one that waits for its variables; see `optimizers`.
     if not isinstance(obj, keras.Model):
         return names
     names |= _SET_BY_TRAINING

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ... import tensors, trust
+from ...identities import by_number
 from .assembled import put_together
 from .attributes import is_built_in, rebuild
 from .harmless import is_harmless
@@ -41,9 +42,11 @@ def make(architecture: dict[str, Any]) -> Any:
 
 @contextmanager
 def reading(
-    custom_objects: Mapping[str, tuple[Any, str | None]], objects: tuple[Any, ...] = ()
+    custom_objects: Mapping[str, tuple[Any, str | None]],
+    objects: tuple[Any, ...] = (),
+    identities: tuple[Any, ...] = (),
 ) -> Iterator[None]:
-    """Let Keras find `custom_objects` by their keys, and `objects` by number, in this thread."""
+    """Let Keras find `custom_objects` by their keys, and the others by number, in this thread."""
     import keras
     from keras.src.saving.serialization_lib import ObjectSharingScope
 
@@ -52,7 +55,8 @@ def reading(
             # Code that travelled by value: importing it would have registered it.
             package, _, name = registered_name.rpartition(">")
             keras.saving.register_keras_serializable(package or "Custom", name)(obj)
-    work = Reading({key: obj for key, (obj, _) in custom_objects.items()}, objects)
+    by_key = {key: obj for key, (obj, _) in custom_objects.items()}
+    work = Reading(by_key, objects, identities)
     scope = keras.saving.custom_object_scope(work.by_key)
     # Private: within the scope, configs with one shared_object_id make one object.
     with _patches(reading=work), scope, ObjectSharingScope():
@@ -71,10 +75,17 @@ class Reading:
         The user's classes and functions.
     objects : tuple
         What the pickler has rebuilt already, by number.
+    identities : tuple of Identity
+        Tokens of what the pickler may have rebuilt, or is going to, by number.
     """
 
-    def __init__(self, by_key: Mapping[str, Any], objects: tuple[Any, ...]) -> None:
-        self.by_key, self.objects = by_key, objects
+    def __init__(
+        self,
+        by_key: Mapping[str, Any],
+        objects: tuple[Any, ...],
+        identities: tuple[Any, ...] = (),
+    ) -> None:
+        self.by_key, self.objects, self.identities = by_key, objects, identities
         self._empty: list[tuple[Any, Any]] = []
 
     def put_off(self, variable: Any, initializer: Any) -> None:
@@ -156,6 +167,15 @@ class _Constructor:
 
     def from_config(self, inner: dict[str, Any]) -> Any:
         """Return the object that the whole config describes."""
+        number = self._config.get("keras_reduce_identity")
+        if number is None:
+            return self._made(inner)
+        identity = by_number(current.reading.identities, number)
+        if identity.obj is None:
+            identity.settle(self._made(inner))
+        return identity.obj  # Maybe rebuilt before, for something else that holds it as well.
+
+    def _made(self, inner: dict[str, Any]) -> Any:
         if "keras_reduce" in self._config:
             description, objects = self._config["keras_reduce"], current.reading.objects
             return rebuild(self._cls, description, deserialize, objects)

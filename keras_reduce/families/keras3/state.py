@@ -97,8 +97,6 @@ def set_by_the_user(obj: Any) -> Iterator[tuple[str, Any]]:
     """
     set_by_keras, set_by_user = _set_by_code(type(obj))
     for name, value in own_attributes(obj).items():
-        if is_a(obj, "optimizer") and name == "build":
-            continue  # What a lone optimizer that has travelled waits for; see `optimizers`.
         if name not in set_by_keras and (name not in set_by_user or is_data(value, _is_tensor)):
             yield name, value
 

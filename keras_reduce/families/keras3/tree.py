@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from ...identities import Identity
 from .. import _tree
 from .kinds import attributes_of, is_a, is_saveable
 
@@ -113,6 +114,29 @@ def own_variables(node: Any) -> list[Any]:
     if hasattr(node, "_variables"):
         return list(node._variables)
     return []
+
+
+def trainable_of(node: Any, own: Sequence[Any]) -> list[Any]:
+    """Return the `own` variables of `node`, with None for those that no optimizer has slots for.
+
+    Those of a layer may be frozen for a while; an optimizer that was built before has their slots.
+    """
+    if is_a(node, "variable"):
+        return list(own)
+    # Private: which variables are listed there does not change when a layer is frozen.
+    count = len(vars(node).get("_trainable_variables") or ()) if is_a(node, "layer") else 0
+    return [*own[:count], *[None] * (len(own) - count)]
+
+
+def identities(tree: Tree) -> list[Identity | None]:
+    """Return the tokens of a tree's own variables, with None for those that no optimizer trains."""
+    found = {
+        id(variable)
+        for node in tree.own.values()
+        for variable in trainable_of(node, own_variables(node))
+    }
+    own = tree.own_variables.values()
+    return [Identity.of(variable) if id(variable) in found else None for variable in own]
 
 
 def _recurrent_states(node: Any) -> list[Any]:

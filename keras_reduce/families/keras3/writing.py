@@ -287,6 +287,8 @@ def _record(obj: Any, config: dict[str, Any], table: Table) -> None:
         for name, value in (set_by_the_user(obj) if describes_itself(obj) else ())
     }
     config.update({"keras_reduce_attributes": attributes} if attributes else {})
+    if is_a(obj, "optimizer"):
+        config["keras_reduce_identity"] = table.identity(obj)
     # Everywhere, not only where Keras sees an object again: which occurrence comes first in the
     # finished text is not known here. Those that stay alone lose it in the payload.
     config["shared_object_id"] = id(obj)
@@ -313,7 +315,9 @@ def _child_reference(obj: Any, number: int) -> dict[str, Any]:
 
 def _described(obj: Any, table: Table) -> dict[str, Any]:
     cls = type(obj)
+    identity = {"keras_reduce_identity": table.identity(obj)} if is_a(obj, "optimizer") else {}
     return {
+        **identity,
         "module": "__main__" if cls.__module__ == "__mp_main__" else cls.__module__,
         "class_name": cls.__name__,
         "registered_name": table.key(cls, _registered_name(cls)),

@@ -523,7 +523,10 @@ def _take_apart(obj: Any) -> tuple[tuple[Any, ...], State, weights.Snapshot | No
     code, objects = None, ()
     if found.table.code or found.table.objects:
         bounds = _custom_objects.Bounds(found.tree.private, id(obj), found.tree.parts)
-        code = found.table.pack(bounds)
+        places = None
+        if found.compilation:
+            places = closures.Places(obj, obj, found.tree).before_compiling()
+        code = found.table.pack(bounds, places)
         objects = tuple(_custom_objects.by_value(value, bounds) for value in found.table.objects)
     family = families.of(obj)
     tokens = _trimmed(family.identities(found.tree)) if family else ()
@@ -736,7 +739,8 @@ def _look_into(obj: Any, family: families.Family) -> _Dissection:
             tree = tree.with_children([*table.children, *tracked.values()])
             if _custom_objects.is_nested():
                 _custom_objects.refuse_own_parts(obj, tree.parts)
-            compilation = family.compilation(tree)
+            with table.compiling():
+                compilation = family.compilation(tree)
             structure = family.structure(tree, table)
         attributes = table.state | attributes
         unchecked = table.unchecked | attributes

@@ -563,7 +563,7 @@ class _DryCopier(_DryPickler):
         if method is None or type(obj) in self.dispatch:
             return NotImplemented
         is_ours = getattr(method, "__module__", "").partition(".")[0] == __package__
-        return (object, (), vars(obj)) if is_ours else ""
+        return (object, (), getattr(obj, "__dict__", {})) if is_ours else ""
 
     def save_global(self, obj: Any, name: Any = None) -> None:
         """Do nothing: what reduces to a name is an atom."""

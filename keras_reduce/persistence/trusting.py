@@ -142,7 +142,7 @@ class _TrustingUnpickler(ArrayUnpickler):
 
     def _may_call(self, function: Any, arguments: tuple[Any, ...]) -> bool:
         if isinstance(function, _Nothing):
-            if function.name == "keras_reduce.custom_objects.rebuild_by_value":
+            if function.name in _CODE:
                 # By its own name rather than by that of what carries it.
                 self._policy.refused.pop(function.name, None)
                 named = arguments[1] if type(arguments) is tuple and len(arguments) > 1 else "code"
@@ -313,6 +313,7 @@ def _spelled(cls: Any) -> str:
 
 
 _ABSENT = object()
+_CODE = tuple(f"keras_reduce.custom_objects.rebuild_{kind}" for kind in ("by_value", "late_code"))
 _STATELESS = (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType, np.ufunc)
 _BASES = (object, dict, list, tuple, str, int, float, set, frozenset)
 

@@ -11,11 +11,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from ... import tensors, trust
+from ...custom_objects import LateCode
 from ...identities import by_number
 from .assembled import put_together
 from .attributes import is_built_in, rebuild
 from .harmless import is_harmless
 from .patches import Patch, current, patches
+from .tree import Tree
 
 
 def deserialize(config: Any) -> Any:
@@ -51,12 +53,10 @@ def reading(
     from keras.src.saving.serialization_lib import ObjectSharingScope
 
     for obj, registered_name in custom_objects.values():
-        if registered_name and keras.saving.get_registered_object(registered_name) is None:
-            # Code that travelled by value: importing it would have registered it.
-            package, _, name = registered_name.rpartition(">")
-            keras.saving.register_keras_serializable(package or "Custom", name)(obj)
+        _register(obj, registered_name)
     by_key = {key: obj for key, (obj, _) in custom_objects.items()}
     work = Reading(by_key, objects, identities)
+    work.registered_names = {key: name for key, (_, name) in custom_objects.items()}
     scope = keras.saving.custom_object_scope(work.by_key)
     # Private: within the scope, configs with one shared_object_id make one object.
     with _patches(reading=work), scope, ObjectSharingScope():
@@ -64,6 +64,17 @@ def reading(
             yield
         finally:
             work.fill()
+
+
+def _register(obj: Any, registered_name: str | None) -> None:
+    """Register code that travelled by value: importing it would have registered it."""
+    import keras
+
+    if not registered_name or isinstance(obj, LateCode):
+        return
+    if keras.saving.get_registered_object(registered_name) is None:
+        package, _, name = registered_name.rpartition(">")
+        keras.saving.register_keras_serializable(package or "Custom", name)(obj)
 
 
 class Reading:
@@ -86,7 +97,24 @@ class Reading:
         identities: tuple[Any, ...] = (),
     ) -> None:
         self.by_key, self.objects, self.identities = by_key, objects, identities
+        self.registered_names: dict[str, str | None] = {}
+        self.root: Any = None
         self._empty: list[tuple[Any, Any]] = []
+
+    @contextmanager
+    def compiling(self, root: Any, tree: Tree) -> Iterator[None]:
+        """Let configs find the object `root`, and code that refers to it, while it is compiled."""
+        import keras
+
+        late = {key: obj for key, obj in self.by_key.items() if isinstance(obj, LateCode)}
+        places = {place: part for part, place in tree.places()} if late else {}
+        found = {key: code.resolve(places) for key, code in late.items()}
+        for key, obj in found.items():
+            _register(obj, self.registered_names.get(key))
+        self.root, self.by_key = root, {**self.by_key, **found}
+        # All of them: an inner scope hides those of the outer one.
+        with keras.saving.custom_object_scope(self.by_key):
+            yield
 
     def put_off(self, variable: Any, initializer: Any) -> None:
         """Take note of a variable that waits for its value."""
@@ -135,6 +163,8 @@ def _mended_class(original: Callable[..., Any]) -> Callable[..., Any]:
         reading = getattr(current, "reading", None)
         if reading is not None and "keras_reduce_child" in full_config:
             return _Child(reading.objects[full_config["keras_reduce_child"]])
+        if reading is not None and "keras_reduce_root" in full_config:
+            return _Child(reading.root)
         found = original(name, registered_name, module, obj_type, full_config, **more)
         policy = trust.active()
         if policy is not None:
@@ -194,6 +224,8 @@ class _Constructor:
             obj = from_config(self._cls, inner)
         for name, number in self._config.get("keras_reduce_attributes", {}).items():
             setattr(obj, name, current.reading.objects[number])
+        for name in self._config.get("keras_reduce_of_root", ()):
+            setattr(obj, name, current.reading.root)
         name = self._config.get("name")
         if isinstance(name, str) and getattr(obj, "name", name) != name:
             obj.name = name

@@ -147,6 +147,8 @@ def _keyed_object(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
             }
         if _is_child(obj, table):
             return _child_config(obj, table)
+        if table.is_compiling and table.is_outermost(obj):
+            return _root_config(obj)
         if _is_opaque(obj):
             return _function_config(table.key(obj))
         if cls is types.FunctionType:
@@ -274,6 +276,10 @@ def _record(obj: Any, config: dict[str, Any], table: Table) -> None:
         config.clear()
         config.update(_child_config(obj, table))
         return
+    if table.is_compiling and table.is_outermost(obj):
+        config.clear()
+        config.update(_root_config(obj))
+        return
     config["module"] = None if config["module"] == "__main__" else config["module"]
     if not hasattr(obj, "get_config"):
         return
@@ -282,9 +288,14 @@ def _record(obj: Any, config: dict[str, Any], table: Table) -> None:
         return
     # An optimizer, metric or loss in a compile config; what has a payload of its own has a
     # state for its attributes.
+    set_since = dict(set_by_the_user(obj) if describes_itself(obj) else ())
+    of_root = [n for n, v in set_since.items() if table.is_compiling and table.is_outermost(v)]
+    if of_root:
+        config["keras_reduce_of_root"] = of_root
     attributes = {
         name: table.entrust(unwrapped(value), f".<{type(obj).__name__}>.{name}")
-        for name, value in (set_by_the_user(obj) if describes_itself(obj) else ())
+        for name, value in set_since.items()
+        if name not in of_root
     }
     config.update({"keras_reduce_attributes": attributes} if attributes else {})
     if is_a(obj, "optimizer"):
@@ -302,6 +313,13 @@ def _is_child(obj: Any, table: Table) -> bool:
 def _child_config(obj: Any, table: Table) -> dict[str, Any]:
     """Return a config that says where the pickler will have put a child, and how it is wired."""
     return _child_reference(obj, table.child(obj))
+
+
+def _root_config(obj: Any) -> dict[str, Any]:
+    """Return the config of the object itself, in something that is compiled into it."""
+    config = _child_reference(obj, 0)
+    del config["keras_reduce_child"]
+    return {**config, "keras_reduce_root": True}
 
 
 def _child_reference(obj: Any, number: int) -> dict[str, Any]:

@@ -14,7 +14,15 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
-__all__ = ["Identity", "by_number", "detached", "rebuild_identity", "replace", "settle"]
+__all__ = [
+    "Identity",
+    "by_number",
+    "detached",
+    "is_detached",
+    "rebuild_identity",
+    "replace",
+    "settle",
+]
 
 
 class Identity:
@@ -124,6 +132,11 @@ def detached() -> Iterator[None]:
         yield
     finally:
         _state.is_detached = before
+
+
+def is_detached() -> bool:
+    """Tell whether this thread makes tokens that lead nowhere."""
+    return _state.is_detached
 
 
 def rebuild_identity() -> Identity:

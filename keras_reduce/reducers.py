@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+import weakref
 from collections.abc import Callable, Container, Iterable
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from . import (
     tensors,
     tracing,
     transit,
+    weak_references,
     weights,
 )
 from . import custom_objects as _custom_objects
@@ -141,6 +143,9 @@ def rebuild_model(
             # Assets first: some create variables, and a user's own loading method may write
             # rounded values into variables that the exact ones must then overwrite.
             family.restore_assets(family.survey(obj), assets)
+            for name, number in header.get("weak", {}).items():
+                if isinstance(objects[number], weak_references.WeakAttribute):
+                    objects[number].attach(obj, name)
             tree = family.survey(obj, family.payloads_below(header))
             weights.assign(tree.own_variables, values, family.backend(), written_on)
             family.finish(tree)
@@ -159,6 +164,9 @@ def rebuild_model(
     identities.settle(of_variables, own_variables)
     if identity is not None:
         identity.settle(obj)
+    for path, number in header.get("targets", {}).items():
+        if path in tree.nodes:
+            identities.by_number(of_others, number).settle(tree.nodes[path])
     return obj
 
 
@@ -568,7 +576,8 @@ def _stand_ins(obj: Any, found: _Dissection) -> Callable[[Any], Any]:
 def _written(
     found: _Dissection, *, versioned: bool = True
 ) -> tuple[str, tuple[Any, ...], str | None]:
-    header = {k: v for k, v in found.header.items() if versioned or k != "versions"}
+    unwanted = () if versioned else ("versions", "targets")
+    header = {k: v for k, v in found.header.items() if k not in unwanted}
     document = {"header": header, "config": found.architecture}
     if found.compilation is None:
         (json,) = payload.encode(document, where=found.where)
@@ -743,7 +752,14 @@ def _look_into(obj: Any, family: families.Family) -> _Dissection:
                 compilation = family.compilation(tree)
             structure = family.structure(tree, table)
         attributes = table.state | attributes
-        unchecked = table.unchecked | attributes
+        weak = {name: v for name, v in attributes.items() if weak_references.holds(v)}
+        unchecked = table.unchecked | {n: v for n, v in attributes.items() if n not in weak}
+        apart = {}
+        if not identities.is_detached():  # By copy.copy, which takes attributes as they are.
+            _refuse_missing_targets(weak, tree, snapshot)
+            apart = {name: weak_references.WeakAttribute.of(value) for name, value in weak.items()}
+            attributes = {name: v for name, v in attributes.items() if name not in weak}
+            unchecked |= {name: value.plain() for name, value in apart.items()}
         tracing.check(obj, unchecked, name="", skip=lambda value: families.of(value) is not None)
         lists, arrays = weights.collect(
             tree.own_variables, family.assets(tree), family.backend(), snapshot
@@ -767,10 +783,68 @@ def _look_into(obj: Any, family: families.Family) -> _Dissection:
         **lists,
         **structure,
         **({"tracked": numbers} if numbers else {}),
+        **({"weak": {name: table.entrust(v) for name, v in apart.items()}} if apart else {}),
+        **({"targets": targets} if (targets := _targets(tree, table)) else {}),
     }
     return _Dissection(
         header, architecture, arrays, compilation, table, tree, own_snapshot, attributes, where
     )
+
+
+def _targets(tree: families.Tree, table: _custom_objects.Table) -> dict[str, int]:
+    """Return the numbers of the tokens of what weak references may lead to, by path."""
+    return {
+        path: table.identity(node)
+        for path, node in tree.own.items()
+        if weakref.getweakrefcount(node)
+    }
+
+
+def _refuse_missing_targets(
+    weak: dict[str, Any], tree: families.Tree, snapshot: weights.Snapshot
+) -> None:
+    """Refuse weak references to what does not travel in the same graph.
+
+    `copy.deepcopy` lets them refer to what they refer to now.
+    """
+    if not weak or tracing.is_copying():
+        return
+    for name, value in weak.items():
+        for target in weak_references.targets(value):
+            if not _has_token(target):
+                cause = "it is no layer, model, optimizer, metric or trainable variable of Keras's"
+            elif not (id(target) in tree.parts or snapshot.holds(target) or _is_around(target)):
+                cause = "what it refers to is not known to be in what is pickled"
+            else:
+                continue
+            raise ReduceError(
+                f"A weak reference to a {type(target).__qualname__} can't be carried",
+                where=f".{name}",
+                cause=cause,
+                cure="pickle both in one object, such as a model that has both; keep the object "
+                "itself in place of the reference; or drop it in __getstate__",
+            )
+
+
+def _has_token(target: Any) -> bool:
+    """Tell whether there is an identity token in the payload of an object, if it has one."""
+    family = families.of(target)
+    kind = family.kind(target) if family else None
+    if kind == "variable":
+        return bool(target.trainable)
+    return kind in ("model", "layer", "optimizer", "metric", "seed_generator")
+
+
+def _is_around(target: Any) -> bool:
+    """Tell whether an object is in the graph that is being pickled, as far as that is known."""
+
+    def has(visited: Any) -> bool:
+        family = families.of(visited)
+        if family is None or family.kind(visited) not in ("model", "layer"):
+            return visited is target
+        return id(target) in family.survey(visited).parts
+
+    return tracing.reaches(has)
 
 
 def _located(error: ReduceError, obj: Any) -> ReduceError:

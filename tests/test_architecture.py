@@ -23,7 +23,7 @@ ROWS = (
     ("closures",),
     ("families",),
     ("tracing",),
-    ("custom_objects", "weights"),
+    ("custom_objects", "weak_references", "weights"),
     ("tensors", "payload"),
     ("admission",),
     ("backends", "callables", "frames", "identities"),

@@ -56,6 +56,11 @@ class Tree(Protocol):
         ...
 
     @property
+    def own(self) -> dict[str, Any]:
+        """Those of them that no part with a payload of its own has, by path."""
+        ...
+
+    @property
     def children(self) -> dict[str, Any]:
         """The parts that have payloads of their own, by path."""
         ...

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...custom_objects import by_value
 from ...errors import ReduceError
+from ...weak_references import holds
 from .._nests import is_nest, leaves, refuse_hidden, unwrapped
 from .kinds import attributes_of, bases, is_a, is_saveable
 from .tree import (
@@ -131,8 +132,17 @@ def describe(obj: Any, serialize: Callable[[Any], Any], table: Table) -> dict[st
         refuse_hidden(name, value, is_part)
         if is_optimizer(obj) and any(isinstance(v, _variable_class()) for v in leaves(value)):
             continue  # Slots, which `build` makes.
+        is_weak = holds(value)
+        if is_weak and not table.is_outermost(obj):
+            raise ReduceError(
+                f"A weak reference in a {type(obj).__qualname__} can't be carried",
+                where=f".{name}",
+                cause="it is set on a part of another object, and no layer of its own",
+                cure="keep the object itself in place of the reference",
+            )
         is_plain = name in vars(obj)  # And not where a module of Torch's keeps what is set on it.
-        if table.is_outermost(obj) and is_plain and (_is_for_pickler(value) or _is_code(value)):
+        is_for_state = is_weak or (is_plain and (_is_for_pickler(value) or _is_code(value)))
+        if table.is_outermost(obj) and is_for_state:
             table.state[name] = unwrapped(value)
         else:
             attributes[name] = encode(value, name)

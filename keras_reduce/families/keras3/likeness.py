@@ -8,6 +8,7 @@ from it in names and arrays only, so that Keras need not be asked for its config
 from __future__ import annotations
 
 import types
+import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...tensors import dtype_name
@@ -85,7 +86,9 @@ def _is_seen_through(part: Any) -> bool:
     if not is_built_in(type(part)):
         return False
     if is_a(part, "layer"):
-        return vars(part).get("built", False) and not is_a(part, "model")
+        # What is referred to weakly says so in its header.
+        is_target = weakref.getweakrefcount(part) > 0
+        return vars(part).get("built", False) and not is_target and not is_a(part, "model")
     return is_a(part, "seed_generator")
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...errors import ReduceError
+from ...weak_references import PROXIES, holds
 from .. import _code
 from .._nests import is_data, leaves, unwrapped
 from .attributes import describes_itself, is_built_in, is_part, own_attributes
@@ -48,9 +49,13 @@ def state(obj: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     if has_config(obj) and describes_itself(obj):
         for name, value in set_by_the_user(obj):
             # Or they are where a module of Torch's keeps what is set on it.
-            is_tracked = any(map(is_part, leaves(value))) or name not in vars(obj)
+            is_tracked = any(map(_is_tracked_part, leaves(value))) or name not in vars(obj)
             (tracked if is_tracked else found)[name] = unwrapped(value)
     return found, tracked
+
+
+def _is_tracked_part(value: Any) -> bool:
+    return type(value) not in PROXIES and is_part(value)
 
 
 def _refuse_slots(obj: Any) -> None:
@@ -97,7 +102,8 @@ def set_by_the_user(obj: Any) -> Iterator[tuple[str, Any]]:
     """
     set_by_keras, set_by_user = _set_by_code(type(obj))
     for name, value in own_attributes(obj).items():
-        if name not in set_by_keras and (name not in set_by_user or is_data(value, _is_tensor)):
+        is_carried = name not in set_by_user or is_data(value, _is_tensor) or holds(value)
+        if name not in set_by_keras and is_carried:
             yield name, value
 
 

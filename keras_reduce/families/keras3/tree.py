@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ...identities import Identity
+from ...weak_references import PROXIES
 from .. import _tree
 from .kinds import attributes_of, is_a, is_saveable
 
@@ -71,7 +72,8 @@ class Tree(_tree.Tree):
 
 def layer_names(node: Any) -> list[str]:
     """Return the attributes that hold the layers which `node` tracks, in the order of tracking."""
-    stored = {id(layer): layer for layer in getattr(node, "_layers", ())}
+    tracked = getattr(node, "_layers", ())
+    stored = {id(layer): layer for layer in tracked if type(layer) not in PROXIES}
     names = _names_by_attribute(node, stored)
     return [names.get(key, "") for key in stored]
 
@@ -190,7 +192,7 @@ def _children(node: Any) -> Iterator[tuple[str, Any]]:
         id(part): (f"{label}#{position}", part)
         for store, label in _STORES.items()
         for position, part in enumerate(getattr(node, store, ()))
-        if id(part) not in named
+        if id(part) not in named and type(part) not in PROXIES
     }
     if isinstance(node, keras.Sequential):
         # A built Sequential wraps its layers in a functional model; they are named already.

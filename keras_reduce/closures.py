@@ -93,10 +93,25 @@ class Places:
     """
 
     def __init__(self, holder: Any, owner: Any, tree: families.Tree) -> None:
-        self.owner = owner
+        self.owner, self._tree = owner, tree
         self.holder = None if holder is owner else holder
         self.names = {id(part): place for part, place in tree.places()}
         self.names.setdefault(id(holder), _HOLDER)
+
+    def before_compiling(self) -> dict[int, str]:
+        """Return the places that are there before the owner, or a model in it, is compiled."""
+        made = [
+            place.partition(" ")[2] for part, place in self._tree.places() if self._is_made(part)
+        ]
+        return {
+            number: place
+            for number, place in self.names.items()
+            if not any(f"{place.partition(' ')[2]}/".startswith(f"{path}/") for path in made)
+        }
+
+    def _is_made(self, part: Any) -> bool:
+        family = families.of(part)
+        return family is not None and family.kind(part) in ("optimizer", "metric")
 
 
 def has_code(value: Any, levels: int = 4) -> bool:

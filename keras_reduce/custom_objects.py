@@ -28,6 +28,7 @@ import cloudpickle
 
 from . import backends, transit
 from .errors import CustomObjectError, KerasReduceError, PayloadError, ReduceError
+from .identities import Identity
 from .parcels import Parcel
 
 __all__ = ["ByValue", "Reference", "Table", "by_value", "is_importable", "resolve"]
@@ -264,7 +265,9 @@ def refuse_own_parts(obj: Any, below: Container[int] = ()) -> None:
             cause="its closure, globals or attributes hold the model, or a part of it that is no "
             "layer of its own, so that it would come back with a copy, which training then leaves "
             "behind",
-            cure="move the code into an importable module, or hand it what it needs as an argument",
+            cure="let it refer to layers only; or, if it is handed to compile(), to the model, and "
+            "by way of that to model.optimizer. Or override compute_loss() in a subclass of "
+            "keras.Model, with add_weight() for free parameters",
         )
 
 
@@ -312,15 +315,24 @@ class Table:
         they may refer to it.
     unchecked : dict
         Those of `objects` of which nobody knows whether a pickler takes them, by path.
+    is_compiling : bool
+        Whether what is entered at the moment is needed when the object has been built, and not
+        before.
+    identities : list of Identity
+        Tokens of objects that the payload refers to, and does not hold.
     """
 
     def __init__(self, outermost: Any = None) -> None:
         self.objects: list[Any] = []
         self.state: dict[str, Any] = {}
         self.unchecked: dict[str, Any] = {}
+        self.identities: list[Identity] = []
+        self._numbers: dict[int, int] = {}
         self._outermost = outermost
         self._children: dict[int, int] = {}
         self._keys: dict[int, str] = {}
+        self._late: set[str] = set()
+        self.is_compiling = False
         self._entries: dict[str, tuple[Any, Reference]] = {}
         self._by_value: list[str] = []
 
@@ -356,6 +368,10 @@ class Table:
             self._entries[key] = obj, Reference(key, module, qualname, -1, registered_name)
             if by_value:
                 self._by_value.append(key)
+            if by_value and self.is_compiling:
+                self._late.add(key)
+        elif not self.is_compiling:
+            self._late.discard(self._keys[id(obj)])
         return self._keys[id(obj)]
 
     @property
@@ -379,6 +395,17 @@ class Table:
             self._children[id(part)] = self.entrust(part)
         return self._children[id(part)]
 
+    def identity(self, obj: Any) -> int:
+        """Return the number of the identity token of `obj`, entering it when it is new."""
+        return self.token(Identity.of(obj))
+
+    def token(self, identity: Identity) -> int:
+        """Return the number of an identity token, entering it when it is new."""
+        number = self._numbers.setdefault(id(identity), len(self.identities))
+        if number == len(self.identities):
+            self.identities.append(identity)
+        return number
+
     @property
     def children(self) -> list[Any]:
         """The parts that have payloads of their own."""
@@ -388,13 +415,26 @@ class Table:
         """Tell whether `obj` is what the payload stands for."""
         return obj is self._outermost
 
-    def pack(self, bounds: Bounds | None = None) -> Packed | None:
+    @contextlib.contextmanager
+    def compiling(self) -> Iterator[None]:
+        """Enter what is needed to compile the object, once that has been built."""
+        self.is_compiling = True
+        try:
+            yield
+        finally:
+            self.is_compiling = False
+
+    def pack(
+        self, bounds: Bounds | None = None, places: Mapping[int, str] | None = None
+    ) -> Packed | None:
         """Return the references and what travels by value, or None when the table is empty.
 
         Parameters
         ----------
         bounds : Bounds, optional
             What code that travels by value must not refer to.
+        places : mapping of int to str, optional
+            Names, by id, for parts of the object to which code that is compiled into it may refer.
         """
         if not self._entries:
             return None
@@ -406,7 +446,12 @@ class Table:
         )
         if _nested.depth:
             return references, tuple(objects)
-        return references, tuple(ByValue.of(obj, bounds) for obj in objects)
+        late = {id(self._entries[key][0]) for key in self._late} if places else set()
+        return references, tuple(
+            (LateCode.of(obj, bounds, places or {}) if id(obj) in late else None)
+            or ByValue.of(obj, bounds)
+            for obj in objects
+        )
 
 
 def resolve(packed: Packed | None) -> dict[str, tuple[Any, str | None]]:
@@ -558,20 +603,95 @@ def rebuild_by_value(
     try:
         obj = CodeUnpickler(blob, referents).load()
     except Exception as error:
-        raise CustomObjectError(
-            "Custom code that travels by value can't be rebuilt here",
-            where=name,
-            cause=f"{type(error).__name__}: {error}. Bytecode only loads in the minor version "
-            f"of Python that wrote it (this is {sys.version.split()[0]}), and what the code "
-            "imports must be installed here",
-            cure="load it with the Python that wrote it, install what is missing, or move the "
-            "code into an importable module and write the file anew",
-        ) from error
+        raise _unreadable(name, error) from error
     if isinstance(obj, type):
         obj.__qualname__ = name  # cloudpickle carries the bare name only
     if token and isinstance(obj, _RECOGNISABLE):
         _tokens.setdefault(obj, token)
     return obj
+
+
+def _unreadable(name: str, error: Exception) -> CustomObjectError:
+    return CustomObjectError(
+        "Custom code that travels by value can't be rebuilt here",
+        where=name,
+        cause=f"{type(error).__name__}: {error}. Bytecode only loads in the minor version "
+        f"of Python that wrote it (this is {sys.version.split()[0]}), and what the code "
+        "imports must be installed here",
+        cure="load it with the Python that wrote it, install what is missing, or move the "
+        "code into an importable module and write the file anew",
+    )
+
+
+class LateCode:
+    """Code that is compiled into an object and refers to it, such as a loss over its own model.
+
+    It can be rebuilt only when the object has been built. In the pickle, names of places stand for
+    the object and its parts.
+
+    Parameters
+    ----------
+    blob : bytes
+        The code.
+    name : str
+        Its qualified name, for messages.
+    referents : tuple
+        Other objects with an identity that the code refers to.
+    backend : str
+        As for `rebuild_by_value`.
+    """
+
+    def __init__(
+        self, blob: bytes, name: str, referents: tuple[Any, ...] = (), backend: str = ""
+    ) -> None:
+        self.blob, self.name, self.referents, self.backend = blob, name, referents, backend
+
+    @classmethod
+    def of(cls, obj: Any, bounds: Bounds | None, places: Mapping[int, str]) -> LateCode | None:
+        """Return the one for `obj`; None if it refers to none of the `places`."""
+        with nested(bounds):
+            pickler = CodePickler(places)
+            try:
+                pickler.dump(obj)
+            except KerasReduceError:
+                raise
+            except Exception:
+                return None  # It fails in the same way as a `ByValue`, with its place.
+        if not pickler.placed:
+            return None
+        referents = tuple(pickler.referents)
+        return cls(pickler.file.getvalue(), _name(obj), referents, backends.current() or "")
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """Reduce to the same."""
+        return rebuild_late_code, (self.blob, self.name, self.referents, self.backend)
+
+    def resolve(self, places: Mapping[str, Any]) -> Any:
+        """Return the callable, given what is in the places.
+
+        Raises
+        ------
+        PayloadError
+            If there is nothing in one of them.
+        CustomObjectError
+            If the code can't be rebuilt in this process.
+        """
+        try:
+            return CodeUnpickler(self.blob, self.referents, places).load()
+        except PayloadError:
+            raise
+        except Exception as error:
+            raise _unreadable(self.name, error) from error
+
+
+def rebuild_late_code(
+    blob: bytes, name: str = "", referents: tuple[Any, ...] = (), backend: str = ""
+) -> Any:
+    """Rebuild a `LateCode`; its path is wire format."""
+    if transit.is_passing():
+        return Parcel(rebuild_late_code, (blob, name, referents, backend))
+    backends.prefer(backend)
+    return LateCode(blob, name, referents, backend)
 
 
 def by_value(obj: Any, bounds: Bounds | None = None, levels: int = 4) -> Any:

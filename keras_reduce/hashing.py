@@ -16,6 +16,7 @@ from typing import Any
 
 from . import callables, families, reducers
 from .custom_objects import ByValue, is_importable
+from .weak_references import WeakAttribute
 
 _CACHED = type(functools.lru_cache(len))
 
@@ -60,6 +61,8 @@ def canonical(obj: Any) -> Any:
         return _same, (obj.__wrapped__,)
     if isinstance(obj, ByValue):
         return _same, (obj.referent,)
+    if isinstance(obj, WeakAttribute):
+        return _same, (obj.plain(),)
     if families.of(obj) is not None and not reducers.says_itself(obj, *_METHODS):
         parts, state = reducers.fingerprint(obj)
         return _keras_object, parts, state

@@ -9,10 +9,23 @@ from __future__ import annotations
 import re
 import threading
 import time
+import weakref
 from collections.abc import Callable, Container, Iterable
 from typing import Any, NamedTuple
 
-from . import backends, closures, families, frames, payload, tensors, tracing, transit, weights
+from . import (
+    backends,
+    closures,
+    families,
+    frames,
+    identities,
+    payload,
+    tensors,
+    tracing,
+    transit,
+    weak_references,
+    weights,
+)
 from . import custom_objects as _custom_objects
 from ._version import __version__
 from .errors import FrameworkError, KerasReduceError, PayloadError, ReduceError
@@ -64,6 +77,8 @@ def rebuild_model(
     custom_objects: Any = None,
     objects: tuple[Any, ...] = (),
     installation: Any = None,
+    of_variables: tuple[Any, ...] = (),
+    of_others: tuple[Any, ...] = (),
 ) -> Any:
     """Rebuild what `reduce_model` took apart.
 
@@ -82,6 +97,11 @@ def rebuild_model(
     installation : Refused, optional
         Place for an object whose own unpickling prepares a worker, or has found that it can't be;
         see `keras_reduce.registry.receive`.
+    of_variables : tuple of Identity or None, optional
+        Identity tokens of the variables, in the order of the header's list of weights; shorter than
+        that if the last ones have none.
+    of_others : tuple of Identity, optional
+        Identity tokens that the JSON texts refer to by number.
 
     Raises
     ------
@@ -94,7 +114,7 @@ def rebuild_model(
     """
     if transit.is_passing():
         everything = json, arrays, compile_config, custom_objects, objects, installation
-        return Parcel(rebuild_model, everything)
+        return Parcel(rebuild_model, (*everything, of_variables, of_others))
     if isinstance(installation, Refused):
         return installation
     document = payload.decode(json)
@@ -108,6 +128,9 @@ def rebuild_model(
             cure="write it anew from the original object",
         ) from error
     payload.check_protocol(header)
+    identity = _identity(header, of_others)
+    if identity is not None and identity.obj is not None:
+        return identity.obj  # An optimizer that was part of a model, which has been rebuilt.
     written_on = header.get("versions", {}).get("backend", "")
     backends.prefer(written_on)
     family = families.required(header["family"], written_on)
@@ -115,14 +138,18 @@ def rebuild_model(
     own = _custom_objects.resolve(custom_objects)
     values, assets = weights.pair(header, arrays)
     try:
-        with family.reading(own, objects):
+        with family.reading(own, objects, of_others):
             obj = family.construct(architecture, header, compilation, objects)
             # Assets first: some create variables, and a user's own loading method may write
             # rounded values into variables that the exact ones must then overwrite.
             family.restore_assets(family.survey(obj), assets)
+            for name, number in header.get("weak", {}).items():
+                if isinstance(objects[number], weak_references.WeakAttribute):
+                    objects[number].attach(obj, name)
             tree = family.survey(obj, family.payloads_below(header))
             weights.assign(tree.own_variables, values, family.backend(), written_on)
             family.finish(tree)
+            own_variables = [tree.own_variables[path] for path in values]
     except KerasReduceError:
         raise
     except Exception as error:
@@ -134,7 +161,19 @@ def rebuild_model(
             cure="compare the versions and the code of custom classes on both sides; a class whose "
             "constructor takes more than its get_config() returns can't be rebuilt",
         ) from error
+    identities.settle(of_variables, own_variables)
+    if identity is not None:
+        identity.settle(obj)
+    for path, number in header.get("targets", {}).items():
+        if path in tree.nodes:
+            identities.by_number(of_others, number).settle(tree.nodes[path])
     return obj
+
+
+def _identity(header: dict[str, Any], tokens: tuple[Any, ...]) -> identities.Identity | None:
+    """Return the token of what a payload stands for; None if it has none."""
+    number = header.get("identity")
+    return None if number is None else identities.by_number(tokens, number)
 
 
 def reduce_layer(layer: Any) -> Reduced:
@@ -425,6 +464,18 @@ def reduce(obj: Any) -> Reduced | None:
         raise
 
 
+def with_installation(arguments: tuple[Any, ...], installation: Any) -> tuple[Any, ...]:
+    """Return the arguments of a rebuilder with what sets up a worker, as `rebuild_model` has it."""
+    complete = [*arguments[:_PAYLOAD], installation, *arguments[_PAYLOAD:]]
+    while len(complete) > _PAYLOAD and not complete[-1]:
+        complete.pop()  # What is left out by default.
+    return tuple(complete)
+
+
+# The number of members before that of the installation.
+_PAYLOAD = 5
+
+
 def for_a_deep_copy(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return the arguments of a rebuilder for `copy.deepcopy`, which need not copy the arrays."""
     json, arrays, *others = arguments
@@ -472,17 +523,31 @@ def _take_apart(obj: Any) -> tuple[tuple[Any, ...], State, weights.Snapshot | No
     known = known or _like_before(obj, around)
     if known is not None:
         _custom_objects.refuse_own_parts(obj)
-        return (known.json, known.arrays, None, None, ()), known.state, None
+        tokens = _trimmed([v if v is None else identities.Identity.of(v) for v in known.trainable])
+        return (known.json, known.arrays, None, None, (), tokens), known.state, None
     found = _dissect(obj)
     if found.snapshot is not None:
         _prepare(found.tree.children.values(), found.snapshot)
     code, objects = None, ()
     if found.table.code or found.table.objects:
         bounds = _custom_objects.Bounds(found.tree.private, id(obj), found.tree.parts)
-        code = found.table.pack(bounds)
+        places = None
+        if found.compilation:
+            places = closures.Places(obj, obj, found.tree).before_compiling()
+        code = found.table.pack(bounds, places)
         objects = tuple(_custom_objects.by_value(value, bounds) for value in found.table.objects)
-    arguments = (*_written(found), code, objects)
+    family = families.of(obj)
+    tokens = _trimmed(family.identities(found.tree)) if family else ()
+    others = tuple(found.table.identities)
+    arguments = (*_written(found), code, objects, tokens, others)
     return arguments, found.state(_stand_ins(obj, found)), found.snapshot
+
+
+def _trimmed(tokens: list[Any]) -> tuple[Any, ...]:
+    """Return the tokens without those at the end that are None."""
+    while tokens and tokens[-1] is None:
+        tokens.pop()
+    return tuple(tokens)
 
 
 def _prepare(parts: Iterable[Any], snapshot: weights.Snapshot) -> None:
@@ -511,7 +576,8 @@ def _stand_ins(obj: Any, found: _Dissection) -> Callable[[Any], Any]:
 def _written(
     found: _Dissection, *, versioned: bool = True
 ) -> tuple[str, tuple[Any, ...], str | None]:
-    header = {k: v for k, v in found.header.items() if versioned or k != "versions"}
+    unwanted = () if versioned else ("versions", "targets")
+    header = {k: v for k, v in found.header.items() if k not in unwanted}
     document = {"header": header, "config": found.architecture}
     if found.compilation is None:
         (json,) = payload.encode(document, where=found.where)
@@ -526,6 +592,7 @@ class _Known(NamedTuple):
     json: str
     arrays: tuple[Any, ...]
     state: State
+    trainable: list[Any]
 
 
 class _Form(NamedTuple):
@@ -552,7 +619,7 @@ def _like_before(
         return None
     json = _filled(form.versioned if versioned else form.unversioned, likeness)
     arrays = weights.read(likeness.variables, family.backend(), snapshot)
-    return _Known(json, arrays, form.state and dict(form.state))
+    return _Known(json, arrays, form.state and dict(form.state), likeness.trainable)
 
 
 def _filled(text: list[str], likeness: families.Likeness) -> str:
@@ -681,10 +748,18 @@ def _look_into(obj: Any, family: families.Family) -> _Dissection:
             tree = tree.with_children([*table.children, *tracked.values()])
             if _custom_objects.is_nested():
                 _custom_objects.refuse_own_parts(obj, tree.parts)
-            compilation = family.compilation(tree)
+            with table.compiling():
+                compilation = family.compilation(tree)
             structure = family.structure(tree, table)
         attributes = table.state | attributes
-        unchecked = table.unchecked | attributes
+        weak = {name: v for name, v in attributes.items() if weak_references.holds(v)}
+        unchecked = table.unchecked | {n: v for n, v in attributes.items() if n not in weak}
+        apart = {}
+        if not identities.is_detached():  # By copy.copy, which takes attributes as they are.
+            _refuse_missing_targets(weak, tree, snapshot)
+            apart = {name: weak_references.WeakAttribute.of(value) for name, value in weak.items()}
+            attributes = {name: v for name, v in attributes.items() if name not in weak}
+            unchecked |= {name: value.plain() for name, value in apart.items()}
         tracing.check(obj, unchecked, name="", skip=lambda value: families.of(value) is not None)
         lists, arrays = weights.collect(
             tree.own_variables, family.assets(tree), family.backend(), snapshot
@@ -708,6 +783,8 @@ def _look_into(obj: Any, family: families.Family) -> _Dissection:
         **lists,
         **structure,
         **({"tracked": numbers} if numbers else {}),
+        **({"weak": {name: table.entrust(v) for name, v in apart.items()}} if apart else {}),
+        **({"targets": targets} if (targets := _targets(tree, table)) else {}),
     }
     return _Dissection(
         header, architecture, arrays, compilation, table, tree, own_snapshot, attributes, where
@@ -717,6 +794,62 @@ def _look_into(obj: Any, family: families.Family) -> _Dissection:
 def _spelled_path(name: str) -> str:
     """Return an expression for an attribute; one of an inner part is named ``path:attribute``."""
     return "." + re.sub("[/:]", ".", name)
+
+
+def _targets(tree: families.Tree, table: _custom_objects.Table) -> dict[str, int]:
+    """Return the numbers of the tokens of what weak references may lead to, by path."""
+    return {
+        path: table.identity(node)
+        for path, node in tree.own.items()
+        if weakref.getweakrefcount(node)
+    }
+
+
+def _refuse_missing_targets(
+    weak: dict[str, Any], tree: families.Tree, snapshot: weights.Snapshot
+) -> None:
+    """Refuse weak references to what does not travel in the same graph.
+
+    `copy.deepcopy` lets them refer to what they refer to now.
+    """
+    if not weak or tracing.is_copying():
+        return
+    for name, value in weak.items():
+        for target in weak_references.targets(value):
+            if not _has_token(target):
+                cause = "it is no layer, model, optimizer, metric or trainable variable of Keras's"
+            elif not (id(target) in tree.parts or snapshot.holds(target) or _is_around(target)):
+                cause = "what it refers to is not known to be in what is pickled"
+            else:
+                continue
+            raise ReduceError(
+                f"A weak reference to a {type(target).__qualname__} can't be carried",
+                where=f".{name}",
+                cause=cause,
+                cure="pickle both in one object, such as a model that has both; keep the object "
+                "itself in place of the reference; or drop it in __getstate__",
+            )
+
+
+def _has_token(target: Any) -> bool:
+    """Tell whether there is an identity token in the payload of an object, if it has one."""
+    family = families.of(target)
+    kind = family.kind(target) if family else None
+    if kind == "variable":
+        return bool(target.trainable)
+    return kind in ("model", "layer", "optimizer", "metric", "seed_generator")
+
+
+def _is_around(target: Any) -> bool:
+    """Tell whether an object is in the graph that is being pickled, as far as that is known."""
+
+    def has(visited: Any) -> bool:
+        family = families.of(visited)
+        if family is None or family.kind(visited) not in ("model", "layer"):
+            return visited is target
+        return id(target) in family.survey(visited).parts
+
+    return tracing.reaches(has)
 
 
 def _located(error: ReduceError, obj: Any) -> ReduceError:

@@ -318,7 +318,7 @@ def _reducing(original: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
         return object.__reduce__(obj) if original is None else original(obj)
 
     def __reduce__(self: Any) -> Any:  # noqa: N807
-        from . import custom_objects, reducers
+        from . import custom_objects, identities, reducers
 
         if reducers.says_itself(self, "__getstate__"):
             return untouched(self)
@@ -326,16 +326,17 @@ def _reducing(original: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
         # Nobody's, where a thread has begun with a function in C.
         asked_by = getattr(sys._getframe().f_back, "f_code", None)
         is_going = asked_by is not copy.copy.__code__
-        with contextlib.nullcontext() if is_going else custom_objects.nested():
+        with contextlib.ExitStack() as stack:
+            if not is_going:
+                stack.enter_context(custom_objects.nested())
+                stack.enter_context(identities.detached())
             reduced = reducers.reduce(self)
         if reduced is None:
             return untouched(self)
         rebuild, arguments, state, snapshot = reduced
         if asked_by is copy.deepcopy.__code__:
             arguments = reducers.for_a_deep_copy(arguments)
-        if _current is not None:
-            arguments = (*arguments, _current)
-        return rebuild, arguments, state, snapshot
+        return rebuild, reducers.with_installation(arguments, _current), state, snapshot
 
     return functools.wraps(original)(__reduce__) if original else __reduce__
 

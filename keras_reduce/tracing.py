@@ -16,6 +16,7 @@ import re
 import sys
 import threading
 import types
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -72,9 +73,13 @@ def obstacles(
     by_value : bool, default=False
         For joblib: whether it carries functions and classes by value.
     """
-    for _, _, found in _walk(_pickler(transport, by_value), [(name, obj)]):
-        if found:
-            yield found._replace(transports=(transport,))
+    before, _search.roots = _search.roots, (obj,)
+    try:
+        for _, _, found in _walk(_pickler(transport, by_value), [(name, obj)]):
+            if found:
+                yield found._replace(transports=(transport,))
+    finally:
+        _search.roots = before
 
 
 def check(owner: Any, values: Mapping[str, Any], *, name: str, skip: Callable[[Any], bool]) -> None:
@@ -103,7 +108,7 @@ def check(owner: Any, values: Mapping[str, Any], *, name: str, skip: Callable[[A
     if all(map(_is_plain, values.values())):
         return
     found = _unfit(values, skip, "cloudpickle")
-    if found and _is_copying():
+    if found and is_copying():
         found = _unfit(values, skip, "deepcopy")
     visit = _visits.current
     if found and visit and visit.obj is owner:
@@ -119,12 +124,13 @@ def _unfit(
     values: Mapping[str, Any], skip: Callable[[Any], bool], transport: Transport
 ) -> list[Obstacle]:
     pickler = _pickler(transport)
-    pickler.nested = _nested.depth, _nested.bounds
+    pickler.nested, pickler.is_carried = (_nested.depth, _nested.bounds), skip
     roots = ((f".{name}", value) for name, value in values.items())
     return [found for _, _, found in _walk(pickler, roots, skip) if found]
 
 
-def _is_copying() -> bool:
+def is_copying() -> bool:
+    """Tell whether it is `copy.deepcopy` that asks for a reduce value."""
     if _visits.current:
         return isinstance(_visits.current.pickler, _DryCopier)
     return next((start.transport == "deepcopy" for start in _starts()), False)
@@ -194,6 +200,49 @@ def _named_by_the_caller() -> Iterator[tuple[str, _Start]]:
             for name in names if isinstance(names, tuple) else (names,):
                 if isinstance(name, str) and not isinstance(known.get(name), types.ModuleType):
                     yield name, _Start("", "pickle", False, known.get(name))
+
+
+def reaches(is_wanted: Callable[[Any], bool]) -> bool:
+    """Tell whether an object is in the graph that is being pickled, as far as its root is known.
+
+    To be called while a reducer runs. It never raises.
+
+    Parameters
+    ----------
+    is_wanted : callable
+        Tells of an object of the graph whether it is, or contains, the one.
+    """
+    if _search.is_on:
+        return True  # One search goes through everything.
+    _search.is_on = True
+    before, _visits.current = _visits.current, None
+    try:
+        return any(is_wanted(visited) for root in _roots() for visited in _all_below(root))
+    except Exception:
+        return False
+    finally:
+        _search.is_on, _visits.current = False, before
+
+
+class _Search(threading.local):
+    is_on = False
+    roots: tuple[Any, ...] = ()
+
+
+_search = _Search()
+
+
+def _roots() -> Iterator[Any]:
+    if _search.roots:
+        yield from _search.roots
+        return
+    known = [start.root for start in _starts()]
+    yield from known or [start.root for _, start in _named_by_the_caller()]
+
+
+def _all_below(root: Any) -> Iterator[Any]:
+    for _, visited, _ in _walk(_pickler("cloudpickle"), [("", root)]):
+        yield visited
 
 
 class _Start(NamedTuple):
@@ -434,6 +483,7 @@ class _DryPickler(pickle._Pickler):
     children: list[_Child]
     arrays_apart = False
     nested: tuple[int, Bounds] = (0, Bounds())
+    is_carried: Callable[[Any], bool] = staticmethod(lambda _: False)
 
     def visit(self, child: _Child) -> list[Obstacle]:
         """Ask for what an object consists of; return what stands in the way of that."""
@@ -563,7 +613,7 @@ class _DryCopier(_DryPickler):
         if method is None or type(obj) in self.dispatch:
             return NotImplemented
         is_ours = getattr(method, "__module__", "").partition(".")[0] == __package__
-        return (object, (), vars(obj)) if is_ours else ""
+        return (object, (), getattr(obj, "__dict__", {})) if is_ours else ""
 
     def save_global(self, obj: Any, name: Any = None) -> None:
         """Do nothing: what reduces to a name is an atom."""
@@ -577,6 +627,11 @@ class _DryCopier(_DryPickler):
     def _save_atom(self, obj: Any) -> None:
         pass
 
+    def _save_weak(self, obj: Any) -> None:
+        # An atom to copy.deepcopy: the copy would go on with a part of the original.
+        if self.is_carried(obj()):
+            raise TypeError(f"cannot copy a weak reference to {type(obj()).__qualname__!r}")
+
     dispatch: ClassVar[dict[type, Any]] = {
         **dict.fromkeys(copy._deepcopy_dispatch, _save_atom),  # type: ignore[attr-defined]
         **{
@@ -584,6 +639,7 @@ class _DryCopier(_DryPickler):
             for kind in (list, tuple, dict, set, frozenset, np.ndarray, ByValue)
         },
         types.MethodType: _save_method,
+        weakref.ref: _save_weak,
     }
 
 

@@ -60,6 +60,8 @@ CONSTRUCTORS = frozenset(
         ),
         "joblib.numpy_pickle.NumpyArrayWrapper",
         *("keras_reduce.wrappers.KerasClassifier", "keras_reduce.wrappers.KerasRegressor"),
+        "keras_reduce.identities.rebuild_identity",
+        "keras_reduce.weak_references.rebuild_weak_attribute",
         *(
             f"keras.src.{name}"
             for name in (

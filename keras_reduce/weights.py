@@ -88,6 +88,10 @@ class Snapshot:
                 return snapshot
         return None
 
+    def holds(self, part: Any) -> bool:
+        """Tell whether `part` is the object that is being written, or below it."""
+        return part is self._root or id(part) in self._parts
+
     @classmethod
     def drop_all(cls) -> None:
         """Forget this thread's snapshots, as what they are for has failed."""

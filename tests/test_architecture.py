@@ -23,10 +23,10 @@ ROWS = (
     ("closures",),
     ("families",),
     ("tracing",),
-    ("custom_objects", "weights"),
+    ("custom_objects", "weak_references", "weights"),
     ("tensors", "payload"),
     ("admission",),
-    ("backends", "callables", "frames"),
+    ("backends", "callables", "frames", "identities"),
     ("parcels", "rendering", "replacements", "transit", "trust", "workers"),
     ("errors", "_version"),
 )

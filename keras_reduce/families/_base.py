@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..custom_objects import Table
+    from ..identities import Identity
 
 Kind = Literal[
     "model",
@@ -52,6 +53,11 @@ class Tree(Protocol):
     @property
     def nodes(self) -> dict[str, Any]:
         """The object and every layer, optimizer, metric and seed generator below it, by path."""
+        ...
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """Those of them that no part with a payload of its own has, by path."""
         ...
 
     @property
@@ -104,6 +110,11 @@ class Likeness(Protocol):
     @property
     def variables(self) -> list[Any]:
         """The variables of the layer, in the order in which they are written."""
+        ...
+
+    @property
+    def trainable(self) -> list[Any]:
+        """The same list, with None in the place of those that no optimizer has slots for."""
         ...
 
 
@@ -176,9 +187,12 @@ class Family(Protocol):
         ...
 
     def reading(
-        self, custom_objects: Mapping[str, tuple[Any, str | None]], objects: tuple[Any, ...] = ()
+        self,
+        custom_objects: Mapping[str, tuple[Any, str | None]],
+        objects: tuple[Any, ...] = (),
+        identities: tuple[Any, ...] = (),
     ) -> AbstractContextManager[None]:
-        """Let configs find `custom_objects` and `objects` while objects are rebuilt."""
+        """Let configs find `custom_objects`, `objects` and identity tokens meanwhile."""
         ...
 
     def survey(self, root: Any, children: Iterable[Any] = ()) -> Tree:
@@ -218,6 +232,13 @@ class Family(Protocol):
         self, architecture: dict[str, Any], structure: dict[str, Any]
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return what is written about an object that has a likeness, without its names."""
+        ...
+
+    def identities(self, tree: Tree) -> list[Identity | None]:
+        """Return the tokens of a tree's own variables, in their order.
+
+        None stands for variables that no optimizer has slots for.
+        """
         ...
 
     def payloads_below(self, structure: Mapping[str, Any]) -> Iterable[str]:

@@ -25,6 +25,7 @@ _LONGEST_PATH = 400  # characters
 # Of a function that makes something of code: the positions of the code and of its name.
 _BY_VALUE = {
     "keras_reduce.custom_objects.rebuild_by_value": (0, 1),
+    "keras_reduce.custom_objects.rebuild_late_code": (0, 1),
     "keras_reduce.closures.rebuild_closure": (1, 2),
 }
 _SKELETONS = ("_make_skeleton_class", "_make_skeleton_enum", "_make_function")

@@ -142,7 +142,7 @@ class _TrustingUnpickler(ArrayUnpickler):
 
     def _may_call(self, function: Any, arguments: tuple[Any, ...]) -> bool:
         if isinstance(function, _Nothing):
-            if function.name == "keras_reduce.custom_objects.rebuild_by_value":
+            if function.name in _CODE:
                 # By its own name rather than by that of what carries it.
                 self._policy.refused.pop(function.name, None)
                 named = arguments[1] if type(arguments) is tuple and len(arguments) > 1 else "code"
@@ -313,6 +313,7 @@ def _spelled(cls: Any) -> str:
 
 
 _ABSENT = object()
+_CODE = tuple(f"keras_reduce.custom_objects.rebuild_{kind}" for kind in ("by_value", "late_code"))
 _STATELESS = (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType, np.ufunc)
 _BASES = (object, dict, list, tuple, str, int, float, set, frozenset)
 
@@ -320,6 +321,7 @@ _BASES = (object, dict, list, tuple, str, int, float, set, frozenset)
 # How picklers call what could do more if it were called otherwise. By name, as in a file.
 _CHECKS: dict[str, Callable[..., bool]] = {
     "builtins.bytes": lambda _, *given: not given,
+    "keras_reduce.identities.rebuild_identity": lambda _, *given: not given,
     "builtins.bytearray": lambda _, *given: not given or type(given[0]) in (bytes, str, list),
     "_codecs.encode": lambda _, *given: given[1:] == ("latin1",),
     "copyreg._reconstructor": lambda self, cls, base, state: (
@@ -359,8 +361,8 @@ class _Rebuilder:
         self._function, self._policy = function, policy
 
     def __call__(self, *payload: Any) -> Any:
-        padded: tuple[Any, ...] = (*payload, *[None] * 5)
-        json, arrays, compile_config, custom_objects, objects = padded[:5]
+        padded: tuple[Any, ...] = (*payload, *[None] * 8)
+        json, arrays, compile_config, custom_objects, objects, _, *tokens = padded[:8]
         are_arrays = type(arrays) is tuple and all(type(each) in _ARRAYS for each in arrays)
         if not (are_arrays and isinstance(json, str) and isinstance(objects, tuple | None)):
             if self._policy.refused:
@@ -373,7 +375,8 @@ class _Rebuilder:
         configs.check(self._policy, json, compile_config, custom_objects)
         if self._policy.refused:
             return _Nothing()
-        return self._function(json, arrays, compile_config, custom_objects, objects or ())
+        given = json, arrays, compile_config, custom_objects, objects or (), None
+        return self._function(*given, *(t if type(t) is tuple else () for t in tokens))
 
 
 _ARRAYS = (np.ndarray, np.memmap)

@@ -356,8 +356,14 @@ def a_compile_method_that_sets_attributes():
 def an_optimizer_of_variables_elsewhere():
     model, other = small_model(), small_model()
     model.optimizer = other.optimizer
-    with raises(ReduceError, "not part of the object", "at model (optimizer)"):
-        pickle.dumps(model)
+    copied = pickle.loads(pickle.dumps(model))
+    pairs = zip(model.optimizer.variables, copied.optimizer.variables, strict=True)
+    assert all(same(*pair) for pair in pairs)
+    for each in model, copied:
+        with raises(ValueError, "Unknown variable"):
+            each.fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0)
+    found = pickle.loads(pickle.dumps([model, other]))
+    assert found[0].optimizer is found[1].optimizer
 
 
 @check

@@ -19,7 +19,7 @@ from .framework import keras, root
 from .harmless import is_harmless
 from .kinds import is_a, kind, public_classes
 from .structure import construct, structure
-from .tree import Tree
+from .tree import Tree, identities
 from .wrappers import repairs
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "construct",
     "finish",
     "form",
+    "identities",
     "is_harmless",
     "is_model",
     "kind",

@@ -264,9 +264,11 @@ def _keyed_function(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 @contextlib.contextmanager
 def reading(
-    custom_objects: Mapping[str, tuple[Any, str | None]], objects: tuple[Any, ...] = ()
+    custom_objects: Mapping[str, tuple[Any, str | None]],
+    objects: tuple[Any, ...] = (),
+    identities: tuple[Any, ...] = (),
 ) -> Iterator[None]:
-    """Let Keras find `custom_objects` by their keys, and `objects` by number, in this thread."""
+    """Let Keras find `custom_objects` by their keys, and the others by number, in this thread."""
     api = keras()
     for obj, registered_name in custom_objects.values():
         if registered_name and api.utils.get_registered_object(registered_name) is None:
@@ -275,7 +277,7 @@ def reading(
             api.utils.register_keras_serializable(package or "Custom", name)(obj)
     by_key = {key: obj for key, (obj, _) in custom_objects.items()}
     outer = dict(vars(current))
-    vars(current).update(by_key=by_key, objects=objects)
+    vars(current).update(by_key=by_key, objects=objects, identities=identities)
     try:
         with api.utils.custom_object_scope(by_key):
             yield

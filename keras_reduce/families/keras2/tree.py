@@ -10,6 +10,7 @@ import functools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from ...identities import Identity
 from .. import _tree
 from .framework import is_built_in, keras, private
 from .kinds import is_a, is_layer, is_part, is_variable
@@ -102,6 +103,24 @@ def named_variables(node: Any) -> list[tuple[str, Any]]:
     if generator is not None:
         own.append(("random_generator", generator.state))
     return own
+
+
+def identities(tree: Tree) -> list[Identity | None]:
+    """Return the tokens of a tree's own variables, with None for those that no optimizer trains."""
+    found = {
+        id(variable)
+        for node in tree.own.values()
+        for variable in (vars(node).get("_trainable_weights") or () if is_layer(node) else ())
+    }
+    found |= {id(tree.root)} if is_variable(tree.root) else set()
+    own = tree.own_variables.values()
+    return [identity_of(variable) if id(variable) in found else None for variable in own]
+
+
+def identity_of(variable: Any) -> Identity | None:
+    """Return the token of a variable of TensorFlow's, which optimizers know by a text only."""
+    key = getattr(variable, "_unique_id", None)
+    return None if key is None else Identity.named(key)
 
 
 def _of_trackables(layer: Any) -> Iterator[tuple[str, Any]]:

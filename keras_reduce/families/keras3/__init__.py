@@ -26,7 +26,7 @@ from .reading import reading
 from .seeds import remembering
 from .state import owner, state
 from .structure import construct, structure
-from .tree import Tree
+from .tree import Tree, identities
 from .writing import architecture, writing
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "construct",
     "finish",
     "form",
+    "identities",
     "is_harmless",
     "is_model",
     "kind",

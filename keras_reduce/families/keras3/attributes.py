@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...custom_objects import by_value
 from ...errors import ReduceError
+from ...weak_references import PROXIES, holds
 from .._nests import is_nest, leaves, unwrapped
 from .kinds import attributes_of, bases, is_a, is_saveable
 from .tree import (
@@ -112,8 +113,17 @@ def describe(obj: Any, serialize: Callable[[Any], Any], table: Table) -> dict[st
     for name, value in own_attributes(obj).items():
         if is_optimizer(obj) and any(isinstance(v, _variable_class()) for v in leaves(value)):
             continue  # Slots, which `build` makes.
+        is_weak = holds(value)
+        if is_weak and not table.is_outermost(obj):
+            raise ReduceError(
+                f"A weak reference in a {type(obj).__qualname__} can't be carried",
+                where=f".{name}",
+                cause="it is set on a part of another object, and no layer of its own",
+                cure="keep the object itself in place of the reference",
+            )
         is_plain = name in vars(obj)  # And not where a module of Torch's keeps what is set on it.
-        if table.is_outermost(obj) and is_plain and (_is_for_pickler(value) or _is_code(value)):
+        is_for_state = is_weak or (is_plain and (_is_for_pickler(value) or _is_code(value)))
+        if table.is_outermost(obj) and is_for_state:
             table.state[name] = unwrapped(value)
         else:
             attributes[name] = encode(value, name)
@@ -278,6 +288,8 @@ def _internal_names(obj: Any) -> frozenset[str]:
     import keras
 
     names = _declared(_root(obj)) | _SET_BY_TRACKING
+    if is_optimizer(obj):
+        return names | {"build"}  # Of one that waits for its variables; see `optimizers`.
     if not isinstance(obj, keras.Model):
         return names
     names |= _SET_BY_TRAINING
@@ -460,10 +472,13 @@ def _has_config(value: Any) -> bool:
 
 
 def holds_parts(value: Any) -> bool:
-    """Tell whether `value` is a part or has any in it: in nests, named tuples or sets."""
+    """Tell whether `value` is a part or has any in it: in nests, named tuples or sets.
+
+    A weak reference that poses as a part is none.
+    """
     for leaf in leaves(value):
         inner = leaf if isinstance(leaf, (tuple, set, frozenset)) else (leaf,)
-        if any(map(is_part, inner)):
+        if any(type(item) not in PROXIES and is_part(item) for item in inner):
             return True
     return False
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from ...errors import PayloadError, ReduceError
 from .attributes import describes_itself, overrides
+from .patches import current
 from .reading import deserialize
 from .tree import Tree, nodes
 from .writing import serialize
@@ -49,6 +50,11 @@ def compile_all(obj: Any, specs: dict[str, Any], written_on: str = "") -> None:
     PayloadError
         If a model that was compiled is not there or refuses.
     """
+    with current.reading.compiling(obj, Tree(obj)):
+        _compile_each(obj, specs, written_on)
+
+
+def _compile_each(obj: Any, specs: dict[str, Any], written_on: str) -> None:
     for path, spec in specs.items():
         model = nodes(obj).get(path)
         if model is None:

@@ -8,12 +8,13 @@ from it in names and arrays only, so that Keras need not be asked for its config
 from __future__ import annotations
 
 import types
+import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...tensors import dtype_name
 from .attributes import PLAIN, is_built_in
 from .kinds import as_module, attributes_of, bases, is_a
-from .tree import own_variables
+from .tree import own_variables, trainable_of
 from .writing import is_found_by_name
 
 if TYPE_CHECKING:
@@ -31,11 +32,14 @@ class Likeness(NamedTuple):
         What stands for a mark in the `form` of what is written about any of them.
     variables : list of keras.Variable
         Its variables, in the order in which they are written.
+    trainable : list of keras.Variable or None
+        The same, with None in the place of those that no optimizer has slots for.
     """
 
     key: tuple[Any, ...]
     names: dict[str, Any]
     variables: list[Any]
+    trainable: list[Any]
 
 
 _NAME, _PATHS = "\0name", "\0paths"
@@ -71,7 +75,10 @@ def likeness(layer: Any) -> Likeness | None:
     except (_UnlikeAnyError, RuntimeError):  # the latter if another thread adds to a dictionary
         return None
     names = {_NAME: layer.name, _PATHS: [variable.path for variable in variables]}
-    return Likeness(tuple(key), names, variables)
+    trainable = [
+        v for part, own in zip(parts, by_part, strict=True) for v in trainable_of(part, own)
+    ]
+    return Likeness(tuple(key), names, variables, trainable)
 
 
 def _is_seen_through(part: Any) -> bool:
@@ -79,7 +86,9 @@ def _is_seen_through(part: Any) -> bool:
     if not is_built_in(type(part)):
         return False
     if is_a(part, "layer"):
-        return vars(part).get("built", False) and not is_a(part, "model")
+        # What is referred to weakly says so in its header.
+        is_target = weakref.getweakrefcount(part) > 0
+        return vars(part).get("built", False) and not is_target and not is_a(part, "model")
     return is_a(part, "seed_generator")
 
 

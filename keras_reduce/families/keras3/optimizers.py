@@ -2,33 +2,50 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 import weakref
-from collections.abc import Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from ...errors import ReduceError
+from ...identities import Identity, by_number
 from ...tensors import dtype_name
+from .patches import current
 from .tree import Tree, is_optimizer, nodes, variables
+
+if TYPE_CHECKING:
+    from ...custom_objects import Table
 
 _log = logging.getLogger(__package__)
 
 
-def optimizers_of(tree: Tree, paths: Mapping[int, str]) -> dict[str, list[Any]]:
+def optimizers_of(tree: Tree, paths: Mapping[int, str], table: Table) -> dict[str, list[Any]]:
     """Return the variables that each optimizer was built for, by its path.
 
-    By their paths; or, for a lone optimizer, whose variables are elsewhere, as shape, dtype and
-    path in Keras. An optimizer inside another one is built by that. Variables that quantizing has
-    replaced are left out, with a logged warning.
+    By their paths; or, for those that are not part of the object, as shape, dtype, path in Keras,
+    number of their identity token, and whether an optimizer overwrites them with their gradient. An
+    optimizer inside another one is built by that. Variables that quantizing has replaced are left
+    out, with a logged warning.
     """
     found: dict[str, list[Any]] = {}
     for path, node in tree.own.items():
         inside = any(path.startswith(f"{outer}/".lstrip("/")) for outer in found)
         if is_optimizer(node) and node._trainable_variables and not inside:
             _warn_of_gone(node, tree.gone_from(node), path)
-            found[path] = _references(_kept(node, tree), path, paths)
+            found[path] = [
+                paths[id(v)] if id(v) in paths else _description(v, table)
+                for v in _kept(node, tree)
+            ]
     return found
+
+
+def _description(variable: Any, table: Table) -> list[Any]:
+    token = variable.identity if isinstance(variable, _Absent) else Identity.of(variable)
+    overwritten = bool(getattr(variable, "overwrite_with_gradient", False))
+    number = table.token(token)
+    return [list(variable.shape), dtype_name(variable), variable.path, number, overwritten]
 
 
 def exclusions_of(tree: Tree) -> dict[str, Any]:
@@ -62,21 +79,6 @@ def _warn_of_gone(optimizer: Any, gone: list[Any], path: str) -> None:
 _told: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-def _references(own: list[Any], path: str, paths: Mapping[int, str]) -> list[Any]:
-    absent = [variable for variable in own if id(variable) not in paths]
-    if absent and path:
-        raise ReduceError(
-            "An optimizer has state for variables that are not part of the object around it",
-            where=path,
-            cause=f"it was built for {absent[0].path!r}, which no layer here holds",
-            cure="pickle it beside its own model, or compile this model with an optimizer of its "
-            "own",
-        )
-    if absent:
-        return [[list(v.shape), dtype_name(v), v.path] for v in own]
-    return [paths[id(variable)] for variable in own]
-
-
 def _undecayed(optimizer: Any, own: list[Any]) -> dict[str, Any]:
     # Private: exclude_from_weight_decay() has no counterpart that tells what was excluded.
     pattern = optimizer._exclude_from_weight_decay_pattern
@@ -92,40 +94,46 @@ def _undecayed(optimizer: Any, own: list[Any]) -> dict[str, Any]:
 
 
 def restore_optimizers(
-    obj: Any, optimizers: Mapping[str, list[Any]], exclusions: Mapping[str, Any]
+    obj: Any,
+    optimizers: Mapping[str, list[Any]],
+    exclusions: Mapping[str, Any],
+    identities: Sequence[Any] = (),
 ) -> None:
     """Build the optimizers below `obj` for the variables that `optimizers_of` found."""
-    _build_optimizers(obj, optimizers)
+    _build_optimizers(obj, optimizers, identities)
     parts = nodes(obj) if exclusions else {}
     for path, excluded in exclusions.items():
         if path in parts:
             _exclude_from_decay(parts[path], excluded)
 
 
-def _build_optimizers(obj: Any, optimizers: Mapping[str, list[Any]]) -> None:
+def _build_optimizers(
+    obj: Any, optimizers: Mapping[str, list[Any]], identities: Sequence[Any]
+) -> None:
     if not optimizers:
         return
-    import keras
-
     by_path = variables(obj)
     parts = nodes(obj)
     for path, references in optimizers.items():
         optimizer = parts.get(path)
         if optimizer is None or optimizer.built:
             continue
-        absent = [_Absent(*ref) for ref in references if not isinstance(ref, str)]
-        if absent:
-            # An optimizer asks its variables for more than a shape while it makes slots for them.
-            made = [
-                keras.Variable("zeros", shape=v.shape, dtype=v.dtype, name=v.name) for v in absent
-            ]
-            for variable, original in zip(made, absent, strict=True):
-                variable._path = original.path  # Private; a MultiOptimizer goes by it.
-            optimizer.build(made)
-            _await_variables(optimizer, absent, made)
-        elif all(ref in by_path for ref in references):
-            optimizer.build([by_path[ref] for ref in references])
-        # Otherwise `weights.assign` will name the paths that are missing.
+        if any(isinstance(ref, str) and ref not in by_path for ref in references):
+            continue  # `weights.assign` will name the paths that are missing.
+        targets = [
+            by_path[ref] if isinstance(ref, str) else _Absent(*ref, identities=identities)
+            for ref in references
+        ]
+        awaiting = vars(optimizer).get("build")
+        if isinstance(awaiting, _Binding):
+            # It has been rebuilt before, alone; see `Identity`.
+            awaiting.bind(targets)
+            continue
+        # An optimizer asks its variables for more than a shape while it makes slots for them.
+        made = [v.stand_in() if isinstance(v, _Absent) else v for v in targets]
+        optimizer.build(made)
+        if any(isinstance(v, _Absent) for v in targets):
+            _Binding(optimizer, targets, made).wait(is_alone=not path)
 
 
 def _exclude_from_decay(optimizer: Any, excluded: Mapping[str, Any]) -> None:
@@ -143,44 +151,172 @@ def _exclude_from_decay(optimizer: Any, excluded: Mapping[str, Any]) -> None:
 
 
 class _Absent:
-    """A variable that an optimizer has slots for, but that is not part of its payload."""
+    """A variable that an optimizer has slots for, but that is not part of its payload.
 
-    def __init__(self, shape: list[int], dtype: str, path: str) -> None:
+    Parameters
+    ----------
+    shape, dtype, path, number, overwrite_with_gradient
+        As `optimizers_of` has found them.
+    identities : sequence
+        The payload's tokens, that of the variable among them.
+    """
+
+    def __init__(
+        self,
+        shape: list[int],
+        dtype: str,
+        path: str,
+        number: int | None = None,
+        overwrite_with_gradient: bool = False,
+        *,
+        identities: Sequence[Any] = (),
+    ) -> None:
         self.shape, self.dtype, self.path = tuple(shape), dtype, path
         self.name = path.rpartition("/")[2]
+        self.overwrite_with_gradient = overwrite_with_gradient
+        self.identity = by_number(identities, number)
+
+    def stand_in(self) -> Any:
+        """Return a variable that an optimizer takes for this one."""
+        import keras
+
+        made = keras.Variable("zeros", shape=self.shape, dtype=self.dtype, name=self.name)
+        made._path = self.path  # Private; a MultiOptimizer goes by it.
+        made.overwrite_with_gradient = self.overwrite_with_gradient
+        return made
 
 
-def _await_variables(optimizer: Any, absent: list[_Absent], made: list[Any]) -> None:
-    """Make a lone optimizer take the first variables of the right shapes for its own.
+def _kind(variable: Any) -> tuple[Any, ...]:
+    return tuple(variable.shape), dtype_name(variable)
 
-    Its slots belong to variables that travelled elsewhere or not at all; it has been built for some
-    that were `made` in their place. Keras calls ``build`` of an optimizer that is not built as soon
-    as it is applied to, or compiled with, variables.
+
+def _kind_and_path(variable: Any) -> tuple[Any, ...]:
+    return (*_kind(variable), getattr(variable, "path", None))
+
+
+class _Binding:
+    """The ``build`` of an optimizer whose slots belong to variables that are elsewhere.
+
+    Their identity tokens lead to those that are in the same pickle, whichever of them is rebuilt
+    first. If none of them is, or not all, the optimizer takes the variables that it is applied to,
+    or compiled with: Keras calls ``build`` of an optimizer that is not built.
+
+    Parameters
+    ----------
+    optimizer : keras.optimizers.Optimizer
+        Built for the variables `made`.
+    targets : list
+        Variables, or what stands for absent ones.
+    made : list of keras.Variable
+        For which the slots have been made.
     """
-    positions = {id(variable): position for position, variable in enumerate(made)}
-    parts = [_Awaiting(part, positions) for part in nodes(optimizer).values()]
 
-    def build(variables: Any) -> None:
-        variables = list(variables)
-        expected = [(v.shape, v.dtype) for v in absent]
-        received = [(tuple(v.shape), dtype_name(v)) for v in variables]
-        if expected != received:
+    def __init__(self, optimizer: Any, targets: list[Any], made: list[Any]) -> None:
+        self._optimizer = optimizer
+        self._targets = list(targets)
+        self._absent = {i: v for i, v in enumerate(targets) if isinstance(v, _Absent)}
+        self._stand_ins = {position: made[position] for position in self._absent}
+        positions = {id(variable): position for position, variable in enumerate(made)}
+        self._parts = [_Part(part, positions) for part in nodes(optimizer).values()]
+
+    def wait(self, *, is_alone: bool) -> None:
+        """Bind the variables as they are rebuilt.
+
+        Parameters
+        ----------
+        is_alone : bool
+            Whether the optimizer may take other variables for its own. One that is part of a model
+            does not; it goes on with those of the model.
+        """
+        if is_alone:
+            self._stand_ins = {}
+            self._set(self._targets, built=False)
+            vars(self._optimizer)["build"] = self
+        for position, variable in self._absent.items():
+            variable.identity.follow(functools.partial(self._note, position))
+
+    def _note(self, position: int, variable: Any) -> None:
+        """Bind the slots in a position to a variable that has been rebuilt."""
+        if _kind(variable) != _kind(self._absent[position]):
+            return  # Its class has changed; what uses the slots will say so.
+        self._targets[position] = variable
+        if self._is_waiting and any(isinstance(v, _Absent) for v in self._targets):
+            self._set(self._targets, built=False)
+        else:
+            self.bind(self._targets)
+
+    @property
+    def _is_waiting(self) -> bool:
+        return vars(self._optimizer).get("build") is self
+
+    def bind(self, variables: list[Any]) -> None:
+        """Let the slots belong to `variables`, in their order, and the optimizer be built."""
+        self._targets = list(variables)
+        for position, variable in enumerate(self._targets):
+            if isinstance(variable, _Absent) and position not in self._stand_ins:
+                self._stand_ins[position] = variable.stand_in()
+        given = [
+            self._stand_ins[position] if isinstance(variable, _Absent) else variable
+            for position, variable in enumerate(self._targets)
+        ]
+        self._set(given, built=True)
+        if self._is_waiting:
+            vars(self._optimizer).pop("build")
+
+    def _set(self, variables: list[Any], *, built: bool) -> None:
+        for part in self._parts:
+            part.bind(variables, built=built)
+
+    def __call__(self, variables: Any) -> None:
+        """Take the `variables` for those that the slots belong to.
+
+        Raises
+        ------
+        ValueError
+            If they are others, or could be in another order.
+        """
+        received = {id(variable): variable for variable in variables}
+        known = [v.identity.original if isinstance(v, _Absent) else v for v in self._targets]
+        rest = [v for v in received.values() if not any(v is one for one in known)]
+        absent = {i: self._targets[i] for i, variable in enumerate(known) if variable is None}
+        found = self._matched(rest, absent) if rest else {}
+        # What is neither known nor meant stays absent.
+        bound = [found.get(i, variable) for i, variable in enumerate(known)]
+        self.bind([v if one is None else one for one, v in zip(bound, self._targets, strict=True)])
+
+    def _matched(self, received: list[Any], absent: dict[int, Any]) -> dict[int, Any]:
+        """Return the variables by the positions of the absent ones with the same path, or shape."""
+        for traits in (_kind_and_path, _kind):
+            positions = {traits(variable): position for position, variable in absent.items()}
+            found = {positions.get(traits(variable), -1): variable for variable in received}
+            if len(found) == len(received) == len(absent) and -1 not in found:
+                return found
+        kinds = [list(map(_kind, group)) for group in (absent.values(), received)]
+        if kinds[0] == kinds[1] and getattr(current, "reading", None) is not None:
+            # An optimizer around this one is being rebuilt, which builds it as it did before.
+            return dict(zip(absent, received, strict=True))
+        if Counter(kinds[0]) != Counter(kinds[1]):
+            shapes = [[tuple(v.shape) for v in group] for group in (absent.values(), received)]
             raise ValueError(
-                f"This optimizer carries state for {len(expected)} variables of shapes "
-                f"{[shape for shape, _ in expected]}, but meets {len(received)} of shapes "
-                f"{[shape for shape, _ in received]}. Apply it to the model that it was trained "
-                "with, or make a new one: optimizer.from_config(optimizer.get_config())."
+                f"This optimizer carries state for {len(absent)} variables of shapes {shapes[0]}, "
+                f"but meets {len(received)} of shapes {shapes[1]}. Apply it to the model that it "
+                "was trained with, to all of its variables at once, or call its build() with all "
+                f"of them first; or make a new one: {_A_NEW_ONE}."
             )
-        for part in parts:
-            vars(part.optimizer).pop("build", None)
-            part.bind(variables, built=True)
+        raise ValueError(
+            "This optimizer carries state for variables of equal shapes, and meets others of which "
+            "their names do not tell which is which: it would go on with the state of the wrong "
+            f"ones. It was built for {[v.path for v in absent.values()]}, and meets "
+            f"{[getattr(v, 'path', v.name) for v in received]}. Pickle the optimizer in one object "
+            "with its models, such as {'model': model, 'optimizer': optimizer}, so that they stay "
+            f"together; or make a new one: {_A_NEW_ONE}."
+        )
 
-    for part in parts:
-        part.bind(absent, built=False)
-    vars(optimizer)["build"] = build
+
+_A_NEW_ONE = "optimizer.from_config(optimizer.get_config())"
 
 
-class _Awaiting:
+class _Part:
     """An optimizer, or one inside it, and which of the variables are its own, by position."""
 
     def __init__(self, optimizer: Any, positions: Mapping[int, int]) -> None:
@@ -196,6 +332,7 @@ class _Awaiting:
         own = [variables[position] for position in self._positions]
         # Not by setattr, which would count the variables among the optimizer's own.
         attributes = vars(self.optimizer)
+        excluded = self._positions_excluded(attributes)
         attributes.update(_trainable_variables=own, _trainable_variables_indices={}, built=built)
         if not built:
             return
@@ -203,6 +340,15 @@ class _Awaiting:
         attributes["_trainable_variables_indices"] = {key: i for i, key in enumerate(keys)}
         if self._chosen is not None:
             attributes["_var_to_optimizer_idx"] = dict(zip(keys, self._chosen, strict=True))
-        if attributes.get("_exclude_from_weight_decay"):
-            excluded = attributes["_exclude_from_weight_decay"]
+        if excluded:
             attributes["_exclude_from_weight_decay"] = {keys[position] for position in excluded}
+            attributes["_exclude_from_weight_decay_cache"] = {}
+
+    def _positions_excluded(self, attributes: dict[str, Any]) -> list[int]:
+        """Return the positions of the variables that are excluded from weight decay."""
+        excluded = attributes.get("_exclude_from_weight_decay") or ()
+        if not attributes["built"]:
+            return list(excluded)  # By position already, see `_exclude_from_decay`.
+        key = self.optimizer._var_key
+        own = attributes["_trainable_variables"]
+        return [position for position, variable in enumerate(own) if key(variable) in excluded]

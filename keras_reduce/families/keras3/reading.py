@@ -11,10 +11,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from ... import tensors, trust
+from ...custom_objects import LateCode
+from ...identities import by_number
 from .assembled import put_together
 from .attributes import is_built_in, rebuild
 from .harmless import is_harmless
 from .patches import Patch, current, patches
+from .tree import Tree
 
 
 def deserialize(config: Any) -> Any:
@@ -41,18 +44,19 @@ def make(architecture: dict[str, Any]) -> Any:
 
 @contextmanager
 def reading(
-    custom_objects: Mapping[str, tuple[Any, str | None]], objects: tuple[Any, ...] = ()
+    custom_objects: Mapping[str, tuple[Any, str | None]],
+    objects: tuple[Any, ...] = (),
+    identities: tuple[Any, ...] = (),
 ) -> Iterator[None]:
-    """Let Keras find `custom_objects` by their keys, and `objects` by number, in this thread."""
+    """Let Keras find `custom_objects` by their keys, and the others by number, in this thread."""
     import keras
     from keras.src.saving.serialization_lib import ObjectSharingScope
 
     for obj, registered_name in custom_objects.values():
-        if registered_name and keras.saving.get_registered_object(registered_name) is None:
-            # Code that travelled by value: importing it would have registered it.
-            package, _, name = registered_name.rpartition(">")
-            keras.saving.register_keras_serializable(package or "Custom", name)(obj)
-    work = Reading({key: obj for key, (obj, _) in custom_objects.items()}, objects)
+        _register(obj, registered_name)
+    by_key = {key: obj for key, (obj, _) in custom_objects.items()}
+    work = Reading(by_key, objects, identities)
+    work.registered_names = {key: name for key, (_, name) in custom_objects.items()}
     scope = keras.saving.custom_object_scope(work.by_key)
     # Private: within the scope, configs with one shared_object_id make one object.
     with _patches(reading=work), scope, ObjectSharingScope():
@@ -60,6 +64,17 @@ def reading(
             yield
         finally:
             work.fill()
+
+
+def _register(obj: Any, registered_name: str | None) -> None:
+    """Register code that travelled by value: importing it would have registered it."""
+    import keras
+
+    if not registered_name or isinstance(obj, LateCode):
+        return
+    if keras.saving.get_registered_object(registered_name) is None:
+        package, _, name = registered_name.rpartition(">")
+        keras.saving.register_keras_serializable(package or "Custom", name)(obj)
 
 
 class Reading:
@@ -71,11 +86,35 @@ class Reading:
         The user's classes and functions.
     objects : tuple
         What the pickler has rebuilt already, by number.
+    identities : tuple of Identity
+        Tokens of what the pickler may have rebuilt, or is going to, by number.
     """
 
-    def __init__(self, by_key: Mapping[str, Any], objects: tuple[Any, ...]) -> None:
-        self.by_key, self.objects = by_key, objects
+    def __init__(
+        self,
+        by_key: Mapping[str, Any],
+        objects: tuple[Any, ...],
+        identities: tuple[Any, ...] = (),
+    ) -> None:
+        self.by_key, self.objects, self.identities = by_key, objects, identities
+        self.registered_names: dict[str, str | None] = {}
+        self.root: Any = None
         self._empty: list[tuple[Any, Any]] = []
+
+    @contextmanager
+    def compiling(self, root: Any, tree: Tree) -> Iterator[None]:
+        """Let configs find the object `root`, and code that refers to it, while it is compiled."""
+        import keras
+
+        late = {key: obj for key, obj in self.by_key.items() if isinstance(obj, LateCode)}
+        places = {place: part for part, place in tree.places()} if late else {}
+        found = {key: code.resolve(places) for key, code in late.items()}
+        for key, obj in found.items():
+            _register(obj, self.registered_names.get(key))
+        self.root, self.by_key = root, {**self.by_key, **found}
+        # All of them: an inner scope hides those of the outer one.
+        with keras.saving.custom_object_scope(self.by_key):
+            yield
 
     def put_off(self, variable: Any, initializer: Any) -> None:
         """Take note of a variable that waits for its value."""
@@ -124,6 +163,8 @@ def _mended_class(original: Callable[..., Any]) -> Callable[..., Any]:
         reading = getattr(current, "reading", None)
         if reading is not None and "keras_reduce_child" in full_config:
             return _Child(reading.objects[full_config["keras_reduce_child"]])
+        if reading is not None and "keras_reduce_root" in full_config:
+            return _Child(reading.root)
         found = original(name, registered_name, module, obj_type, full_config, **more)
         policy = trust.active()
         if policy is not None:
@@ -156,6 +197,15 @@ class _Constructor:
 
     def from_config(self, inner: dict[str, Any]) -> Any:
         """Return the object that the whole config describes."""
+        number = self._config.get("keras_reduce_identity")
+        if number is None:
+            return self._made(inner)
+        identity = by_number(current.reading.identities, number)
+        if identity.obj is None:
+            identity.settle(self._made(inner))
+        return identity.obj  # Maybe rebuilt before, for something else that holds it as well.
+
+    def _made(self, inner: dict[str, Any]) -> Any:
         if "keras_reduce" in self._config:
             description, objects = self._config["keras_reduce"], current.reading.objects
             return rebuild(self._cls, description, deserialize, objects)
@@ -174,6 +224,8 @@ class _Constructor:
             obj = from_config(self._cls, inner)
         for name, number in self._config.get("keras_reduce_attributes", {}).items():
             setattr(obj, name, current.reading.objects[number])
+        for name in self._config.get("keras_reduce_of_root", ()):
+            setattr(obj, name, current.reading.root)
         name = self._config.get("name")
         if isinstance(name, str) and getattr(obj, "name", name) != name:
             obj.name = name

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...errors import ReduceError
+from ...weak_references import holds
 from .. import _code
 from .._nests import is_data, unwrapped
 from .attributes import (
@@ -116,9 +117,8 @@ def set_by_the_user(obj: Any) -> Iterator[tuple[str, Any]]:
     """
     set_by_keras, set_by_user = _set_by_code(type(obj))
     for name, value in own_attributes(obj).items():
-        if is_a(obj, "optimizer") and name == "build":
-            continue  # What a lone optimizer that has travelled waits for; see `optimizers`.
-        if name not in set_by_keras and (name not in set_by_user or is_data(value, _is_tensor)):
+        is_carried = name not in set_by_user or is_data(value, _is_tensor) or holds(value)
+        if name not in set_by_keras and is_carried:
             yield name, value
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ... import weights
+from ... import identities, weights
 from ...errors import PayloadError
 from ...tensors import dtype_name
 from .._tree import payloads_below
@@ -20,6 +20,7 @@ from .part_states import (
     restore_part_states,
     transfer_part_states,
 )
+from .patches import current
 from .reading import deserialize, make
 from .seeds import global_seed, restore_global_seed
 from .tree import Tree, is_container, is_optimizer, nodes, own_variables, variables
@@ -81,7 +82,7 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
         },
         "frozen": [path for path, layer in all_layers.items() if not layer._trainable],
         "flags": _odd_flags(all_layers, paths),
-        "optimizers": optimizers_of(tree, paths),
+        "optimizers": optimizers_of(tree, paths, table),
         "undecayed": exclusions_of(tree),
         "aliases": _aliases(tree.nodes, paths),
         "metrics": {
@@ -107,7 +108,9 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
             if layer.built and is_built_in(type(layer)) and not layer.variables
         ],
     }
-    return {name: value for name, value in found.items() if value}
+    if is_optimizer(tree.root):
+        found["identity"] = table.identity(tree.root)
+    return {name: value for name, value in found.items() if value or name == "identity"}
 
 
 def _build_configs(layers: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -267,7 +270,12 @@ def construct(
     for path, made_by_metric in made_by_metrics.items():
         if path in parts:
             _make_in_metric(parts[path], made_by_metric)
-    restore_optimizers(obj, structure.get("optimizers", {}), structure.get("undecayed", {}))
+    restore_optimizers(
+        obj,
+        structure.get("optimizers", {}),
+        structure.get("undecayed", {}),
+        current.reading.identities,
+    )
     tree = Tree(obj, payloads_below(structure))
     _restore_paths(tree, structure)
     _restore_modules(tree.own, structure)
@@ -313,6 +321,7 @@ def _adopt(parts: Mapping[str, Any], children: Mapping[str, int], objects: Seque
             weights.transfer(source.variables, target.variables, keras.backend.backend())
             for name, variable in source.variables.items():
                 _rename(target.variables[name], variable.path)
+                identities.replace(variable, target.variables[name])
 
 
 def _set_flags(obj: Any, parts: Mapping[str, Any], structure: Mapping[str, Any]) -> None:
@@ -346,6 +355,7 @@ def _replace_variable(node: Any, old: Any, new: Any) -> None:
     # Private: Keras can untrack a variable, but not put another one in its place.
     if old is new:
         return
+    identities.replace(old, new)
     for name, (_, store) in node._tracker.config.items():
         for position, value in enumerate(store):
             if value is old:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from ...identities import Identity
+from ...weak_references import PROXIES
 from .. import _tree
 from .kinds import attributes_of, is_a, is_saveable
 
@@ -127,7 +129,8 @@ def _slots_of(optimizer: Any, gone: list[Any]) -> set[int]:
 
 def layer_names(node: Any) -> list[str]:
     """Return the attributes that hold the layers which `node` tracks, in the order of tracking."""
-    stored = {id(layer): layer for layer in getattr(node, "_layers", ())}
+    tracked = getattr(node, "_layers", ())
+    stored = {id(layer): layer for layer in tracked if type(layer) not in PROXIES}
     names = _names_by_attribute(node, stored)
     return [names.get(key, "") for key in stored]
 
@@ -170,6 +173,29 @@ def own_variables(node: Any) -> list[Any]:
     if hasattr(node, "_variables"):
         return list(node._variables)
     return []
+
+
+def trainable_of(node: Any, own: Sequence[Any]) -> list[Any]:
+    """Return the `own` variables of `node`, with None for those that no optimizer has slots for.
+
+    Those of a layer may be frozen for a while; an optimizer that was built before has their slots.
+    """
+    if is_a(node, "variable"):
+        return list(own)
+    # Private: which variables are listed there does not change when a layer is frozen.
+    count = len(vars(node).get("_trainable_variables") or ()) if is_a(node, "layer") else 0
+    return [*own[:count], *[None] * (len(own) - count)]
+
+
+def identities(tree: Tree) -> list[Identity | None]:
+    """Return the tokens of a tree's own variables, with None for those that no optimizer trains."""
+    found = {
+        id(variable)
+        for node in tree.own.values()
+        for variable in trainable_of(node, own_variables(node))
+    }
+    own = tree.own_variables.values()
+    return [Identity.of(variable) if id(variable) in found else None for variable in own]
 
 
 def _recurrent_states(node: Any) -> list[Any]:
@@ -223,7 +249,7 @@ def _children(node: Any) -> Iterator[tuple[str, Any]]:
         id(part): (f"{label}#{position}", part)
         for store, label in _STORES.items()
         for position, part in enumerate(getattr(node, store, ()))
-        if id(part) not in named
+        if id(part) not in named and type(part) not in PROXIES
     }
     if isinstance(node, keras.Sequential):
         # A built Sequential wraps its layers in a functional model; they are named already.

@@ -150,6 +150,8 @@ def _keyed_object(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
             return _child_config(obj, table)
         if getattr(obj, "quantization_layer_structure", None) is not None and is_built_in(cls):
             return original(_without_structure(obj))
+        if table.is_compiling and table.is_outermost(obj):
+            return _root_config(obj)
         if _is_opaque(obj):
             return _function_config(table.key(obj))
         if cls is types.FunctionType:
@@ -277,6 +279,10 @@ def _record(obj: Any, config: dict[str, Any], table: Table) -> None:
         config.clear()
         config.update(_child_config(obj, table))
         return
+    if table.is_compiling and table.is_outermost(obj):
+        config.clear()
+        config.update(_root_config(obj))
+        return
     config["module"] = None if config["module"] == "__main__" else config["module"]
     if not hasattr(obj, "get_config"):
         return
@@ -285,11 +291,18 @@ def _record(obj: Any, config: dict[str, Any], table: Table) -> None:
         return
     # An optimizer, metric or loss in a compile config; what has a payload of its own has a
     # state for its attributes.
+    set_since = dict(set_by_the_user(obj) if describes_itself(obj) else ())
+    of_root = [n for n, v in set_since.items() if table.is_compiling and table.is_outermost(v)]
+    if of_root:
+        config["keras_reduce_of_root"] = of_root
     attributes = {
         name: table.entrust(unwrapped(value), f".<{type(obj).__name__}>.{name}")
-        for name, value in (set_by_the_user(obj) if describes_itself(obj) else ())
+        for name, value in set_since.items()
+        if name not in of_root
     }
     config.update({"keras_reduce_attributes": attributes} if attributes else {})
+    if is_a(obj, "optimizer"):
+        config["keras_reduce_identity"] = table.identity(obj)
     # Everywhere, not only where Keras sees an object again: which occurrence comes first in the
     # finished text is not known here. Those that stay alone lose it in the payload.
     config["shared_object_id"] = id(obj)
@@ -305,6 +318,13 @@ def _child_config(obj: Any, table: Table) -> dict[str, Any]:
     return _child_reference(obj, table.child(obj))
 
 
+def _root_config(obj: Any) -> dict[str, Any]:
+    """Return the config of the object itself, in something that is compiled into it."""
+    config = _child_reference(obj, 0)
+    del config["keras_reduce_child"]
+    return {**config, "keras_reduce_root": True}
+
+
 def _child_reference(obj: Any, number: int) -> dict[str, Any]:
     return {
         "module": "keras_reduce",
@@ -316,7 +336,9 @@ def _child_reference(obj: Any, number: int) -> dict[str, Any]:
 
 def _described(obj: Any, table: Table) -> dict[str, Any]:
     cls = type(obj)
+    identity = {"keras_reduce_identity": table.identity(obj)} if is_a(obj, "optimizer") else {}
     return {
+        **identity,
         "module": "__main__" if cls.__module__ == "__mp_main__" else cls.__module__,
         "class_name": cls.__name__,
         "registered_name": table.key(cls, _registered_name(cls)),

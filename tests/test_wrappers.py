@@ -139,7 +139,7 @@ def test_parameters_go_where_they_are_named():
 
 def test_get_set_clone():
     estimator = KerasRegressor(create_model, units=3, epochs=2)
-    assert estimator.get_params() == {
+    assert estimator.get_params(deep=False) == {
         "build_fn": create_model,
         "random_state": None,
         "units": 3,
@@ -177,7 +177,11 @@ def test_a_refused_set_changes_nothing():
     estimator = KerasRegressor(create_model, units=2)
     with pytest.raises(ValueError, match="wrong is not a legal parameter"):
         estimator.set_params(units=3, random_state=3, wrong=3)
-    assert estimator.get_params() == {"build_fn": create_model, "random_state": None, "units": 2}
+    assert estimator.get_params(deep=False) == {
+        "build_fn": create_model,
+        "random_state": None,
+        "units": 2,
+    }
 
 
 def test_names_of_kerass_own_methods():
@@ -642,7 +646,7 @@ def test_copies_share_functions():
     assert np.array_equal(deep.predict(X), estimator.predict(X))
     for twin in (shallow, deep):
         assert twin.set_params(epochs=2).fit(X, Y).model is not estimator.model
-    assert "epochs" not in estimator.get_params()
+    assert "epochs" not in estimator.sk_params
     assert len(calls) == 3
 
 

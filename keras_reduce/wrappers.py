@@ -311,7 +311,7 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
         if "meta" in names:
             arguments.setdefault("meta", self._meta())
         if self.random_state is not None:
-            families.active().set_random_seed(self._seed())
+            seeding.set_seed(self._seed())
             if "random_state" in names:
                 arguments["random_state"] = self.random_state
         model = builder(**arguments)

@@ -3,22 +3,31 @@
 ``random_state`` seeds generators that all threads share: those of Python, NumPy and the framework.
 So a seeded fit runs alone, and fits without a seed run beside each other, but not beside it.
 Processes have generators of their own and don't wait for one another.
+
+Threads that fit nothing can't be made to wait. From Python's generator, of which Keras takes the
+seeds of layers, they draw often: Dask's event loop does for each task. So they get a copy of it
+while a seeded fit runs.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
+import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import joblib
 from joblib._parallel_backends import LokyBackend, MultiprocessingBackend
 from joblib.parallel import get_active_backend
 
-__all__ = ["GeneratorLock", "fitting"]
+from .. import families
+
+__all__ = ["GeneratorLock", "PrivateRandom", "fitting", "set_seed"]
 
 _log = logging.getLogger(__name__)
 # Seconds after which a waiting thread says what it waits for.
@@ -101,13 +110,70 @@ class GeneratorLock:
         self._changed.wait_for(condition)
 
 
+class PrivateRandom:
+    """The generator of Python's module `random`, for one thread; others draw from a copy.
+
+    While it is in use, the functions of the module are replaced. Code that has imported one of them
+    by name still draws from the generator itself.
+    """
+
+    def __init__(self) -> None:
+        self._thread: int | None = None
+        self._copy = random.Random()
+
+    @contextlib.contextmanager
+    def own(self) -> Iterator[None]:
+        """Give the generator to this thread, which holds the lock exclusively."""
+        if self._thread is not None:
+            yield
+            return
+        generator = getattr(random.random, "__self__", None)
+        replaced = {
+            name: function
+            for name, function in vars(random).items()
+            if generator is not None and getattr(function, "__self__", None) is generator
+        }
+        ours = {
+            name: self._dispatching(function, getattr(self._copy, name))
+            for name, function in replaced.items()
+        }
+        self._thread = threading.get_ident()
+        vars(random).update(ours)
+        try:
+            yield
+        finally:
+            self._thread = None
+            for name, function in ours.items():
+                if vars(random).get(name) is function:  # else it has been replaced since
+                    setattr(random, name, replaced[name])
+
+    def align(self) -> None:
+        """Let the copy go on from where the generator is: a fit may have threads of its own."""
+        self._copy.setstate(random.getstate())
+
+    def release(self) -> None:
+        """Give the generator to all threads."""
+        self._thread = None
+
+    def _dispatching(self, function: Any, of_copy: Any) -> Any:
+        @functools.wraps(function)
+        def draw(*args: Any, **kwargs: Any) -> Any:
+            # Whoever has imported this function keeps it when the fit is over.
+            is_own = self._thread in (None, threading.get_ident())
+            return (function if is_own else of_copy)(*args, **kwargs)
+
+        return draw
+
+
 _generators = GeneratorLock()
+_random = PrivateRandom()
 
 
 def _renew() -> None:
     """Make a new lock in a forked process: the threads that held the old one are not there."""
     global _generators
     _generators = GeneratorLock()
+    _random.release()
 
 
 if hasattr(os, "register_at_fork"):
@@ -122,9 +188,20 @@ def fitting(*, is_seeded: bool) -> Iterator[None]:
     estimators would wait for this thread, and it for them; so where joblib would take threads, it
     gets a sequential backend.
     """
-    lock = _generators
-    with lock.exclusive() if is_seeded else lock.shared(), _without_inner_threads():
+    with contextlib.ExitStack() as stack:
+        if is_seeded:
+            stack.enter_context(_generators.exclusive())
+            stack.enter_context(_random.own())
+        else:
+            stack.enter_context(_generators.shared())
+        stack.enter_context(_without_inner_threads())
         yield
+
+
+def set_seed(seed: int) -> None:
+    """Seed Python, NumPy and the framework, in a seeded fit."""
+    families.active().set_random_seed(seed)
+    _random.align()
 
 
 def _without_inner_threads() -> contextlib.AbstractContextManager[object]:

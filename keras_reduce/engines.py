@@ -1,4 +1,4 @@
-"""What is changed in engines that joblib's calls may run on, once a program has imported them.
+"""What is changed in engines that joblib's calls may run on, and in skops, once imported.
 
 Nothing that does it is imported before.
 """
@@ -60,6 +60,13 @@ def _measure(replaced: Replacements, order: Callable[[], Any]) -> None:
     replaced.when_undone(dask_registries.measure())
 
 
+def _refuse_in_skops(replaced: Replacements, order: Callable[[], Any]) -> None:
+    from . import skops_refusal
+
+    for owner, name, repair in skops_refusal.repairs():
+        replaced.set(owner, name, repair(vars(owner)[name]))
+
+
 def _know_classes_of(path: str) -> Change:
     """Let an engine's copy of cloudpickle and cloudpickle itself know the same classes again.
 
@@ -93,4 +100,5 @@ CHANGES: dict[str, Change] = {
     "ray.cloudpickle.cloudpickle": _know_classes_of("ray.cloudpickle.cloudpickle"),
     "pyspark.cloudpickle.cloudpickle": _know_classes_of("pyspark.cloudpickle.cloudpickle"),
     "joblibspark.backend": _change_batches_for_spark,
+    "skops.io._persist": _refuse_in_skops,
 }

@@ -11,6 +11,7 @@ from typing import Any
 
 __all__ = [
     "CustomObjectError",
+    "EstimatorError",
     "FileError",
     "FrameworkError",
     "KerasReduceError",
@@ -83,6 +84,10 @@ class FrameworkError(KerasReduceError, ImportError):
 
 class WorkerError(KerasReduceError, RuntimeError):
     """A worker process can't be started, or has died."""
+
+
+class EstimatorError(KerasReduceError, ValueError):
+    """An estimator was given parameters, data, or a model that it can't use."""
 
 
 class FileError(KerasReduceError, OSError):

@@ -22,7 +22,7 @@ from scipy.special import expit, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import accuracy_score, r2_score
-from sklearn.utils import check_array, check_consistent_length, check_random_state, column_or_1d
+from sklearn.utils import check_array, check_random_state, column_or_1d
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
@@ -37,8 +37,9 @@ except ImportError:  # scikit-learn 1.5, the last that the wrappers of Keras 2.1
         estimator._check_n_features(X, reset=reset)
 
 
-from . import custom_objects, families
-from .errors import KerasReduceError
+from . import custom_objects, families, tracing
+from .errors import EstimatorError, ReduceError
+from .estimators import callbacks, data, seeding
 
 _Array = NDArray[Any]
 
@@ -66,14 +67,24 @@ _FIT = frozenset(
     }
 )
 _PREDICT = frozenset({"batch_size", "steps", "verbose"})
+# What they get if nothing is given, data and objects apart. Here, `verbose` is 0.
+_DEFAULTS: dict[str, Any] = {
+    "batch_size": None,
+    "epochs": 1,
+    "initial_epoch": 0,
+    "shuffle": True,
+    "steps": None,
+    "steps_per_epoch": None,
+    "validation_batch_size": None,
+    "validation_freq": 1,
+    "validation_split": 0.0,
+    "validation_steps": None,
+    "verbose": 0,
+}
 # Keras 2 alone takes these. They steered speed and never results: where Keras has dropped them, an
 # old program may go on naming them.
 _RETIRED = frozenset({"max_queue_size", "use_multiprocessing", "workers"})
 _KERAS = _FIT | _PREDICT | _RETIRED
-
-
-class EstimatorError(KerasReduceError, ValueError):
-    """An estimator was given a parameter, a build function or a model that it can't use."""
 
 
 class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
@@ -155,14 +166,23 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
         Parameters
         ----------
         deep : bool, default=True
-            Whether to add the parameters of `build_fn` if it is itself an estimator.
+            Whether to add the parameters of `build_fn` if it is itself an estimator, and the
+            defaults of parameters for ``fit`` and ``predict`` that the constructor was not given,
+            such as ``epochs``. Searches look here for what they may vary. Parameters that
+            `build_fn` takes as well are left out.
 
         Returns
         -------
         dict
             ``build_fn``, ``random_state`` and each keyword argument given.
         """
-        return {**super().get_params(deep), **self.sk_params}
+        parameters = {**super().get_params(deep), **self.sk_params}
+        if not deep:
+            return parameters
+        builder = self._builder(self.build_fn)
+        taken = parameters.keys() | (_names(builder) if builder else ())
+        defaults = {name: value for name, value in _DEFAULTS.items() if name not in taken}
+        return {**parameters, **defaults}
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters, also such as the constructor was not given.
@@ -291,7 +311,7 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
         if "meta" in names:
             arguments.setdefault("meta", self._meta())
         if self.random_state is not None:
-            families.active().set_random_seed(self._seed())
+            seeding.set_seed(self._seed())
             if "random_state" in names:
                 arguments["random_state"] = self.random_state
         model = builder(**arguments)
@@ -342,17 +362,18 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
         return array
 
     def _array(self, X: Any) -> _Array:
-        array = np.asarray(X)
-        if array.dtype.kind in "US" or (
-            array.dtype.kind == "O"
-            and array.size > 0
-            and all(isinstance(value, str) for value in array.flat)
-        ):
-            # Text, for a model with its own TextVectorization or StringLookup. Keras takes strings
-            # as objects only.
-            return array.astype(object)
-        checked: _Array = check_array(X, allow_nd=True, input_name="X", estimator=self)
-        return checked
+        with data.naming_ragged(X, "X"):
+            array = np.asarray(X)
+            if array.dtype.kind in "US" or (
+                array.dtype.kind == "O"
+                and array.size > 0
+                and all(isinstance(value, str) for value in array.flat)
+            ):
+                # Text, for a model with its own TextVectorization or StringLookup. Keras takes
+                # strings as objects only.
+                return array.astype(object)
+            checked: _Array = check_array(X, allow_nd=True, input_name="X", estimator=self)
+            return checked
 
     def _targets(self, y: Any, *, reset: bool = False) -> _Array:
         """Return `y` checked; with `reset`, remember what it looks like."""
@@ -368,18 +389,11 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
         """Return checked targets in the form that the loss of `model` wants."""
         return y
 
-    def _weights(self, y: _Array, arguments: dict[str, Any]) -> None:
-        """Check the weights among the `arguments` for Keras, which train on `y`."""
-        weight = arguments.get("sample_weight")
-        if weight is None:
-            return
-        weight = check_array(weight, ensure_2d=False, input_name="sample_weight")
-        if weight.ndim != 1:
-            raise ValueError(f"Sample weights must be 1D, got an array of shape {weight.shape}")
-        check_consistent_length(y, weight)
-        if not weight.any():
-            raise ValueError("Sample weights must contain at least one non-zero number.")
-        arguments["sample_weight"] = weight
+    def _weights(self, model: Any, y: _Array, arguments: dict[str, Any]) -> None:
+        """Check the weights among the `arguments` with which `model` is trained on `y`."""
+        if arguments.get("sample_weight") is not None:
+            weights = data.checked_weights(arguments["sample_weight"], y, model)
+            arguments["sample_weight"] = weights
 
     def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None, **kwargs: Any) -> Self:
         """Build a new model and train it.
@@ -392,8 +406,9 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
             their names are remembered and checked for two dimensions only.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             The targets.
-        sample_weight : array-like of shape (n_samples,), optional
-            Weights, as Keras's losses apply them.
+        sample_weight : array-like of shape (n_samples,) or (n_samples, n_steps), optional
+            Weights, as Keras's losses apply them; of steps where the output of a regressor's model
+            has an axis of steps before that of its units.
         **kwargs
             Further arguments for Keras's ``fit``; they win over the constructor's.
             ``validation_data`` is checked and encoded as `X` and `y` are.
@@ -416,17 +431,27 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
             )
         inputs = self._inputs(X, reset=True)
-        targets = self._targets(y, reset=True)
-        check_consistent_length(*_parts(inputs), targets)
-        model = self._build()
+        with data.naming_ragged(y, "y"):
+            targets = self._targets(y, reset=True)
+        data.check_lengths(inputs, targets)
+        # Seeds are those of the whole process.
+        with seeding.fitting(is_seeded=self.random_state is not None):
+            return self._train(inputs, targets, sample_weight, kwargs)
 
-        # A callback keeps what it saw of a fit. The next fit, of this estimator or of a clone,
-        # starts from the callback that the user wrote down.
-        given = copy.deepcopy(_pick(self.sk_params, {"callbacks"})) | kwargs
+    def _train(
+        self, inputs: Any, targets: _Array, sample_weight: Any, kwargs: Mapping[str, Any]
+    ) -> Self:
+        """Build a new model and train it on checked data."""
+        model = self._build()
+        given = dict(kwargs)
+        if "callbacks" in self.sk_params.keys() - kwargs.keys():
+            # A callback keeps what it saw of a fit. The next fit, of this estimator or of a clone,
+            # starts from the callback that the user wrote down.
+            given["callbacks"] = callbacks.copied(self.sk_params["callbacks"])
         if sample_weight is not None:
             given["sample_weight"] = sample_weight
         arguments = self._arguments(model, "fit", given)
-        self._weights(targets, arguments)
+        self._weights(model, targets, arguments)
         held_out = arguments.get("validation_data")
         if isinstance(held_out, (tuple, list)):
             X_val, y_val, *rest = held_out  # noqa: N806
@@ -437,22 +462,82 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
         self.model_ = model
         return self
 
-    def _raw(self, X: Any, kwargs: Mapping[str, Any]) -> Any:
-        """Return what the model says of `X`."""
+    def _raw(self, X: Any, kwargs: Mapping[str, Any]) -> _Array:
+        """Return the one output of the model for `X`."""
         check_is_fitted(self)
         inputs = self._inputs(X)
-        return self.model_.predict(inputs, **self._arguments(self.model_, "predict", kwargs))
+        predicted = self.model_.predict(inputs, **self._arguments(self.model_, "predict", kwargs))
+        return data.single_output(predicted, f"{type(self).__name__}.predict")
 
-    # -- pickling ---------------------------------------------------------------------------------
+    # -- cloning and pickling ---------------------------------------------------------------------
+
+    def __sklearn_clone__(self) -> Self:
+        """Return an unfitted estimator with copies of the parameters.
+
+        Callbacks share what can't be copied: they stay in this process.
+
+        Raises
+        ------
+        EstimatorError
+            Another parameter can't be copied.
+        """
+        original = copy.copy(self)
+        original._sk_params = {k: v for k, v in self.sk_params.items() if k != "callbacks"}
+        try:
+            twin: Self = super(BaseWrapper, original).__sklearn_clone__()
+        except Exception as error:
+            self._refuse_to_copy(original.get_params(deep=False), error)
+            raise
+        if "callbacks" in self.sk_params:
+            copies = callbacks.copied(self.sk_params["callbacks"])
+            params = {**twin.sk_params, "callbacks": copies}
+            twin._sk_params = {name: params[name] for name in self.sk_params}
+        return twin
+
+    def _refuse_to_copy(self, parameters: Mapping[str, Any], error: Exception) -> None:
+        """Raise an error that says which part of the `parameters` can't be copied, if any."""
+        own = self._get_param_names()
+        for name, value in parameters.items():
+            path = name if name in own else f"sk_params[{name!r}]"
+            obstacles = tracing.obstacles(value, f"{type(self).__name__}.{path}", "deepcopy")
+            for obstacle in obstacles:
+                raise EstimatorError(
+                    f"The parameter {name} can't be copied for a clone",
+                    where=obstacle.path,
+                    cause=obstacle.why,
+                    cure=f"{obstacle.cure}; or use a function, which clones share",
+                ) from error
 
     # A build function is often a lambda, a closure or at home in __main__. Plain pickle can't ship
     # such a function, and it asks no reducer about functions: the estimator has to.
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state, with functions that the receiver can't import packed by value."""
+        """Return the state, with functions that the receiver can't import packed by value.
+
+        Raises
+        ------
+        ReduceError
+            A callback can't leave this process.
+        """
+        self._check_callbacks()
         state = super().__getstate__()
         packed = {name: custom_objects.by_value(v) for name, v in self.sk_params.items()}
         return {**state, "build_fn": custom_objects.by_value(self.build_fn), "_sk_params": packed}
+
+    def _check_callbacks(self) -> None:
+        given = _pick(self.sk_params, {"callbacks"})
+        try:
+            tracing.check(
+                self, {"sk_params": given}, name=type(self).__name__, skip=lambda _: False
+            )
+        except ReduceError as error:
+            raise ReduceError(
+                "A callback can't leave this process",
+                where=error.where,
+                cause=error.cause,
+                cure="fit with n_jobs=1 or in threads, where callbacks share what can't be copied; "
+                f"or hand it to fit(callbacks=...), which doesn't keep it; or {error.cure}",
+            ) from error
 
     # A copy stays in this process: it shares functions as they are, like any other copy.
 
@@ -558,7 +643,7 @@ class KerasRegressor(RegressorMixin, BaseWrapper):  # type: ignore[misc]
         NotFittedError
             `fit` has not been called.
         """
-        y = np.asarray(self._raw(X, kwargs))
+        y = self._raw(X, kwargs)
         return y[:, 0] if self._flat and y.ndim == 2 and y.shape[1] == 1 else y
 
     def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None, **kwargs: Any) -> float:
@@ -693,8 +778,8 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
             y = y.argmax(axis=1)
         return y
 
-    def _weights(self, y: _Array, arguments: dict[str, Any]) -> None:
-        super()._weights(y, arguments)
+    def _weights(self, model: Any, y: _Array, arguments: dict[str, Any]) -> None:
+        super()._weights(model, y, arguments)
         class_weight = arguments.pop("class_weight", None)
         if class_weight is None:
             return
@@ -740,7 +825,7 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
         NotFittedError
             `fit` has not been called.
         """
-        raw: _Array = np.asarray(self._raw(X, kwargs))
+        raw = self._raw(X, kwargs)
         raw = raw.reshape(len(raw), -1)
         logits = getattr(self.model_.loss, "from_logits", False)
         if raw.shape[1] == 1:
@@ -826,13 +911,6 @@ def _pick(values: Mapping[str, Any], names: Container[str]) -> dict[str, Any]:
 def _title(obj: Any) -> str:
     """Return a short name for `obj`, for messages."""
     return "None" if obj is None else getattr(obj, "__name__", f"a {type(obj).__name__}")
-
-
-def _parts(inputs: Any) -> list[Any]:
-    """Return the arrays of `inputs`, which may be one, or several in a list or dict."""
-    if isinstance(inputs, dict):
-        return list(inputs.values())
-    return inputs if isinstance(inputs, list) else [inputs]
 
 
 def _is_model(obj: Any) -> bool:

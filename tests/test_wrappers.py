@@ -1,26 +1,36 @@
 """The estimators: scikit-learn's own checks, and what those don't know of."""
 
 import copy
+import inspect
+import io
 import os
 import pickle
+import random
 import re
 import subprocess
 import sys
+import threading
+import time
 from functools import partial
 from pathlib import Path
 
+import cloudpickle
 import keras
 import numpy as np
 import pytest
+from joblib import Parallel, delayed, parallel_config
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.exceptions import NotFittedError
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.metrics import accuracy_score, r2_score
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from tqdm.keras import TqdmCallback
 
 from keras_reduce import wrappers
+from keras_reduce.errors import ReduceError
 from keras_reduce.wrappers import EstimatorError, KerasClassifier, KerasRegressor
 
 ROOT = Path(__file__).parents[1]
@@ -139,7 +149,7 @@ def test_parameters_go_where_they_are_named():
 
 def test_get_set_clone():
     estimator = KerasRegressor(create_model, units=3, epochs=2)
-    assert estimator.get_params() == {
+    assert estimator.get_params(deep=False) == {
         "build_fn": create_model,
         "random_state": None,
         "units": 3,
@@ -177,7 +187,11 @@ def test_a_refused_set_changes_nothing():
     estimator = KerasRegressor(create_model, units=2)
     with pytest.raises(ValueError, match="wrong is not a legal parameter"):
         estimator.set_params(units=3, random_state=3, wrong=3)
-    assert estimator.get_params() == {"build_fn": create_model, "random_state": None, "units": 2}
+    assert estimator.get_params(deep=False) == {
+        "build_fn": create_model,
+        "random_state": None,
+        "units": 2,
+    }
 
 
 def test_names_of_kerass_own_methods():
@@ -323,6 +337,81 @@ def test_each_fit_builds_anew_and_callbacks_stay_as_they_were():
     assert mine.epoch == [0, 1, 2, 3, 4]
 
 
+class Locked(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.lock = threading.Lock()
+        self.notes = {"lock": self.lock, "epochs": []}
+
+    def on_epoch_end(self, epoch, logs=None):
+        with self.lock:
+            self.notes["epochs"].append(epoch)
+
+
+def test_callbacks_that_cannot_be_copied():
+    class Logged(keras.callbacks.Callback):
+        """Another that is no plain object either."""
+
+        def __init__(self):
+            super().__init__()
+            self.data = tf.data.Dataset.range(2)
+            self.inner = keras.callbacks.CallbackList([Locked()], add_history=False)
+            self.epochs = []
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.epochs.append(epoch)
+
+    tf = pytest.importorskip("tensorflow")
+    locked, logged, bar = Locked(), Logged(), TqdmCallback(verbose=0, file=io.StringIO())
+    estimator = KerasRegressor(create_model, callbacks=[locked, logged, bar], epochs=2)
+    for fitted in (estimator.fit(X, Y), clone(estimator).fit(X, Y), estimator.fit(X, Y)):
+        assert len(fitted.history_.epoch) == 2
+    scores = cross_val_score(estimator, X, Y, cv=2, error_score="raise")
+    assert np.isfinite(scores).all()
+    # Nothing has been noted in what the user holds.
+    assert locked.notes == {"lock": locked.lock, "epochs": []}
+    assert logged.epochs == []
+    assert locked.model is logged.model is None
+    twin = clone(estimator).sk_params["callbacks"]
+    assert [type(each) for each in twin] == [Locked, Logged, TqdmCallback]
+    assert twin[0] is not locked
+    assert twin[0].lock is twin[0].notes["lock"] is locked.lock
+    assert twin[0].notes["epochs"] is not locked.notes["epochs"]
+    assert twin[1].data is logged.data
+
+
+@pytest.mark.parametrize("dumps", [pickle.dumps, cloudpickle.dumps])
+def test_callbacks_that_cannot_leave_the_process(dumps):
+    estimator = KerasRegressor(create_model, callbacks=[keras.callbacks.History(), Locked()])
+    with pytest.raises(ReduceError, match="A callback can't leave this process") as caught:
+        dumps(make_pipeline(StandardScaler(), estimator))
+    assert caught.value.where == "KerasRegressor.sk_params['callbacks'][1].lock"
+    assert "n_jobs=1" in caught.value.cure
+    # The cure works.
+    del estimator.sk_params["callbacks"]
+    assert dumps(estimator.fit(X, Y, callbacks=[Locked()]).sk_params)
+
+
+class LockedBuilder:
+    def __init__(self):
+        self.parts = [threading.Lock()]
+
+    def __call__(self, guard=None):
+        return create_model()
+
+
+def test_parameters_that_cannot_be_copied():
+    for parameters, where in (
+        ({"build_fn": LockedBuilder()}, "KerasRegressor.build_fn.parts[0]"),
+        ({"build_fn": lambda guard: guard, "guard": [Locked().lock]}, "sk_params['guard'][0]"),
+    ):
+        estimator = KerasRegressor(**parameters)
+        with pytest.raises(EstimatorError, match="can't be copied for a clone") as caught:
+            clone(make_pipeline(estimator))
+        assert where in caught.value.where
+        assert "lock" in caught.value.cause
+
+
 def test_random_state():
     def fit(random_state, **kwargs):
         estimator = KerasRegressor(create_model, dropout=0.3, epochs=2, random_state=random_state)
@@ -351,6 +440,84 @@ def test_random_state():
 
     KerasRegressor(build, random_state=5).fit(X, Y)
     assert seeds == [5]
+
+
+def slow_model(seed_of_another=None):
+    """Build a model in two steps, between which other threads have time to draw.
+
+    Where `seed_of_another` is given, other estimators are fitted in between.
+    """
+    layers = [keras.Input((5,)), keras.layers.Dense(3)]
+    if seed_of_another is None:
+        time.sleep(0.05)
+    else:
+        another = KerasRegressor(slow_model, random_state=seed_of_another)
+        cross_val_score(another.fit(X, Y), X, Y, cv=2, n_jobs=2, error_score="raise")
+    model = keras.Sequential([*layers, keras.layers.Dense(1)])
+    model.compile("adam", "mse", **fast)
+    return model
+
+
+def drawn(random_state, build=slow_model, **parameters):
+    """Return the weights of a new model, and a prediction after a fit."""
+    estimator = KerasRegressor(build, random_state=random_state, **parameters).fit(X, Y)
+    return np.concatenate([w.ravel() for w in estimator.model.get_weights()]).tolist()
+
+
+def in_threads(*calls):
+    with parallel_config("threading"):
+        return Parallel(n_jobs=len(calls))(calls)
+
+
+def test_seeded_fits_in_threads():
+    expected = [drawn(seed) for seed in range(3)]
+    # Those without a seed draw as well.
+    *found, _ = in_threads(*(delayed(drawn)(seed) for seed in (0, 1, 2, None)))
+    assert found == expected
+
+
+def test_seeded_fits_beside_threads_that_only_draw():
+    expected, is_over, draws = drawn(0), threading.Event(), []
+
+    def draw():
+        while not is_over.wait(0.005):
+            draws.append(random.random())
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    try:
+        assert drawn(0) == expected
+    finally:
+        is_over.set()
+        thread.join()
+    assert draws
+    assert random.random.__self__ is random.randint.__self__  # the functions of the module again
+
+
+@pytest.mark.parametrize("outer", [0, None])
+@pytest.mark.parametrize("inner", [0, None])
+def test_estimators_inside_a_build_function_never_wait_for_their_own_fit(outer, inner):
+    found = []
+
+    def fit():
+        calls = (delayed(drawn)(outer, seed_of_another=inner) for _ in range(2))
+        found.extend(in_threads(*calls))
+
+    thread = threading.Thread(target=fit, daemon=True)
+    thread.start()
+    thread.join(120)
+    assert len(found) == 2, "fits wait for one another"
+    assert inner is None or outer is None or found[0] == found[1]
+
+
+def test_unseeded_fits_run_beside_each_other():
+    both = threading.Barrier(2, timeout=60)
+
+    def build():
+        both.wait()
+        return create_model()
+
+    in_threads(*(delayed(drawn)(None, build) for _ in range(2)))
 
 
 def test_quiet_unless_asked(capsys):
@@ -451,6 +618,112 @@ def test_text(dtype):
     words = np.array(["good", "bad", "fine fine"] * 4, dtype)
     estimator = KerasClassifier(build).fit(words, words != "bad")
     assert estimator.predict(words.tolist()).dtype == bool
+
+
+def ragged():
+    yield "lists", [[1.0, 2.0], [3.0]], "lengths such as 1, 2"
+    yield "arrays", [np.ones(5), np.ones(7)], "lengths such as 5, 7"
+    objects = np.empty(2, object)
+    objects[:] = [np.ones(2), np.ones(4)]
+    yield "objects", objects, "lengths such as 2, 4"
+    yield "deep", [[[1.0], [2.0]], [[1.0], [2.0, 3.0]]], "lengths such as 1, 2"
+    yield "sequences", [np.ones((3, 2)), np.ones((4, 2))], "2 arrays, which stand for 2 inputs"
+    alike = np.empty(2, object)
+    alike[:] = [np.ones(2), np.ones(2)]
+    yield "alike", alike, re.escape("numpy.stack(list(X))")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"), [pytest.param(*each, id=name) for name, *each in ragged()]
+)
+def test_ragged_samples(given, message):
+    with pytest.raises(EstimatorError, match=message) as caught:
+        KerasRegressor(create_model).fit(given, Y[:2])
+    assert "Reshape your data" not in str(caught.value)
+    estimator = KerasRegressor(create_model)
+    estimator.model = create_model()
+    if "inputs" not in message:
+        with pytest.raises(EstimatorError, match=message):
+            estimator.predict(given)
+
+
+def test_ragged_tensors_and_targets():
+    tf = pytest.importorskip("tensorflow")
+    with pytest.raises(EstimatorError, match=re.escape("keras.utils.pad_sequences")) as caught:
+        KerasRegressor(create_model).fit(tf.ragged.constant([[1.0, 2.0], [3.0]]), Y[:2])
+    assert caught.value.where == "X"
+    with pytest.raises(EstimatorError, match="lengths such as 1, 2") as caught:
+        KerasRegressor(create_model).fit(X[:2], [[1.0, 2.0], [3.0]])
+    assert caught.value.where == "y"
+
+
+def sequences(units=1, loss="mse"):
+    model = keras.Sequential([keras.Input((None, 2)), keras.layers.Dense(units)])
+    model.compile("sgd", loss, **fast)
+    return model
+
+
+def test_weights_of_time_steps():
+    steps, targets, weights = RNG.random((20, 5, 2)), RNG.random((20, 5, 1)), RNG.random((20, 5))
+    estimator = KerasRegressor(sequences, random_state=0, shuffle=False, epochs=2)
+    found = estimator.fit(steps, targets, sample_weight=weights).model.get_weights()
+    keras.utils.set_random_seed(0)
+    model = sequences()
+    model.fit(steps, targets, sample_weight=weights, shuffle=False, epochs=2, verbose=0)
+    for ours, expected in zip(found, model.get_weights(), strict=True):
+        assert np.array_equal(ours, expected)
+    assert not np.array_equal(found[0], estimator.fit(steps, targets).model.get_weights()[0])
+    # A sparse loss has no axis of units among its targets.
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    sparse = KerasRegressor(sequences, units=3, loss=loss)
+    sparse.fit(steps, RNG.integers(3, size=(20, 5)), sample_weight=weights)
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "weights", "parameters"),
+    [
+        # Keras would drop the axis of units, and find no step to weight.
+        (np.ones((4, 5, 2)), np.ones((4, 5)), np.ones((4, 5)), {"build_fn": sequences}),
+        # Keras would multiply each sample's loss by the sum of its weights.
+        (np.ones((4, 5)), np.ones((4, 3)), np.ones((4, 3)), {"outputs": 3}),
+        (np.ones((4, 5, 2)), np.ones((4, 5, 1)), np.ones((4, 3)), {"build_fn": sequences}),
+    ],
+    ids=["one_unit", "columns", "lengths"],
+)
+def test_weights_of_steps_that_are_none(X, y, weights, parameters):  # noqa: N803
+    estimator = KerasRegressor(**{"build_fn": create_model, **parameters})
+    with pytest.raises(EstimatorError, match=r"y\[..., None\]") as caught:
+        estimator.fit(X, y, sample_weight=weights)
+    assert f"got an array of shape {weights.shape}" in str(caught.value)
+
+
+def heads(kind, activation=None):
+    inputs = keras.Input((5,))
+    outputs = [keras.layers.Dense(3, activation, name=f"head{i}")(inputs) for i in range(2)]
+    kinds = {
+        "list": outputs,
+        "dict": {"a": outputs[0], "b": outputs[1]},
+        "nested": {"a": outputs[0], "b": {"c": outputs[1]}},
+        "one": {"a": outputs[0]},
+    }
+    return keras.Model(inputs, kinds[kind])
+
+
+@pytest.mark.parametrize("kind", ["list", "dict", "nested"])
+def test_several_outputs(kind):
+    regressor, classifier = KerasRegressor(create_model), KerasClassifier(create_classifier)
+    classifier.fit(X, LABELS)
+    for estimator, method in ((regressor, "predict"), (classifier, "predict_proba")):
+        estimator.model = heads(kind, "softmax")
+        with pytest.raises(EstimatorError, match="The model has 2 outputs") as caught:
+            getattr(estimator, method)(X)
+        assert "(60, 3), (60, 3)" in caught.value.cause
+
+
+def test_one_output_with_a_name():
+    estimator = KerasRegressor(create_model)
+    estimator.model = model = heads("one")
+    assert np.array_equal(estimator.predict(X), model.predict(X, verbose=0)["a"])
 
 
 # --- classification ----------------------------------------------------------------------------
@@ -598,6 +871,48 @@ def test_grid_search_in_a_pipeline():
     assert search.score(X, Y) == pytest.approx(r2_score(Y, search.predict(X)))
 
 
+def test_halving_search_over_epochs():
+    regressor = KerasRegressor(create_model, random_state=0)
+    for estimator, prefix in (
+        (regressor, ""),
+        (make_pipeline(StandardScaler(), regressor), "kerasregressor__"),
+    ):
+        search = HalvingGridSearchCV(
+            estimator,
+            {f"{prefix}units": [2, 4]},
+            resource=f"{prefix}epochs",
+            max_resources=2,
+            factor=2,
+            cv=2,
+            error_score="raise",
+        ).fit(X, Y)
+        assert search.best_params_[f"{prefix}epochs"] == 2
+
+
+def test_defaults_of_keras_are_parameters():
+    estimator = KerasRegressor(create_model, epochs=3)
+    defaults = {
+        name: parameter.default
+        for method in (keras.Model.predict, keras.Model.fit)
+        for name, parameter in inspect.signature(method).parameters.items()
+    }
+    found = estimator.get_params()
+    assert found.pop("epochs") == 3
+    assert found.pop("verbose") == 0
+    assert found.pop("build_fn") is create_model
+    assert found == {name: defaults.get(name) for name in found}
+    data = {"class_weight", "sample_weight", "validation_data"}
+    assert found.keys() >= defaults.keys() - data - {"self", "x", "y", "callbacks"} - {
+        "epochs",
+        "verbose",
+    }
+    assert estimator.get_params(deep=False).keys() == {"build_fn", "random_state", "epochs"}
+    assert clone(estimator).sk_params == {"epochs": 3}
+    assert "batch_size" not in repr(estimator)
+    # Not where the build function has a default of its own.
+    assert "epochs" not in KerasRegressor(lambda epochs=5: None).get_params()
+
+
 def test_cross_validation_of_a_classifier():
     scores = cross_val_score(KerasClassifier(create_classifier, epochs=2), X, LABELS, cv=3)
     assert ((scores >= 0) & (scores <= 1)).all()
@@ -642,7 +957,7 @@ def test_copies_share_functions():
     assert np.array_equal(deep.predict(X), estimator.predict(X))
     for twin in (shallow, deep):
         assert twin.set_params(epochs=2).fit(X, Y).model is not estimator.model
-    assert "epochs" not in estimator.get_params()
+    assert "epochs" not in estimator.sk_params
     assert len(calls) == 3
 
 

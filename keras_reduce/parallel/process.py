@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import multiprocessing
 import os
 import signal
 import threading
@@ -132,13 +133,13 @@ class Popen:
 class Process(_process.BaseProcess):
     """A process that is forked by a `Server`."""
 
-    # What a worker's own processes are started by, as in loky's workers.
-    _start_method = "loky"
     server: server.Server
 
     def __init__(self, *args: Any, env: dict[str, str] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.env = env or {}
+        # Read by the standard library in the worker.
+        self._start_method = _inner_start_method()
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what the worker is to have."""
@@ -154,6 +155,19 @@ class Process(_process.BaseProcess):
     @staticmethod
     def _Popen(process: Any) -> Popen:  # noqa: N802
         return Popen(process)
+
+
+def _inner_start_method() -> str:
+    """Return the default start method for processes that a worker starts itself.
+
+    ``fork`` if that is the program's: a ``PyDataset(use_multiprocessing=True)`` then finds its data
+    in memory, where another method would start interpreters that import Keras, in each epoch.
+    ``spawn`` and ``forkserver`` need the program's main module, which a worker doesn't have; loky's
+    method does without.
+    """
+    method = multiprocessing.get_start_method(allow_none=True)
+    default = multiprocessing.get_all_start_methods()[0]
+    return "fork" if (method or default) == "fork" else "loky"
 
 
 class Context(LokyContext):  # type: ignore[misc]

@@ -572,6 +572,28 @@ def what_is_sent_last_arrives(address, model):
     assert mark.exists()
 
 
+def built_in_steps():
+    """Build a model in two steps, between which other threads have time to draw."""
+    layers = [keras.Input((X.shape[1],)), keras.layers.Dense(3)]
+    time.sleep(0.2)
+    model = keras.Sequential([*layers, keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    return model
+
+
+def fitted_with(seed):
+    estimator = keras_reduce.KerasRegressor(built_in_steps, random_state=seed)
+    return bits(estimator.fit(X, Y).predict(X))
+
+
+@check
+def threads_of_one_worker_find_what_they_find_alone():
+    alone = [fitted_with(seed) for seed in range(3)]
+    options = {**OPTIONS, "threads_per_worker": 3}
+    with LocalCluster(1, **options) as one, Client(one, set_as_default=False) as client:
+        assert client.gather(client.map(fitted_with, range(3))) == alone
+
+
 @check
 def workers_that_come_later_are_set_up_or_refused():
     with commands() as (client, address):

@@ -3,6 +3,8 @@
 import multiprocessing
 import pickle
 import sys
+import threading
+import time
 from pathlib import Path
 
 import joblib
@@ -12,12 +14,12 @@ from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import BaggingRegressor, StackingRegressor
 from sklearn.inspection import permutation_importance
 from sklearn.linear_model import Ridge
-from sklearn.model_selection import GridSearchCV, cross_validate
+from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import keras_reduce
-from checks import check, main
+from checks import check, main, raises
 from keras_reduce import KerasRegressor, reducers
 
 keras_reduce.install()
@@ -117,6 +119,70 @@ def permutation_importance_of_a_fitted_pipeline():
         for n_jobs in (2, 1)
     )
     assert parallel.importances.tobytes() == sequential.importances.tobytes()
+
+
+def built_in_steps():
+    """Build a model in two steps, between which another thread has time to draw."""
+    layers = [keras.Input((4,)), keras.layers.Dense(3)]
+    time.sleep(0.05)
+    model = keras.Sequential([*layers, keras.layers.Dense(1)])
+    model.compile("sgd", loss="mse", run_eagerly=True)
+    return model
+
+
+@check
+def seeded_fits_in_threads_of_workers():
+    estimator = KerasRegressor(built_in_steps, random_state=0)
+    bagging = BaggingRegressor(estimator, n_estimators=4, n_jobs=2, random_state=0)
+    # The sums of two jobs of a bagging round otherwise than the sum of one: both have two.
+    outer, both = (
+        cross_val_score(bagging, X, Y, cv=2, n_jobs=n_jobs, error_score="raise")
+        for n_jobs in (1, 2)
+    )
+    assert outer.tobytes() == both.tobytes()
+
+
+class Locked(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.lock = threading.Lock()
+
+
+@check
+def callbacks_that_cannot_leave_the_process():
+    estimator = regressor(callbacks=[Locked()])
+    cross_val_score(estimator, X, Y, cv=2, error_score="raise")
+    with raises(Exception, "") as demand:
+        cross_val_score(estimator, X, Y, cv=2, n_jobs=2, error_score="raise")
+    causes = [demand.error, demand.error.__cause__]
+    assert any("sk_params['callbacks'][0].lock" in str(cause) for cause in causes), causes
+    assert any("n_jobs=1" in str(cause) for cause in causes), causes
+
+
+class Batches(keras.utils.PyDataset):
+    def __init__(self):
+        super().__init__(workers=2, use_multiprocessing=True)
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        return X[index::3], Y[index::3]
+
+
+def trained_on_batches():
+    method = multiprocessing.get_start_method()
+    if method == "fork":
+        model = build()
+        model.fit(Batches(), epochs=2, verbose=0, shuffle=False)
+    return method
+
+
+@check
+def batches_that_other_processes_make_in_a_worker():
+    is_forked = multiprocessing.get_all_start_methods()[0] == "fork"
+    found = joblib.Parallel(n_jobs=2)(joblib.delayed(trained_on_batches)() for _ in range(2))
+    assert found == ["fork" if is_forked else "loky"] * 2
 
 
 def look_around(_):

@@ -1,0 +1,62 @@
+"""Copies of callbacks for one fit: each fit begins with the callbacks as the user made them."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from .. import families
+
+__all__ = ["copied"]
+
+
+def copied(value: Any, memo: dict[int, Any] | None = None) -> Any:
+    """Return a deep copy of callbacks; share the parts that can't be copied.
+
+    A bar of tqdm, a ``tf.data.Dataset``, a lock or an open file stays the same object in the copy.
+    What a callback notes beside it, in its attributes and in plain containers, is copied.
+
+    Parameters
+    ----------
+    value : object
+        A callback, or a list of callbacks.
+    memo : dict, optional
+        Copies made so far, by the id of the original, as in `copy.deepcopy`.
+
+    Returns
+    -------
+    object
+        The copy, or `value` itself if nothing of it can be copied.
+    """
+    memo = {} if memo is None else memo
+    # An attempt that fails leaves unfinished objects in its memo.
+    attempt = dict(memo)
+    try:
+        twin = copy.deepcopy(value, attempt)
+    except Exception:
+        return memo[id(value)] if id(value) in memo else _copied_in_parts(value, memo)
+    memo.update(attempt)
+    return twin
+
+
+def _copied_in_parts(value: Any, memo: dict[int, Any]) -> Any:
+    twin: Any
+    if type(value) is list:
+        twin = memo[id(value)] = []
+        twin.extend(copied(item, memo) for item in value)
+    elif type(value) is dict:
+        twin = memo[id(value)] = {}
+        twin.update((key, copied(item, memo)) for key, item in value.items())
+    elif type(value) is tuple:
+        twin = memo[id(value)] = tuple(copied(item, memo) for item in value)
+    elif _is_callback(value):
+        twin = memo[id(value)] = object.__new__(type(value))
+        vars(twin).update((name, copied(item, memo)) for name, item in vars(value).items())
+    else:
+        twin = memo[id(value)] = value
+    return twin
+
+
+def _is_callback(value: Any) -> bool:
+    family = families.of(value)
+    return family is not None and family.kind(value) == "callback"

@@ -1,0 +1,224 @@
+"""Checks of what goes into a model, and of what comes out of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import check_array, check_consistent_length
+
+from ..errors import EstimatorError
+
+__all__ = ["check_lengths", "checked_weights", "naming_ragged", "single_output"]
+
+_PAD = (
+    "pad the samples to one length: keras.utils.pad_sequences(X, dtype='float32', padding='post'); "
+    "the layers Masking, or Embedding(mask_zero=True), let a model skip the padding"
+)
+
+
+@contextlib.contextmanager
+def naming_ragged(values: Any, name: str) -> Iterator[None]:
+    """Say so if `values` can't be made an array because their samples are not alike.
+
+    Parameters
+    ----------
+    values : object
+        What is made an array in this context.
+    name : str
+        The name of the argument.
+
+    Raises
+    ------
+    EstimatorError
+        Samples have different lengths, or are arrays in an array of objects.
+    """
+    try:
+        yield
+    except (TypeError, ValueError):
+        _refuse_ragged(values, name)
+        raise
+
+
+def _refuse_ragged(values: Any, name: str) -> None:
+    if hasattr(values, "ragged_rank"):  # of TensorFlow's ragged tensors
+        values = values.to_list()
+    lengths = _lengths(values)
+    if len(lengths) > 1:
+        raise EstimatorError(
+            "Samples have different lengths",
+            where=name,
+            cause=f"lengths such as {_listed(lengths)} don't make one array",
+            cure=_PAD,
+        )
+    if lengths and not isinstance(values, (list, tuple)):
+        raise EstimatorError(
+            "Samples are arrays in an array of objects",
+            where=name,
+            cure=f"make one array of numbers: numpy.stack(list({name}))",
+        )
+
+
+def _lengths(values: Any) -> list[int]:
+    """Return the lengths of the sequences in `values`: more than one if it is ragged."""
+    items = _items(values)
+    lengths = sorted({length for item in items if (length := _length(item)) is not None})
+    if len(lengths) != 1:
+        return lengths
+    return next((below for item in items if len(below := _lengths(item)) > 1), lengths)
+
+
+def _items(values: Any) -> list[Any]:
+    """Return the items of a list or of an array of objects; none of an array of numbers."""
+    if isinstance(values, (list, tuple)):
+        return list(values)
+    kind = getattr(getattr(values, "dtype", None), "kind", "")
+    return list(np.asarray(values).flat) if kind == "O" and hasattr(values, "__array__") else []
+
+
+def _length(item: Any) -> int | None:
+    """Return the length of a list or an array, None of anything else."""
+    if isinstance(item, (list, tuple)):
+        return len(item)
+    shape = getattr(item, "shape", None)
+    return int(shape[0]) if shape else None
+
+
+def check_lengths(inputs: Any, targets: NDArray[Any]) -> None:
+    """Check that all parts of the `inputs` have as many samples as the `targets`.
+
+    Raises
+    ------
+    EstimatorError
+        The inputs are a list of arrays that look like samples.
+    ValueError
+        The numbers of samples differ.
+    """
+    parts = _parts(inputs)
+    lengths = sorted({len(part) for part in parts})
+    if isinstance(inputs, list) and len(parts) == len(targets) and lengths != [len(targets)]:
+        raise EstimatorError(
+            f"X is a list of {len(parts)} arrays, which stand for {len(parts)} inputs of a model",
+            where="X",
+            cause=f"they are as many as targets, and have lengths such as {_listed(lengths)}: it "
+            "seems that each is a sample",
+            cure=_PAD if len(lengths) > 1 else "make one array of them: numpy.stack(X)",
+        )
+    check_consistent_length(*parts, targets)
+
+
+def _parts(inputs: Any) -> list[Any]:
+    """Return the arrays of `inputs`, which may be one, or several in a list or dict."""
+    if isinstance(inputs, dict):
+        return list(inputs.values())
+    return inputs if isinstance(inputs, list) else [inputs]
+
+
+def _listed(lengths: Sequence[int]) -> str:
+    return ", ".join(map(str, lengths[:3]))
+
+
+def checked_weights(weights: Any, targets: NDArray[Any], model: Any) -> NDArray[Any]:
+    """Return sample weights as an array: one for each sample, or for each step of its output.
+
+    Parameters
+    ----------
+    weights : array-like
+        Of shape (n_samples,); or, where the output of the model has an axis of steps before that
+        of its units, of shape (n_samples, n_steps).
+    targets : ndarray
+        What the model is trained on.
+    model : keras.Model
+        The model.
+
+    Raises
+    ------
+    EstimatorError
+        The model has no output for which there could be such weights.
+    ValueError
+        The weights are all zero, or not as many as samples.
+    """
+    checked: NDArray[Any] = check_array(
+        weights, ensure_2d=False, allow_nd=True, input_name="sample_weight"
+    )
+    check_consistent_length(targets, checked)
+    if checked.ndim != 1 and not _has_output_for(checked.shape, targets, model):
+        raise EstimatorError(
+            f"Sample weights must be 1D, got an array of shape {checked.shape}",
+            where="sample_weight",
+            cause=f"the targets have shape {targets.shape} and the output of the model has shape "
+            f"{_output_shape(model) or 'unknown'}; Keras weights the steps of an output of shape "
+            "(samples, steps, units)",
+            cure="for weights of time steps, use KerasRegressor with an output and targets of "
+            "shape (samples, steps, units), also for one unit: y[..., None]; else pass one weight "
+            "for each sample, or weight the steps in a loss of your own",
+        )
+    if not checked.any():
+        raise ValueError("Sample weights must contain at least one non-zero number.")
+    return checked
+
+
+def _has_output_for(shape: tuple[int, ...], targets: NDArray[Any], model: Any) -> bool:
+    """Tell whether a loss has a value for each of the weights.
+
+    Otherwise Keras may broadcast the weights, and weight something else than was meant.
+    """
+    axes = len(shape)
+    output = _output_shape(model)
+    if targets.shape[:axes] != shape:
+        return False
+    if output is None:
+        return axes < targets.ndim
+    sizes = zip(output[1:axes], shape[1:], strict=False)
+    # A loss is a mean over the last axis of the output. Keras drops that axis if it has one unit
+    # and the targets lack it; a sparse loss has several units, and targets without that axis.
+    is_kept = axes < targets.ndim or output[-1] != 1
+    return axes < len(output) and is_kept and all(size in (None, n) for size, n in sizes)
+
+
+def _output_shape(model: Any) -> tuple[int | None, ...] | None:
+    """Return the shape of the one output of `model`, None if it is not known."""
+    shape = getattr(model, "output_shape", None)
+    return shape if isinstance(shape, tuple) and not any(map(_length, shape)) else None
+
+
+def single_output(predicted: Any, where: str) -> NDArray[Any]:
+    """Return what a model has predicted as one array.
+
+    Parameters
+    ----------
+    predicted : object
+        What Keras's ``predict`` returned: an array, or a list or dict of arrays.
+    where : str
+        Whose prediction it is, for a message.
+
+    Raises
+    ------
+    EstimatorError
+        The model has several outputs.
+    """
+    outputs = list(_outputs(predicted))
+    if len(outputs) > 1:
+        raise EstimatorError(
+            f"The model has {len(outputs)} outputs, and an estimator predicts one array",
+            where=where,
+            cause=f"the outputs have the shapes {', '.join(str(np.shape(o)) for o in outputs)}",
+            cure="join them in the model by keras.layers.Concatenate, or leave out those that "
+            "serve training only; model_.predict(X) returns all",
+        )
+    return np.asarray(outputs[0] if outputs else predicted)
+
+
+def _outputs(predicted: Any) -> Iterator[Any]:
+    """Yield the arrays in a nest of lists and dicts; nothing for a list of plain numbers."""
+    if isinstance(predicted, Mapping):
+        predicted = list(predicted.values())
+    if not isinstance(predicted, (list, tuple)):
+        if np.ndim(predicted):
+            yield predicted
+        return
+    for item in predicted:
+        yield from _outputs(item)

@@ -135,13 +135,23 @@ def nested(bounds: Bounds | None = None, *, copying: bool = False) -> Iterator[N
         _nested.bounds, _nested.copying = outer
 
 
-def _nothing_of_it(obj: Any) -> None:
-    return None
+class Lookups(NamedTuple):
+    """Functions that tell a pickler of code about the objects around it.
 
+    Modules above this one pass them, which know Keras and the dump that is under way:
+    `keras_reduce.families.lookups`.
 
-# Return the ids of what is below an object that has an identity to be kept, a layer or a model, or
-# None for any other. A module above knows how.
-identified: Callable[[Any], Container[int] | None] = _nothing_of_it
+    Attributes
+    ----------
+    identified : callable
+        Returns the ids of what is below an object that has an identity to be kept, a layer or a
+        model; None for any other.
+    locate : callable
+        Returns the path to an object within the dump that is under way, or an empty text.
+    """
+
+    identified: Callable[[Any], Container[int] | None]
+    locate: Callable[[Any], str]
 
 
 def _reduce_code(code: types.CodeType) -> tuple[Callable[..., Any], tuple[Any, ...]]:
@@ -167,6 +177,8 @@ class CodePickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     Parameters
     ----------
+    lookups : Lookups
+        Tell which objects have an identity.
     places : mapping of int to str, optional
         Names for what the receiver will have, by id.
 
@@ -182,12 +194,12 @@ class CodePickler(cloudpickle.Pickler):  # type: ignore[misc]
         {types.CodeType: _reduce_code}, cloudpickle.Pickler.dispatch_table
     )
 
-    def __init__(self, places: Mapping[int, str] | None = None) -> None:
+    def __init__(self, lookups: Lookups, places: Mapping[int, str] | None = None) -> None:
         self.file = io.BytesIO()
         super().__init__(self.file)
         self.referents: list[Any] = []
         self.placed = False
-        self._places = places or {}
+        self._lookups, self._places = lookups, places or {}
         self._numbers: dict[int, int] = {}
 
     def persistent_id(self, obj: Any) -> str | int | None:
@@ -201,7 +213,7 @@ class CodePickler(cloudpickle.Pickler):  # type: ignore[misc]
         if _nested.copying:
             return None
         if id(obj) not in self._numbers:
-            below = identified(obj)
+            below = self._lookups.identified(obj)
             if below is None:
                 return None
             refuse_own_parts(obj, below)
@@ -302,6 +314,8 @@ class Table:
     ----------
     outermost : object
         What the payload stands for.
+    lookups : Lookups
+        For the code that travels by value.
 
     Attributes
     ----------
@@ -314,11 +328,11 @@ class Table:
         Those of `objects` of which nobody knows whether a pickler takes them, by path.
     """
 
-    def __init__(self, outermost: Any = None) -> None:
+    def __init__(self, outermost: Any, lookups: Lookups) -> None:
         self.objects: list[Any] = []
         self.state: dict[str, Any] = {}
         self.unchecked: dict[str, Any] = {}
-        self._outermost = outermost
+        self._outermost, self._lookups = outermost, lookups
         self._children: dict[int, int] = {}
         self._keys: dict[int, str] = {}
         self._entries: dict[str, tuple[Any, Reference]] = {}
@@ -406,7 +420,7 @@ class Table:
         )
         if _nested.depth:
             return references, tuple(objects)
-        return references, tuple(ByValue.of(obj, bounds) for obj in objects)
+        return references, tuple(ByValue.of(obj, self._lookups, bounds) for obj in objects)
 
 
 def resolve(packed: Packed | None) -> dict[str, tuple[Any, str | None]]:
@@ -448,14 +462,6 @@ def _imported(key: str, module: str, qualname: str) -> Any:
     return found
 
 
-def _nowhere(obj: Any) -> str:
-    return ""
-
-
-# Tells the path to an object within the dump that is under way. A module above knows how.
-locate: Callable[[Any], str] = _nowhere
-
-
 class ByValue:
     """A function, class or other callable on its way through a pickler that knows references only.
 
@@ -467,21 +473,23 @@ class ByValue:
     ----------
     referent : object
         The callable.
+    lookups : Lookups
+        Tell about the objects that its code refers to.
     bounds : Bounds
         What its code must not refer to.
     """
 
     _known: ClassVar[weakref.WeakValueDictionary[int, ByValue]] = weakref.WeakValueDictionary()
 
-    def __init__(self, referent: Any, bounds: Bounds) -> None:
-        self.referent, self.bounds = referent, bounds
+    def __init__(self, referent: Any, lookups: Lookups, bounds: Bounds) -> None:
+        self.referent, self.lookups, self.bounds = referent, lookups, bounds
 
     @classmethod
-    def of(cls, obj: Any, bounds: Bounds | None = None) -> ByValue:
+    def of(cls, obj: Any, lookups: Lookups, bounds: Bounds | None = None) -> ByValue:
         """Return the one for `obj`, as long as somebody, such as a pickler, holds it."""
         found = cls._known.get(id(obj))
         if found is None or found.referent is not obj:
-            found = cls._known[id(obj)] = cls(obj, bounds or Bounds())
+            found = cls._known[id(obj)] = cls(obj, lookups, bounds or Bounds())
         found.bounds = bounds or found.bounds
         return found
 
@@ -499,7 +507,7 @@ class ByValue:
             # A class may well mention, as a global, a model with a layer of that very class. What a
             # class refers to is no part of its instances, so a copy must do.
             with nested(self.bounds, copying=isinstance(obj, type)):
-                pickler = CodePickler()
+                pickler = CodePickler(self.lookups)
                 pickler.dump(obj)
             # A function of this process refers to its own objects; a copy shall to their copies.
             token = "" if pickler.referents else _token(obj)
@@ -513,7 +521,7 @@ class ByValue:
         except Exception as error:
             raise ReduceError(
                 f"{name!r} must travel by value, but can't be pickled",
-                where=locate(self) or f"{getattr(obj, '__module__', '')}:{name}",
+                where=self.lookups.locate(self) or f"{getattr(obj, '__module__', '')}:{name}",
                 cause=f"{type(error).__name__}: {error}",
                 cure="move it into a module that the receiver can import, or remove what can't be "
                 "pickled (an open file, a lock, a session) from its closure, globals or attributes",
@@ -574,7 +582,7 @@ def rebuild_by_value(
     return obj
 
 
-def by_value(obj: Any, bounds: Bounds | None = None, levels: int = 4) -> Any:
+def by_value(obj: Any, lookups: Lookups, bounds: Bounds | None = None, levels: int = 4) -> Any:
     """Return `obj`, or a `ByValue` for it if it is code that a receiver can't import.
 
     A list, tuple or dictionary with such code in it, down to a number of `levels`, comes back as
@@ -584,11 +592,21 @@ def by_value(obj: Any, bounds: Bounds | None = None, levels: int = 4) -> Any:
         return obj
     if levels and type(obj) in (list, tuple, dict):
         items = obj.values() if isinstance(obj, dict) else obj
-        found = [by_value(item, bounds, levels - 1) for item in items]
+        found = [by_value(item, lookups, bounds, levels - 1) for item in items]
         if all(map(operator.is_, found, items)):
             return obj
         return dict(zip(obj, found, strict=True)) if isinstance(obj, dict) else type(obj)(found)
-    return ByValue.of(obj, bounds) if _is_foreign_code(obj) else obj
+    return ByValue.of(obj, lookups, bounds) if _is_foreign_code(obj) else obj
+
+
+def has_foreign_code(obj: Any, levels: int = 4) -> bool:
+    """Tell whether `by_value` would return another object than `obj`."""
+    if _nested.depth:
+        return False
+    if levels and type(obj) in (list, tuple, dict):
+        items = obj.values() if isinstance(obj, dict) else obj
+        return any(has_foreign_code(item, levels - 1) for item in items)
+    return _is_foreign_code(obj)
 
 
 def _name(obj: Any) -> str:

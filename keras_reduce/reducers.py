@@ -9,37 +9,15 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from . import backends, closures, families, frames, payload, tensors, tracing, transit, weights
 from . import custom_objects as _custom_objects
 from ._version import __version__
 from .errors import FrameworkError, KerasReduceError, PayloadError, ReduceError
+from .families.lookups import LOOKUPS
 from .parcels import Parcel, Refused
-
-# Code that can't be carried is found when a pickler asks for it, far from what holds it.
-_custom_objects.locate = tracing.root_path
-
-
-def _identified(obj: Any) -> Container[int] | None:
-    """Return the ids of what is below an object that has an identity to be kept; else None."""
-    family = families.of(obj)
-    kind = family.kind(obj) if family else None
-    if family is None or kind not in _IDENTIFIED:
-        return None
-    if kind == "variable" and "/" in obj.path:
-        raise ReduceError(
-            "A function or class that travels by value refers to a variable of a layer",
-            where=obj.path,
-            cause="a variable comes back as a copy, which training then leaves behind",
-            cure="let the code refer to the layer instead",
-        )
-    return family.survey(obj).parts
-
-
-_IDENTIFIED = {"model", "layer", "optimizer", "metric", "callback", "seed_generator", "variable"}
-_custom_objects.identified = _identified
 
 State = dict[str, Any] | None
 Reduced = tuple[Callable[..., Any], tuple[Any, ...], State, weights.Snapshot | None]
@@ -480,7 +458,9 @@ def _take_apart(obj: Any) -> tuple[tuple[Any, ...], State, weights.Snapshot | No
     if found.table.code or found.table.objects:
         bounds = _custom_objects.Bounds(found.tree.private, id(obj), found.tree.parts)
         code = found.table.pack(bounds)
-        objects = tuple(_custom_objects.by_value(value, bounds) for value in found.table.objects)
+        objects = tuple(
+            _custom_objects.by_value(value, LOOKUPS, bounds) for value in found.table.objects
+        )
     arguments = (*_written(found), code, objects)
     return arguments, found.state(_stand_ins(obj, found)), found.snapshot
 
@@ -667,7 +647,7 @@ def _is_being_built(tree: families.Tree) -> bool:
 def _look_into(obj: Any, family: families.Family) -> _Dissection:
     _custom_objects.refuse_own_parts(obj)
     where = f"{type(obj).__qualname__} {getattr(obj, 'name', '')!r}"
-    table = _custom_objects.Table(obj)
+    table = _custom_objects.Table(obj, LOOKUPS)
     try:
         tree, snapshot, own_snapshot = family.survey(obj), weights.Snapshot.around(obj), None
         if snapshot is None:

@@ -24,6 +24,7 @@ import cloudpickle
 import numpy as np
 
 from .custom_objects import Bounds, ByValue, _nested, companion
+from .dispatch import STANDARD
 from .errors import KerasReduceError, ReduceError
 
 __all__ = ["Obstacle", "Transport", "check", "obstacles", "root_path"]
@@ -293,7 +294,8 @@ def _walk(
         left += child.pickler.children
 
 
-_SCALARS = {
+# Types of plain data: every pickler carries it, and no copy of it makes a difference.
+SCALARS = {
     *(type(None), type(...), type(NotImplemented), bool, int, float, complex, range),
     *(str, bytes, bytearray, pickle.PickleBuffer),
     *(kind for kind in np.sctypeDict.values() if kind not in (np.object_, np.void)),
@@ -303,7 +305,7 @@ _SCALARS = {
 def _is_plain(value: Any, levels: int = 3) -> bool:
     """Tell whether `value` is data that every pickler carries; cheap also where there is much."""
     kind = type(value)
-    if kind in _SCALARS:
+    if kind in SCALARS:
         return True
     if kind in (np.ndarray, np.memmap):
         return not value.dtype.hasobject
@@ -311,7 +313,7 @@ def _is_plain(value: Any, levels: int = 3) -> bool:
         return _is_plain(list(value), levels) and _is_plain(list(value.values()), levels)
     if kind not in (list, tuple, set, frozenset) or not levels:
         return False
-    return _SCALARS.issuperset(map(type, value)) or all(_is_plain(v, levels - 1) for v in value)
+    return SCALARS.issuperset(map(type, value)) or all(_is_plain(v, levels - 1) for v in value)
 
 
 # --- names ---------------------------------------------------------------------------------------
@@ -406,7 +408,6 @@ def _full_name(cls: type) -> str:
 def _pickler(transport: Transport, by_value: bool = False) -> _DryPickler:
     kind = _DryCopier if transport == "deepcopy" else _DryPickler
     pickler = kind(types.SimpleNamespace(write=len), kind.PROTOCOL)
-    pickler.arrays_apart = transport == "joblib"
     if transport == "cloudpickle" or (transport == "joblib" and by_value):
         pickler.reducer_override = companion().reducer_override
         pickler.dispatch_table = cloudpickle.Pickler.dispatch_table
@@ -421,8 +422,6 @@ class _DryPickler(pickle._Pickler):
     ----------
     children : list of _Child
         What the object consists of, but for plain data.
-    arrays_apart : bool
-        Whether arrays of objects go through a plain pickler, as joblib sends them.
     nested : tuple
         What `custom_objects` knows while this pickler is at work.
     """
@@ -432,7 +431,6 @@ class _DryPickler(pickle._Pickler):
     dispatch_table: Any
     memo: dict[int, Any]
     children: list[_Child]
-    arrays_apart = False
     nested: tuple[int, Bounds] = (0, Bounds())
 
     def visit(self, child: _Child) -> list[Obstacle]:
@@ -532,9 +530,8 @@ class _DryPickler(pickle._Pickler):
             self._add(".<item>", item, self._here.names)
 
     def _save_array(self, obj: Any) -> None:
-        pickler = _pickler("pickle") if self.arrays_apart else self
         for index, item in zip(np.ndindex(obj.shape), obj.ravel().tolist(), strict=True):
-            self._add(f"[{', '.join(map(str, index))}]", item, pickler=pickler)
+            self._add(f"[{', '.join(map(str, index))}]", item)
 
     def _save_by_value(self, obj: Any) -> None:
         # Its own reducer runs a pickler that stops at the first obstacle.
@@ -543,7 +540,7 @@ class _DryPickler(pickle._Pickler):
         self._add("", obj.referent, pickler=pickler)
 
     dispatch: ClassVar[dict[type, Any]] = {
-        **pickle._Pickler.dispatch,
+        **STANDARD,
         **dict.fromkeys((list, tuple), _save_items),
         **dict.fromkeys((set, frozenset), _save_members),
         dict: _save_entries,

@@ -37,8 +37,10 @@ except ImportError:  # scikit-learn 1.5, the last that the wrappers of Keras 2.1
         estimator._check_n_features(X, reset=reset)
 
 
-from . import custom_objects, families
+from . import families
+from .custom_objects import by_value
 from .errors import KerasReduceError
+from .families.lookups import LOOKUPS
 
 _Array = NDArray[Any]
 
@@ -451,8 +453,8 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
     def __getstate__(self) -> dict[str, Any]:
         """Return the state, with functions that the receiver can't import packed by value."""
         state = super().__getstate__()
-        packed = {name: custom_objects.by_value(v) for name, v in self.sk_params.items()}
-        return {**state, "build_fn": custom_objects.by_value(self.build_fn), "_sk_params": packed}
+        packed = {name: by_value(value, LOOKUPS) for name, value in self.sk_params.items()}
+        return {**state, "build_fn": by_value(self.build_fn, LOOKUPS), "_sk_params": packed}
 
     # A copy stays in this process: it shares functions as they are, like any other copy.
 

@@ -26,7 +26,7 @@ ROWS = (
     ("custom_objects", "weights"),
     ("tensors", "payload"),
     ("admission",),
-    ("backends", "callables", "frames"),
+    ("backends", "callables", "dispatch", "frames"),
     ("parcels", "rendering", "replacements", "transit", "trust", "workers"),
     ("errors", "_version"),
 )

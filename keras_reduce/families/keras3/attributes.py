@@ -15,7 +15,7 @@ import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ...custom_objects import by_value
+from ...custom_objects import has_foreign_code
 from ...errors import ReduceError
 from .._nests import is_nest, leaves, refuse_hidden, unwrapped
 from .kinds import attributes_of, bases, is_a, is_saveable
@@ -383,7 +383,7 @@ def _is_for_pickler(value: Any) -> bool:
 def _is_code(value: Any) -> bool:
     """Tell whether there is code in `value` that travels by value, and no part of an object."""
     plain = unwrapped(value)
-    return by_value(plain) is not plain and not any(map(is_part, leaves(plain)))
+    return has_foreign_code(plain) and not any(map(is_part, leaves(plain)))
 
 
 def _has_config(value: Any) -> bool:

@@ -22,6 +22,7 @@ import uuid
 import weakref
 from collections import ChainMap
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import cloudpickle
@@ -170,7 +171,46 @@ def _reduce_code(code: types.CodeType) -> tuple[Callable[..., Any], tuple[Any, .
 _FILENAME = 10
 
 
-class CodePickler(cloudpickle.Pickler):  # type: ignore[misc]
+class ForeignCodePickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """cloudpickle's pickler, for which modules that no other process can import travel by value.
+
+    cloudpickle takes every module in `sys.modules` for one that can be imported.
+    """
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Return the reduce value of a function, class or module; NotImplemented for others."""
+        if not isinstance(obj, _NAMED_BY_MODULE):
+            return super().reducer_override(obj)
+        is_module = isinstance(obj, types.ModuleType)
+        name = str(obj.__name__ if is_module else getattr(obj, "__module__", None))
+        module = sys.modules.get(name)
+        if module is None or name == "__main__" or can_be_imported_again(name):
+            return super().reducer_override(obj)
+        with _registered_by_value(module):
+            if is_module:
+                return self.dispatch_table[types.ModuleType](obj)
+            return super().reducer_override(obj)
+
+
+_NAMED_BY_MODULE = (types.FunctionType, type, types.ModuleType)
+_registration = threading.RLock()
+
+
+@contextlib.contextmanager
+def _registered_by_value(module: types.ModuleType) -> Iterator[None]:
+    """Let cloudpickle carry a module by value; in other threads too, until this ends."""
+    with _registration:
+        if _is_registered_by_value(module.__name__):
+            yield
+            return
+        cloudpickle.register_pickle_by_value(module)
+        try:
+            yield
+        finally:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+class CodePickler(ForeignCodePickler):
     """Pickles code, but not the objects with an identity that it refers to.
 
     These are left to the pickler of the whole, which knows whether it has met them before.
@@ -294,10 +334,36 @@ def found_as(obj: Any, module_name: str, qualname: str) -> bool:
     # "__mp_main__" is what multiprocessing calls the main module in a spawned child.
     if module_name in ("__main__", "__mp_main__") or _is_registered_by_value(module_name):
         return False
+    if not can_be_imported_again(module_name):
+        return False
     found: Any = sys.modules.get(module_name)
     for name in qualname.split("."):
         found = getattr(found, name, None)
     return found is obj
+
+
+def can_be_imported_again(module_name: str) -> bool:
+    """Tell whether a module that is in `sys.modules` comes from something that has its name.
+
+    A module that the program has made, by `types.ModuleType` or from a file of another name, is not
+    found by any other process. Only the root is looked at: packages in C make modules below them.
+    """
+    root = module_name.partition(".")[0]
+    module = sys.modules.get(root)
+    if type(module) is not types.ModuleType or root in sys.builtin_module_names:
+        return True  # A library's own kind of module, which it will make again.
+    if getattr(module, "__path__", None) is not None:
+        return True
+    specification = getattr(module, "__spec__", None)
+    file = getattr(module, "__file__", None) or getattr(specification, "origin", None)
+    if file is None or specification is None:
+        return file is not None and _stem(file) == root
+    return not specification.has_location or _stem(file) == root
+
+
+def _stem(file: str) -> str:
+    """Return the name under which a module that is in `file` is imported."""
+    return Path(file).name.partition(".")[0]
 
 
 def _is_registered_by_value(module_name: str) -> bool:
@@ -359,7 +425,8 @@ class Table:
             named = obj if hasattr(obj, "__qualname__") else type(obj)
             module, qualname = location or (named.__module__, named.__qualname__)
             # What multiprocessing calls the main module in a child; the same in each process here.
-            module = "__main__" if module == "__mp_main__" else module
+            # A class that was made by `exec` may have no module.
+            module = "__main__" if module in (None, "__mp_main__") else module
             base = key = f"{module}:{qualname}"
             repetition = 1
             while key in self._entries:
@@ -627,6 +694,6 @@ def _is_foreign_code(obj: Any) -> bool:
     return callable(obj) and not has_reducer and not is_importable(type(obj))
 
 
-def companion() -> cloudpickle.Pickler:
+def companion() -> ForeignCodePickler:
     """Return a pickler that is asked for its reduce values only; it writes nothing."""
-    return cloudpickle.Pickler(io.BytesIO())
+    return ForeignCodePickler(io.BytesIO())

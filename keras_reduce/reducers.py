@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from . import backends, closures, families, frames, payload, tensors, tracing, transit, weights
 from . import custom_objects as _custom_objects
 from ._version import __version__
+from .callables import root_module
 from .errors import FrameworkError, KerasReduceError, PayloadError, ReduceError
 from .families.lookups import LOOKUPS
 from .parcels import Parcel, Refused
@@ -383,7 +384,7 @@ def says_itself(obj: Any, *methods: str) -> bool:
 
 
 def _is_of_a_framework(cls: type) -> bool:
-    return cls.__module__.partition(".")[0] in _FRAMEWORKS
+    return root_module(cls) in _FRAMEWORKS
 
 
 _FRAMEWORKS = {"keras", "tf_keras", "tensorflow", "torch", "flax", "builtins"}

@@ -23,6 +23,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import cloudpickle
 import numpy as np
 
+from .callables import root_module
 from .custom_objects import Bounds, ByValue, _nested, companion
 from .dispatch import STANDARD
 from .errors import KerasReduceError, ReduceError
@@ -384,7 +385,7 @@ def _members(obj: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _is_of_keras(obj: Any) -> bool:
-    roots = {base.__module__.partition(".")[0] for base in type(obj).__mro__}
+    roots = {root_module(base) for base in type(obj).__mro__}
     return not roots.isdisjoint({"keras", "tf_keras"})
 
 

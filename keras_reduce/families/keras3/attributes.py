@@ -15,6 +15,7 @@ import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ...callables import root_module
 from ...custom_objects import has_foreign_code
 from ...errors import ReduceError
 from .._nests import is_nest, leaves, refuse_hidden, unwrapped
@@ -55,7 +56,7 @@ PLAIN = frozenset({bool, int, float, str, type(None)})
 
 def is_built_in(cls: type) -> bool:
     """Tell whether `cls` is Keras's own."""
-    return cls.__module__.partition(".")[0] == "keras"
+    return root_module(cls) == "keras"
 
 
 def overrides(obj: Any, method: str) -> bool:

@@ -8,6 +8,7 @@ there, so that two classes of one name stay two.
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import importlib
 import io
@@ -260,6 +261,21 @@ class CodePickler(ForeignCodePickler):
             self._numbers[id(obj)] = len(self.referents)
             self.referents.append(obj)
         return self._numbers[id(obj)]
+
+
+class _LenientCodePickler(CodePickler):
+    """Pickles None in place of all that can't be pickled, to find the referents of the rest."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Return a reduce value for each object."""
+        reduced = super().reducer_override(obj)
+        if reduced is not NotImplemented or isinstance(obj, (type, types.FunctionType)):
+            return reduced
+        try:
+            reducer = self.dispatch_table.get(type(obj))
+            return reducer(obj) if reducer else obj.__reduce_ex__(pickle.DEFAULT_PROTOCOL)
+        except Exception:
+            return type(None), ()
 
 
 _NEVER_IDENTIFIED = (str, int, float, bytes, tuple, list, dict, type(None), type, types.CodeType)
@@ -569,30 +585,65 @@ class ByValue:
             If the code refers to something that can't be carried.
         """
         obj = self.referent
-        name = _name(obj)
         try:
-            # A class may well mention, as a global, a model with a layer of that very class. What a
-            # class refers to is no part of its instances, so a copy must do.
-            with nested(self.bounds, copying=isinstance(obj, type)):
-                pickler = CodePickler(self.lookups)
-                pickler.dump(obj)
-            # A function of this process refers to its own objects; a copy shall to their copies.
-            token = "" if pickler.referents else _token(obj)
-            return rebuild_by_value, (
-                *(pickler.file.getvalue(), name, token),
-                tuple(pickler.referents),
-                backends.current() or "",
-            )
+            pickler = self._dumped(CodePickler)
         except KerasReduceError:
             raise
         except Exception as error:
-            raise ReduceError(
-                f"{name!r} must travel by value, but can't be pickled",
-                where=self.lookups.locate(self) or f"{getattr(obj, '__module__', '')}:{name}",
-                cause=f"{type(error).__name__}: {error}",
-                cure="move it into a module that the receiver can import, or remove what can't be "
-                "pickled (an open file, a lock, a session) from its closure, globals or attributes",
-            ) from error
+            raise self._refusal(error) from error
+        # A function of this process refers to its own objects; a copy shall to their copies.
+        token = "" if pickler.referents else _token(obj)
+        return rebuild_by_value, (
+            *(pickler.file.getvalue(), _name(obj), token),
+            tuple(pickler.referents),
+            backends.current() or "",
+        )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """Return the callable itself, as any copy does, or one that refers to copies.
+
+        Raises
+        ------
+        ReduceError
+            If it refers to an object that is copied, and can't be rebuilt.
+        """
+        if self.copied_referents() is None:
+            return self.referent
+        rebuild, arguments = self.__reduce__()
+        return rebuild(*copy.deepcopy(arguments, memo))
+
+    def copied_referents(self) -> tuple[Any, ...] | None:
+        """Return the objects to be copied to which the callable refers; None if it is shared."""
+        if isinstance(self.referent, type):
+            return None
+        try:
+            return tuple(self._dumped(CodePickler).referents)
+        except KerasReduceError:
+            raise
+        except Exception as error:
+            # No pickler takes what it refers to, but a copy shares the function with all of it.
+            if self._dumped(_LenientCodePickler).referents:
+                raise self._refusal(error) from error
+            return None
+
+    def _dumped(self, kind: type[CodePickler]) -> CodePickler:
+        # A class may well mention, as a global, a model with a layer of that very class. What a
+        # class refers to is no part of its instances, so a copy must do.
+        with nested(self.bounds, copying=isinstance(self.referent, type)):
+            pickler = kind(self.lookups)
+            pickler.dump(self.referent)
+        return pickler
+
+    def _refusal(self, error: Exception) -> ReduceError:
+        name = _name(self.referent)
+        module = getattr(self.referent, "__module__", "")
+        return ReduceError(
+            f"{name!r} must travel by value, but can't be pickled",
+            where=self.lookups.locate(self) or f"{module}:{name}",
+            cause=f"{type(error).__name__}: {error}",
+            cure="move it into a module that the receiver can import, or remove what can't be "
+            "pickled (an open file, a lock, a session) from its closure, globals or attributes",
+        )
 
 
 def rebuild_by_value(

@@ -671,7 +671,7 @@ def _look_into(obj: Any, family: families.Family) -> _Dissection:
             tree.own_variables, family.assets(tree), family.backend(), snapshot
         )
     except ReduceError as error:
-        raise _located(error, obj) from error
+        raise tracing.located(error, obj) from error
     except FrameworkError:
         raise
     except Exception as error:
@@ -693,16 +693,6 @@ def _look_into(obj: Any, family: families.Family) -> _Dissection:
     return _Dissection(
         header, architecture, arrays, compilation, table, tree, own_snapshot, attributes, where
     )
-
-
-def _located(error: ReduceError, obj: Any) -> ReduceError:
-    """Return `error`, which knows the place in `obj`, with the place in the graph around it."""
-    root = tracing.root_path(obj)
-    root = root or (type(obj).__name__ if error.where.startswith((".", "[")) else "")
-    if not root:
-        return error
-    inside = error.where if error.where[:1] in (".", "[", "") else f" ({error.where})"
-    return type(error)(error.what, root + inside, error.cause, error.cure)
 
 
 def _untested(family: families.Family) -> str:

@@ -28,7 +28,7 @@ from .custom_objects import Bounds, ByValue, _nested, companion
 from .dispatch import STANDARD
 from .errors import KerasReduceError, ReduceError
 
-__all__ = ["Obstacle", "Transport", "check", "obstacles", "root_path"]
+__all__ = ["Obstacle", "Transport", "check", "located", "obstacles", "root_path"]
 
 Transport = Literal["pickle", "cloudpickle", "joblib", "deepcopy"]
 
@@ -115,6 +115,16 @@ def check(owner: Any, values: Mapping[str, Any], *, name: str, skip: Callable[[A
         raise ReduceError(
             f"This {kind or 'object'} can't be carried", where=f"{name}{path}", cause=why, cure=cure
         )
+
+
+def located(error: ReduceError, obj: Any) -> ReduceError:
+    """Return `error`, which knows the place in `obj`, with the place in the graph around it."""
+    root = root_path(obj)
+    root = root or (type(obj).__name__ if error.where.startswith((".", "[")) else "")
+    if not root:
+        return error
+    inside = error.where if error.where[:1] in (".", "[", "") else f" ({error.where})"
+    return type(error)(error.what, root + inside, error.cause, error.cure)
 
 
 def _unfit(
@@ -266,7 +276,7 @@ class _Visits(threading.local):
 _visits = _Visits()
 
 # What is in the way inside of these are locks and handles that their user has not made.
-_OPAQUE = re.compile(r"threading\.\w+|tensorflow\.python\.(data|client|framework)\..*")
+_OPAQUE = re.compile(r"threading\.\w+|tensorflow\.python\.(data|client|distribute|framework)\..*")
 
 
 def _walk(
@@ -572,6 +582,10 @@ class _DryCopier(_DryPickler):
     def _save_method(self, obj: Any) -> None:
         self._add(".__self__", obj.__self__)
 
+    def _save_by_value(self, obj: Any) -> None:
+        for referent in obj.copied_referents() or ():
+            self._add("", referent)
+
     def _save_atom(self, obj: Any) -> None:
         pass
 
@@ -579,9 +593,10 @@ class _DryCopier(_DryPickler):
         **dict.fromkeys(copy._deepcopy_dispatch, _save_atom),  # type: ignore[attr-defined]
         **{
             kind: _DryPickler.dispatch[kind]
-            for kind in (list, tuple, dict, set, frozenset, np.ndarray, ByValue)
+            for kind in (list, tuple, dict, set, frozenset, np.ndarray)
         },
         types.MethodType: _save_method,
+        ByValue: _save_by_value,
     }
 
 
@@ -603,6 +618,8 @@ _CURES = {
     r"builtins\.module": "import it in the function that uses it, or keep its name",
     r"tensorflow\.python\.data\..*": "keep what it is made from (arrays, names of files), or a "
     "function that makes it, and hand it to fit()",
+    r"tensorflow\.python\.distribute\..*": "make it in the function that builds the model, as a "
+    "strategy can't leave its process; a model that was made in its scope can",
     r"tensorflow\..*(Graph|Session|ConcreteFunction)": "make it where it is used: neither graphs "
     "nor sessions leave their process",
     r"weakref\..*|builtins\.weak.*": "keep the object itself, or leave it out of the state",

@@ -37,9 +37,9 @@ except ImportError:  # scikit-learn 1.5, the last that the wrappers of Keras 2.1
         estimator._check_n_features(X, reset=reset)
 
 
-from . import families
+from . import families, tracing
 from .custom_objects import by_value
-from .errors import KerasReduceError
+from .errors import KerasReduceError, ReduceError
 from .families.lookups import LOOKUPS
 
 _Array = NDArray[Any]
@@ -453,6 +453,11 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
     def __getstate__(self) -> dict[str, Any]:
         """Return the state, with functions that the receiver can't import packed by value."""
         state = super().__getstate__()
+        attributes = {name: state[name] for name in state if name not in ("build_fn", "_sk_params")}
+        try:
+            tracing.check(self, attributes, name="", skip=lambda v: families.of(v) is not None)
+        except ReduceError as error:
+            raise tracing.located(error, self) from error
         packed = {name: by_value(value, LOOKUPS) for name, value in self.sk_params.items()}
         return {**state, "build_fn": by_value(self.build_fn, LOOKUPS), "_sk_params": packed}
 

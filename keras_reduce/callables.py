@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dis
 import functools
+import inspect
+import sys
 import types
+import weakref
 from typing import Any
 
 
@@ -41,6 +44,45 @@ def global_names(code: types.CodeType) -> tuple[str, ...]:
 
 
 _GLOBAL_ACCESS = {"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"}
+
+
+def root_module(obj: Any) -> str:
+    """Return the root of the module that defines a class or function; empty if that is unknown.
+
+    ``__module__`` can be set to anything, and code that is run by ``exec`` in a dictionary without
+    a ``__name__`` says that it is one of `builtins`. So it is checked.
+    """
+    root = str(getattr(obj, "__module__", None) or "").partition(".")[0]
+    try:
+        is_true = _verified.get(obj)
+        if is_true is None:
+            is_true = _verified[obj] = _is_defined_in(obj, root)
+    except TypeError:  # No weak reference to it is possible.
+        is_true = _is_defined_in(obj, root)
+    return root if is_true else ""
+
+
+_verified: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
+
+
+def _is_defined_in(obj: Any, root: str) -> bool:
+    """Tell whether `obj` is found by its name, or its code comes from a module of `root`."""
+    is_compiled = not isinstance(obj, (type, types.FunctionType))
+    if is_compiled or (isinstance(obj, type) and not obj.__flags__ & _HEAP_TYPE):
+        return True
+    found: Any = sys.modules.get(obj.__module__)
+    for name in obj.__qualname__.split("."):
+        found = getattr(found, name, None)
+    if found is obj:
+        return True
+    values = vars(obj).values() if isinstance(obj, type) else (obj,)
+    functions = [inspect.unwrap(value) for value in values if isinstance(value, types.FunctionType)]
+    roots = {str(f.__globals__.get("__name__")).partition(".")[0] for f in functions}
+    # A class without functions may be made in C, or be a plain subclass.
+    return roots == {root} if roots else root not in ("keras", "tf_keras", "builtins")
+
+
+_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: the class is made by a class statement or the like.
 
 
 def members(cls: type) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 from . import families
-from .custom_objects import CodePickler, CodeUnpickler, by_value, nested
+from .custom_objects import CodePickler, CodeUnpickler, by_value, has_foreign_code, nested
 from .errors import CustomObjectError, PayloadError, ReduceError
+from .families.lookups import LOOKUPS
 
 
 class Closure:
@@ -119,7 +120,7 @@ def has_code(value: Any, levels: int = 4) -> bool:
     if levels and type(value) in (list, tuple, dict):
         items = value.values() if isinstance(value, dict) else value
         return any(has_code(item, levels - 1) for item in items)
-    return by_value(value) is not value or _is_tf_function(value)
+    return has_foreign_code(value) or _is_tf_function(value)
 
 
 def carried(value: Any, places: Places, levels: int = 4) -> Any:
@@ -139,16 +140,16 @@ def carried(value: Any, places: Places, levels: int = 4) -> Any:
     if not has_code(value, 0):
         return value
     with nested():
-        pickler = CodePickler(places.names)
+        pickler = CodePickler(LOOKUPS, places.names)
         try:
             pickler.dump(value)
         except ReduceError:
             raise
         except Exception:
             # It fails in the same way where it is asked for, with its place in the message.
-            return by_value(value)
+            return by_value(value, LOOKUPS)
     if not pickler.placed:
-        return by_value(value)
+        return by_value(value, LOOKUPS)
     name = getattr(value, "__qualname__", type(value).__qualname__)
     blob, referents = pickler.file.getvalue(), tuple(pickler.referents)
     return Closure(places.owner, blob, name, places.holder, referents)

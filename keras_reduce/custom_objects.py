@@ -8,6 +8,7 @@ there, so that two classes of one name stay two.
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import importlib
 import io
@@ -22,6 +23,7 @@ import uuid
 import weakref
 from collections import ChainMap
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import cloudpickle
@@ -136,13 +138,23 @@ def nested(bounds: Bounds | None = None, *, copying: bool = False) -> Iterator[N
         _nested.bounds, _nested.copying = outer
 
 
-def _nothing_of_it(obj: Any) -> None:
-    return None
+class Lookups(NamedTuple):
+    """Functions that tell a pickler of code about the objects around it.
 
+    Modules above this one pass them, which know Keras and the dump that is under way:
+    `keras_reduce.families.lookups`.
 
-# Return the ids of what is below an object that has an identity to be kept, a layer or a model, or
-# None for any other. A module above knows how.
-identified: Callable[[Any], Container[int] | None] = _nothing_of_it
+    Attributes
+    ----------
+    identified : callable
+        Returns the ids of what is below an object that has an identity to be kept, a layer or a
+        model; None for any other.
+    locate : callable
+        Returns the path to an object within the dump that is under way, or an empty text.
+    """
+
+    identified: Callable[[Any], Container[int] | None]
+    locate: Callable[[Any], str]
 
 
 def _reduce_code(code: types.CodeType) -> tuple[Callable[..., Any], tuple[Any, ...]]:
@@ -161,13 +173,54 @@ def _reduce_code(code: types.CodeType) -> tuple[Callable[..., Any], tuple[Any, .
 _FILENAME = 10
 
 
-class CodePickler(cloudpickle.Pickler):  # type: ignore[misc]
+class ForeignCodePickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """cloudpickle's pickler, for which modules that no other process can import travel by value.
+
+    cloudpickle takes every module in `sys.modules` for one that can be imported.
+    """
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Return the reduce value of a function, class or module; NotImplemented for others."""
+        if not isinstance(obj, _NAMED_BY_MODULE):
+            return super().reducer_override(obj)
+        is_module = isinstance(obj, types.ModuleType)
+        name = str(obj.__name__ if is_module else getattr(obj, "__module__", None))
+        module = sys.modules.get(name)
+        if module is None or name == "__main__" or can_be_imported_again(name):
+            return super().reducer_override(obj)
+        with _registered_by_value(module):
+            if is_module:
+                return self.dispatch_table[types.ModuleType](obj)
+            return super().reducer_override(obj)
+
+
+_NAMED_BY_MODULE = (types.FunctionType, type, types.ModuleType)
+_registration = threading.RLock()
+
+
+@contextlib.contextmanager
+def _registered_by_value(module: types.ModuleType) -> Iterator[None]:
+    """Let cloudpickle carry a module by value; in other threads too, until this ends."""
+    with _registration:
+        if _is_registered_by_value(module.__name__):
+            yield
+            return
+        cloudpickle.register_pickle_by_value(module)
+        try:
+            yield
+        finally:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+class CodePickler(ForeignCodePickler):
     """Pickles code, but not the objects with an identity that it refers to.
 
     These are left to the pickler of the whole, which knows whether it has met them before.
 
     Parameters
     ----------
+    lookups : Lookups
+        Tell which objects have an identity.
     places : mapping of int to str, optional
         Names for what the receiver will have, by id.
 
@@ -183,12 +236,12 @@ class CodePickler(cloudpickle.Pickler):  # type: ignore[misc]
         {types.CodeType: _reduce_code}, cloudpickle.Pickler.dispatch_table
     )
 
-    def __init__(self, places: Mapping[int, str] | None = None) -> None:
+    def __init__(self, lookups: Lookups, places: Mapping[int, str] | None = None) -> None:
         self.file = io.BytesIO()
         super().__init__(self.file)
         self.referents: list[Any] = []
         self.placed = False
-        self._places = places or {}
+        self._lookups, self._places = lookups, places or {}
         self._numbers: dict[int, int] = {}
 
     def persistent_id(self, obj: Any) -> str | int | None:
@@ -202,13 +255,28 @@ class CodePickler(cloudpickle.Pickler):  # type: ignore[misc]
         if _nested.copying:
             return None
         if id(obj) not in self._numbers:
-            below = identified(obj)
+            below = self._lookups.identified(obj)
             if below is None:
                 return None
             refuse_own_parts(obj, below)
             self._numbers[id(obj)] = len(self.referents)
             self.referents.append(obj)
         return self._numbers[id(obj)]
+
+
+class _LenientCodePickler(CodePickler):
+    """Pickles None in place of all that can't be pickled, to find the referents of the rest."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Return a reduce value for each object."""
+        reduced = super().reducer_override(obj)
+        if reduced is not NotImplemented or isinstance(obj, (type, types.FunctionType)):
+            return reduced
+        try:
+            reducer = self.dispatch_table.get(type(obj))
+            return reducer(obj) if reducer else obj.__reduce_ex__(pickle.DEFAULT_PROTOCOL)
+        except Exception:
+            return type(None), ()
 
 
 _NEVER_IDENTIFIED = (str, int, float, bytes, tuple, list, dict, type(None), type, types.CodeType)
@@ -285,10 +353,36 @@ def found_as(obj: Any, module_name: str, qualname: str) -> bool:
     # "__mp_main__" is what multiprocessing calls the main module in a spawned child.
     if module_name in ("__main__", "__mp_main__") or _is_registered_by_value(module_name):
         return False
+    if not can_be_imported_again(module_name):
+        return False
     found: Any = sys.modules.get(module_name)
     for name in qualname.split("."):
         found = getattr(found, name, None)
     return found is obj
+
+
+def can_be_imported_again(module_name: str) -> bool:
+    """Tell whether a module that is in `sys.modules` comes from something that has its name.
+
+    A module that the program has made, by `types.ModuleType` or from a file of another name, is not
+    found by any other process. Only the root is looked at: packages in C make modules below them.
+    """
+    root = module_name.partition(".")[0]
+    module = sys.modules.get(root)
+    if type(module) is not types.ModuleType or root in sys.builtin_module_names:
+        return True  # A library's own kind of module, which it will make again.
+    if getattr(module, "__path__", None) is not None:
+        return True
+    specification = getattr(module, "__spec__", None)
+    file = getattr(module, "__file__", None) or getattr(specification, "origin", None)
+    if file is None or specification is None:
+        return file is not None and _stem(file) == root
+    return not specification.has_location or _stem(file) == root
+
+
+def _stem(file: str) -> str:
+    """Return the name under which a module that is in `file` is imported."""
+    return Path(file).name.partition(".")[0]
 
 
 def _is_registered_by_value(module_name: str) -> bool:
@@ -305,6 +399,8 @@ class Table:
     ----------
     outermost : object
         What the payload stands for.
+    lookups : Lookups
+        For the code that travels by value.
 
     Attributes
     ----------
@@ -322,13 +418,13 @@ class Table:
         Tokens of objects that the payload refers to, and does not hold.
     """
 
-    def __init__(self, outermost: Any = None) -> None:
+    def __init__(self, outermost: Any, lookups: Lookups) -> None:
         self.objects: list[Any] = []
         self.state: dict[str, Any] = {}
         self.unchecked: dict[str, Any] = {}
         self.identities: list[Identity] = []
         self._numbers: dict[int, int] = {}
-        self._outermost = outermost
+        self._outermost, self._lookups = outermost, lookups
         self._children: dict[int, int] = {}
         self._keys: dict[int, str] = {}
         self._late: set[str] = set()
@@ -357,7 +453,8 @@ class Table:
             named = obj if hasattr(obj, "__qualname__") else type(obj)
             module, qualname = location or (named.__module__, named.__qualname__)
             # What multiprocessing calls the main module in a child; the same in each process here.
-            module = "__main__" if module == "__mp_main__" else module
+            # A class that was made by `exec` may have no module.
+            module = "__main__" if module in (None, "__mp_main__") else module
             base = key = f"{module}:{qualname}"
             repetition = 1
             while key in self._entries:
@@ -448,8 +545,8 @@ class Table:
             return references, tuple(objects)
         late = {id(self._entries[key][0]) for key in self._late} if places else set()
         return references, tuple(
-            (LateCode.of(obj, bounds, places or {}) if id(obj) in late else None)
-            or ByValue.of(obj, bounds)
+            (LateCode.of(obj, self._lookups, bounds, places or {}) if id(obj) in late else None)
+            or ByValue.of(obj, self._lookups, bounds)
             for obj in objects
         )
 
@@ -493,14 +590,6 @@ def _imported(key: str, module: str, qualname: str) -> Any:
     return found
 
 
-def _nowhere(obj: Any) -> str:
-    return ""
-
-
-# Tells the path to an object within the dump that is under way. A module above knows how.
-locate: Callable[[Any], str] = _nowhere
-
-
 class ByValue:
     """A function, class or other callable on its way through a pickler that knows references only.
 
@@ -512,21 +601,23 @@ class ByValue:
     ----------
     referent : object
         The callable.
+    lookups : Lookups
+        Tell about the objects that its code refers to.
     bounds : Bounds
         What its code must not refer to.
     """
 
     _known: ClassVar[weakref.WeakValueDictionary[int, ByValue]] = weakref.WeakValueDictionary()
 
-    def __init__(self, referent: Any, bounds: Bounds) -> None:
-        self.referent, self.bounds = referent, bounds
+    def __init__(self, referent: Any, lookups: Lookups, bounds: Bounds) -> None:
+        self.referent, self.lookups, self.bounds = referent, lookups, bounds
 
     @classmethod
-    def of(cls, obj: Any, bounds: Bounds | None = None) -> ByValue:
+    def of(cls, obj: Any, lookups: Lookups, bounds: Bounds | None = None) -> ByValue:
         """Return the one for `obj`, as long as somebody, such as a pickler, holds it."""
         found = cls._known.get(id(obj))
         if found is None or found.referent is not obj:
-            found = cls._known[id(obj)] = cls(obj, bounds or Bounds())
+            found = cls._known[id(obj)] = cls(obj, lookups, bounds or Bounds())
         found.bounds = bounds or found.bounds
         return found
 
@@ -539,30 +630,65 @@ class ByValue:
             If the code refers to something that can't be carried.
         """
         obj = self.referent
-        name = _name(obj)
         try:
-            # A class may well mention, as a global, a model with a layer of that very class. What a
-            # class refers to is no part of its instances, so a copy must do.
-            with nested(self.bounds, copying=isinstance(obj, type)):
-                pickler = CodePickler()
-                pickler.dump(obj)
-            # A function of this process refers to its own objects; a copy shall to their copies.
-            token = "" if pickler.referents else _token(obj)
-            return rebuild_by_value, (
-                *(pickler.file.getvalue(), name, token),
-                tuple(pickler.referents),
-                backends.current() or "",
-            )
+            pickler = self._dumped(CodePickler)
         except KerasReduceError:
             raise
         except Exception as error:
-            raise ReduceError(
-                f"{name!r} must travel by value, but can't be pickled",
-                where=locate(self) or f"{getattr(obj, '__module__', '')}:{name}",
-                cause=f"{type(error).__name__}: {error}",
-                cure="move it into a module that the receiver can import, or remove what can't be "
-                "pickled (an open file, a lock, a session) from its closure, globals or attributes",
-            ) from error
+            raise self._refusal(error) from error
+        # A function of this process refers to its own objects; a copy shall to their copies.
+        token = "" if pickler.referents else _token(obj)
+        return rebuild_by_value, (
+            *(pickler.file.getvalue(), _name(obj), token),
+            tuple(pickler.referents),
+            backends.current() or "",
+        )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """Return the callable itself, as any copy does, or one that refers to copies.
+
+        Raises
+        ------
+        ReduceError
+            If it refers to an object that is copied, and can't be rebuilt.
+        """
+        if self.copied_referents() is None:
+            return self.referent
+        rebuild, arguments = self.__reduce__()
+        return rebuild(*copy.deepcopy(arguments, memo))
+
+    def copied_referents(self) -> tuple[Any, ...] | None:
+        """Return the objects to be copied to which the callable refers; None if it is shared."""
+        if isinstance(self.referent, type):
+            return None
+        try:
+            return tuple(self._dumped(CodePickler).referents)
+        except KerasReduceError:
+            raise
+        except Exception as error:
+            # No pickler takes what it refers to, but a copy shares the function with all of it.
+            if self._dumped(_LenientCodePickler).referents:
+                raise self._refusal(error) from error
+            return None
+
+    def _dumped(self, kind: type[CodePickler]) -> CodePickler:
+        # A class may well mention, as a global, a model with a layer of that very class. What a
+        # class refers to is no part of its instances, so a copy must do.
+        with nested(self.bounds, copying=isinstance(self.referent, type)):
+            pickler = kind(self.lookups)
+            pickler.dump(self.referent)
+        return pickler
+
+    def _refusal(self, error: Exception) -> ReduceError:
+        name = _name(self.referent)
+        module = getattr(self.referent, "__module__", "")
+        return ReduceError(
+            f"{name!r} must travel by value, but can't be pickled",
+            where=self.lookups.locate(self) or f"{module}:{name}",
+            cause=f"{type(error).__name__}: {error}",
+            cure="move it into a module that the receiver can import, or remove what can't be "
+            "pickled (an open file, a lock, a session) from its closure, globals or attributes",
+        )
 
 
 def rebuild_by_value(
@@ -647,10 +773,12 @@ class LateCode:
         self.blob, self.name, self.referents, self.backend = blob, name, referents, backend
 
     @classmethod
-    def of(cls, obj: Any, bounds: Bounds | None, places: Mapping[int, str]) -> LateCode | None:
+    def of(
+        cls, obj: Any, lookups: Lookups, bounds: Bounds | None, places: Mapping[int, str]
+    ) -> LateCode | None:
         """Return the one for `obj`; None if it refers to none of the `places`."""
         with nested(bounds):
-            pickler = CodePickler(places)
+            pickler = CodePickler(lookups, places)
             try:
                 pickler.dump(obj)
             except KerasReduceError:
@@ -694,7 +822,7 @@ def rebuild_late_code(
     return LateCode(blob, name, referents, backend)
 
 
-def by_value(obj: Any, bounds: Bounds | None = None, levels: int = 4) -> Any:
+def by_value(obj: Any, lookups: Lookups, bounds: Bounds | None = None, levels: int = 4) -> Any:
     """Return `obj`, or a `ByValue` for it if it is code that a receiver can't import.
 
     A list, tuple or dictionary with such code in it, down to a number of `levels`, comes back as
@@ -704,11 +832,21 @@ def by_value(obj: Any, bounds: Bounds | None = None, levels: int = 4) -> Any:
         return obj
     if levels and type(obj) in (list, tuple, dict):
         items = obj.values() if isinstance(obj, dict) else obj
-        found = [by_value(item, bounds, levels - 1) for item in items]
+        found = [by_value(item, lookups, bounds, levels - 1) for item in items]
         if all(map(operator.is_, found, items)):
             return obj
         return dict(zip(obj, found, strict=True)) if isinstance(obj, dict) else type(obj)(found)
-    return ByValue.of(obj, bounds) if _is_foreign_code(obj) else obj
+    return ByValue.of(obj, lookups, bounds) if _is_foreign_code(obj) else obj
+
+
+def has_foreign_code(obj: Any, levels: int = 4) -> bool:
+    """Tell whether `by_value` would return another object than `obj`."""
+    if _nested.depth:
+        return False
+    if levels and type(obj) in (list, tuple, dict):
+        items = obj.values() if isinstance(obj, dict) else obj
+        return any(has_foreign_code(item, levels - 1) for item in items)
+    return _is_foreign_code(obj)
 
 
 def _name(obj: Any) -> str:
@@ -729,6 +867,6 @@ def _is_foreign_code(obj: Any) -> bool:
     return callable(obj) and not has_reducer and not is_importable(type(obj))
 
 
-def companion() -> cloudpickle.Pickler:
+def companion() -> ForeignCodePickler:
     """Return a pickler that is asked for its reduce values only; it writes nothing."""
-    return cloudpickle.Pickler(io.BytesIO())
+    return ForeignCodePickler(io.BytesIO())

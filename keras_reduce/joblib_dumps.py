@@ -2,13 +2,22 @@
 
 joblib writes while it pickles. What turns out to be impossible half way would leave a file that
 looks like a dump.
+
+It also writes each array of objects as a pickle of its own, by a pickler that knows neither what
+is beside the array nor how code travels by value, and each array as often as it meets it. Here both
+are part of the one pickle, which `joblib.load` reads as well.
 """
 
 from __future__ import annotations
 
+import datetime
+import decimal
 import io
+import pickle
 from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from . import tracing
 from .errors import KerasReduceError
@@ -85,3 +94,47 @@ def _note_place(error: Exception, obj: Any, pickler: Any) -> None:
     found = next(tracing.obstacles(obj, name, "joblib", by_value=by_value), None)
     if found is not None:
         error.add_note(f"At {found.path}. What to do: {found.cure}")
+
+
+# --- arrays --------------------------------------------------------------------------------------
+
+# The types that joblib takes for arrays; it pickles other subclasses like any object.
+ARRAY_TYPES = (np.ndarray, np.matrix, np.memmap)
+
+
+def save_in_one_pickle(pickler: Any, obj: Any, save: Callable[[Any, Any], None]) -> None:
+    """Save `obj` by a NumpyPickler: arrays once each, arrays of objects as part of the pickle.
+
+    Parameters
+    ----------
+    pickler : joblib.numpy_pickle.NumpyPickler
+        The pickler that is at work.
+    obj : object
+        What to save.
+    save : callable
+        The pickler's own ``save``.
+    """
+    if type(obj) not in ARRAY_TYPES:
+        save(pickler, obj)
+        return
+    known = pickler.memo.get(id(obj))
+    if known is not None:
+        pickler.write(pickler.get(known[0]))
+    elif has_identities(obj):
+        pickle._Pickler.save(pickler, obj)  # type: ignore[attr-defined]
+    else:
+        save(pickler, obj)
+        pickler.memoize(obj)  # A reader has the array on top of its stack now.
+
+
+def has_identities(array: Any) -> bool:
+    """Tell whether `array` holds objects that may stand elsewhere too, or be code.
+
+    False for texts, numbers and dates, which a pickler in C writes faster.
+    """
+    return array.dtype.hasobject and not _VALUES.issuperset(map(type, array.ravel().tolist()))
+
+
+_VALUES = tracing.SCALARS | {
+    *(datetime.date, datetime.datetime, datetime.time, datetime.timedelta, decimal.Decimal),
+}

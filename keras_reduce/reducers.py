@@ -10,7 +10,7 @@ import re
 import threading
 import time
 import weakref
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from . import (
@@ -28,31 +28,10 @@ from . import (
 )
 from . import custom_objects as _custom_objects
 from ._version import __version__
+from .callables import root_module
 from .errors import FrameworkError, KerasReduceError, PayloadError, ReduceError
+from .families.lookups import LOOKUPS
 from .parcels import Parcel, Refused
-
-# Code that can't be carried is found when a pickler asks for it, far from what holds it.
-_custom_objects.locate = tracing.root_path
-
-
-def _identified(obj: Any) -> Container[int] | None:
-    """Return the ids of what is below an object that has an identity to be kept; else None."""
-    family = families.of(obj)
-    kind = family.kind(obj) if family else None
-    if family is None or kind not in _IDENTIFIED:
-        return None
-    if kind == "variable" and "/" in obj.path:
-        raise ReduceError(
-            "A function or class that travels by value refers to a variable of a layer",
-            where=obj.path,
-            cause="a variable comes back as a copy, which training then leaves behind",
-            cure="let the code refer to the layer instead",
-        )
-    return family.survey(obj).parts
-
-
-_IDENTIFIED = {"model", "layer", "optimizer", "metric", "callback", "seed_generator", "variable"}
-_custom_objects.identified = _identified
 
 State = dict[str, Any] | None
 Reduced = tuple[Callable[..., Any], tuple[Any, ...], State, weights.Snapshot | None]
@@ -444,7 +423,7 @@ def says_itself(obj: Any, *methods: str) -> bool:
 
 
 def _is_of_a_framework(cls: type) -> bool:
-    return cls.__module__.partition(".")[0] in _FRAMEWORKS
+    return root_module(cls) in _FRAMEWORKS
 
 
 _FRAMEWORKS = {"keras", "tf_keras", "tensorflow", "torch", "flax", "builtins"}
@@ -535,7 +514,9 @@ def _take_apart(obj: Any) -> tuple[tuple[Any, ...], State, weights.Snapshot | No
         if found.compilation:
             places = closures.Places(obj, obj, found.tree).before_compiling()
         code = found.table.pack(bounds, places)
-        objects = tuple(_custom_objects.by_value(value, bounds) for value in found.table.objects)
+        objects = tuple(
+            _custom_objects.by_value(value, LOOKUPS, bounds) for value in found.table.objects
+        )
     family = families.of(obj)
     tokens = _trimmed(family.identities(found.tree)) if family else ()
     others = tuple(found.table.identities)
@@ -734,7 +715,7 @@ def _is_being_built(tree: families.Tree) -> bool:
 def _look_into(obj: Any, family: families.Family) -> _Dissection:
     _custom_objects.refuse_own_parts(obj)
     where = f"{type(obj).__qualname__} {getattr(obj, 'name', '')!r}"
-    table = _custom_objects.Table(obj)
+    table = _custom_objects.Table(obj, LOOKUPS)
     try:
         tree, snapshot, own_snapshot = family.survey(obj), weights.Snapshot.around(obj), None
         if snapshot is None:
@@ -765,7 +746,7 @@ def _look_into(obj: Any, family: families.Family) -> _Dissection:
             tree.own_variables, family.assets(tree), family.backend(), snapshot
         )
     except ReduceError as error:
-        raise _located(error, obj) from error
+        raise tracing.located(error, obj) from error
     except FrameworkError:
         raise
     except Exception as error:
@@ -850,16 +831,6 @@ def _is_around(target: Any) -> bool:
         return id(target) in family.survey(visited).parts
 
     return tracing.reaches(has)
-
-
-def _located(error: ReduceError, obj: Any) -> ReduceError:
-    """Return `error`, which knows the place in `obj`, with the place in the graph around it."""
-    root = tracing.root_path(obj)
-    root = root or (type(obj).__name__ if error.where.startswith((".", "[")) else "")
-    if not root:
-        return error
-    inside = error.where if error.where[:1] in (".", "[", "") else f" ({error.where})"
-    return type(error)(error.what, root + inside, error.cause, error.cure)
 
 
 def _untested(family: families.Family) -> str:

@@ -374,11 +374,15 @@ def _install_by_value() -> None:
     from joblib.numpy_pickle import NumpyPickler
 
     from .custom_objects import companion
+    from .dispatch import standardized
 
     def reducer_override(self: Any, obj: Any) -> Any:
         pickler = vars(self).get("_keras_reduce_companion")
         if pickler is None:
             pickler = self._keras_reduce_companion = companion()
+            # Code objects and cells, of which functions consist, are cloudpickle's as well. Set on
+            # the pickler, as a subclass may have a table of its own.
+            self.dispatch = standardized(type(self))
         return pickler.reducer_override(obj)
 
     _by_value.set(NumpyPickler, "reducer_override", reducer_override)
@@ -387,22 +391,30 @@ def _install_by_value() -> None:
 
 
 def _install_dumps() -> None:
-    """Let a `joblib.dump` that fails take back what it has written."""
+    """Let a `joblib.dump` that fails take back what it has written, and keep one object one."""
     from joblib.numpy_pickle import NumpyPickler
 
     def dump(self: Any, obj: Any) -> None:
         # Imported when it is first needed.
         from .joblib_dumps import dump_whole
 
-        dump_whole(self, obj, original)
+        dump_whole(self, obj, original_dump)
 
-    original = NumpyPickler.dump
-    _patches.set(NumpyPickler, "dump", functools.wraps(original)(dump))
+    def save(self: Any, obj: Any) -> None:
+        from .joblib_dumps import save_in_one_pickle
+
+        save_in_one_pickle(self, obj, original_save)
+
+    original_dump, original_save = NumpyPickler.dump, NumpyPickler.save
+    _patches.set(NumpyPickler, "dump", functools.wraps(original_dump)(dump))
+    _patches.set(NumpyPickler, "save", functools.wraps(original_save)(save))
 
 
 def _install_hashing() -> None:
     """Tell joblib's Hasher, a Python class as well, what makes two objects the same."""
     from joblib.hashing import Hasher
+
+    from .dispatch import standardized
 
     def reducer_override(self: Any, obj: Any) -> Any:
         # Imported when it is first needed: most programs never hash.
@@ -411,6 +423,8 @@ def _install_hashing() -> None:
         return NotImplemented if isinstance(obj, _PLAIN) else canonical(obj)
 
     _patches.set(Hasher, "reducer_override", reducer_override)
+    # The hash of an object must not depend on what was imported before joblib.
+    _patches.set(Hasher, "dispatch", standardized(Hasher))
 
 
 _PLAIN = (str, int, float, bytes, tuple, list, dict, type(None))

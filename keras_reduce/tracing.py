@@ -24,10 +24,12 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import cloudpickle
 import numpy as np
 
+from .callables import root_module
 from .custom_objects import Bounds, ByValue, _nested, companion
+from .dispatch import STANDARD
 from .errors import KerasReduceError, ReduceError
 
-__all__ = ["Obstacle", "Transport", "check", "obstacles", "root_path"]
+__all__ = ["Obstacle", "Transport", "check", "located", "obstacles", "root_path"]
 
 Transport = Literal["pickle", "cloudpickle", "joblib", "deepcopy"]
 
@@ -118,6 +120,16 @@ def check(owner: Any, values: Mapping[str, Any], *, name: str, skip: Callable[[A
         raise ReduceError(
             f"This {kind or 'object'} can't be carried", where=f"{name}{path}", cause=why, cure=cure
         )
+
+
+def located(error: ReduceError, obj: Any) -> ReduceError:
+    """Return `error`, which knows the place in `obj`, with the place in the graph around it."""
+    root = root_path(obj)
+    root = root or (type(obj).__name__ if error.where.startswith((".", "[")) else "")
+    if not root:
+        return error
+    inside = error.where if error.where[:1] in (".", "[", "") else f" ({error.where})"
+    return type(error)(error.what, root + inside, error.cause, error.cure)
 
 
 def _unfit(
@@ -313,7 +325,7 @@ class _Visits(threading.local):
 _visits = _Visits()
 
 # What is in the way inside of these are locks and handles that their user has not made.
-_OPAQUE = re.compile(r"threading\.\w+|tensorflow\.python\.(data|client|framework)\..*")
+_OPAQUE = re.compile(r"threading\.\w+|tensorflow\.python\.(data|client|distribute|framework)\..*")
 
 
 def _walk(
@@ -342,7 +354,8 @@ def _walk(
         left += child.pickler.children
 
 
-_SCALARS = {
+# Types of plain data: every pickler carries it, and no copy of it makes a difference.
+SCALARS = {
     *(type(None), type(...), type(NotImplemented), bool, int, float, complex, range),
     *(str, bytes, bytearray, pickle.PickleBuffer),
     *(kind for kind in np.sctypeDict.values() if kind not in (np.object_, np.void)),
@@ -352,7 +365,7 @@ _SCALARS = {
 def _is_plain(value: Any, levels: int = 3) -> bool:
     """Tell whether `value` is data that every pickler carries; cheap also where there is much."""
     kind = type(value)
-    if kind in _SCALARS:
+    if kind in SCALARS:
         return True
     if kind in (np.ndarray, np.memmap):
         return not value.dtype.hasobject
@@ -360,7 +373,7 @@ def _is_plain(value: Any, levels: int = 3) -> bool:
         return _is_plain(list(value), levels) and _is_plain(list(value.values()), levels)
     if kind not in (list, tuple, set, frozenset) or not levels:
         return False
-    return _SCALARS.issuperset(map(type, value)) or all(_is_plain(v, levels - 1) for v in value)
+    return SCALARS.issuperset(map(type, value)) or all(_is_plain(v, levels - 1) for v in value)
 
 
 # --- names ---------------------------------------------------------------------------------------
@@ -431,7 +444,7 @@ def _members(obj: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _is_of_keras(obj: Any) -> bool:
-    roots = {base.__module__.partition(".")[0] for base in type(obj).__mro__}
+    roots = {root_module(base) for base in type(obj).__mro__}
     return not roots.isdisjoint({"keras", "tf_keras"})
 
 
@@ -455,7 +468,6 @@ def _full_name(cls: type) -> str:
 def _pickler(transport: Transport, by_value: bool = False) -> _DryPickler:
     kind = _DryCopier if transport == "deepcopy" else _DryPickler
     pickler = kind(types.SimpleNamespace(write=len), kind.PROTOCOL)
-    pickler.arrays_apart = transport == "joblib"
     if transport == "cloudpickle" or (transport == "joblib" and by_value):
         pickler.reducer_override = companion().reducer_override
         pickler.dispatch_table = cloudpickle.Pickler.dispatch_table
@@ -470,8 +482,6 @@ class _DryPickler(pickle._Pickler):
     ----------
     children : list of _Child
         What the object consists of, but for plain data.
-    arrays_apart : bool
-        Whether arrays of objects go through a plain pickler, as joblib sends them.
     nested : tuple
         What `custom_objects` knows while this pickler is at work.
     """
@@ -481,7 +491,6 @@ class _DryPickler(pickle._Pickler):
     dispatch_table: Any
     memo: dict[int, Any]
     children: list[_Child]
-    arrays_apart = False
     nested: tuple[int, Bounds] = (0, Bounds())
     is_carried: Callable[[Any], bool] = staticmethod(lambda _: False)
 
@@ -582,9 +591,8 @@ class _DryPickler(pickle._Pickler):
             self._add(".<item>", item, self._here.names)
 
     def _save_array(self, obj: Any) -> None:
-        pickler = _pickler("pickle") if self.arrays_apart else self
         for index, item in zip(np.ndindex(obj.shape), obj.ravel().tolist(), strict=True):
-            self._add(f"[{', '.join(map(str, index))}]", item, pickler=pickler)
+            self._add(f"[{', '.join(map(str, index))}]", item)
 
     def _save_by_value(self, obj: Any) -> None:
         # Its own reducer runs a pickler that stops at the first obstacle.
@@ -593,7 +601,7 @@ class _DryPickler(pickle._Pickler):
         self._add("", obj.referent, pickler=pickler)
 
     dispatch: ClassVar[dict[type, Any]] = {
-        **pickle._Pickler.dispatch,
+        **STANDARD,
         **dict.fromkeys((list, tuple), _save_items),
         **dict.fromkeys((set, frozenset), _save_members),
         dict: _save_entries,
@@ -624,6 +632,10 @@ class _DryCopier(_DryPickler):
     def _save_method(self, obj: Any) -> None:
         self._add(".__self__", obj.__self__)
 
+    def _save_by_value(self, obj: Any) -> None:
+        for referent in obj.copied_referents() or ():
+            self._add("", referent)
+
     def _save_atom(self, obj: Any) -> None:
         pass
 
@@ -636,10 +648,11 @@ class _DryCopier(_DryPickler):
         **dict.fromkeys(copy._deepcopy_dispatch, _save_atom),  # type: ignore[attr-defined]
         **{
             kind: _DryPickler.dispatch[kind]
-            for kind in (list, tuple, dict, set, frozenset, np.ndarray, ByValue)
+            for kind in (list, tuple, dict, set, frozenset, np.ndarray)
         },
         types.MethodType: _save_method,
         weakref.ref: _save_weak,
+        ByValue: _save_by_value,
     }
 
 
@@ -661,6 +674,8 @@ _CURES = {
     r"builtins\.module": "import it in the function that uses it, or keep its name",
     r"tensorflow\.python\.data\..*": "keep what it is made from (arrays, names of files), or a "
     "function that makes it, and hand it to fit()",
+    r"tensorflow\.python\.distribute\..*": "make it in the function that builds the model, as a "
+    "strategy can't leave its process; a model that was made in its scope can",
     r"tensorflow\..*(Graph|Session|ConcreteFunction)": "make it where it is used: neither graphs "
     "nor sessions leave their process",
     r"weakref\..*|builtins\.weak.*": "keep the object itself, or leave it out of the state",

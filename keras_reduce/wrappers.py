@@ -37,9 +37,11 @@ except ImportError:  # scikit-learn 1.5, the last that the wrappers of Keras 2.1
         estimator._check_n_features(X, reset=reset)
 
 
-from . import custom_objects, families, tracing
+from . import families, tracing
+from .custom_objects import by_value
 from .errors import EstimatorError, ReduceError
 from .estimators import callbacks, data, seeding
+from .families.lookups import LOOKUPS
 
 _Array = NDArray[Any]
 
@@ -521,8 +523,13 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
         """
         self._check_callbacks()
         state = super().__getstate__()
-        packed = {name: custom_objects.by_value(v) for name, v in self.sk_params.items()}
-        return {**state, "build_fn": custom_objects.by_value(self.build_fn), "_sk_params": packed}
+        attributes = {name: state[name] for name in state if name not in ("build_fn", "_sk_params")}
+        try:
+            tracing.check(self, attributes, name="", skip=lambda v: families.of(v) is not None)
+        except ReduceError as error:
+            raise tracing.located(error, self) from error
+        packed = {name: by_value(value, LOOKUPS) for name, value in self.sk_params.items()}
+        return {**state, "build_fn": by_value(self.build_fn, LOOKUPS), "_sk_params": packed}
 
     def _check_callbacks(self) -> None:
         given = _pick(self.sk_params, {"callbacks"})

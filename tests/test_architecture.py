@@ -27,7 +27,7 @@ ROWS = (
     ("custom_objects", "weak_references", "weights"),
     ("tensors", "payload"),
     ("admission",),
-    ("backends", "callables", "frames", "identities"),
+    ("backends", "callables", "dispatch", "frames", "identities"),
     ("parcels", "rendering", "replacements", "transit", "trust", "workers"),
     ("errors", "_version"),
 )

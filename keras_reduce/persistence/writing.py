@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import cloudpickle
 import joblib
@@ -19,7 +19,9 @@ from joblib.numpy_pickle_utils import Pickler
 
 from .. import registry, tracing, weights
 from ..custom_objects import companion
+from ..dispatch import STANDARD
 from ..errors import KerasReduceError, ReduceError
+from ..joblib_dumps import ARRAY_TYPES, has_identities
 from ..tensors import ALIGNMENT, never_changes
 from .files import file_error
 from .sources import BLOCK
@@ -127,9 +129,10 @@ def _bytes_of(array: np.ndarray[Any, Any]) -> Iterator[bytes | memoryview]:
 class _Pickler(NumpyPickler):  # type: ignore[misc]
     """joblib's pickler, but with arrays aligned, in the memo, and not copied."""
 
+    dispatch: ClassVar = STANDARD
+
     def __init__(self, sink: _Sink, by_value: bool) -> None:
         super().__init__(sink)
-        self._by_value = by_value
         if by_value:
             self.reducer_override = companion().reducer_override
             self.dispatch_table = cloudpickle.Pickler.dispatch_table
@@ -141,12 +144,15 @@ class _Pickler(NumpyPickler):  # type: ignore[misc]
     def save(self, obj: Any, save_persistent_id: bool = True) -> None:
         """Put an array's bytes behind the wrapper that stands for it in joblib's format."""
         # joblib can't read arrays whose items have no bytes; pickled like any object they are fine.
-        if type(obj) not in (np.ndarray, np.matrix, np.memmap) or obj.dtype.itemsize == 0:
+        if type(obj) not in ARRAY_TYPES or obj.dtype.itemsize == 0:
             Pickler.save(self, obj, save_persistent_id)
             return
         known = self.memo.get(id(obj))
         if known is not None:
             self.write(self.get(known[0]))
+            return
+        if has_identities(obj):
+            Pickler.save(self, obj)
             return
         has_objects = obj.dtype.hasobject
         is_fortran = obj.flags.f_contiguous and not obj.flags.c_contiguous
@@ -161,11 +167,8 @@ class _Pickler(NumpyPickler):  # type: ignore[misc]
         Pickler.save(self, wrapper)
         self.framer.commit_frame(force=True)  # the wrapper must come before the bytes
         sink: _Sink = self.file_handle
-        if has_objects and self._by_value:
-            # As joblib, in a pickle of its own, but by the pickler that knows code by value.
-            cloudpickle.Pickler(sink, protocol=self.proto).dump(obj)
-        elif has_objects:
-            wrapper.write_array(obj, self)
+        if has_objects:
+            wrapper.write_array(obj, self)  # In a pickle of its own, by the pickler in C.
         else:
             # One byte says how many follow it.
             padding = ALIGNMENT - (sink.tell() + 1) % ALIGNMENT

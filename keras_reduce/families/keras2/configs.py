@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from ... import trust
+from ...callables import root_module
 from ...errors import ReduceError
 from .._nests import unwrapped
 from .._patches import Patch, Patches
@@ -234,7 +235,7 @@ _patches = Patches(_points, current)
 def _keyed_name(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def get_registered_name(obj: Any) -> Any:
         table = getattr(current, "table", None)
-        if table is None or is_built_in(obj) or obj.__module__ == "builtins":
+        if table is None or is_built_in(obj) or root_module(obj) == "builtins":
             return original(obj)
         name = original(obj)
         return table.key(obj, name if name != obj.__name__ else None)

@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 from typing import Any
 
+from ...callables import root_module
 from .._versions import generation
 
 # Modules whose classes are not the user's.
@@ -37,7 +38,7 @@ def private(name: str) -> Any:
 
 def is_built_in(cls: Any) -> bool:
     """Tell whether a class or function is Keras's own, or TensorFlow's."""
-    return str(cls.__module__).partition(".")[0] in _FRAMEWORKS
+    return root_module(cls) in _FRAMEWORKS
 
 
 def location(obj: Any) -> tuple[str, str] | None:
@@ -46,7 +47,7 @@ def location(obj: Any) -> tuple[str, str] | None:
     By its public name where it has one, which is the same for Keras 2 and tf_keras; for a private
     one, the module counts from the root of the package.
     """
-    if obj.__module__.partition(".")[0] != root():
+    if root_module(obj) != root():
         return None
     # Private: the name under which Keras exports it.
     from tensorflow.python.util import tf_export

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ...custom_objects import by_value
+from ..lookups import LOOKUPS
 from .framework import private
 
 
@@ -41,7 +42,7 @@ def _tags_of(like: Any) -> Callable[[Any], Any]:
 
 def _with_code(original: Any) -> Any:
     def __getstate__(self: Any) -> dict[str, Any]:  # noqa: N807
-        return {name: by_value(value) for name, value in vars(self).items()}
+        return {name: by_value(value, LOOKUPS) for name, value in vars(self).items()}
 
     return original or __getstate__
 

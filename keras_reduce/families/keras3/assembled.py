@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from ...custom_objects import by_value, found_as
 from ...errors import PayloadError, ReduceError
 from ...tensors import dtype_name
+from ..lookups import LOOKUPS
 from .kinds import bases
 
 Parts = tuple[dict[str, Any], tuple[Any, ...]]
@@ -204,7 +205,7 @@ def _take_tf_function_apart(function: Any) -> Parts:
     if isinstance(method, types.MethodType):
         # Of a live object, which the pickler knows: not by value.
         return {}, (_Method(method), _options(function))
-    return {}, (by_value(python_function), _options(function))
+    return {}, (by_value(python_function, LOOKUPS), _options(function))
 
 
 def _options(function: Any) -> dict[str, Any]:

@@ -15,7 +15,8 @@ import types
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ...custom_objects import by_value
+from ...callables import root_module
+from ...custom_objects import has_foreign_code
 from ...errors import ReduceError
 from ...weak_references import PROXIES, holds
 from .._nests import is_nest, leaves, unwrapped
@@ -56,7 +57,7 @@ PLAIN = frozenset({bool, int, float, str, type(None)})
 
 def is_built_in(cls: type) -> bool:
     """Tell whether `cls` is Keras's own."""
-    return cls.__module__.partition(".")[0] == "keras"
+    return root_module(cls) == "keras"
 
 
 def overrides(obj: Any, method: str) -> bool:
@@ -461,7 +462,7 @@ def is_plain_state(value: Any, layer: Any) -> bool:
 def _is_code(value: Any) -> bool:
     """Tell whether there is code in `value` that travels by value, and no part of an object."""
     plain = unwrapped(value)
-    return by_value(plain) is not plain and not holds_parts(plain)
+    return has_foreign_code(plain) and not holds_parts(plain)
 
 
 def _has_config(value: Any) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 
 from ...custom_objects import Table
 from .._nests import unwrapped
+from ..lookups import LOOKUPS
 from .attributes import (
     decoder,
     describe_variable,
@@ -199,7 +200,7 @@ def _replace_variables(
 
 def transfer_part_states(source: Tree, target: Tree) -> None:
     """Bring the layers of `target` into the states of the layers of `source`."""
-    table = Table()
+    table = Table(None, LOOKUPS)
     states = part_states(source, table, _as_it_is)
     restore_part_states(target.nodes, states, table.objects, _as_it_is)
     for path, layer in source.nodes.items():

@@ -94,7 +94,8 @@ _slots: weakref.WeakKeyDictionary[type, list[str]] = weakref.WeakKeyDictionary()
 
 def owner(obj: Any) -> Any:
     """Return the object that code in the attributes of `obj` may refer to: a callback's model."""
-    return obj.model or obj if is_a(obj, "callback") else obj
+    # A callback whose constructor calls no super().__init__() has none before it is used.
+    return getattr(obj, "model", None) or obj if is_a(obj, "callback") else obj
 
 
 def travels_by_attributes(obj: Any) -> bool:

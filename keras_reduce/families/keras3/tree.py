@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from ...callables import root_module
 from ...identities import Identity
 from ...weak_references import PROXIES
 from .. import _tree
@@ -272,7 +273,7 @@ def _is_leaf(node: Any) -> bool:
 
 def _may_hold_optimizers(node: Any) -> bool:
     # Among Keras's own classes only these do.
-    return is_a(node, "model", "optimizer") or type(node).__module__.partition(".")[0] != "keras"
+    return is_a(node, "model", "optimizer") or root_module(type(node)) != "keras"
 
 
 def _optimizers(node: Any) -> Iterator[tuple[str, Any]]:

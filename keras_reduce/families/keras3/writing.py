@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+from ...callables import root_module
 from .._nests import unwrapped
 from .assembled import is_assembled, take_apart
 from .attributes import PLAIN, describe, describes_itself, is_built_in
@@ -107,7 +108,7 @@ def _keyed_name(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 def _key(obj: Any, name: str, table: Table) -> str:
     """Return what a config shall call a class or function that Keras calls `name`."""
-    if obj.__module__.partition(".")[0] not in ("keras", "builtins"):
+    if root_module(obj) not in ("keras", "builtins"):
         return table.key(obj, name if name != obj.__name__ else None)
     if isinstance(obj, types.FunctionType) and not is_found_by_name(obj):
         return table.key(obj, location=_public_location(obj))

@@ -52,7 +52,8 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
         and constraint of variables that have others than their layer; ``overwritten``: variables
         that an optimizer overwrites with their gradient; ``evaluating``: paths of layers that, as
         modules of Torch, were last switched to evaluation; ``unlisted``: of those that are built,
-        but don't list their variables as parameters of the module.
+        but don't list their variables as parameters of the module; ``unadapted``: paths of
+        feature spaces that are yet to be adapted, of which Keras's own loading says that they are.
     """
     parts = tree.own
     paths = {id(variable): path for path, variable in tree.variables.items()}
@@ -104,8 +105,15 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
             for path, layer in layers.items()
             if layer.built and is_built_in(type(layer)) and not layer.variables
         ],
+        "unadapted": [path for path, node in layers.items() if _is_unadapted(node)],
     }
     return {name: value for name, value in found.items() if value}
+
+
+def _is_unadapted(layer: Any) -> bool:
+    import keras
+
+    return isinstance(layer, keras.utils.FeatureSpace) and not layer._is_adapted
 
 
 def _build_configs(layers: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -247,6 +255,9 @@ def construct(
         for name, initializer in _initializers(parts[path]) if path in parts else ():
             initializer.seed = drawn.get(name, initializer.seed)
     _set_flags(obj, parts, structure)
+    for path in structure.get("unadapted", ()):
+        if path in parts:
+            parts[path]._is_adapted = False  # Private: build_from_config() sets it.
     for path in structure.get("built_alone", ()):
         if path in parts and not parts[path].built:
             parts[path].built = True

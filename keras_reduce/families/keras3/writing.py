@@ -344,6 +344,12 @@ def _complete(obj: Any, config: dict[str, Any]) -> None:
             for name in ("x_factor", "y_factor"):
                 lower, upper = inner[name]
                 inner[name] = upper if lower < 0 else inner[name]
+    if isinstance(obj, keras.layers.TextVectorization) and "vocabulary_size" in inner:
+        # Its config has the size of now, for the size that adapt() fixes: a copy of one that has
+        # yet to be adapted would refuse to be (Keras 3.15). Private, as is the layer inside.
+        inner["vocabulary_size"] = obj._lookup_layer._frozen_vocab_size
+    if inner.get("vocabulary", "") is None and getattr(obj, "_has_input_vocabulary", False):
+        inner["has_input_vocabulary"] = True  # It came from a file: adapt() is refused.
     # A get_config() of the user's may leave out what Keras's own would have put in.
     if "name" not in inner and is_saveable(obj) and isinstance(getattr(obj, "name", None), str):
         config["name"] = obj.name

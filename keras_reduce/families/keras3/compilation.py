@@ -10,7 +10,7 @@ import inspect
 from typing import Any
 
 from ...errors import PayloadError, ReduceError
-from .attributes import describes_itself, overrides
+from .attributes import PLAIN, describes_itself, overrides
 from .patches import current
 from .reading import deserialize
 from .tree import Tree, nodes
@@ -68,6 +68,8 @@ def _compile_each(obj: Any, specs: dict[str, Any], written_on: str) -> None:
         if isinstance(config, dict) and _is_what_auto_means(config.get("jit_compile"), written_on):
             config = {**config, "jit_compile": "auto"}
         _compile(model, config, plainly=spec.get("plainly", False))
+        if "recorded" in spec:
+            _restore_record(model, spec["recorded"])
         if "unrolled" in spec:
             model.unrolled_steps_per_execution = spec["unrolled"]
         if spec.get("metrics") is not None:
@@ -89,7 +91,7 @@ def _is_what_auto_means(jit_compile: Any, backend: str) -> bool:
 
 
 def _specification(model: Any, path: str) -> dict[str, Any]:
-    by_attributes = False
+    by_attributes, recorded = False, None
     if overrides(model, "get_compile_config"):
         config = model.get_compile_config()
     else:
@@ -107,7 +109,10 @@ def _specification(model: Any, path: str) -> dict[str, Any]:
         if not by_attributes:
             _check_arguments(model, arguments, path)
         config = serialize(arguments)
+        recorded = _record(model, arguments)
     spec: dict[str, Any] = {"config": config, "plainly": by_attributes}
+    if recorded:
+        spec["recorded"] = recorded
     if getattr(model, "unrolled_steps_per_execution", 1) != 1:
         spec["unrolled"] = model.unrolled_steps_per_execution
     metrics, loss = model._compile_metrics, model._compile_loss
@@ -144,6 +149,29 @@ def _kept_by_keras(model: Any) -> dict[str, Any]:
         kept["metrics"] = model._compile_metrics._user_metrics
         kept["weighted_metrics"] = model._compile_metrics._user_weighted_metrics
     return kept
+
+
+def _record(model: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return what get_compile_config() tells otherwise than the `arguments` for ``compile`` do.
+
+    Keras notes the arguments as they were given: an optimizer before it was wrapped to scale the
+    loss, and what has been set on the model since.
+    """
+    found = {}
+    for name, given in model._compile_config.config.items():
+        used = arguments.get(name)
+        if given is used or (type(given) in PLAIN and (type(given), given) == (type(used), used)):
+            continue
+        is_inside = name == "optimizer" and given is getattr(used, "inner_optimizer", None)
+        found[name] = {"inner_optimizer": True} if is_inside else {"given": serialize(given)}
+    return found
+
+
+def _restore_record(model: Any, recorded: dict[str, Any]) -> None:
+    noted = model._compile_config.config
+    for name, spec in recorded.items():
+        is_inside = "inner_optimizer" in spec
+        noted[name] = model.optimizer.inner_optimizer if is_inside else deserialize(spec["given"])
 
 
 def _check_arguments(model: Any, arguments: dict[str, Any], path: str) -> None:

@@ -183,7 +183,10 @@ def _is_told_by_attributes(cls: type) -> bool:
 def _note_if_told(cls: type) -> bool:
     import keras
 
-    _told[cls] = issubclass(cls, (keras.InputSpec, *(bases()[kind] for kind in _KINDS)))
+    # What is written about a map of policies follows from the global policy as well.
+    is_map = issubclass(cls, keras.dtype_policies.DTypePolicyMap)
+    is_told = issubclass(cls, (keras.InputSpec, *(bases()[kind] for kind in _KINDS)))
+    _told[cls] = is_told and not is_map
     return _told[cls]
 
 

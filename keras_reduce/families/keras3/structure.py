@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from ... import identities, weights
@@ -24,7 +26,7 @@ from .patches import current
 from .reading import deserialize, make
 from .seeds import global_seed, restore_global_seed
 from .tree import Tree, is_container, is_optimizer, nodes, own_variables, variables
-from .writing import is_lambda_layer, serialize
+from .writing import is_lambda_layer, is_policy_map, serialize
 
 if TYPE_CHECKING:
     from ...custom_objects import Table
@@ -59,7 +61,10 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
         and constraint of variables that have others than their layer; ``overwritten``: variables
         that an optimizer overwrites with their gradient; ``evaluating``: paths of layers that, as
         modules of Torch, were last switched to evaluation; ``unlisted``: of those that are built,
-        but don't list their variables as parameters of the module.
+        but don't list their variables as parameters of the module; ``unadapted``: paths of
+        feature spaces that are yet to be adapted, of which Keras's own loading says that they are;
+        ``layer_paths``: what Keras calls the parents of layers, and these, where a map of dtype
+        policies goes by it.
     """
     parts = tree.own
     paths = {id(variable): path for path, variable in tree.variables.items()}
@@ -107,10 +112,36 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
             for path, layer in layers.items()
             if layer.built and is_built_in(type(layer)) and not layer.variables
         ],
+        "layer_paths": _paths_in_keras(all_layers),
+        "unadapted": [path for path, node in layers.items() if _is_unadapted(node)],
     }
     if is_optimizer(tree.root):
         found["identity"] = table.identity(tree.root)
     return {name: value for name, value in found.items() if value or name == "identity"}
+
+
+def _paths_in_keras(layers: Mapping[str, Any]) -> dict[str, list[str | None]]:
+    if not any(is_policy_map(layer.dtype_policy) for layer in layers.values()):
+        return {}
+    return {path: [layer._parent_path, layer._path] for path, layer in layers.items()}
+
+
+def _name_scope(structure: Mapping[str, Any]) -> AbstractContextManager[Any]:
+    """Return the scope in which Keras has built the original, if anything goes by it."""
+    import keras
+
+    outer, _ = structure.get("layer_paths", {}).get("", (None, None))
+    if not outer:
+        return contextlib.nullcontext()
+    above, _, name = outer.rpartition("/")
+    scope: AbstractContextManager[Any] = keras.name_scope(name, override_parent=above)
+    return scope
+
+
+def _is_unadapted(layer: Any) -> bool:
+    import keras
+
+    return isinstance(layer, keras.utils.FeatureSpace) and not layer._is_adapted
 
 
 def _build_configs(layers: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -235,13 +266,14 @@ def construct(
     objects: Sequence[Any],
 ) -> Any:
     """Return a new object with all its variables created, their values to be overwritten."""
-    obj = make(architecture)
     tracked = structure.get("tracked", {})
-    for name, number in tracked.items():
-        if ":" not in name:
-            setattr(obj, name, objects[number])
-    _name_layers(obj, structure.get("called", {}))
-    _build_parts(obj, structure.get("built", ()))
+    with _name_scope(structure):
+        obj = make(architecture)
+        for name, number in tracked.items():
+            if ":" not in name:
+                setattr(obj, name, objects[number])
+        _name_layers(obj, structure.get("called", {}))
+        _build_parts(obj, structure.get("built", ()))
     _name_layers(obj, structure.get("called", {}))  # Of what has been made by building.
     restore_part_states(nodes(obj), structure.get("parts", {}), objects)
     restore_part_attributes(nodes(obj), tracked, objects)
@@ -257,6 +289,12 @@ def construct(
         for name, initializer in _initializers(parts[path]) if path in parts else ():
             initializer.seed = drawn.get(name, initializer.seed)
     _set_flags(obj, parts, structure)
+    for path, in_keras in structure.get("layer_paths", {}).items():
+        if path in parts:
+            parts[path]._parent_path, parts[path]._path = in_keras  # Private.
+    for path in structure.get("unadapted", ()):
+        if path in parts:
+            parts[path]._is_adapted = False  # Private: build_from_config() sets it.
     for path in structure.get("built_alone", ()):
         if path in parts and not parts[path].built:
             parts[path].built = True

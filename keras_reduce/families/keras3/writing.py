@@ -162,6 +162,8 @@ def _keyed_object(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
             return _described(obj, table)
         if is_torch_wrapper(obj):
             return _wrapper_config(obj, table)
+        if is_policy_map(obj):
+            return _policy_map_config(obj)
         public = _public_name(cls) if has_config(obj) and is_built_in(cls) else None
         if public is not None:
             return _config_of(obj, public, table)
@@ -217,6 +219,52 @@ def _config_of(obj: Any, public: tuple[str, str], table: Table) -> dict[str, Any
 
 # The same few zeros, ones and dtype policies stand in every layer.
 _configs: dict[tuple[Any, ...], dict[str, Any]] = {}
+
+
+def is_policy_map(obj: Any) -> bool:
+    """Tell whether `obj` is Keras's map of dtype policies by the paths of layers."""
+    import keras
+
+    return type(obj) is keras.dtype_policies.DTypePolicyMap
+
+
+def _policy_map_config(policies: Any) -> dict[str, Any]:
+    """Return the config of a map of dtype policies, with the names of its policies.
+
+    Without a default, its get_config() takes these away, from the policies themselves: each would
+    become the global policy of the process that reads (Keras 3.15).
+    """
+    import keras
+
+    default = policies._default_policy_arg  # Private: None defers to the global policy.
+    config: dict[str, Any] = {
+        "module": "keras.dtype_policies",
+        "class_name": "DTypePolicyMap",
+        "config": {
+            "default_policy": serialize(default),
+            "policy_map": {path: serialize(policies._policy_map[path]) for path in policies},
+        },
+        "registered_name": None,
+    }
+    global_policy = keras.config.dtype_policy()
+    if default is None and not is_policy_map(global_policy):
+        # Not beside it: Keras hands on the inner config alone where a layer has the map.
+        config["config"]["keras_reduce_default"] = serialize(global_policy)
+    return config
+
+
+def _complete_policy(policy: Any, config: dict[str, Any]) -> None:
+    """Put into the config of a policy the name that Keras has taken away, or spells otherwise."""
+    inner = config["config"]
+    name_key = "source_name" if "source_name" in inner else "name"
+    if inner.get(name_key, "") is None:
+        compute, variable = policy.compute_dtype, policy.variable_dtype
+        inner[name_key] = compute if compute == variable else f"mixed_{compute}"
+    elif (
+        name_key == "source_name" and policy.name != f"{inner['mode']}_from_{inner['source_name']}"
+    ):
+        # "gptq/4/32_from_None" for one that took its source from the global policy (Keras 3.15).
+        inner["keras_reduce_name"] = policy.name
 
 
 def is_torch_wrapper(obj: Any) -> bool:
@@ -356,7 +404,9 @@ def _complete(obj: Any, config: dict[str, Any]) -> None:
     inner = config["config"]
     if not isinstance(inner, dict):
         return
-    if is_built_in(type(obj)):
+    if is_a(obj, "policy") and is_built_in(type(obj)):
+        _complete_policy(obj, config)
+    elif is_built_in(type(obj)):
         # Huber's delta, CosineSimilarity's axis, the dtype of every loss, Identity's gain
         # (Keras 3.15).
         constructor: Callable[..., Any] = type(obj)
@@ -370,6 +420,12 @@ def _complete(obj: Any, config: dict[str, Any]) -> None:
             for name in ("x_factor", "y_factor"):
                 lower, upper = inner[name]
                 inner[name] = upper if lower < 0 else inner[name]
+    if isinstance(obj, keras.layers.TextVectorization) and "vocabulary_size" in inner:
+        # Its config has the size of now, for the size that adapt() fixes: a copy of one that has
+        # yet to be adapted would refuse to be (Keras 3.15). Private, as is the layer inside.
+        inner["vocabulary_size"] = obj._lookup_layer._frozen_vocab_size
+    if inner.get("vocabulary", "") is None and getattr(obj, "_has_input_vocabulary", False):
+        inner["has_input_vocabulary"] = True  # It came from a file: adapt() is refused.
     # A get_config() of the user's may leave out what Keras's own would have put in.
     if "name" not in inner and is_saveable(obj) and isinstance(getattr(obj, "name", None), str):
         config["name"] = obj.name

@@ -312,12 +312,15 @@ class Table:
         they may refer to it.
     unchecked : dict
         Those of `objects` of which nobody knows whether a pickler takes them, by path.
+    tree : families.Tree, optional
+        The outermost object and all that is below it.
     """
 
     def __init__(self, outermost: Any = None) -> None:
         self.objects: list[Any] = []
         self.state: dict[str, Any] = {}
         self.unchecked: dict[str, Any] = {}
+        self.tree: Any = None
         self._outermost = outermost
         self._children: dict[int, int] = {}
         self._keys: dict[int, str] = {}

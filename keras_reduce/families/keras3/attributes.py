@@ -64,7 +64,11 @@ def overrides(obj: Any, method: str) -> bool:
 
 
 def describes_itself(obj: Any) -> bool:
-    """Tell whether the config of `obj` is the word of its class, not a guess of its bases."""
+    """Tell whether `obj` is described by its config.
+
+    That is so if the config is the word of its class, not a guess of its bases; or if some of its
+    attributes can't be carried, see `remaking`.
+    """
     cls = type(obj)
     if is_built_in(cls):
         return True
@@ -72,7 +76,12 @@ def describes_itself(obj: Any) -> bool:
     # A constructor below get_config() takes what that knows nothing of. And the abstract classes
     # of Keras know nothing of what their subclasses hold, whatever their constructor.
     has_last_word = not issubclass(init_owner, config_owner) or init_owner is config_owner
-    return has_last_word and config_owner not in _abstract()
+    if has_last_word and config_owner not in _abstract():
+        return True
+    # Imported here, as it asks for the attributes that this module knows.
+    from .remaking import left_to_constructor
+
+    return left_to_constructor(obj) is not None
 
 
 def _abstract() -> tuple[type, ...]:

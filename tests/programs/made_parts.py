@@ -42,6 +42,13 @@ def a_sampler_given_to_compile(classes):
 
 
 @case
+def a_compile_that_makes_the_loss(classes):
+    model = classes.Detector(classes.Backbone(5, 4), name="detector")
+    model.compile("adam", from_logits=False, scale=3.0)
+    return model
+
+
+@case
 def head_with_tied_embedding(classes):
     return classes.MaskedLM(classes.Backbone(5, 4), name="task")
 
@@ -111,7 +118,7 @@ def probe(obj):
     found.append(obj.predict(TOKENS, verbose=0))
     targets = np.ones((4, 3, 4), "float32") if obj.loss == "mse" else TARGETS
     found.append(obj.fit(TOKENS, targets, epochs=2, shuffle=False, verbose=0).history["loss"])
-    sampler = getattr(obj, "sampler", None)
+    sampler = getattr(obj, "sampler", getattr(obj, "scale", None))
     found += [sampler and vars(sampler), [v.numpy() for v in obj.optimizer.variables]]
     return bits([*found, [v.numpy() for v in obj.variables], tied(obj)])
 

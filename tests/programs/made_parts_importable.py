@@ -62,6 +62,28 @@ class Task(keras.Model):
         return cls(backbone, name=config["name"])
 
 
+class Detector(keras.Model):
+    """A model whose ``compile()`` makes the loss of its own arguments."""
+
+    def __init__(self, backbone, **kwargs):
+        super().__init__(backbone.input, keras.layers.Dense(5)(backbone.output), **kwargs)
+        self.backbone = backbone
+        self.compile()
+
+    def compile(self, optimizer="sgd", from_logits=True, scale=2.0, **kwargs):
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits)
+        super().compile(optimizer=optimizer, loss=loss, **kwargs)
+        self.scale = Sampler("scale", scale)
+
+    def get_config(self):
+        return {"backbone": keras.saving.serialize_keras_object(self.backbone), "name": self.name}
+
+    @classmethod
+    def from_config(cls, config):
+        backbone = keras.saving.deserialize_keras_object(config["backbone"])
+        return cls(backbone, name=config["name"])
+
+
 class Sampler:
     """A plain object, of which Keras knows nothing."""
 

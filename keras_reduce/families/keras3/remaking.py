@@ -15,7 +15,7 @@ from ... import tracing
 from ...errors import ReduceError
 from .. import _base, _code
 from .._nests import is_data, leaves
-from .attributes import is_built_in, is_part, overrides, own_attributes
+from .attributes import has_last_word, is_built_in, is_part, overrides, own_attributes
 from .kinds import is_saveable
 from .patches import current
 from .tree import functional_class
@@ -24,11 +24,12 @@ from .tree import functional_class
 def left_to_constructor(obj: Any) -> frozenset[str] | None:
     """Return the attributes that the constructor of `obj` has to make again.
 
-    None if `obj` is not to be described by its config: if all attributes can be carried, or the
-    constructor can't be called. Known only while the object, or one that holds it, is written.
+    None if its class says that it is described by its config, or if it is not to be: if all
+    attributes can be carried, or the constructor can't be called. Known only while the object, or
+    one that holds it, is written.
     """
     noted = getattr(current, "remade", None)
-    if noted is None or not is_saveable(obj):
+    if noted is None or not is_saveable(obj) or has_last_word(type(obj)):
         return None
     if id(obj) not in noted:
         noted[id(obj)] = obj, None  # For what asks meanwhile; held, so that the id stays its own.

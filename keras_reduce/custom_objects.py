@@ -416,12 +416,15 @@ class Table:
         before.
     identities : list of Identity
         Tokens of objects that the payload refers to, and does not hold.
+    tree : families.Tree, optional
+        The outermost object and all that is below it.
     """
 
     def __init__(self, outermost: Any, lookups: Lookups) -> None:
         self.objects: list[Any] = []
         self.state: dict[str, Any] = {}
         self.unchecked: dict[str, Any] = {}
+        self.tree: Any = None
         self.identities: list[Identity] = []
         self._numbers: dict[int, int] = {}
         self._outermost, self._lookups = outermost, lookups
@@ -431,6 +434,10 @@ class Table:
         self.is_compiling = False
         self._entries: dict[str, tuple[Any, Reference]] = {}
         self._by_value: list[str] = []
+
+    def empty(self, outermost: Any) -> Table:
+        """Return an empty table for the payload of another object."""
+        return Table(outermost, self._lookups)
 
     def key(
         self,

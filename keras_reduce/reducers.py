@@ -718,6 +718,7 @@ def _look_into(obj: Any, family: families.Family) -> _Dissection:
     table = _custom_objects.Table(obj, LOOKUPS)
     try:
         tree, snapshot, own_snapshot = family.survey(obj), weights.Snapshot.around(obj), None
+        table.tree = tree
         if snapshot is None:
             # Before anything else: another thread may be training.
             variables, parts = tree.variables.values(), tree.nodes.values()

@@ -10,11 +10,15 @@ from typing import Any
 
 def set_by(cls: type) -> frozenset[str]:
     """Return the names of the attributes that the methods of `cls` itself set on their object."""
+    return frozenset().union(*(set_in(value) for value in list(vars(cls).values())))
+
+
+def set_in(method: Any) -> frozenset[str]:
+    """Return the names of the attributes that a method, or a property, sets on its object."""
     return frozenset().union(
         *(
             _set_in(function.__code__, function.__code__.co_varnames[0])
-            for value in list(vars(cls).values())
-            for function in _functions(value)
+            for function in _functions(method)
             if function.__code__.co_argcount
         )
     )

@@ -103,6 +103,26 @@ class Tree:
         """The ids of the object, of every Keras object below it, and of the variables."""
         return frozenset(map(id, (*self.nodes.values(), *self.variables.values())))
 
+    @functools.cached_property
+    def parents(self) -> dict[int, frozenset[int]]:
+        """The ids of the nodes that hold a node, by its id."""
+        found: dict[int, set[int]] = {}
+        for holder, held in self._below.items():
+            for number in held:
+                found.setdefault(number, set()).add(holder)
+        return {number: frozenset(holders) for number, holders in found.items()}
+
+    def below(self, number: int) -> frozenset[int]:
+        """Return the ids of all nodes below the one of an id, without its own."""
+        found: set[int] = set()
+        open_ends = [*self._below.get(number, ())]
+        while open_ends:
+            each = open_ends.pop()
+            if each not in found:
+                found.add(each)
+                open_ends += self._below[each]
+        return frozenset(found - {number})
+
     @property
     def private(self) -> frozenset[int]:
         """The ids of what has no payload of its own: all but the layers that a config lists."""

@@ -18,6 +18,7 @@ from ... import callables
 from ...errors import ReduceError
 from .. import _code
 from .._nests import is_data, is_nest, leaves, refuse_hidden, unwrapped
+from . import others
 from .framework import is_built_in, keras, private
 from .kinds import bases, is_a, is_layer, is_part, is_variable
 from .tree import (
@@ -50,18 +51,34 @@ def overrides(obj: Any, method: str) -> bool:
 
 
 def describes_itself(obj: Any) -> bool:
-    """Tell whether the config of `obj` is the word of its class, not a guess of its bases."""
-    cls = type(obj)
+    """Tell whether `obj` is described by its config.
+
+    That is so if the config is the word of its class, not a guess of its bases; or if some of its
+    attributes can't be carried, see `remaking`.
+    """
     if is_layer(obj) and _has_lost_its_shape(obj):
         return False
+    return has_last_word(type(obj)) or left_to_constructor(obj) is not None
+
+
+def has_last_word(cls: type) -> bool:
+    """Tell whether the config of an object is the word of its class, not a guess of its bases."""
     if is_built_in(cls):
         return True
     if not hasattr(cls, "get_config"):
         return False
     config_owner, init_owner = _owner(cls, "get_config"), _owner(cls, "__init__")
     # A constructor below get_config() takes what that knows nothing of.
-    has_last_word = not issubclass(init_owner, config_owner) or init_owner is config_owner
-    return has_last_word and config_owner not in _abstract()
+    is_last = not issubclass(init_owner, config_owner) or init_owner is config_owner
+    return is_last and config_owner not in _abstract()
+
+
+def left_to_constructor(obj: Any) -> frozenset[str] | None:
+    """Return what `remaking.left_to_constructor` does for what this thread is writing."""
+    # Imported here, as they ask for the attributes that this module knows.
+    from . import configs, remaking
+
+    return remaking.left_to_constructor(obj, configs.current)
 
 
 def _has_lost_its_shape(layer: Any) -> bool:
@@ -364,7 +381,7 @@ def _regularization(loss: Any) -> tuple[Any, Any]:
 
 def own_attributes(obj: Any) -> dict[str, Any]:
     """Return the attributes that are not Keras's own."""
-    internal = _internal_names(obj)
+    internal = _internal_names(obj) | others.left_by_loading(obj)
     changes = {} if is_built_in(type(obj)) and describes_itself(obj) else _DEFAULTS
     return {
         name: value
@@ -461,19 +478,32 @@ def _receive_state(obj: Any, state: dict[str, Any]) -> None:
 
 
 def set_by_the_user(obj: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what no code of the object's class sets, and plain data that code of the user's has."""
-    cls = type(obj)
-    if cls not in _known:
-        _known[cls] = _set_by_code(cls)
-    by_keras, by_user = _known[cls]
+    """Yield what no code of the object's class sets, and plain data that code of the user's has.
+
+    Where the config knows less, and is used since some attributes can't be carried, all others
+    are; see `remaking`.
+    """
+    by_keras, by_user = set_by_code(type(obj))
+    left = left_to_constructor(obj)
     for name, value in own_attributes(obj).items():
-        if name not in by_keras and (name not in by_user or is_data(value)):
+        if left is not None and name in by_user and not any(map(is_part, leaves(value))):
+            is_wanted = name not in left
+        else:
+            is_wanted = name not in by_user or is_data(value)
+        if is_wanted and name not in by_keras:
             yield name, value
 
 
 _known: weakref.WeakKeyDictionary[type, tuple[frozenset[str], frozenset[str]]] = (
     weakref.WeakKeyDictionary()
 )
+
+
+def set_by_code(cls: type) -> tuple[frozenset[str], frozenset[str]]:
+    """Return what the code of Keras's own classes sets, and that of other classes, up to `cls`."""
+    if cls not in _known:
+        _known[cls] = _set_by_code(cls)
+    return _known[cls]
 
 
 def _set_by_code(cls: type) -> tuple[frozenset[str], frozenset[str]]:

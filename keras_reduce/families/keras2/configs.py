@@ -21,6 +21,7 @@ from ...callables import root_module
 from ...errors import ReduceError
 from .._nests import unwrapped
 from .._patches import Patch, Patches
+from . import others
 from .attributes import (
     describe,
     describes_itself,
@@ -47,12 +48,13 @@ _PLAIN = frozenset({bool, int, float, str, type(None)})
 
 def writing(table: Table) -> AbstractContextManager[None]:
     """Enter the user's classes and functions into `table` while this thread makes configs."""
-    return _patches(table=table)
+    return _patches(table=table, remade={})
 
 
 def architecture(obj: Any) -> dict[str, Any]:
     """Return the config from which `make` makes an object like `obj`."""
     if travels_by_attributes(obj):
+        others.refuse_distributions(obj)
         return {MARK: "class", **_named(type(obj))}
     return _config_of(obj)
 
@@ -124,6 +126,7 @@ def _function(function: types.FunctionType, table: Table) -> dict[str, Any]:
 
 def _config_of(obj: Any) -> dict[str, Any]:
     cls = type(obj)
+    others.refuse(obj)
     if not describes_itself(obj):
         description = describe(obj, serialize, current.table, _CONTAINERS)
         return {MARK: "described", **_named(cls), "config": description}
@@ -159,7 +162,7 @@ def _own_config(obj: Any) -> dict[str, Any]:
             config.pop("module" if name == "function" else f"{name}_module", None)
     elif type(obj) is private("losses").LossFunctionWrapper:
         config["fn"] = obj.fn
-    return config
+    return others.with_functions(obj, config)
 
 
 def _sequential_config(model: Any) -> dict[str, Any]:
@@ -319,7 +322,7 @@ def _made_object(config: dict[str, Any]) -> Any:
     plain = deserialize(inner)
     if issubclass(cls, keras().layers.Lambda):
         return cls(**plain)
-    obj = cls.from_config(plain)
+    obj = others.made_with_functions(cls, plain) or cls.from_config(plain)
     if "drawn" in config:
         obj._random_generator._seed = config["drawn"]
         obj._random_generator._maybe_init()  # It takes a seed that is there.

@@ -16,7 +16,7 @@ from .configs import deserialize, make, serialize
 from .framework import is_built_in, keras
 from .kinds import is_a, is_layer
 from .optimizers import optimizers_of, restore_optimizers, restore_undecayed, undecayed_of
-from .tree import Tree, generator_of, is_container, nodes, own_variables
+from .tree import Tree, generator_of, is_container, named_variables, nodes, own_variables
 
 if TYPE_CHECKING:
     from ...custom_objects import Table
@@ -110,7 +110,9 @@ def construct(
     by_path = Tree(obj).variables
     restore_undecayed(parts, structure.get("undecayed", {}), by_path)
     restore_optimizers(parts, structure.get("optimizers", {}), by_path)
-    _restore_names(Tree(obj, payloads_below(structure)), structure.get("names", ()))
+    tree = Tree(obj, payloads_below(structure))
+    _drop_counters(tree, {path for path, *_ in structure["weights"]})
+    _restore_names(tree, structure.get("names", ()))
     await_state(obj)
     return obj
 
@@ -267,6 +269,17 @@ def _make_generator(holder: Any) -> None:
     # Private: which kind of random numbers is the program's to choose, for all layers to come.
     holder._rng_type, holder._built = holder.RNG_STATEFUL, False
     holder._maybe_init()
+
+
+def _drop_counters(tree: Tree, carried: set[str]) -> None:
+    """Take the counters off models that had none: Keras makes none within a traced function."""
+    for path, node in tree.own.items():
+        for name, variable in named_variables(node) if is_a(node, "model") else ():
+            full = f"{path}/{name}" if path else name
+            if name.startswith("counter/") and full not in carried:
+                for attribute, value in list(vars(node).items()):
+                    if value is variable:
+                        del vars(node)[attribute]
 
 
 def _restore_names(tree: Tree, names: Sequence[str]) -> None:

@@ -66,15 +66,28 @@ def overrides(obj: Any, method: str) -> bool:
 
 
 def describes_itself(obj: Any) -> bool:
-    """Tell whether the config of `obj` is the word of its class, not a guess of its bases."""
-    cls = type(obj)
+    """Tell whether `obj` is described by its config.
+
+    That is so if the config is the word of its class, not a guess of its bases; or if some of its
+    attributes can't be carried, see `remaking`.
+    """
+    if has_last_word(type(obj)):
+        return True
+    # Imported here, as it asks for the attributes that this module knows.
+    from .remaking import left_to_constructor
+
+    return left_to_constructor(obj) is not None
+
+
+def has_last_word(cls: type) -> bool:
+    """Tell whether the config of an object is the word of its class, not a guess of its bases."""
     if is_built_in(cls):
         return True
     config_owner, init_owner = _owner(cls, "get_config"), _owner(cls, "__init__")
     # A constructor below get_config() takes what that knows nothing of. And the abstract classes
     # of Keras know nothing of what their subclasses hold, whatever their constructor.
-    has_last_word = not issubclass(init_owner, config_owner) or init_owner is config_owner
-    return has_last_word and config_owner not in _abstract()
+    is_last = not issubclass(init_owner, config_owner) or init_owner is config_owner
+    return is_last and config_owner not in _abstract()
 
 
 def _abstract() -> tuple[type, ...]:

@@ -200,7 +200,12 @@ def _compile(model: Any, config: dict[str, Any], *, plainly: bool) -> None:
         # What a compile() of the user's sets beyond that are attributes, which are carried as such.
         keras.Model.compile(model, **arguments, auto_scale_loss=False)
     elif overrides(model, "compile"):
-        model.compile(**arguments)
+        try:
+            model.compile(**arguments)
+        except TypeError:
+            # It makes one of the arguments itself, which it hands on together with the others. What
+            # else it sets are attributes, see `state`.
+            keras.Model.compile(model, **arguments, auto_scale_loss=False)
     else:
         # The optimizer that was carried is wrapped already, if it ever was.
         model.compile(**arguments, auto_scale_loss=False)

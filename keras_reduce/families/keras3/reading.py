@@ -12,12 +12,13 @@ from typing import Any
 
 from ... import tensors, trust
 from ...custom_objects import LateCode
+from ...errors import PayloadError
 from ...identities import by_number
 from .assembled import put_together
 from .attributes import is_built_in, rebuild
 from .harmless import is_harmless
 from .patches import Patch, current, patches
-from .tree import Tree
+from .tree import Tree, nodes
 
 
 def deserialize(config: Any) -> Any:
@@ -164,7 +165,7 @@ def _mended_class(original: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         reading = getattr(current, "reading", None)
         if reading is not None and "keras_reduce_child" in full_config:
-            return _Child(reading.objects[full_config["keras_reduce_child"]])
+            return _Child(_child_of(full_config))
         if reading is not None and "keras_reduce_root" in full_config:
             return _Child(reading.root)
         found = original(name, registered_name, module, obj_type, full_config, **more)
@@ -178,6 +179,24 @@ def _mended_class(original: Callable[..., Any]) -> Callable[..., Any]:
         return _Constructor(found, full_config)
 
     return _retrieve_class_or_fn
+
+
+def _child_of(config: Mapping[str, Any]) -> Any:
+    """Return the object that a config refers to: a child, or a layer that the child has made."""
+    child = current.reading.objects[config["keras_reduce_child"]]
+    path = config.get("keras_reduce_part")
+    if path is None:
+        return child
+    parts = nodes(child)
+    if path not in parts:
+        raise PayloadError(
+            "A layer that another layer shares was not made again",
+            where=path,
+            cause=f"the class {type(child).__qualname__}, whose constructor made it, has changed "
+            "since",
+            cure="load it with the code that wrote it",
+        )
+    return parts[path]
 
 
 class _Child:
@@ -379,7 +398,7 @@ def _shift_nodes(config: dict[str, Any]) -> None:
     for layer in config["layers"]:
         number = layer.get("keras_reduce_child")
         if number is not None and layer["inbound_nodes"]:
-            earlier_calls[layer["name"]] = len(current.reading.objects[number]._inbound_nodes)
+            earlier_calls[layer["name"]] = len(_child_of(layer)._inbound_nodes)
     if not earlier_calls:
         return
 

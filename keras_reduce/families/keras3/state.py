@@ -17,12 +17,13 @@ from .._nests import is_data, unwrapped
 from .attributes import (
     describes_itself,
     holds_parts,
-    is_built_in,
     is_plain_state,
+    overrides,
     own_attributes,
 )
 from .kinds import has_config, is_a, is_saveable
-from .tree import Tree, functional_class
+from .remaking import is_carried, is_tensor, left_to_constructor, set_by_code
+from .tree import Tree
 
 
 def state(obj: Any, tree: Tree) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -114,49 +115,35 @@ def set_by_the_user(obj: Any) -> Iterator[tuple[str, Any]]:
 
     That is, for one, what no code of its class sets: somebody has set it from outside. A class of
     the user's that has a config is taken at its word, but what it has set may have changed since:
-    plain data are carried as they are now.
+    plain data are carried as they are now. Where the config knows less, and is used since some
+    attributes can't be carried, all others are; see `remaking`.
     """
-    set_by_keras, set_by_user = _set_by_code(type(obj))
+    set_by_keras, set_by_user = set_by_code(type(obj))
+    left = left_to_constructor(obj)
+    by_compile = _set_by_compile(obj)
     for name, value in own_attributes(obj).items():
-        is_carried = name not in set_by_user or is_data(value, _is_tensor) or holds(value)
-        if name not in set_by_keras and is_carried:
+        if holds_parts(value):
+            may_be_carried = False
+        elif holds(value):
+            may_be_carried = name not in set_by_keras
+        elif left is not None and name not in set_by_keras:
+            may_be_carried = name not in left
+        elif name in by_compile:
+            may_be_carried = is_data(value, is_tensor) or is_carried(name, value)
+        else:
+            may_be_carried = name not in set_by_keras and is_data(value, is_tensor)
+        if may_be_carried or name not in set_by_keras | set_by_user:
             yield name, value
 
 
-_known: weakref.WeakKeyDictionary[type, tuple[set[str], set[str]]] = weakref.WeakKeyDictionary()
-
-
-def _set_by_code(cls: type) -> tuple[set[str], set[str]]:
-    """Return what the code of Keras's own classes sets, and that of the user's, below `cls`."""
-    if cls not in _known:
-        _known[cls] = _look_through(cls)
-    return _known[cls]
-
-
-def _look_through(cls: type) -> tuple[set[str], set[str]]:
-    import keras
-
-    by_keras: set[str] = set()
-    by_user: set[str] = set()
-    # What the constructors of these set, `own_attributes` knows; their methods also replace, for a
-    # while, attributes that only classes below them have.
-    general = {*keras.Model.__mro__, keras.Sequential, functional_class()}
-    for base in cls.__mro__[:-1]:
-        if base in general:
-            continue
-        names = by_keras if is_built_in(base) or _is_framework(base) else by_user
-        names |= _code.set_by(base)
-    return by_keras, by_user
-
-
-def _is_framework(cls: type) -> bool:
-    return cls.__module__.partition(".")[0] in ("tensorflow", "torch", "flax", "jax", "jaxlib")
-
-
-def _is_tensor(value: Any) -> bool:
-    """Tell whether `value` is a tensor with a value, or a variable of TensorFlow's own."""
-    is_of_jax = type(value).__module__.partition(".")[0] in ("jax", "jaxlib")
-    return _is_framework(type(value)) and hasattr(value, "__array__" if is_of_jax else "numpy")
+def _set_by_compile(obj: Any) -> frozenset[str]:
+    """Return the attributes that a ``compile()`` sets whose arguments Keras doesn't record."""
+    method = getattr(type(obj), "compile", None)
+    if not is_a(obj, "model") or not overrides(obj, "compile"):
+        return frozenset()
+    if overrides(obj, "compile_from_config") or overrides(obj, "get_compile_config"):
+        return frozenset()
+    return _code.set_in(method) - {"optimizer", "loss"}
 
 
 def _callback_state(callback: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from .assets import assets, restore_assets
 from .attributes import describes_itself, is_built_in
 from .compilation import compile_all
 from .kinds import as_module, is_a, is_module
+from .making import tie
 from .optimizers import exclusions_of, optimizers_of, restore_optimizers
 from .part_states import (
     part_states,
@@ -26,7 +27,7 @@ from .patches import current
 from .reading import deserialize, make
 from .seeds import global_seed, restore_global_seed
 from .tree import Tree, is_container, is_optimizer, nodes, own_variables, variables
-from .writing import is_lambda_layer, is_policy_map, serialize
+from .writing import is_lambda_layer, is_policy_map, serialize, ties_of
 
 if TYPE_CHECKING:
     from ...custom_objects import Table
@@ -59,7 +60,8 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
         Keras calls the variables, as a layer alone is not built within the scope of its model;
         ``built_alone``: paths of layers that are built without variables; ``rules``: regularizer
         and constraint of variables that have others than their layer; ``overwritten``: variables
-        that an optimizer overwrites with their gradient; ``evaluating``: paths of layers that, as
+        that an optimizer overwrites with their gradient; ``ties``: layers that a constructor
+        makes and other parts hold as well, by path; ``evaluating``: paths of layers that, as
         modules of Torch, were last switched to evaluation; ``unlisted``: of those that are built,
         but don't list their variables as parameters of the module; ``unadapted``: paths of
         feature spaces that are yet to be adapted, of which Keras's own loading says that they are;
@@ -90,6 +92,7 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
         "optimizers": optimizers_of(tree, paths, table),
         "undecayed": exclusions_of(tree),
         "aliases": _aliases(tree.nodes, paths),
+        "ties": ties_of(table),
         "metrics": {
             path: _made_by_metric(node)
             for path, node in parts.items()
@@ -275,6 +278,7 @@ def construct(
         _name_layers(obj, structure.get("called", {}))
         _build_parts(obj, structure.get("built", ()))
     _name_layers(obj, structure.get("called", {}))  # Of what has been made by building.
+    tie(obj, structure.get("ties", {}))
     restore_part_states(nodes(obj), structure.get("parts", {}), objects)
     restore_part_attributes(nodes(obj), tracked, objects)
     parts = nodes(obj)

@@ -20,8 +20,10 @@ from .._nests import unwrapped
 from .assembled import is_assembled, take_apart
 from .attributes import PLAIN, describe, describes_itself, is_built_in
 from .kinds import has_config, is_a, is_saveable
+from .making import MadePart, made_parts, ties
 from .patches import Patch, current, patches
-from .state import set_by_the_user, travels_by_attributes
+from .state import set_by_the_user, state, travels_by_attributes
+from .tree import Tree
 
 if TYPE_CHECKING:
     from ...custom_objects import Table
@@ -56,7 +58,7 @@ def _library() -> Any:
 
 def writing(table: Table) -> AbstractContextManager[None]:
     """Enter the user's classes and functions into `table` while this thread makes configs."""
-    return _patches(table=table)
+    return _patches(table=table, made=None, remade={})
 
 
 def _points() -> list[Patch]:
@@ -364,6 +366,9 @@ def _is_child(obj: Any, table: Table) -> bool:
 
 def _child_config(obj: Any, table: Table) -> dict[str, Any]:
     """Return a config that says where the pickler will have put a child, and how it is wired."""
+    made = _made_parts(table).get(id(obj))
+    if made is not None:
+        return {**_child_reference(obj, table.child(made.maker)), "keras_reduce_part": made.path}
     return _child_reference(obj, table.child(obj))
 
 
@@ -372,6 +377,29 @@ def _root_config(obj: Any) -> dict[str, Any]:
     config = _child_reference(obj, 0)
     del config["keras_reduce_child"]
     return {**config, "keras_reduce_root": True}
+
+
+def _made_parts(table: Table) -> dict[int, MadePart]:
+    """Return what `making.made_parts` does for the object that is being written."""
+    if current.made is None:
+        tree = table.tree
+        current.made = {} if tree is None else made_parts(tree, _listed_by)
+    found: dict[int, MadePart] = current.made
+    return found
+
+
+def ties_of(table: Table) -> dict[str, str]:
+    """Return what `making.ties` does for the object that is being written."""
+    made = _made_parts(table)
+    return ties(table.tree, made) if made else {}
+
+
+def _listed_by(layer: Any) -> list[Any]:
+    """Return the parts that the config of `layer`, and attributes set on it, list."""
+    table = current.table.empty(layer)
+    with writing(table):
+        architecture(layer)
+        return [*table.children, *state(layer, Tree(layer, table.children))[1].values()]
 
 
 def _child_reference(obj: Any, number: int) -> dict[str, Any]:

@@ -1,0 +1,119 @@
+"""Attributes that only a constructor can make: lookup tables, tokenizers, compiled functions.
+
+An object that is described by its attributes may hold values that no pickler carries. If its class
+sets them itself, and its config is enough to call the constructor, it is described by the config
+instead, as Keras does it. All other attributes are carried as they are.
+"""
+
+from __future__ import annotations
+
+import inspect
+import weakref
+from typing import Any
+
+from ... import tracing
+from ...errors import ReduceError
+from .. import _base, _code
+from .._nests import is_data
+from .attributes import has_last_word, holds_parts, is_built_in, overrides, own_attributes
+from .kinds import is_saveable
+from .patches import current
+from .tree import functional_class
+
+
+def left_to_constructor(obj: Any) -> frozenset[str] | None:
+    """Return the attributes that the constructor of `obj` has to make again.
+
+    None if its class says that it is described by its config, or if it is not to be: if all
+    attributes can be carried, or the constructor can't be called. Known only while the object, or
+    one that holds it, is written.
+    """
+    noted = getattr(current, "remade", None)
+    if noted is None or not is_saveable(obj) or has_last_word(type(obj)):
+        return None
+    if id(obj) not in noted:
+        noted[id(obj)] = obj, None  # For what asks meanwhile; held, so that the id stays its own.
+        noted[id(obj)] = obj, _left_to_constructor(obj)
+    found: frozenset[str] | None = noted[id(obj)][1]
+    return found
+
+
+def _left_to_constructor(obj: Any) -> frozenset[str] | None:
+    left = {
+        name
+        for name, value in own_attributes(obj).items()
+        if not is_data(value, is_tensor) and not holds_parts(value) and not is_carried(name, value)
+    }
+    by_keras, by_user = set_by_code(type(obj))
+    return frozenset(left) if left and left <= by_keras | by_user and _is_made_of(obj) else None
+
+
+def is_carried(name: str, value: Any) -> bool:
+    """Tell whether a pickler carries an attribute of this `name` and `value`."""
+    try:
+        tracing.check(None, {name: value}, name="", skip=lambda item: _base.of(item) is not None)
+    except ReduceError:
+        return False
+    return True
+
+
+def _is_made_of(obj: Any) -> bool:
+    """Tell whether the constructor of `obj` can be called with what its config holds."""
+    import keras
+
+    cls = type(obj)
+    parameters = inspect.signature(cls.__init__).parameters
+    if not overrides(obj, "get_config") and isinstance(obj, keras.Model):
+        # Keras records the defaults of a model's constructor, whatever was given.
+        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        if [name for name, each in parameters.items() if each.kind in named] != ["self"]:
+            return False
+    table = current.table
+    current.table = table.empty(obj)  # What the config lists is not wanted here.
+    try:
+        config = obj.get_config()
+        if not overrides(obj, "from_config"):
+            inspect.signature(cls.__init__).bind(None, **config)
+    except (NotImplementedError, TypeError, ValueError, ReduceError):
+        return False
+    finally:
+        current.table = table
+    return True
+
+
+_known: weakref.WeakKeyDictionary[type, tuple[set[str], set[str]]] = weakref.WeakKeyDictionary()
+
+
+def set_by_code(cls: type) -> tuple[set[str], set[str]]:
+    """Return what the code of Keras's own classes sets, and that of other classes, up to `cls`."""
+    if cls not in _known:
+        _known[cls] = _look_through(cls)
+    return _known[cls]
+
+
+def _look_through(cls: type) -> tuple[set[str], set[str]]:
+    import keras
+
+    by_keras: set[str] = set()
+    by_user: set[str] = set()
+    # What the constructors of these set, `own_attributes` knows; their methods also replace, for a
+    # while, attributes that only classes below them have.
+    general = {*keras.Model.__mro__, keras.Sequential, functional_class()}
+    for base in cls.__mro__[:-1]:
+        if base in general:
+            continue
+        names = by_keras if is_built_in(base) or _is_framework(base) else by_user
+        names |= _code.set_by(base)
+    return by_keras, by_user
+
+
+def _is_framework(cls: type) -> bool:
+    return cls.__module__.partition(".")[0] in ("tensorflow", "torch", "flax", "jax", "jaxlib")
+
+
+def is_tensor(value: Any) -> bool:
+    """Tell whether `value` is a tensor with a value, or a variable of TensorFlow's own."""
+    if getattr(getattr(value, "dtype", None), "name", "") in ("resource", "variant"):
+        return False  # A handle of TensorFlow's, to what only this process has.
+    is_of_jax = type(value).__module__.partition(".")[0] in ("jax", "jaxlib")
+    return _is_framework(type(value)) and hasattr(value, "__array__" if is_of_jax else "numpy")

@@ -576,12 +576,14 @@ class KerasRegressor(RegressorMixin, BaseWrapper):  # type: ignore[misc]
         ``target_type_``. Nothing else is passed unasked.
     random_state : int, RandomState instance or None, default=None
         Seeds Python, NumPy and the framework before `build_fn` is called. None leaves them alone.
-        Also passed to a `build_fn` that names it.
+        Also passed to a `build_fn` that names it. All threads share what is seeded: a seeded fit
+        runs alone in its process, and waits for fits in other threads.
     **sk_params
         Arguments of `build_fn`, and of Keras's ``fit`` and ``predict``, routed by their names. A
         `build_fn` with ``**kwargs`` gets there what nobody else names. All are parameters in
         scikit-learn's sense: a search may vary them, whether the constructor was given them or
-        not. Callbacks are copied for each fit. ``verbose`` is 0 if not given.
+        not. Callbacks are copied for each fit; what can't be copied of them is shared. ``verbose``
+        is 0 if not given.
 
     Attributes
     ----------
@@ -647,6 +649,8 @@ class KerasRegressor(RegressorMixin, BaseWrapper):  # type: ignore[misc]
 
         Raises
         ------
+        EstimatorError
+            The model has several outputs.
         NotFittedError
             `fit` has not been called.
         """
@@ -701,12 +705,14 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
         and ``target_type_``. Nothing else is passed unasked.
     random_state : int, RandomState instance or None, default=None
         Seeds Python, NumPy and the framework before `build_fn` is called. None leaves them alone.
-        Also passed to a `build_fn` that names it.
+        Also passed to a `build_fn` that names it. All threads share what is seeded: a seeded fit
+        runs alone in its process, and waits for fits in other threads.
     **sk_params
         Arguments of `build_fn`, and of Keras's ``fit`` and ``predict``, routed by their names. A
         `build_fn` with ``**kwargs`` gets there what nobody else names. All are parameters in
         scikit-learn's sense: a search may vary them, whether the constructor was given them or
-        not. Callbacks are copied for each fit. ``verbose`` is 0 if not given.
+        not. Callbacks are copied for each fit; what can't be copied of them is shared. ``verbose``
+        is 0 if not given.
 
         ``class_weight`` is "balanced" or a dict. If all its keys are labels it goes by labels, else
         by positions in `classes_`, as in Keras.
@@ -829,6 +835,8 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
 
         Raises
         ------
+        EstimatorError
+            The model has several outputs.
         NotFittedError
             `fit` has not been called.
         """
@@ -858,6 +866,8 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
 
         Raises
         ------
+        EstimatorError
+            The model has several outputs.
         NotFittedError
             `fit` has not been called.
         """

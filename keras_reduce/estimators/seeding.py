@@ -158,7 +158,7 @@ class PrivateRandom:
     def _dispatching(self, function: Any, of_copy: Any) -> Any:
         @functools.wraps(function)
         def draw(*args: Any, **kwargs: Any) -> Any:
-            # Whoever has imported this function keeps it when the fit is over.
+            # Code that has imported this function keeps it when the fit is over.
             is_own = self._thread in (None, threading.get_ident())
             return (function if is_own else of_copy)(*args, **kwargs)
 

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
+from ...callables import root_module
 from ...errors import ReduceError
 from .. import _code
 from .._nests import is_data, leaves, unwrapped
@@ -125,19 +126,20 @@ def _look_through(cls: type) -> tuple[set[str], set[str]]:
     for base in cls.__mro__[:-1]:
         if base in general:
             continue
-        names = by_keras if is_built_in(base) or _is_framework(base) else by_user
+        names = by_keras if is_built_in(base) or root_module(base) in _FRAMEWORKS else by_user
         names |= _code.set_by(base)
     return by_keras, by_user
 
 
-def _is_framework(cls: type) -> bool:
-    return cls.__module__.partition(".")[0] in ("tensorflow", "torch", "flax", "jax", "jaxlib")
+_FRAMEWORKS = ("tensorflow", "torch", "flax", "jax", "jaxlib")
 
 
 def _is_tensor(value: Any) -> bool:
     """Tell whether `value` is a tensor with a value, or a variable of TensorFlow's own."""
-    is_of_jax = type(value).__module__.partition(".")[0] in ("jax", "jaxlib")
-    return _is_framework(type(value)) and hasattr(value, "__array__" if is_of_jax else "numpy")
+    root = str(type(value).__module__).partition(".")[0]
+    return root in _FRAMEWORKS and hasattr(
+        value, "__array__" if root.startswith("jax") else "numpy"
+    )
 
 
 def _callback_state(callback: Any) -> dict[str, Any]:

@@ -154,19 +154,19 @@ def classes_that_claim_a_module():
         assert trained(pickle.loads(pickle.dumps(model))) == EXPECTED[f"claims_{name}"]
 
 
-class Stating(keras.layers.Layer):
+class Stating(keras.callbacks.Callback):
     """Says itself what a pickler shall carry."""
 
-    def __reduce__(self):
-        return dict, ((("mine", 1),),)
+    def __getstate__(self):
+        return {"mine": 1}
 
 
-Stating.__module__ = "keras.layers"
+Stating.__module__ = "keras.callbacks"
 
 
 @check
-def a_reducer_of_a_class_that_claims_a_module():
-    assert pickle.loads(pickle.dumps(Stating())) == {"mine": 1}
+def a_state_of_a_class_that_claims_a_module():
+    assert vars(cloudpickle.loads(cloudpickle.dumps(Stating()))) == {"mine": 1}
 
 
 @check

@@ -139,15 +139,15 @@ def carried(value: Any, places: Places, levels: int = 4) -> Any:
         return dict(zip(value, found, strict=True)) if type(value) is dict else type(value)(found)
     if not has_code(value, 0):
         return value
-    with nested():
-        pickler = CodePickler(LOOKUPS, places.names)
-        try:
+    pickler = CodePickler(LOOKUPS, places.names)
+    try:
+        with nested():
             pickler.dump(value)
-        except ReduceError:
-            raise
-        except Exception:
-            # It fails in the same way where it is asked for, with its place in the message.
-            return by_value(value, LOOKUPS)
+    except ReduceError:
+        raise
+    except Exception:
+        # It fails in the same way where it is asked for, with its place in the message.
+        return by_value(value, LOOKUPS)
     if not pickler.placed:
         return by_value(value, LOOKUPS)
     name = getattr(value, "__qualname__", type(value).__qualname__)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from .._nests import is_nest
-from .attributes import describes_itself
+from .attributes import describes_itself, is_built_in
 from .kinds import is_a
 from .tree import Tree, is_container, nodes
 
@@ -72,7 +72,7 @@ def _may_make(node: Any) -> bool:
     if not is_a(node, "layer") or not describes_itself(node):
         return False
     # Keras's own containers list all their layers.
-    return not (is_container(node) and type(node).__module__.partition(".")[0] == "keras")
+    return not (is_container(node) and is_built_in(type(node)))
 
 
 def ties(tree: Tree, made: Mapping[int, MadePart]) -> dict[str, str]:

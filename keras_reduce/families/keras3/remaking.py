@@ -12,6 +12,7 @@ import weakref
 from typing import Any
 
 from ... import tracing
+from ...callables import root_module
 from ...errors import ReduceError
 from .. import _base, _code
 from .._nests import is_data
@@ -108,12 +109,12 @@ def _look_through(cls: type) -> tuple[set[str], set[str]]:
 
 
 def _is_framework(cls: type) -> bool:
-    return cls.__module__.partition(".")[0] in ("tensorflow", "torch", "flax", "jax", "jaxlib")
+    return root_module(cls) in ("tensorflow", "torch", "flax", "jax", "jaxlib")
 
 
 def is_tensor(value: Any) -> bool:
     """Tell whether `value` is a tensor with a value, or a variable of TensorFlow's own."""
     if getattr(getattr(value, "dtype", None), "name", "") in ("resource", "variant"):
         return False  # A handle of TensorFlow's, to what only this process has.
-    is_of_jax = type(value).__module__.partition(".")[0] in ("jax", "jaxlib")
+    is_of_jax = root_module(type(value)) in ("jax", "jaxlib")
     return _is_framework(type(value)) and hasattr(value, "__array__" if is_of_jax else "numpy")

@@ -1,0 +1,105 @@
+"""Read what ``picklers.py`` wrote, by stock `joblib.load` as well, and go on training with it."""
+
+import json
+import pickle
+import sys
+from pathlib import Path
+
+
+def trained(model):
+    """Return the bits of a model's answers, before and after some more training."""
+    import numpy as np
+
+    x = np.linspace(0, 1, 24, dtype="float32").reshape(8, 3)
+    y = x.sum(1, keepdims=True) * np.ones((1, 4), "float32")
+    found = [model.predict(x, verbose=0)]
+    model.fit(x, y, epochs=2, batch_size=4, shuffle=False, verbose=0)
+    found.append(model.predict(x, verbose=0))
+    return [answer.tobytes().hex() for answer in found]
+
+
+def check_arrays(found):
+    import numpy as np
+
+    grid, model = found["grid"], found["model"]
+    assert grid[0, 0] is model
+    assert grid[0, 1] is found["list"]
+    assert grid[1, 0] is found["numbers"]
+    assert found["numbers"][-1] == 4999
+    assert grid[1, 1](1) == 2
+    assert grid.flags.f_contiguous
+    assert found["records"]["object"][0] is model
+    assert found["records"]["object"][1] is grid
+    assert found["records"]["number"].tolist() == [1, 2]
+    assert found["scalar"][()] is model
+    assert found["cycle"][0] is found["cycle"]
+    assert found["texts"][0] is found["texts"][1]
+    assert found["texts"][0].tolist() == ["a", None, 1.5]
+    assert type(found["matrix"]) is np.matrix
+    assert found["matrix"][0, 0] is model
+
+
+def main():
+    import joblib
+
+    import keras_reduce
+    from checks import check
+    from checks import main as run_checks
+
+    folder = Path(sys.argv[1])
+    expected = json.loads((folder / "expected.json").read_text())
+
+    def loads(name):
+        yield keras_reduce.load(folder / f"{name}.dump")
+        for ending in ("dump", "joblib", "compressed", "older"):
+            yield joblib.load(folder / f"{name}.{ending}")
+
+    @check
+    def the_first_dump_is_like_the_second():
+        for name in ("first", "second"):
+            found = pickle.loads((folder / f"{name}.pickle").read_bytes())
+            assert found["estimator"].build_fn().layers[0] is found["layer"], name
+
+    @check
+    def arrays_of_objects():
+        mapped = [
+            joblib.load(folder / "arrays.joblib", mmap_mode="r"),
+            keras_reduce.load(folder / "arrays.dump", mmap_mode="c"),
+        ]
+        for found in (*loads("arrays"), *mapped):
+            check_arrays(found)
+            assert trained(found["model"]) == expected["arrays"]
+        scalar, model = joblib.load(folder / "by_reference.joblib")
+        assert scalar[()] is model
+
+    @check
+    def arrays_of_objects_if_they_are_trusted():
+        keras_reduce.dump(joblib.load(folder / "by_reference.joblib"), folder / "trusted.dump")
+        scalar, model = keras_reduce.load(folder / "trusted.dump", trusted=[])
+        assert scalar[()] is model
+
+    @check
+    def a_callback_without_its_base_constructor():
+        assert pickle.loads((folder / "callback.pickle").read_bytes()).function() == 7
+
+    @check
+    def classes_that_claim_a_module():
+        for name in expected:
+            if name.startswith("claims_"):
+                found = joblib.load(folder / f"{name}.dump")
+                assert trained(found["model"]) == expected[name], name
+
+    @check
+    def modules_that_no_other_process_can_import():
+        for found in loads("modules"):
+            assert trained(found["model"]) == expected["modules"]
+            assert type(found["plain"]).__name__ == "Plain"
+            assert found["function"](2) == 6
+        model = pickle.loads((folder / "module.pickle").read_bytes())
+        assert trained(model) == expected["modules"]
+
+    run_checks()
+
+
+if __name__ == "__main__":
+    main()

@@ -429,6 +429,7 @@ class Table:
         self._numbers: dict[int, int] = {}
         self._outermost, self._lookups = outermost, lookups
         self._children: dict[int, int] = {}
+        self._stripped: dict[int, int] = {}
         self._keys: dict[int, str] = {}
         self._late: set[str] = set()
         self.is_compiling = False
@@ -509,6 +510,14 @@ class Table:
         if number == len(self.identities):
             self.identities.append(identity)
         return number
+
+    def stripped(self, value: Any, names: Sequence[str]) -> int:
+        """Return the number under which `value` comes back without some of its attributes."""
+        if id(value) not in self._stripped:
+            plain = object.__new__(type(value))
+            vars(plain).update({n: v for n, v in vars(value).items() if n not in names})
+            self._stripped[id(value)] = self.entrust(plain, f".<{type(value).__name__}>")
+        return self._stripped[id(value)]
 
     @property
     def children(self) -> list[Any]:

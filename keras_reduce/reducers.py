@@ -34,7 +34,10 @@ from .families.lookups import LOOKUPS
 from .parcels import Parcel, Refused
 
 State = dict[str, Any] | None
-Reduced = tuple[Callable[..., Any], tuple[Any, ...], State, weights.Snapshot | None]
+# With the identity tokens, of variables and of others, at the end.
+Reduced = tuple[
+    Callable[..., Any], tuple[Any, ...], State, weights.Snapshot | None, tuple[Any, ...]
+]
 
 
 def reduce_model(model: Any) -> Reduced:
@@ -443,16 +446,14 @@ def reduce(obj: Any) -> Reduced | None:
         raise
 
 
-def with_installation(arguments: tuple[Any, ...], installation: Any) -> tuple[Any, ...]:
-    """Return the arguments of a rebuilder with what sets up a worker, as `rebuild_model` has it."""
-    complete = [*arguments[:_PAYLOAD], installation, *arguments[_PAYLOAD:]]
-    while len(complete) > _PAYLOAD and not complete[-1]:
-        complete.pop()  # What is left out by default.
-    return tuple(complete)
-
-
-# The number of members before that of the installation.
-_PAYLOAD = 5
+def complete(
+    arguments: tuple[Any, ...], installation: Any, tokens: tuple[Any, ...]
+) -> tuple[Any, ...]:
+    """Return the arguments of a rebuilder with those that `rebuild_model` has by default."""
+    more = [installation, *tokens]
+    while more and not more[-1]:
+        more.pop()
+    return (*arguments, *more)
 
 
 def for_a_deep_copy(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -496,14 +497,16 @@ class _Dissection(NamedTuple):
         return {name: transform(value) for name, value in self.attributes.items()} or None
 
 
-def _take_apart(obj: Any) -> tuple[tuple[Any, ...], State, weights.Snapshot | None]:
+def _take_apart(
+    obj: Any,
+) -> tuple[tuple[Any, ...], State, weights.Snapshot | None, tuple[Any, ...]]:
     around = weights.Snapshot.around(obj)
     known = around.prepared.pop(id(obj), None) if around else None
     known = known or _like_before(obj, around)
     if known is not None:
         _custom_objects.refuse_own_parts(obj)
         tokens = _trimmed([v if v is None else identities.Identity.of(v) for v in known.trainable])
-        return (known.json, known.arrays, None, None, (), tokens), known.state, None
+        return (known.json, known.arrays, None, None, ()), known.state, None, (tokens,)
     found = _dissect(obj)
     if found.snapshot is not None:
         _prepare(found.tree.children.values(), found.snapshot)
@@ -520,8 +523,8 @@ def _take_apart(obj: Any) -> tuple[tuple[Any, ...], State, weights.Snapshot | No
     family = families.of(obj)
     tokens = _trimmed(family.identities(found.tree)) if family else ()
     others = tuple(found.table.identities)
-    arguments = (*_written(found), code, objects, tokens, others)
-    return arguments, found.state(_stand_ins(obj, found)), found.snapshot
+    arguments = (*_written(found), code, objects)
+    return arguments, found.state(_stand_ins(obj, found)), found.snapshot, (tokens, others)
 
 
 def _trimmed(tokens: list[Any]) -> tuple[Any, ...]:
@@ -794,7 +797,7 @@ def _refuse_missing_targets(
 
     `copy.deepcopy` lets them refer to what they refer to now.
     """
-    if not weak or tracing.is_copying():
+    if not weak or tracing.is_copying() or not tracing.is_asked():
         return
     for name, value in weak.items():
         for target in weak_references.targets(value):

@@ -333,10 +333,10 @@ def _reducing(original: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
             reduced = reducers.reduce(self)
         if reduced is None:
             return untouched(self)
-        rebuild, arguments, state, snapshot = reduced
+        rebuild, arguments, state, snapshot, tokens = reduced
         if asked_by is copy.deepcopy.__code__:
             arguments = reducers.for_a_deep_copy(arguments)
-        return rebuild, reducers.with_installation(arguments, _current), state, snapshot
+        return rebuild, reducers.complete(arguments, _current, tokens), state, snapshot
 
     return functools.wraps(original)(__reduce__) if original else __reduce__
 

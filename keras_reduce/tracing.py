@@ -252,6 +252,16 @@ def _roots() -> Iterator[Any]:
     yield from known or [start.root for _, start in _named_by_the_caller()]
 
 
+def is_asked() -> bool:
+    """Tell whether a pickler asks for a reduce value, and not a program by `reducers.reduce`."""
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame and str(frame.f_globals.get("__name__")).partition(".")[0] == __package__:
+        if frame.f_code.co_name == "__reduce__":
+            return True
+        frame = frame.f_back
+    return False
+
+
 def _all_below(root: Any) -> Iterator[Any]:
     for _, visited, _ in _walk(_pickler("cloudpickle"), [("", root)]):
         yield visited

@@ -251,7 +251,9 @@ def _advance(part: Any, x: Any, y: Any) -> Any:
         variables = variables or [keras.Variable(np.ones((3, 2))), keras.Variable(np.ones(2))]
         for variable in variables:
             variable.assign(ops.ones(variable.shape))
-        part.apply([ops.ones((3, 2)), ops.ones(2)], variables)
+        # In another order, if it knows them.
+        applied = variables[::-1] if part.built else variables
+        part.apply([ops.ones(variable.shape) for variable in applied], applied)
         return variables
     kind = families.of(part).kind(part)
     if kind == "variable":

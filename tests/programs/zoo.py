@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import tempfile
 import types
+import weakref
 
 import keras
 import numpy as np
@@ -856,6 +857,84 @@ def optimizer_changed_after_compile():
     return model, x, y
 
 
+# --- what refers to the model around it -----------------------------------------------------
+
+
+class OverModel(losses.Loss):
+    def __init__(self, model):
+        super().__init__(name="over_model")
+        self.model = model
+
+    def call(self, targets, outputs):
+        return ops.mean((targets - outputs) ** 2) + ops.mean(ops.abs(self.model(X[:3])))
+
+
+class WithPenalty(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.last = layers.Dense(1)
+        self.scale = self.add_weight(shape=(), initializer="ones", name="scale")
+
+    def call(self, inputs):
+        return self.last(inputs) * self.scale
+
+    def penalty(self, targets, outputs):
+        return ops.mean((targets - outputs) ** 2) + self.scale**2
+
+
+def residual(model, targets, outputs):
+    return ops.mean((targets - outputs) ** 2) + ops.mean(ops.abs(model(X[:3])))
+
+
+@case
+def losses_over_their_own_model():
+    closed, partial, instance, method = mlp(), mlp(), mlp(), WithPenalty()
+    kernel = closed.layers[0].kernel
+
+    def physics(targets, outputs):
+        return residual(closed, targets, outputs) + ops.sum(kernel * kernel)
+
+    def size(targets, outputs):
+        return ops.sum(closed.layers[0].kernel)
+
+    trained(closed, loss=physics, metrics=[size])
+    trained(partial, loss=functools.partial(residual, partial))
+    trained(instance, loss=OverModel(instance))
+    trained(method, loss=method.penalty)
+    return [closed, partial, instance, method], X, Y
+
+
+class Tied(layers.Layer):
+    """Decodes with the weights of an encoder, to which it refers weakly."""
+
+    def __init__(self, encoder, **kwargs):
+        super().__init__(**kwargs)
+        self.encoder = weakref.ref(encoder)
+        self.known = {"all": [weakref.ref(encoder), weakref.WeakMethod(encoder.call)]}
+        self.scales = weakref.WeakKeyDictionary({encoder: 2.0})
+        self.outer = None
+        self.bias = self.add_weight(shape=(6,), initializer="zeros", name="bias")
+
+    def call(self, inputs):
+        (encoder, scale), (weak, method) = *self.scales.items(), self.known["all"]
+        same = encoder is self.encoder() is weak() is method().__self__
+        assert same, "it refers to another encoder"
+        assert self.outer is None or self.outer().layers[-1] is self, "it is in another model"
+        return scale * ops.matmul(inputs, ops.transpose(encoder.kernel)) + self.bias
+
+
+@case
+def weak_references_between_layers():
+    encoder = layers.Dense(4)
+    inputs = keras.Input((6,))
+    flow = encoder(inputs)
+    decoder = Tied(encoder)
+    model, x, y = trained(keras.Model(inputs, decoder(flow)), y=X)
+    decoder.outer = weakref.ref(model)
+    model.watched = weakref.proxy(encoder)
+    return model, x, y
+
+
 # --- lone objects ---------------------------------------------------------------------------
 
 
@@ -874,6 +953,62 @@ def lone_optimizers():
             optimizer.apply([ops.ones((3, 2)) * (step + 1), ops.ones(2)], variables)
         found[optimizer.name] = optimizer
     return {**found, "fresh": optimizers.Nadam()}, None, None
+
+
+def apply_to(optimizer, *networks):
+    """Apply gradients to one network after the other, which differ between them."""
+    for scale, network in enumerate(networks, 1):
+        own = network.trainable_variables
+        optimizer.apply([ops.ones(v.shape) * (scale / 8) for v in own], own)
+
+
+class Trainer:
+    """Holds networks of equal shapes, and an optimizer that trains all of them."""
+
+    def __init__(self, optimizer):
+        self.optimizer, self.one, self.two = optimizer, mlp(), mlp()
+        optimizer.build([*self.one.trainable_variables, *self.two.trainable_variables])
+        apply_to(optimizer, self.one, self.two)
+
+
+@case
+def optimizers_beside_their_models():
+    found = {}
+    for optimizer in (
+        optimizers.Adam(0.01, use_ema=True),
+        optimizers.AdamW(0.01, weight_decay=0.5),
+        *([] if BACKEND == "jax" else [optimizers.LossScaleOptimizer(optimizers.Adam(0.01))]),
+    ):
+        trainer = Trainer(optimizer)
+        found |= {f"one {optimizer.name}": trainer.one, optimizer.name: optimizer}
+        found[f"two {optimizer.name}"] = trainer.two
+    model, x, y = trained(mlp())
+    return {"beside": model.optimizer, **found, "model": model}, x, y
+
+
+class OwnNetworks(keras.Model):
+    """Holds networks of equal shapes, and an optimizer that trains both."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = mlp(), mlp()
+        self.shared = optimizers.Adam(0.01)
+        self.shared.build([*self.two.trainable_variables, *self.one.trainable_variables])
+
+    def call(self, inputs):
+        return self.one(inputs) + self.two(inputs)
+
+
+@case
+def optimizer_that_models_share():
+    shared, one, two = optimizers.Adam(0.01), mlp(), mlp()
+    shared.build([*one.trainable_variables, *two.trainable_variables])
+    for network in one, two:
+        trained(network, optimizer=shared)
+    own = OwnNetworks()
+    own(X)
+    apply_to(own.shared, own.one, own.two)
+    return {"two": two, "one": one, "own": own, "held": own.shared, "of own": own.two}, X, Y
 
 
 @case

@@ -11,7 +11,7 @@ from typing import Any
 
 from ...errors import PayloadError, ReduceError
 from .attributes import describes_itself, overrides
-from .configs import deserialize, serialize, serialized_metric
+from .configs import compiling, deserialize, serialize, serialized_metric
 from .framework import keras
 from .kinds import is_a, is_layer
 from .tree import Tree, nodes
@@ -45,6 +45,11 @@ def compile_all(obj: Any, specs: dict[str, Any]) -> None:
     PayloadError
         If a model that was compiled is not there.
     """
+    with compiling(obj, Tree(obj)):
+        _compile_each(obj, specs)
+
+
+def _compile_each(obj: Any, specs: dict[str, Any]) -> None:
     for path, spec in specs.items():
         parts = nodes(obj)
         model = parts.get(path)

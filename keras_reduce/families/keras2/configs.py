@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from ... import trust
 from ...callables import root_module
+from ...custom_objects import LateCode
 from ...errors import ReduceError
+from ...identities import by_number
 from .._nests import unwrapped
 from .._patches import Patch, Patches
 from . import others
@@ -31,7 +33,7 @@ from .attributes import (
 from .framework import is_built_in, keras, located, location, private, root
 from .harmless import is_harmless
 from .kinds import is_a, is_layer, kind
-from .tree import functional_class, layers_of
+from .tree import Tree, functional_class, layers_of
 
 if TYPE_CHECKING:
     from ...custom_objects import Table
@@ -91,10 +93,16 @@ def serialize(value: Any, *, exactly: bool = True) -> Any:
         return value.item()
     if isinstance(value, types.FunctionType):
         return _function(value, table)
+    if table.is_compiling and table.is_outermost(value):
+        return {MARK: "root"}
     if (is_layer(value) or is_a(value, "metric")) and not table.is_outermost(value):
         return {MARK: "child", "class_name": type(value).__name__, "number": table.child(value)}
     if kind(value) is not None and not travels_by_attributes(value):
         return _config_of(value)
+    if table.is_compiling and travels_by_attributes(value):
+        of_root = [name for name, each in vars(value).items() if table.is_outermost(each)]
+        if of_root:
+            return {MARK: "of_root", "number": table.stripped(value, of_root), "names": of_root}
     plain = unwrapped(value)
     if type(plain) is list:
         return [serialize(item, exactly=exactly) for item in plain]
@@ -125,18 +133,20 @@ def _function(function: types.FunctionType, table: Table) -> dict[str, Any]:
 
 
 def _config_of(obj: Any) -> dict[str, Any]:
-    cls = type(obj)
     others.refuse(obj)
+    cls, table = type(obj), current.table
+    is_part = is_a(obj, "optimizer") and not table.is_outermost(obj)
+    identity = {"identity": table.identity(obj)} if is_part else {}
     if not describes_itself(obj):
-        description = describe(obj, serialize, current.table, _CONTAINERS)
-        return {MARK: "described", **_named(cls), "config": description}
+        description = describe(obj, serialize, table, _CONTAINERS)
+        return {MARK: "described", **_named(cls), "config": description, **identity}
     if cls is keras().Sequential:
         config = _sequential_config(obj)
     elif cls is functional_class():
         config = _functional_config(obj)
     else:
         config = serialize(_own_config(obj), exactly=not is_built_in(cls))
-    return {MARK: "object", **_named(cls), "config": config, **_drawn(obj)}
+    return {MARK: "object", **_named(cls), "config": config, **_drawn(obj), **identity}
 
 
 def _drawn(obj: Any) -> dict[str, Any]:
@@ -275,7 +285,9 @@ def reading(
     """Let Keras find `custom_objects` by their keys, and the others by number, in this thread."""
     api = keras()
     for obj, registered_name in custom_objects.values():
-        if registered_name and api.utils.get_registered_object(registered_name) is None:
+        if isinstance(obj, LateCode) or not registered_name:
+            continue
+        if api.utils.get_registered_object(registered_name) is None:
             # Code that travelled by value: importing it would have registered it.
             package, _, name = registered_name.rpartition(">")
             api.utils.register_keras_serializable(package or "Custom", name)(obj)
@@ -288,6 +300,17 @@ def reading(
     finally:
         vars(current).clear()
         vars(current).update(outer)
+
+
+@contextlib.contextmanager
+def compiling(obj: Any, tree: Tree) -> Iterator[None]:
+    """Let configs find `obj`, and code that refers to it, while it is compiled."""
+    late = {key: code for key, code in current.by_key.items() if isinstance(code, LateCode)}
+    places = {place: part for part, place in tree.places()} if late else {}
+    found = {key: code.resolve(places) for key, code in late.items()}
+    vars(current).update(root=obj, by_key={**current.by_key, **found})
+    with keras().utils.custom_object_scope(found):
+        yield
 
 
 def make(config: Any) -> Any:
@@ -307,7 +330,12 @@ def deserialize(config: Any) -> Any:
     mark = config.get(MARK)
     if mark is None:
         return {key: deserialize(item) for key, item in config.items()}
-    return _MADE[mark](config)
+    if "identity" not in config:
+        return _MADE[mark](config)
+    identity = by_number(current.identities, config["identity"])
+    if identity.obj is None:
+        identity.settle(_MADE[mark](config))
+    return identity.obj  # Maybe rebuilt before, for something else that holds it as well.
 
 
 def _made_object(config: dict[str, Any]) -> Any:
@@ -377,6 +405,13 @@ def _made_described(config: dict[str, Any]) -> Any:
     return rebuild(_class(config), config["config"], deserialize, (_fill, _rewired))
 
 
+def _made_of_root(config: dict[str, Any]) -> Any:
+    obj = current.objects[config["number"]]
+    for name in config["names"]:
+        setattr(obj, name, current.root)
+    return obj
+
+
 def _trusted(module: str, name: str) -> Any:
     """Return what `framework.located` does, if that may be had."""
     found, policy = located(module, name), trust.active()
@@ -388,6 +423,8 @@ def _trusted(module: str, name: str) -> Any:
 _MADE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "child": lambda config: current.objects[config["number"]],
     "value": lambda config: current.objects[config["number"]],
+    "root": lambda config: current.root,
+    "of_root": _made_of_root,
     "code": lambda config: current.by_key[config["key"]],
     "function": lambda config: _trusted(config["module"], config["name"]),
     "tuple": lambda config: tuple(deserialize(config["items"])),

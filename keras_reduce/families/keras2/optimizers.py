@@ -5,20 +5,26 @@ There are two kinds: those of today, and those of before Keras 2.11, which are c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ...errors import ReduceError
+from ...identities import Identity, by_number
 from .framework import keras
 from .kinds import is_a, is_variable
-from .tree import own_variables, untold_variables
+from .tree import identity_of, own_variables, untold_variables
+
+if TYPE_CHECKING:
+    from ...custom_objects import Table
 
 
-def optimizers_of(parts: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
+def optimizers_of(
+    parts: Mapping[str, Any], variables: Mapping[str, Any], table: Table
+) -> dict[str, Any]:
     """Return, by path, what each optimizer was built for.
 
     The paths of its variables; for one that is alone and whose variables are elsewhere, which of
-    its own variables each of its attributes holds.
+    its own variables each of its attributes holds, and the numbers of the identity tokens of those.
 
     Raises
     ------
@@ -29,7 +35,8 @@ def optimizers_of(parts: Mapping[str, Any], variables: Mapping[str, Any]) -> dic
     traced = _traced(parts)
     for path, node in parts.items():
         if isinstance(vars(node).get("build") if is_a(node, "optimizer") else None, _Awaiting):
-            found[path] = node.build.spec
+            tokens = [table.token(identity) for identity in node.build.tokens()]
+            found[path] = {**node.build.spec, "identities": tokens}
             continue
         if not is_a(node, "optimizer") or not _is_built(node):
             continue
@@ -49,7 +56,8 @@ def optimizers_of(parts: Mapping[str, Any], variables: Mapping[str, Any]) -> dic
                 cure="pickle it in its own model, as its optimizer",
             )
         else:
-            found[path] = {**_alone(node, len(keys)), **_counted(node)}
+            tokens = [table.token(Identity.named(str(key))) for key in keys]
+            found[path] = {**_alone(node, len(keys)), **_counted(node), "identities": tokens}
     return found
 
 
@@ -73,7 +81,10 @@ def _counted(optimizer: Any, since: int = 0) -> dict[str, Any]:
 
 
 def restore_optimizers(
-    parts: Mapping[str, Any], optimizers: Mapping[str, Any], variables: Mapping[str, Any]
+    parts: Mapping[str, Any],
+    optimizers: Mapping[str, Any],
+    variables: Mapping[str, Any],
+    identities: Sequence[Any],
 ) -> None:
     """Build the optimizers for the variables that `optimizers_of` found."""
     import tensorflow as tf
@@ -84,7 +95,8 @@ def restore_optimizers(
             continue
         with tf.init_scope():
             if "variables" not in spec:
-                _fill(optimizer, spec)
+                tokens = [by_number(identities, number) for number in spec.get("identities", ())]
+                _fill(optimizer, spec, tokens)
             elif all(name in variables for name in spec["variables"]):
                 _build(optimizer, [variables[name] for name in spec["variables"]])
             # Otherwise `weights.assign` will name the paths that are missing.
@@ -134,7 +146,10 @@ def _key(optimizer: Any, variable: Any) -> Any:
 
 
 def _build(optimizer: Any, variables: list[Any]) -> None:
-    if _is_legacy(optimizer):
+    awaiting = vars(optimizer).get("build")
+    if isinstance(awaiting, _Awaiting):
+        awaiting.bind(variables)  # It has been rebuilt before, alone; see `Identity`.
+    elif _is_legacy(optimizer):
         optimizer._create_all_weights(variables)
     else:
         optimizer.build(variables)
@@ -173,7 +188,7 @@ def _made(shape: Any, dtype: str, name: str) -> Any:
     return tf.Variable(tf.zeros(shape, dtype), name=name, trainable=False)
 
 
-def _fill(optimizer: Any, spec: Mapping[str, Any]) -> None:
+def _fill(optimizer: Any, spec: Mapping[str, Any], tokens: list[Identity]) -> None:
     """Make the slots of an optimizer that `_alone` has described, before it has variables."""
     told = len(own_variables(optimizer))
     optimizer._variables += [_made(*description) for description in spec["made"][told:]]
@@ -181,26 +196,87 @@ def _fill(optimizer: Any, spec: Mapping[str, Any]) -> None:
     own = [*own_variables(optimizer), *untold]
     for name, at in spec["held"].items():
         setattr(optimizer, name, [own[i] for i in at] if isinstance(at, list) else own[at])
-
-    # The first variables that it is applied to are its own: Keras builds it for them.
-    vars(optimizer)["build"] = _Awaiting(optimizer, dict(spec))
+    plain = {name: value for name, value in spec.items() if name != "identities"}
+    _Awaiting(optimizer, plain, tokens or [Identity() for _ in range(spec["count"])]).wait()
 
 
 class _Awaiting:
-    """The ``build`` of an optimizer whose slots are there, but not yet its variables."""
+    """The ``build`` of an optimizer whose slots are there, but not yet its variables.
 
-    def __init__(self, optimizer: Any, spec: dict[str, Any]) -> None:
-        self._optimizer, self.spec = optimizer, spec
+    Their identity tokens lead to those that are in the same pickle. If there are none, those that
+    it is applied to first are its own: Keras builds it for them.
+    """
 
-    def __call__(self, variables: Any) -> None:
-        """Take the variables for those that the slots belong to."""
-        variables = list(variables)
-        if len(variables) != self.spec["count"]:
-            raise ValueError(
-                f"This optimizer carries state for {self.spec['count']} variables, but meets "
-                f"{len(variables)}. Apply it to the model that it was trained with, or make a new "
-                "one: optimizer.from_config(optimizer.get_config())."
-            )
-        vars(self._optimizer).pop("build")
+    def __init__(self, optimizer: Any, spec: dict[str, Any], identities: list[Identity]) -> None:
+        self._optimizer, self.spec, self.identities = optimizer, spec, identities
+
+    def wait(self) -> None:
+        """Bind the variables as soon as all of them have been rebuilt."""
+        vars(self._optimizer)["build"] = self
+        for identity in self.identities:
+            identity.follow(self._note)
+
+    def tokens(self) -> list[Identity]:
+        """Return the tokens by which the variables are known to their layers."""
+        found = [each.obj is not None and identity_of(each.obj) for each in self.identities]
+        return [new or old for new, old in zip(found, self.identities, strict=True)]
+
+    def _note(self, _: Any) -> None:
+        variables = [identity.obj for identity in self.identities]
+        if all(variable is not None for variable in variables):
+            self.bind(variables)
+
+    def bind(self, variables: list[Any]) -> None:
+        """Let the slots belong to `variables`, in their order."""
+        if vars(self._optimizer).get("build") is self:
+            vars(self._optimizer).pop("build")
         self._optimizer._build_index_dict(variables)
         self._optimizer._built = True
+
+    def __call__(self, variables: Any) -> None:
+        """Take the variables for those that the slots belong to.
+
+        Raises
+        ------
+        ValueError
+            If they are others, or could be in another order.
+        """
+        variables = list(variables)
+        known = {id(each.obj): each for each in self.identities if each.obj is not None}
+        if known and all(id(variable) in known for variable in variables):
+            # Of the others nothing is there any more.
+            gone = iter(_made((), "float32", "gone") for _ in self.identities)
+            self.bind([next(gone) if each.obj is None else each.obj for each in self.identities])
+            return
+        slots = list(self._slots())
+        shapes = [tuple(variable.shape) for variable in variables]
+        names = next((names for found, names in slots if found == shapes), [])
+        if len(variables) != self.spec["count"] or (slots and not names):
+            raise ValueError(
+                f"This optimizer carries state for {self.spec['count']} variables of shapes "
+                f"{slots[0][0] if slots else '?'}, but meets {len(variables)} of shapes {shapes}. "
+                "Apply it to the model that it was trained "
+                "with, or make a new one: optimizer.from_config(optimizer.get_config())."
+            )
+        met = [variable.name.partition(":")[0] for variable in variables]
+        are_named = len(set(met)) == len(met) and all(
+            f"/{slot}".endswith(f"/{name}") for slot, name in zip(names, met, strict=False)
+        )
+        if slots and len(set(shapes)) < len(shapes) and not are_named:
+            raise ValueError(
+                "This optimizer carries state for variables of equal shapes, and meets others of "
+                "which their names do not tell which is which: it would go on with the state of "
+                f"the wrong ones. Its slots are {names}, and it meets {met}. Pickle the optimizer "
+                "in one object with its models, such as {'model': model, 'optimizer': optimizer}, "
+                "so that they stay together; or make a new one: "
+                "optimizer.from_config(optimizer.get_config())."
+            )
+        self.bind(variables)
+
+    def _slots(self) -> Iterator[tuple[list[tuple[int, ...]], list[str]]]:
+        """Yield shapes and names of slots, one for each variable."""
+        own, count = self.spec["made"], self.spec["count"]
+        for at in self.spec["held"].values():
+            if isinstance(at, list) and len(at) == count and set(at) <= set(range(len(own))):
+                found = [own[position] for position in at]
+                yield [tuple(shape) for shape, _, _ in found], [name for *_, name in found]

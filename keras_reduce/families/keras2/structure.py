@@ -6,13 +6,13 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ... import tensors
+from ... import identities, tensors
 from ...errors import PayloadError
 from .._tree import payloads_below
 from . import leftovers
 from .attributes import await_state, describes_itself, own_attributes
 from .compilation import compile_all
-from .configs import deserialize, make, serialize
+from .configs import current, deserialize, make, serialize
 from .framework import is_built_in, keras
 from .kinds import is_a, is_layer
 from .optimizers import optimizers_of, restore_optimizers, restore_undecayed, undecayed_of
@@ -57,7 +57,7 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
         "frozen": [
             path for path, node in tree.nodes.items() if is_layer(node) and not node._trainable
         ],
-        "optimizers": optimizers_of(tree.own, tree.variables),
+        "optimizers": optimizers_of(tree.own, tree.variables, table),
         "undecayed": undecayed_of(tree.own, tree.variables),
         "aliases": _aliases(tree),
         "metrics": {
@@ -69,7 +69,9 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
         "names": [v.name.partition(":")[0] for v in tree.own_variables.values()],
         **leftovers.found_in(tree),
     }
-    return {name: value for name, value in found.items() if value}
+    if is_a(tree.root, "optimizer"):
+        found["identity"] = table.identity(tree.root)
+    return {name: value for name, value in found.items() if value or name == "identity"}
 
 
 def construct(
@@ -109,7 +111,7 @@ def construct(
             _make_in(parts[path], made)
     by_path = Tree(obj).variables
     restore_undecayed(parts, structure.get("undecayed", {}), by_path)
-    restore_optimizers(parts, structure.get("optimizers", {}), by_path)
+    restore_optimizers(parts, structure.get("optimizers", {}), by_path, current.identities)
     tree = Tree(obj, payloads_below(structure))
     _drop_counters(tree, {path for path, *_ in structure["weights"]})
     _restore_names(tree, structure.get("names", ()))
@@ -196,6 +198,7 @@ def _adopt(parts: Mapping[str, Any], children: Mapping[str, int], objects: Seque
             source, target = Tree(given).variables, Tree(made).variables
             for name, variable in source.items():
                 target[name].assign(variable)
+                identities.replace(variable, target[name])
 
 
 def _aliases(tree: Tree) -> dict[str, dict[str, str]]:
@@ -220,6 +223,7 @@ def _tie_variables(obj: Any, parts: Mapping[str, Any], aliases: Mapping[str, Any
 
 
 def _replace(layer: Any, old: Any, new: Any) -> None:
+    identities.replace(old, new)
     # Private: Keras has no way to put another variable in the place of one.
     for own in (layer._trainable_weights, layer._non_trainable_weights):
         own[:] = [new if variable is old else variable for variable in own]

@@ -276,7 +276,10 @@ class _Binding:
             If they are others, or could be in another order.
         """
         received = {id(variable): variable for variable in variables}
-        known = [v.identity.original if isinstance(v, _Absent) else v for v in self._targets]
+        known = [None if isinstance(v, _Absent) else v for v in self._targets]
+        originals = [v.identity.original if isinstance(v, _Absent) else v for v in self._targets]
+        if any(id(variable) in received for variable in originals):
+            known = originals
         rest = [v for v in received.values() if not any(v is one for one in known)]
         absent = {i: self._targets[i] for i, variable in enumerate(known) if variable is None}
         found = self._matched(rest, absent) if rest else {}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import types
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,10 @@ from ...callables import root_module
 from ...custom_objects import has_foreign_code
 from ...errors import ReduceError
 from ...weak_references import PROXIES, holds
+from .. import _completeness
 from .._nests import is_nest, leaves, unwrapped
 from .kinds import attributes_of, bases, is_a, is_saveable
+from .patches import current
 from .tree import (
     functional_class,
     is_container,
@@ -68,10 +71,10 @@ def overrides(obj: Any, method: str) -> bool:
 def describes_itself(obj: Any) -> bool:
     """Tell whether `obj` is described by its config.
 
-    That is so if the config is the word of its class, not a guess of its bases; or if some of its
-    attributes can't be carried, see `remaking`.
+    That is so if the config is the word of its class, not a guess of its bases, and the constructor
+    can be called with it; or if some of its attributes can't be carried, see `remaking`.
     """
-    if has_last_word(type(obj)):
+    if has_last_word(type(obj)) and not left_out(obj):
         return True
     # Imported here, as it asks for the attributes that this module knows.
     from .remaking import left_to_constructor
@@ -88,6 +91,31 @@ def has_last_word(cls: type) -> bool:
     # of Keras know nothing of what their subclasses hold, whatever their constructor.
     is_last = not issubclass(init_owner, config_owner) or init_owner is config_owner
     return is_last and config_owner not in _abstract()
+
+
+def left_out(obj: Any) -> list[str]:
+    """Return the constructor arguments for which the config of a user-defined class fails."""
+    if is_built_in(type(obj)) or is_container(obj):
+        return []
+    return _completeness.left_out(obj, _plain_config, is_built_in)
+
+
+def _plain_config(obj: Any) -> dict[str, Any] | None:
+    """Return ``get_config()`` as Keras alone would have it; None if that fails.
+
+    The table of a payload that is being written must not see objects before their time.
+    """
+    table = getattr(current, "table", None)
+    current.table = None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            config = obj.get_config()
+    except Exception:
+        return None  # Where the config is needed, the error will tell.
+    finally:
+        current.table = table
+    return config if isinstance(config, dict) else None
 
 
 def _abstract() -> tuple[type, ...]:
@@ -228,6 +256,17 @@ def decoder(
 def _refuse_preprocessing(obj: Any) -> None:
     base = next((cls for cls in type(obj).__mro__ if is_built_in(cls)), object)
     if "preprocessing" in base.__module__.split("."):
+        names = left_out(obj)
+        if names:
+            raise ReduceError(
+                f"get_config() of {type(obj).__qualname__} doesn't match its constructor: "
+                f"{', '.join(names)}",
+                where=obj.name,
+                cause="a preprocessing layer can only be made again by its constructor, since it "
+                "holds lookup tables and functions of its backend",
+                cure="return these arguments from get_config(), under the names that the "
+                "constructor has for them",
+            )
         raise ReduceError(
             f"{type(obj).__qualname__} adds a constructor to keras.layers.{base.__name__}, but no "
             "get_config()",

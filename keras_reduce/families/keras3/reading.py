@@ -231,10 +231,14 @@ class _Constructor:
             description, objects = self._config["keras_reduce"], current.reading.objects
             return rebuild(self._cls, description, deserialize, objects)
         _shift_nodes(inner)
-        inner, policy_name = dict(inner), inner.get("keras_reduce_name")
-        inner.pop("keras_reduce_name", None)
+        policy_name = inner.get("keras_reduce_name")
+        if policy_name is not None:
+            inner = {name: inner[name] for name in inner if name != "keras_reduce_name"}
         if "keras_reduce_default" in inner:
-            inner["default_policy"] = _default_of_map(inner.pop("keras_reduce_default"))
+            default = _default_of_map(inner["keras_reduce_default"])
+            inner = {"default_policy": default, "policy_map": inner["policy_map"]}
+        for name in self._config.get("keras_reduce_live", ()):
+            inner = {**inner, name: deserialize(inner[name])}
         if is_built_in(self._cls):
             # Constructors that keep the config of these as it is: it would say nothing later on.
             given = {name: inner[name] for name in _KEPT if isinstance(inner.get(name), dict)}

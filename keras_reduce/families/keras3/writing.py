@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ...callables import root_module
 from .._nests import unwrapped
 from .assembled import is_assembled, take_apart
-from .attributes import PLAIN, describe, describes_itself, is_built_in
+from .attributes import PLAIN, describe, describes_itself, is_built_in, overrides
 from .kinds import has_config, is_a, is_saveable
 from .making import MadePart, made_parts, ties
 from .patches import Patch, current, patches
@@ -338,6 +338,9 @@ def _record(obj: Any, config: dict[str, Any], table: Table) -> None:
     if not hasattr(obj, "get_config"):
         return
     _complete(obj, config)
+    live = _live_arguments(obj)
+    if live:
+        config["keras_reduce_live"] = live
     if not is_saveable(obj) or table.is_outermost(obj):
         return
     # An optimizer, metric or loss in a compile config; what has a payload of its own has a
@@ -357,6 +360,29 @@ def _record(obj: Any, config: dict[str, Any], table: Table) -> None:
     # Everywhere, not only where Keras sees an object again: which occurrence comes first in the
     # finished text is not known here. Those that stay alone lose it in the payload.
     config["shared_object_id"] = id(obj)
+
+
+def _live_arguments(obj: Any) -> list[str]:
+    """Return the arguments in a config that the constructor takes as they are, not as configs.
+
+    A user-defined class may put layers, functions or arrays into its config. An inherited
+    ``from_config`` hands on what Keras has made of them, which JSON can hold.
+    """
+    cls = type(obj)
+    if is_built_in(cls) or overrides(obj, "from_config") or not overrides(obj, "get_config"):
+        return []
+    found = obj.get_config().items()
+    return [name for name, value in found if name != "dtype" and _is_live(value)]
+
+
+def _is_live(value: Any) -> bool:
+    if type(value) in PLAIN:
+        return False
+    if isinstance(value, dict):
+        return any(map(_is_live, value.values()))
+    if isinstance(value, (list, tuple)):
+        return any(map(_is_live, value))
+    return True
 
 
 def _is_child(obj: Any, table: Table) -> bool:

@@ -1,0 +1,164 @@
+"""Constructor arguments for which the config of a user-defined class can't make an object.
+
+Keras calls an inherited ``from_config`` as ``cls(**config)``. Where that must fail, or make another
+object, the config is no description of the object.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+# Values that compare by themselves.
+_PLAIN = frozenset({bool, int, float, str, type(None)})
+# Arguments that every Keras class takes and that are carried in any case, and shapes, which no
+# config holds.
+_CARRIED = frozenset(
+    {
+        "name",
+        "dtype",
+        "trainable",
+        "autocast",
+        "input_shape",
+        "input_dim",
+        "batch_input_shape",
+        "batch_shape",
+        "batch_size",
+    }
+)
+# By these, a class carries state that its config leaves out.
+_SAVING = ("load_assets", "load_own_variables")
+_UNKNOWN = object()
+
+
+class _Gaps(NamedTuple):
+    """Differences between the config of a class and its constructor.
+
+    Attributes
+    ----------
+    keys : frozenset of str
+        Names in the config.
+    fatal : tuple of str
+        Arguments that the constructor must have and the config lacks; names that it doesn't take.
+    optional : mapping
+        Arguments that the config lacks, with their defaults.
+    """
+
+    keys: frozenset[str]
+    fatal: tuple[str, ...]
+    optional: Mapping[str, Any]
+
+
+_gaps: weakref.WeakKeyDictionary[type, _Gaps | None] = weakref.WeakKeyDictionary()
+
+
+def left_out(
+    obj: Any,
+    config_of: Callable[[Any], dict[str, Any] | None],
+    is_built_in: Callable[[type], bool],
+) -> list[str]:
+    """Return the constructor arguments for which the config of `obj` can't make it.
+
+    Parameters
+    ----------
+    obj : object
+        Of a class that is user-defined.
+    config_of : callable
+        Returns ``get_config()`` of an object, or None; called once for each class.
+    is_built_in : callable
+        Tells whether a class is Keras's own.
+
+    Returns
+    -------
+    list of str
+        Empty if the config describes `obj`, as far as can be told without a call of the
+        constructor.
+    """
+    cls = type(obj)
+    if cls not in _gaps:
+        _gaps[cls] = _gaps_of(cls, config_of(obj), is_built_in)
+    gaps = _gaps[cls]
+    if gaps is None:
+        return []
+    recorded = _recorded(obj)
+    names = [*gaps.fatal]
+    names += [n for n, default in gaps.optional.items() if _differs(obj, n, default, recorded)]
+    if recorded is not None:
+        known = gaps.keys | _CARRIED | gaps.optional.keys()
+        names += [name for name in recorded if name not in known and name not in names]
+    return names
+
+
+def _gaps_of(
+    cls: type, config: dict[str, Any] | None, is_built_in: Callable[[type], bool]
+) -> _Gaps | None:
+    methods = ("from_config", *_SAVING)
+    says_itself = any(not is_built_in(owner) for owner in _owners(cls, methods))
+    if config is None or says_itself:
+        return None
+    named, is_open = _parameters(vars(_owner(cls, "__init__"))["__init__"])
+    missing = {name: value for name, value in named.items() if name not in config}
+    taken = _all_names(cls) if is_open else named.keys()
+    fatal = [name for name, value in missing.items() if value is inspect.Parameter.empty]
+    fatal += [name for name in config if name not in taken]
+    optional = {n: v for n, v in missing.items() if n not in _CARRIED and n not in fatal}
+    return _Gaps(frozenset(config), tuple(fatal), optional)
+
+
+def _owner(cls: type, method: str) -> type:
+    return next(base for base in cls.__mro__ if method in vars(base))
+
+
+def _owners(cls: type, methods: tuple[str, ...]) -> list[type]:
+    return [_owner(cls, method) for method in methods if hasattr(cls, method)]
+
+
+def _parameters(constructor: Any) -> tuple[dict[str, Any], bool]:
+    """Return the named parameters with their defaults, and whether there is a ``**kwargs``."""
+    parameters = list(inspect.signature(constructor).parameters.values())[1:]
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    named = {each.name: each.default for each in parameters if each.kind not in variable}
+    return named, any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters)
+
+
+def _all_names(cls: type) -> set[str]:
+    """Return all that a constructor with ``**kwargs``, and those that it calls, may take."""
+    names = set(_CARRIED)
+    for base in cls.__mro__[:-1]:
+        constructor = vars(base).get("__init__")
+        if constructor is None:
+            continue
+        named, is_open = _parameters(constructor)
+        names |= named.keys()
+        code = getattr(inspect.unwrap(constructor), "__code__", None)
+        if isinstance(code, types.CodeType):
+            # kwargs.pop("units")
+            names |= {const for const in code.co_consts if isinstance(const, str)}
+        if not is_open:
+            break
+    return names
+
+
+def _recorded(obj: Any) -> dict[str, Any] | None:
+    """Return the arguments that Keras has recorded, where they were all plain data."""
+    config = getattr(getattr(obj, "_auto_config", None), "config", None)
+    # A model's are the defaults, whatever was given (Keras 3.15).
+    return None if hasattr(obj, "compile") else config
+
+
+def _differs(obj: Any, name: str, default: Any, recorded: dict[str, Any] | None) -> bool:
+    """Tell whether `obj` may have been made with another argument than the default."""
+    value = recorded[name] if recorded is not None and name in recorded else _attribute(obj, name)
+    return value is not default and (type(value) not in _PLAIN or bool(value != default))
+
+
+def _attribute(obj: Any, name: str) -> Any:
+    for attribute in (name, f"_{name}"):
+        try:
+            return getattr(obj, attribute)
+        except Exception:  # a property that is not ready
+            continue
+    return _UNKNOWN

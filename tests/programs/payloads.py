@@ -3,10 +3,13 @@
 import collections
 import copy
 import functools
+import importlib
 import json
 import pickle
 import sys
+import tempfile
 import types
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -240,9 +243,12 @@ def an_unknown_class():
 
 @check
 def a_module_that_can_not_be_imported():
-    module = types.ModuleType("passing_module")
-    exec("import keras\nclass Passing(keras.layers.Dense): pass", vars(module))
-    sys.modules["passing_module"] = module
+    text = "import keras\nclass Passing(keras.layers.Dense): pass"
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "passing_module.py").write_text(text)
+        sys.path.insert(0, folder)
+        module = importlib.import_module("passing_module")
+        sys.path.remove(folder)
     content = pickle.dumps(keras.Sequential([keras.Input((2,)), module.Passing(1)]))
     assert pickle.loads(content).layers[0].__class__ is module.Passing
     del module.Passing

@@ -643,7 +643,12 @@ class _DryCopier(_DryPickler):
         self._add(".__self__", obj.__self__)
 
     def _save_by_value(self, obj: Any) -> None:
-        for referent in obj.copied_referents() or ():
+        try:
+            referents = obj.copied_referents()
+        except ReduceError:
+            super()._save_by_value(obj)  # which leads to what is in the way
+            return
+        for referent in referents or ():
             self._add("", referent)
 
     def _save_atom(self, obj: Any) -> None:

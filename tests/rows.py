@@ -118,7 +118,8 @@ ROWS = {
     "tensorflow": Row(
         "the newest versions that are released, the whole suite",
         tests=(),
-        expects=("keras>=3.15", "tensorflow>=2.21"),
+        # TensorFlow imports dill and tblib where they are; the row tf_keras has neither.
+        expects=("keras>=3.15", "tensorflow>=2.21", "dill", "tblib"),
         backend="tensorflow",
         reads=("oldest", "jax", "torch"),
     ),
@@ -162,7 +163,7 @@ ROWS = {
             "golden::test_loads_by_a_list_of_what_is_trusted",
         ),
         installs=(*declared(extra="tf_keras"), *_KERAS, *_TOOLS, "scikeras"),
-        expects=("tf_keras>=2.16", "keras>=3"),
+        expects=("tf_keras>=2.16", "keras>=3", "!dill", "!tblib"),
         backend="tensorflow",
         zoo=_ZOO_OF_TF_KERAS,
     ),

@@ -866,7 +866,7 @@ def weak_references_between_layers():
     decoder = Tied(encoder)
     model, x, y = trained(keras.Model(inputs, decoder(flow)), y=X)
     decoder.outer = weakref.ref(model)
-    model.watched = weakref.proxy(encoder)
+    vars(model)["watched"] = weakref.proxy(encoder)  # Which Keras would track.
     return model, x, y
 
 

@@ -5,8 +5,9 @@ is a `str` with two members, ``header`` (protocol, family, versions, the list of
 ``config`` (the architecture as Keras writes it); ``weights`` a tuple of arrays in the header's
 order (a dtype that NumPy lacks as unsigned integers of the same width, under its true name in the
 header); ``compile_config`` a `str` or None; ``custom_objects`` the user's classes and functions;
-``objects`` values that no JSON can hold, and layers, which have payloads of their own. Further
-members only ever get added, with defaults.
+``objects`` values that no JSON can hold, and layers, which have payloads of their own. Behind the
+installation come the identity tokens of the object's variables, and those of others that the JSON
+refers to by number. Further members only ever get added, with defaults.
 
 When to raise `PROTOCOL`
 ------------------------

@@ -120,7 +120,7 @@ def rebuild_model(
     own = _custom_objects.resolve(custom_objects)
     values, assets = weights.pair(header, arrays)
     try:
-        with family.reading(own, objects, of_others):
+        with family.reading(own, objects, of_others), weak_references.rebuilding():
             obj = family.construct(architecture, header, compilation, objects)
             # Assets first: some create variables, and a user's own loading method may write
             # rounded values into variables that the exact ones must then overwrite.
@@ -175,9 +175,11 @@ def rebuild_layer(*payload: Any) -> Any:
 def reduce_optimizer(optimizer: Any) -> Reduced:
     """Reduce a lone optimizer.
 
-    Carried: config, iterations, learning rate, slots, exclusions from weight decay.
-    Not carried: the variables that it was built for. The rebuilt optimizer takes the first
-    variables of the same shapes that it is applied to, or compiled with, for them.
+    Carried: config, iterations, learning rate, slots, exclusions from weight decay, identity tokens
+    of the variables that it was built for.
+    Not carried: these variables. The rebuilt optimizer goes on with those of layers in the same
+    pickle. If there are none, it takes the variables that it is applied to, or compiled with, for
+    them, if their paths or shapes tell which is which.
     """
     return (rebuild_optimizer, *_take_apart(optimizer))
 
@@ -808,7 +810,7 @@ def _refuse_missing_targets(
             else:
                 continue
             raise ReduceError(
-                f"A weak reference to a {type(target).__qualname__} can't be carried",
+                f"A weak reference to a {type(target).__name__} can't be carried",
                 where=f".{name}",
                 cause=cause,
                 cure="pickle both in one object, such as a model that has both; keep the object "

@@ -7,14 +7,16 @@ they refer to has been rebuilt.
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from typing import Any
 
 from .errors import PayloadError
 from .identities import Identity
 
-__all__ = ["PROXIES", "WeakAttribute", "holds", "rebuild_weak_attribute", "targets"]
+__all__ = ["PROXIES", "WeakAttribute", "holds", "rebuild_weak_attribute", "rebuilding", "targets"]
 
 PROXIES = (weakref.ProxyType, weakref.CallableProxyType)
 _KINDS: dict[type, str] = {
@@ -125,6 +127,23 @@ def _outline(value: Any) -> tuple[Any, ...]:
     return "plain", value
 
 
+class _State(threading.local):
+    depth = 0
+
+
+_state = _State()
+
+
+@contextlib.contextmanager
+def rebuilding() -> Iterator[None]:
+    """Let references that are not there yet be dead, while this thread rebuilds an object."""
+    _state.depth += 1
+    try:
+        yield
+    finally:
+        _state.depth -= 1
+
+
 def _identities(outline: tuple[Any, ...]) -> Iterator[Identity]:
     kind, content = outline[:2]
     if kind in ("ref", "method", "proxy"):
@@ -208,8 +227,10 @@ class MissingTarget:
     def __init__(self, attribute: str) -> None:
         self._attribute = attribute
 
-    def __call__(self, *arguments: Any, **more: Any) -> NoReturn:
-        """Raise an error."""
+    def __call__(self, *arguments: Any, **more: Any) -> None:
+        """Raise an error; return None, as a dead reference does, to code that rebuilding runs."""
+        if _state.depth:
+            return
         raise PayloadError(
             "A weak reference leads to nothing",
             where=f".{self._attribute}",
@@ -221,4 +242,4 @@ class MissingTarget:
         """Raise an error; but let others ask for what is no attribute of the object."""
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)
-        self()
+        return self()

@@ -1,5 +1,7 @@
 """Code of the user's, as golden files refer to it: by the names of this module, which must stay."""
 
+import weakref
+
 import keras
 
 
@@ -29,6 +31,19 @@ class Subclassed(keras.Model):
     def call(self, inputs):
         hidden = self.hidden(inputs)
         return self.heads["one"](hidden) + self.heads["two"][0](hidden)
+
+
+class Tied(keras.layers.Layer):
+    """Decodes with the weights of an encoder, to which it refers weakly."""
+
+    def __init__(self, encoder, **kwargs):
+        super().__init__(**kwargs)
+        self.encoder = weakref.ref(encoder)
+        self.bias = self.add_weight(shape=(3,), initializer="zeros", name="bias")
+
+    def call(self, inputs):
+        kernel = keras.ops.transpose(self.encoder().kernel)
+        return keras.ops.matmul(inputs, kernel) + self.bias
 
 
 class Counting(keras.callbacks.Callback):

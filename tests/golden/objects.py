@@ -221,6 +221,40 @@ def optimizer(keras, code):
     return made
 
 
+@golden("training", containers=("pickle", "dump"), **ONLY_KERAS_3)
+def optimizer_beside_its_models(keras, code):
+    one, two = (
+        keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name=name)], name=name)
+        for name in ("one", "two")
+    )
+    optimizer = keras.optimizers.Adam(0.1)
+    optimizer.build([*one.trainable_variables, *two.trainable_variables])
+    for scale, network in enumerate((one, two), 1):
+        own = network.trainable_variables
+        optimizer.apply([scale * keras.ops.ones(v.shape) for v in own], own)
+    return {"optimizer": optimizer, "one": one, "two": two}
+
+
+@golden("model", **ONLY_KERAS_3)
+def weak_reference(keras, code):
+    encoder = keras.layers.Dense(2, name="encoder")
+    inputs = keras.Input((3,))
+    decoder = code.Tied(encoder, name="decoder")
+    return trained(keras, keras.Model(inputs, decoder(encoder(inputs)), name="tied"))
+
+
+@golden("model", by_value=True, **ONLY_KERAS_3)
+def loss_over_its_model(keras, code):
+    hidden = keras.layers.Dense(2, name="hidden")
+    last = keras.layers.Dense(1, name="last")
+    model = keras.Sequential([keras.Input((3,)), hidden, last], name="over")
+
+    def loss(targets, outputs):
+        return keras.ops.mean((targets - outputs) ** 2) + keras.ops.mean(model(X) ** 2)
+
+    return trained(keras, model, loss=loss)
+
+
 @golden("metric", containers=("pickle", "dump"))
 def metric(keras, code):
     made = keras.metrics.MeanAbsoluteError(name="error")
@@ -405,6 +439,16 @@ def _of_optimizer(keras, optimizer):
     }
 
 
+def _of_training(keras, found):
+    optimizer, networks = found["optimizer"], [found["two"], found["one"]]
+    numbers = _numbers(keras, _variables_of(optimizer))
+    for network in networks:
+        own = network.trainable_variables
+        optimizer.apply([keras.ops.ones(v.shape) for v in own], own)
+    after = [_array(keras, variable) for network in networks for variable in network.variables]
+    return {"state": numbers, "answer": {"after": after}}
+
+
 def _of_metric(keras, metric):
     return {
         "state": _numbers(keras, metric.variables),
@@ -449,6 +493,7 @@ _ANSWERS: dict[str, Callable[[Any, Any], dict[str, dict[str, Any]]]] = {
     },
     "tensor": _of_tensor,
     "optimizer": _of_optimizer,
+    "training": _of_training,
     "metric": _of_metric,
     "loss": _calling(Y, Y * 0.5),
     "initializer": lambda keras, made: {"drawn": {"call": _array(keras, made((2, 3)))}},

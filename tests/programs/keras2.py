@@ -8,6 +8,7 @@ import copy
 import pickle
 import tempfile
 import threading
+import weakref
 from pathlib import Path
 
 import joblib
@@ -220,6 +221,91 @@ def csv_loggers_travel_once_their_file_is_closed():
         with raises(errors.ReduceError, "file open"):
             pickle.dumps(logger)
         logger.on_train_end()
+
+
+def two_networks():
+    """Return two networks of equal shapes, and an optimizer with slots for both."""
+    one, two = (keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)]) for _ in range(2))
+    optimizer = keras.optimizers.Adam(0.1)
+    optimizer.build([*one.trainable_variables, *two.trainable_variables])
+    for scale, network in enumerate((one, two), 1):
+        own = network.trainable_variables
+        optimizer.apply_gradients([(scale * tf.ones(v.shape), v) for v in own])
+    return one, two, optimizer
+
+
+def stepped(optimizer, *networks):
+    for network in networks:
+        optimizer.apply_gradients([(tf.ones(v.shape), v) for v in network.trainable_variables])
+    return [w.tolist() for network in networks for w in network.get_weights()]
+
+
+@check
+def an_optimizer_beside_its_models():
+    one, two, optimizer = two_networks()
+    orders = {"optimizer": optimizer, "one": one, "two": two}, {"two": two, "optimizer": optimizer}
+    copies = [
+        copied
+        for order in orders
+        for copied in (pickle.loads(pickle.dumps(order)), copy.deepcopy(order))
+    ]
+    copies += [pickle.loads(pickle.dumps(copied)) for copied in copies]
+    apart = [pickle.loads(pickle.dumps(each)) for each in (optimizer, one, two)]
+    with raises(ValueError, "equal shapes", "in one object with its models"):
+        apart[0].build([*apart[2].trainable_variables, *apart[1].trainable_variables])
+    apart[0].build([*apart[1].trainable_variables, *apart[2].trainable_variables])
+    expected = stepped(optimizer, two)
+    assert [stepped(found["optimizer"], found["two"]) for found in copies] == [expected] * 8
+    assert stepped(apart[0], apart[2]) == expected
+    model = trained()
+    for order in (model, model.optimizer), (model.optimizer, model):
+        for found in pickle.loads(pickle.dumps(order)), copy.deepcopy(order):
+            assert any(getattr(each, "optimizer", None) in found for each in found)
+
+
+class OverModel(keras.losses.Loss):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def call(self, targets, outputs):
+        return tf.reduce_mean((targets - outputs) ** 2 + tf.abs(self.model(X[:3])[0]))
+
+
+class Tied(keras.layers.Layer):
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder = weakref.ref(encoder)
+
+    def call(self, inputs):
+        return tf.matmul(inputs, tf.transpose(self.encoder().kernel))
+
+
+@check
+def losses_over_their_own_model_and_weak_references():
+    models = [build() for _ in range(3)]
+
+    one = models[0]
+
+    def physics(targets, outputs):
+        return tf.reduce_mean((targets - outputs) ** 2 + tf.abs(one(X[:3])[0]))
+
+    one.compile("adam", physics, metrics=[lambda *_: tf.reduce_sum(one(X[:3]))])
+    models[1].compile("adam", OverModel(models[1]))
+    encoder = keras.layers.Dense(4)
+    inputs = keras.Input((10,))
+    models[2] = keras.Model(inputs, Tied(encoder)(encoder(inputs)))
+    models[2].compile("adam", "mse")
+    for model in models:
+        y = Y if model is not models[2] else X
+        model.fit(X, y, verbose=0, shuffle=False)
+        copies = pickle.loads(pickle.dumps(model)), copy.deepcopy(model)
+        copies += (keras_reduce.loads(keras_reduce.dumps(model)),)
+        expected = model.fit(X, y, verbose=0, shuffle=False).history
+        for copied in copies:
+            assert copied.fit(X, y, verbose=0, shuffle=False).history == expected
+            pairs = zip(copied.get_weights(), model.get_weights(), strict=True)
+            assert all(np.array_equal(*pair) for pair in pairs)
 
 
 @check

@@ -9,6 +9,7 @@ import pickle
 import sys
 import tempfile
 import types
+import weakref
 from pathlib import Path
 
 import keras
@@ -370,6 +371,150 @@ def an_optimizer_of_variables_elsewhere():
             each.fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0)
     found = pickle.loads(pickle.dumps([model, other]))
     assert found[0].optimizer is found[1].optimizer
+
+
+def two_networks():
+    """Return two networks of equal shapes, and an optimizer with slots for both."""
+    one, two = (keras.Sequential([keras.Input((2,)), layers.Dense(2)]) for _ in range(2))
+    optimizer = keras.optimizers.Adam(0.1)
+    optimizer.build([*one.trainable_variables, *two.trainable_variables])
+    for scale, network in enumerate((one, two), 1):
+        own = network.trainable_variables
+        optimizer.apply([scale * ops.ones(v.shape) for v in own], own)
+    return one, two, optimizer
+
+
+def stepped(optimizer, *networks):
+    """Apply the same gradients to each network; return their weights."""
+    for network in networks:
+        own = network.trainable_variables
+        optimizer.apply([ops.ones(v.shape) for v in own], own)
+    return [w.tolist() for network in networks for w in network.get_weights()]
+
+
+@check
+def an_optimizer_takes_no_other_variables_for_its_own():
+    one, two, optimizer = two_networks()
+    others = two_networks()[:2]
+    apart = [pickle.loads(pickle.dumps(each)) for each in (optimizer, one, two)]
+    with raises(ValueError, "equal shapes", "in one object with its models"):
+        apart[0].build([v for network in others for v in network.trainable_variables])
+    with raises(ValueError, "carries state for 4 variables", "meets 2"):
+        stepped(apart[0], apart[2])
+    # By their names.
+    apart[0].build([*apart[2].trainable_variables, *apart[1].trainable_variables])
+    copied, kept = copy.deepcopy(optimizer), [w.numpy() for w in one.weights + two.weights]
+    expected = stepped(optimizer, two, one)
+    assert stepped(apart[0], apart[2], apart[1]) == expected
+    for variable, value in zip(one.weights + two.weights, kept, strict=True):
+        variable.assign(value)
+    # A copy of the optimizer alone goes on with the variables of the original.
+    assert stepped(copied, two, one) == expected
+
+
+@check
+def an_optimizer_with_a_part_of_its_models():
+    one, two, optimizer = two_networks()
+    once = pickle.loads(pickle.dumps([optimizer, two]))
+    twice = pickle.loads(pickle.dumps(once))
+    expected = stepped(optimizer, two)
+    assert stepped(*once) == stepped(*twice) == expected
+    assert stepped(optimizer, one)
+
+
+@check
+def an_optimizer_is_one_object_with_that_of_a_model():
+    model = small_model()
+    inner = keras.optimizers.Adam()
+    scaled = keras.Sequential([keras.Input((2,)), layers.Dense(1)])
+    scaled.compile(keras.optimizers.LossScaleOptimizer(inner), "mse", run_eagerly=True)
+    if BACKEND != "jax":
+        scaled.fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0)
+    for order in (model, scaled, model.optimizer, inner), (inner, model.optimizer, scaled, model):
+        for found in pickle.loads(pickle.dumps(order)), copy.deepcopy(order):
+            models = [each for each in found if isinstance(each, keras.Model)]
+            models.sort(key=lambda each: len(each.layers))
+            assert models[1].optimizer in found
+            assert models[0].optimizer.inner_optimizer in found
+            assert all(each.optimizer.built for each in models) or BACKEND == "jax"
+            models[1].fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0)
+    assert copy.copy(model).optimizer is not model.optimizer
+
+
+@check
+def a_loss_over_an_optimizer_is_refused():
+    model, optimizer = small_model(), keras.optimizers.Adam()
+    model.compile(optimizer, lambda y, outputs: ops.mean(y) * optimizer.learning_rate)
+    with raises(ReduceError, "refers to the object", "model.optimizer", "compute_loss()"):
+        pickle.dumps(model)
+    model.compile(optimizer, lambda y, outputs: ops.mean(y) * model.optimizer.learning_rate)
+    assert pickle.loads(pickle.dumps(model)).loss(2.0, 0.0) == model.loss(2.0, 0.0)
+
+
+class Referring(layers.Layer):
+    def __init__(self, target):
+        super().__init__()
+        self.target, self.outer = target, None
+
+    def call(self, inputs):
+        outer = self.outer() if self.outer else None
+        assert outer is None or outer.layers
+        return inputs * self.target().scale
+
+
+class Helper:
+    """Refers weakly, and is no object of Keras's."""
+
+    def __init__(self, target):
+        self.target = weakref.ref(target)
+
+
+@check
+def weak_references_to_what_does_not_travel():
+    class Scaled(layers.Layer):
+        scale = 2.0
+
+    target, helper = Scaled(), Helper(small_model())
+    layer = Referring(weakref.ref(target))
+    for order in [layer, target], [target, layer], {"a": layer, "b": [target]}:
+        found = pickle.loads(pickle.dumps(order))
+        pair = list(found.values()) if isinstance(found, dict) else found
+        referring = next(each for each in pair if isinstance(each, Referring))
+        assert referring.target() in pair or [referring.target()] in pair
+    with raises(ReduceError, "A weak reference to a Scaled can't be carried", "pickle both"):
+        pickle.dumps(layer)
+    assert copy.deepcopy(layer).target() is target
+    assert copy.copy(layer).target() is target
+    for foreign in Referring(weakref.ref(helper)), Referring(helper):
+        with raises(ReduceError, "can't be carried"):
+            pickle.dumps(foreign)
+    with raises(ReduceError, "cannot copy a weak reference to 'Sequential'"):
+        copy.deepcopy(Referring(helper))
+    assert copy.deepcopy(Referring(weakref.ref(helper))).target() is helper
+    # Where nobody can tell, whoever follows it is told.
+    rebuild, arguments, *_ = reducers.reduce(layer)
+    lost = rebuild(*pickle.loads(pickle.dumps(arguments)))
+    with raises(PayloadError, "leads to nothing", "at .target"):
+        lost.target()
+
+
+@check
+def weak_references_to_the_model_around():
+    scaled = layers.Dense(2)
+    scaled.scale, layer = 2.0, Referring(weakref.ref(scaled))
+    model = keras.Sequential([keras.Input((2,)), scaled, layer])
+    layer.outer, model.last = weakref.ref(model), weakref.proxy(layer)
+    layer.by_layer = weakref.WeakKeyDictionary({scaled: [1.0], model: [2.0]})
+    layer.gone = weakref.ref(Helper(model))
+    for found in pickle.loads(pickle.dumps(model)), copy.deepcopy(model), copy.deepcopy([model])[0]:
+        first, last = found.layers
+        assert last.outer() is found
+        assert last.target() is first
+        assert dict(last.by_layer) == {first: [1.0], found: [2.0]}
+        assert last.gone() is None
+        assert found.last.outer() is found
+        assert isinstance(last.target, weakref.ref)
+        assert same(found.predict(np.ones((2, 2)), verbose=0), model(np.ones((2, 2))))
 
 
 @check

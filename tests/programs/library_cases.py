@@ -1,7 +1,8 @@
 """Objects of other libraries, shipped natively and by us: the common part of `libraries`' programs.
 
 ``python PROGRAM write FOLDER`` makes and ships the objects; ``python PROGRAM read FOLDER`` compares
-what it finds there, in a process that never called `install`.
+what it finds there, in a process that never called `install`. After the folder may come names of
+groups, to try these alone.
 """
 
 from __future__ import annotations
@@ -34,9 +35,10 @@ def refused(function):
     return function
 
 
-def write(folder):
+def write(folder, *wanted):
     words, natives, expected = {}, {}, {}
-    for group, make in (CARRIED | REFUSED).items():
+    for group in wanted or CARRIED | REFUSED:
+        make = (CARRIED | REFUSED)[group]
         words[group], natives[group] = {}, {}
         for name, obj, use in make():
             print(group, name, file=sys.stderr, flush=True)
@@ -92,7 +94,7 @@ def refuse(obj):
             dump(obj)
 
 
-def read(folder):
+def read(folder, *_):
     expected = json.loads((folder / "expected.json").read_text())
     words = {}
     for key, said in expected.items():
@@ -107,5 +109,6 @@ def read(folder):
 
 
 def main():
-    role, folder = sys.argv[1], Path(sys.argv[2])
-    (folder / f"{role}.json").write_text(json.dumps({"write": write, "read": read}[role](folder)))
+    role, folder, *wanted = sys.argv[1:]
+    report = {"write": write, "read": read}[role](Path(folder), *wanted)
+    Path(folder, f"{role}.json").write_text(json.dumps(report))

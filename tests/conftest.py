@@ -18,7 +18,10 @@ ALLOWED = rows.MAY_BE_SKIPPED.get(ROW, {})
 # What is not there is not tested; a row that lists it must have it.
 collect_ignore = [] if 2 in map(generation, ("keras", "tf_keras")) else ["test_keras2.py"]
 ENGINES = {"dask": "dask_ml", "ray": "ray", "spark": "joblibspark"}
-collect_ignore += [f"test_{name}.py" for name, module in ENGINES.items() if not find_spec(module)]
+LIBRARIES = {"libraries": "keras_hub", "libraries_keras2": "tensorflow_decision_forests"}
+collect_ignore += [
+    f"test_{name}.py" for name, module in (ENGINES | LIBRARIES).items() if not find_spec(module)
+]
 
 
 def judged(report):

@@ -191,6 +191,31 @@ ROWS = {
         expects=("distributed", "dask-ml", "ray", "pyspark", "joblibspark", "keras>=3.15"),
         backend="tensorflow",
     ),
+    "libraries": Row(
+        "libraries that build on Keras 3; no part of the gate, as it takes minutes",
+        tests=("rows", "libraries"),
+        installs=(
+            *("keras-hub==0.32.*", "keras-tuner>=1.4.8", "hgq2>=0.2", "sentencepiece"),
+            *(*declared(extra="tensorflow"), *_TOOLS),
+        ),
+        expects=("keras-hub>=0.32", "keras-tuner", "hgq2", "keras>=3.15"),
+        backend="tensorflow",
+        in_gate=False,
+    ),
+    "libraries_keras2": Row(
+        "libraries that build on tf_keras, with the last versions that can be installed together",
+        tests=("rows", "libraries_keras2"),
+        installs=(
+            *("tensorflow==2.19.*", "tf_keras==2.19.*", "tensorflow-probability==0.25.*"),
+            *("tensorflow-decision-forests==1.12.*", "ydf==0.11.*", "protobuf<6"),
+            # QKeras asks for "pyparser" and imports pyparsing.
+            *("QKeras==0.9.*", "pyparsing<3.3", "keras-cv==0.9.*", *_TOOLS, *_KERAS),
+        ),
+        expects=("tf_keras==2.19.*", "tensorflow-probability", "QKeras", "keras-cv", "keras>=3.13"),
+        backend="tensorflow",
+        python="3.11",
+        in_gate=False,
+    ),
     "bare": Row(
         "no Keras, nor anything that computes for it",
         tests=(

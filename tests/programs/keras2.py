@@ -11,6 +11,7 @@ import threading
 import weakref
 from pathlib import Path
 
+import cloudpickle
 import joblib
 import numpy as np
 import sklearn
@@ -50,6 +51,104 @@ def trained():
     model = build()
     model.fit(X, Y, verbose=0)
     return model
+
+
+class Drawn(keras.layers.Layer):
+    """As TensorFlow Probability's: a base class with a config, and tensors that a call leaves."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+
+    def build(self, shape):
+        self.kernel = self.add_weight(name="kernel", shape=(shape[-1], self.units))
+        self.rate = tf.constant(0.5)
+        self.table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer([1], [2]), 0)
+
+    def call(self, inputs):
+        self.product = tf.matmul(inputs, self.kernel)
+        return self.rate * self.product
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+class Shifted(Drawn):
+    """Whose constructor takes more than the config of its base class knows."""
+
+    def __init__(self, units, shift=0.0, clean=None, **kwargs):
+        super().__init__(units, **kwargs)
+        self.shift, self.clean = shift, clean
+
+    def call(self, inputs):
+        return super().call(inputs) + self.shift
+
+
+ARRIVED = """
+import pickle, sys
+model = pickle.load(open(sys.argv[1], "rb"))
+from sklearn.datasets import load_diabetes
+X, y = load_diabetes(return_X_y=True)
+before = model.predict(X[:2], verbose=0).tolist()
+model.fit(X, y, verbose=0, shuffle=False)
+print(before, model.predict(X[:2], verbose=0).tolist())
+"""
+
+
+def goes_on_elsewhere(model):
+    """Demand that `model` answers and learns the same in another process."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "model.pickle")
+        file.write_bytes(cloudpickle.dumps(model))
+        printed = python(ARRIVED, file).splitlines()[-1]
+    before = model.predict(X[:2], verbose=0).tolist()
+    model.fit(X, Y, verbose=0, shuffle=False)
+    assert printed == f"{before} {model.predict(X[:2], verbose=0).tolist()}", printed
+
+
+@check
+def values_that_only_a_constructor_or_a_call_makes():
+    layer = Shifted(3, shift=2.0, clean=str.lower)
+    model = keras.Sequential([keras.Input((10,)), layer, keras.layers.Dense(1)])
+    layer.rate = tf.constant(0.25)  # Another than build() makes.
+    model.compile("adam", "mse")
+    model.fit(X, Y, verbose=0)
+    found = pickle.loads(cloudpickle.dumps(model)).layers[0]
+    assert (found.shift, found.clean("A"), float(found.rate)) == (2.0, "a", 0.25)
+    goes_on_elsewhere(model)
+
+
+@check
+def what_load_model_makes_of_a_saved_model():
+    dense, lookup = keras.layers.Dense(4, "relu"), Drawn(1)
+    model = keras.Sequential([keras.Input((10,)), dense, keras.layers.BatchNormalization(), lookup])
+    model.compile("adam", "mse")
+    model.fit(X, Y, verbose=0)
+    model.save(folder := tempfile.mkdtemp())
+    revived = keras.models.load_model(folder)
+    with raises(errors.ReduceError, "The class of this Drawn was not found", "custom_objects"):
+        pickle.dumps(revived)
+    known = keras.models.load_model(folder, custom_objects={"Drawn": Drawn})
+    assert "signatures" in vars(known)
+    goes_on_elsewhere(known)
+
+
+@check
+def a_model_made_within_a_traced_function():
+    class Holder(keras.layers.Layer):
+        def build(self, shape):
+            self.inner = keras.Sequential([keras.layers.Dense(1)])
+            super().build(shape)
+
+        def call(self, inputs):
+            return self.inner(inputs)
+
+    inputs = keras.Input((10,))
+    model = keras.Model(inputs, Holder()(inputs))
+    model.compile("adam", "mse")
+    model.fit(X, Y, verbose=0)
+    assert "_train_counter" not in vars(model.layers[1].inner)
+    goes_on_elsewhere(model)
 
 
 @check

@@ -489,7 +489,7 @@ def set_by_the_user(obj: Any) -> Iterator[tuple[str, Any]]:
         if left is not None and name in by_user and not any(map(is_part, leaves(value))):
             is_wanted = name not in left
         else:
-            is_wanted = name not in by_user or is_data(value)
+            is_wanted = name not in by_user or is_data(value, is_tensor)
         if is_wanted and name not in by_keras:
             yield name, value
 
@@ -497,6 +497,18 @@ def set_by_the_user(obj: Any) -> Iterator[tuple[str, Any]]:
 _known: weakref.WeakKeyDictionary[type, tuple[frozenset[str], frozenset[str]]] = (
     weakref.WeakKeyDictionary()
 )
+
+
+def is_tensor(value: Any) -> bool:
+    """Tell whether `value` is a tensor with a value that other processes can have."""
+    return isinstance(value, _tensor_class()) and value.dtype.name not in ("resource", "variant")
+
+
+@functools.cache
+def _tensor_class() -> Any:
+    import tensorflow as tf
+
+    return type(tf.zeros(()))  # It has no public name.
 
 
 def set_by_code(cls: type) -> tuple[frozenset[str], frozenset[str]]:

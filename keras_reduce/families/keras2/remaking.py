@@ -9,7 +9,7 @@ from ... import tracing
 from ...errors import ReduceError
 from .. import _base
 from .._nests import is_data, leaves
-from .attributes import has_last_word, overrides, own_attributes, set_by_code
+from .attributes import has_last_word, is_tensor, overrides, own_attributes, set_by_code
 from .kinds import is_a, is_layer, is_part, is_variable
 from .tree import is_trackable, own_variables
 
@@ -42,7 +42,7 @@ def _left_to_constructor(obj: Any, current: Any) -> frozenset[str] | None:
     candidates = {
         name: value
         for name, value in own_attributes(obj).items()
-        if not is_data(value) and not any(map(is_part, leaves(value)))
+        if not is_data(value, is_tensor) and not any(map(is_part, leaves(value)))
     }
     left = {
         name

@@ -1,0 +1,114 @@
+"""Objects of other libraries, shipped natively and by us: the common part of `libraries`' programs.
+
+``python PROGRAM write FOLDER`` makes and ships the objects; ``python PROGRAM read FOLDER`` compares
+what it finds there, in a process that never called `install`. After the folder may come names of
+groups, to try these alone.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import sys
+import traceback
+from pathlib import Path
+
+import cloudpickle
+
+import keras_reduce
+from checks import bits, raises
+
+# Functions by name; each is one row of the table in ``docs/libraries.md``.
+CARRIED, REFUSED = {}, {}
+
+
+def carried(function):
+    """Enter a generator of names, objects, and functions that use one and return what it says."""
+    CARRIED[function.__name__] = function
+    return function
+
+
+def refused(function):
+    """Enter a generator as `carried` does; its objects are refused when they are written."""
+    REFUSED[function.__name__] = function
+    return function
+
+
+def write(folder, *wanted):
+    words, natives, expected = {}, {}, {}
+    for group in wanted or CARRIED | REFUSED:
+        make = (CARRIED | REFUSED)[group]
+        words[group], natives[group] = {}, {}
+        for name, obj, use in make():
+            print(group, name, file=sys.stderr, flush=True)
+            try:
+                native = natively(obj)
+                with keras_reduce.installed():
+                    key = f"{group}-{name}"
+                    if group in REFUSED:
+                        refuse(obj)
+                    else:
+                        (folder / f"{key}.use").write_bytes(cloudpickle.dumps(use))
+                        expected[key] = ship(obj, use, folder / key)
+                found = expected.get(f"{group}-{name}")
+                natives[group][name] = (
+                    native if isinstance(native, str) else same(native, use, found)
+                )
+                is_lost = group in REFUSED and not isinstance(native, str)
+                words[group][name] = "native pickling carries it" if is_lost else ""
+            except Exception:
+                words[group][name] = traceback.format_exc()
+    (folder / "expected.json").write_text(json.dumps(expected))
+    return {"words": words, "natives": natives}
+
+
+def natively(obj):
+    """Return what comes back without this package, or the name of the error."""
+    try:
+        return [pickle.loads(cloudpickle.dumps(obj))]
+    except Exception as error:
+        return type(error).__name__
+
+
+def same(native, use, found):
+    try:
+        return "" if bits(use(native[0])) == found else "differs"
+    except Exception as error:
+        return type(error).__name__
+
+
+def ship(obj, use, path):
+    """Write `obj` in two ways and copy it; return what it says in the end."""
+    path.with_suffix(".pickle").write_bytes(cloudpickle.dumps(obj))
+    keras_reduce.dump([obj], path.with_suffix(".joblib"))
+    found = copy.deepcopy(obj)
+    expected = bits(use(obj))
+    assert bits(use(found)) == expected, "the copy differs"
+    return expected
+
+
+def refuse(obj):
+    for dump in (cloudpickle.dumps, keras_reduce.dumps, copy.deepcopy):
+        with raises(keras_reduce.ReduceError, "What to do"):
+            dump(obj)
+
+
+def read(folder, *_):
+    expected = json.loads((folder / "expected.json").read_text())
+    words = {}
+    for key, said in expected.items():
+        try:
+            use = pickle.loads((folder / f"{key}.use").read_bytes())
+            found = [pickle.loads((folder / f"{key}.pickle").read_bytes())]
+            found += keras_reduce.load(folder / f"{key}.joblib")
+            words[key] = "" if [bits(use(obj)) for obj in found] == 2 * [said] else "differs"
+        except Exception:
+            words[key] = traceback.format_exc()
+    return words
+
+
+def main():
+    role, folder, *wanted = sys.argv[1:]
+    report = {"write": write, "read": read}[role](Path(folder), *wanted)
+    Path(folder, f"{role}.json").write_text(json.dumps(report))

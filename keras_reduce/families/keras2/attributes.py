@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import functools
 import types
+import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ... import callables
+from ...custom_objects import Table
 from ...errors import ReduceError
-from .. import _code
+from .. import _code, _completeness
 from .._nests import is_data, is_nest, leaves, refuse_hidden, unwrapped
 from .framework import is_built_in, keras, private
 from .kinds import bases, is_a, is_layer, is_part, is_variable
@@ -28,9 +30,6 @@ from .tree import (
     own_variables,
     untold_variables,
 )
-
-if TYPE_CHECKING:
-    from ...custom_objects import Table
 
 # What Keras's own constructor sets and a class of the user's may change.
 _DEFAULTS = {
@@ -60,7 +59,30 @@ def describes_itself(obj: Any) -> bool:
     config_owner, init_owner = _owner(cls, "get_config"), _owner(cls, "__init__")
     # A constructor below get_config() takes what that knows nothing of.
     has_last_word = not issubclass(init_owner, config_owner) or init_owner is config_owner
-    return has_last_word and config_owner not in _abstract()
+    return has_last_word and config_owner not in _abstract() and not left_out(obj)
+
+
+def left_out(obj: Any) -> list[str]:
+    """Return the constructor arguments for which the config of a user-defined class fails."""
+    if is_container(obj) or not overrides(obj, "get_config"):
+        return []
+    return _completeness.left_out(obj, _plain_config, is_built_in)
+
+
+def _plain_config(obj: Any) -> dict[str, Any] | None:
+    """Return ``get_config()`` as it is while a payload is written; None if that fails.
+
+    With a table that is thrown away: that of the payload must not see objects before their time.
+    """
+    from .configs import writing  # It imports this module.
+
+    try:
+        with warnings.catch_warnings(), writing(Table(obj)):
+            warnings.simplefilter("ignore")
+            config = obj.get_config()
+    except Exception:
+        return None  # Where the config is needed, the error will tell.
+    return config if isinstance(config, dict) else None
 
 
 def _has_lost_its_shape(layer: Any) -> bool:

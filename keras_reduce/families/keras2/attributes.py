@@ -90,7 +90,9 @@ def _has_lost_its_shape(layer: Any) -> bool:
 
     Keras takes one when it builds a layer itself, but not when a program calls ``build()``.
     """
-    if is_container(layer) or not own_variables(layer):
+    lookups = (keras().layers.StringLookup, keras().layers.IntegerLookup)
+    # Their one variable is made by the constructor.
+    if is_container(layer) or isinstance(layer, lookups) or not own_variables(layer):
         return False
     return layer.get_build_config() is None
 

@@ -752,7 +752,7 @@ def _look_into(obj: Any, family: families.Family) -> _Dissection:
             tree.own_variables, family.assets(tree), family.backend(), snapshot
         )
     except ReduceError as error:
-        raise tracing.located(error, obj) from error
+        raise tracing.located(_with_gaps(error, obj, family), obj) from error
     except FrameworkError:
         raise
     except Exception as error:
@@ -837,6 +837,26 @@ def _is_around(target: Any) -> bool:
         return id(target) in family.survey(visited).parts
 
     return tracing.reaches(has)
+
+
+def _with_gaps(error: ReduceError, obj: Any, family: families.Family) -> ReduceError:
+    """Return `error` with the reason why `obj` travels by its attributes, if a config is at fault.
+
+    That is so where ``get_config()`` leaves out arguments of the constructor.
+    """
+    names = family.left_out(obj)
+    if not names:
+        return error
+    told = ", ".join(map(repr, names))
+    cause = (
+        f"{error.cause}. The attributes are carried since get_config() of "
+        f"{type(obj).__qualname__} doesn't match its constructor: {told}"
+    )
+    cure = (
+        f"let get_config() return what the constructor takes, under the same names ({told}); "
+        f"or {error.cure}"
+    )
+    return type(error)(error.what, error.where, cause, cure)
 
 
 def _untested(family: families.Family) -> str:

@@ -224,6 +224,10 @@ class Family(Protocol):
         """Return a new object with all its variables created, their values to be overwritten."""
         ...
 
+    def left_out(self, obj: Any) -> list[str]:
+        """Return the constructor arguments for which the config of `obj` can't make it."""
+        ...
+
     def likeness(self, obj: Any) -> Likeness | None:
         """Return what tells `obj` from others but its name and arrays; None if too much does."""
         ...

@@ -12,7 +12,7 @@ from typing import Any
 
 from .._tree import payloads_below
 from .assets import assets, finish, restore_assets
-from .attributes import state
+from .attributes import left_out, state
 from .compilation import compilation
 from .configs import architecture, reading, writing
 from .framework import keras, root
@@ -37,6 +37,7 @@ __all__ = [
     "is_harmless",
     "is_model",
     "kind",
+    "left_out",
     "likeness",
     "owner",
     "payloads_below",

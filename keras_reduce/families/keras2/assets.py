@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...errors import PayloadError
+from .._counts import counts_of, restore_counts
 from .framework import keras
 from .tree import Tree
 
@@ -45,11 +46,15 @@ def restore_assets(tree: Tree, assets: Mapping[tuple[str, str], Array]) -> None:
                 cause="the class that creates this layer has changed since",
                 cure="load it with the code that wrote it",
             )
-        vocabulary = json.loads(named["vocabulary"].tobytes().decode())
         node = tree.nodes[path]
-        # The weights of the words are a variable, which is carried as such.
-        given = {"idf_weights": False} if node.output_mode == "tf_idf" else {}
-        node.set_vocabulary(vocabulary, **given)
+        if "vocabulary" in named:
+            vocabulary = json.loads(named["vocabulary"].tobytes().decode())
+            # The weights of the words are a variable, which is carried as such.
+            given = {"idf_weights": False} if node.output_mode == "tf_idf" else {}
+            node.set_vocabulary(vocabulary, **given)
+        counts = {name.removeprefix("counts/"): array for name, array in named.items()}
+        if "tokens" in counts:
+            restore_counts(node, counts)
 
 
 def finish(tree: Tree) -> None:
@@ -70,8 +75,9 @@ def _assets_of(node: Any) -> list[tuple[str, Array]]:
         return []
     # Private: how many tokens there are beside those for padding and for what is unknown.
     if node.lookup_table.size().numpy() == 0:
-        return []
+        return counts_of(node)
     # Without the special tokens, which set_vocabulary() puts in front.
     vocabulary = node.get_vocabulary(include_special_tokens=False)
     items = [token.item() if hasattr(token, "item") else token for token in vocabulary]
-    return [("vocabulary", np.frombuffer(json.dumps(items).encode(), dtype="uint8"))]
+    text = np.frombuffer(json.dumps(items).encode(), dtype="uint8")
+    return [("vocabulary", text), *counts_of(node)]

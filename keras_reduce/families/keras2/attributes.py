@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import functools
 import types
+import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ... import callables
+from ...custom_objects import Table
 from ...errors import ReduceError
-from .. import _code
+from .. import _code, _completeness
 from .._nests import is_data, is_nest, leaves, refuse_hidden, unwrapped
+from ..lookups import LOOKUPS
 from . import others
 from .framework import is_built_in, keras, private
 from .kinds import bases, is_a, is_layer, is_part, is_variable
@@ -30,9 +33,6 @@ from .tree import (
     own_variables,
     untold_variables,
 )
-
-if TYPE_CHECKING:
-    from ...custom_objects import Table
 
 # What Keras's own constructor sets and a class of the user's may change.
 _DEFAULTS = {
@@ -53,12 +53,14 @@ def overrides(obj: Any, method: str) -> bool:
 def describes_itself(obj: Any) -> bool:
     """Tell whether `obj` is described by its config.
 
-    That is so if the config is the word of its class, not a guess of its bases; or if some of its
-    attributes can't be carried, see `remaking`.
+    That is so if the config is the word of its class, not a guess of its bases, and the constructor
+    can be called with it; or if some of its attributes can't be carried, see `remaking`.
     """
     if is_layer(obj) and _has_lost_its_shape(obj):
         return False
-    return has_last_word(type(obj)) or left_to_constructor(obj) is not None
+    if has_last_word(type(obj)) and not left_out(obj):
+        return True
+    return left_to_constructor(obj) is not None
 
 
 def has_last_word(cls: type) -> bool:
@@ -81,12 +83,37 @@ def left_to_constructor(obj: Any) -> frozenset[str] | None:
     return remaking.left_to_constructor(obj, configs.current)
 
 
+def left_out(obj: Any) -> list[str]:
+    """Return the constructor arguments for which the config of a user-defined class fails."""
+    if is_container(obj) or not overrides(obj, "get_config"):
+        return []
+    return _completeness.left_out(obj, _plain_config, is_built_in)
+
+
+def _plain_config(obj: Any) -> dict[str, Any] | None:
+    """Return ``get_config()`` as it is while a payload is written; None if that fails.
+
+    With a table that is thrown away: that of the payload must not see objects before their time.
+    """
+    from .configs import writing  # It imports this module.
+
+    try:
+        with warnings.catch_warnings(), writing(Table(obj, LOOKUPS)):
+            warnings.simplefilter("ignore")
+            config = obj.get_config()
+    except Exception:
+        return None  # Where the config is needed, the error will tell.
+    return config if isinstance(config, dict) else None
+
+
 def _has_lost_its_shape(layer: Any) -> bool:
     """Tell whether a layer has variables, but no note of the shape that they were made for.
 
     Keras takes one when it builds a layer itself, but not when a program calls ``build()``.
     """
-    if is_container(layer) or not own_variables(layer):
+    lookups = (keras().layers.StringLookup, keras().layers.IntegerLookup)
+    # Their one variable is made by the constructor.
+    if is_container(layer) or isinstance(layer, lookups) or not own_variables(layer):
         return False
     return layer.get_build_config() is None
 

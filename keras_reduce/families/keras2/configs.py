@@ -170,6 +170,9 @@ def _own_config(obj: Any) -> dict[str, Any]:
         for name in ("function", "output_shape", "mask"):
             config.pop(f"{name}_type", None)
             config.pop("module" if name == "function" else f"{name}_module", None)
+    elif isinstance(obj, api.layers.TextVectorization) and "vocabulary_size" in config:
+        # It has the size of now, for the one that adapt() fixes.
+        config["vocabulary_size"] = obj._lookup_layer._frozen_vocab_size
     elif type(obj) is private("losses").LossFunctionWrapper:
         config["fn"] = obj.fn
     return others.with_functions(obj, config)

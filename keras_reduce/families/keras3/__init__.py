@@ -17,6 +17,7 @@ from ... import frames
 from .._tree import payloads_below
 from . import private, traces
 from .assets import assets, finish, restore_assets
+from .attributes import left_out
 from .compilation import compilation
 from .harmless import is_harmless
 from .kinds import is_a, kind, public_classes
@@ -44,6 +45,7 @@ __all__ = [
     "is_harmless",
     "is_model",
     "kind",
+    "left_out",
     "likeness",
     "owner",
     "payloads_below",

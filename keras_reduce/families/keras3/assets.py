@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import PayloadError
+from .._counts import counts_of, restore_counts
 from .attributes import is_built_in, overrides
 from .tree import Tree
 
@@ -79,7 +80,7 @@ def _assets_of(node: Any, *, is_alone: bool) -> list[tuple[str, Array]]:
     import numpy as np
 
     if _is_lookup(node):
-        return [*_vocabulary_of(node), *_counts_of(node)]
+        return [*_vocabulary_of(node), *counts_of(node)]
 
     found = []
     if isinstance(node, keras.layers.Discretization) and node.summary is not None:
@@ -115,24 +116,6 @@ def _vocabulary_of(lookup: Any) -> list[tuple[str, Array]]:
     return found
 
 
-def _counts_of(lookup: Any) -> list[tuple[str, Array]]:
-    """Return what ``update_state`` has counted since the last ``adapt`` or ``finalize_state``."""
-    import numpy as np
-
-    if lookup._has_input_vocabulary:
-        return []
-    tokens, counts = (tensor.numpy() for tensor in lookup.token_counts.export())
-    # Sorted: a table has no order that is the same in every process.
-    order = np.argsort(tokens)
-    items = [_text(_item(token)) for token in tokens[order]]
-    found = [("counts/tokens", _to_bytes(json.dumps(items))), ("counts/tokens_seen", counts[order])]
-    if lookup.output_mode == "tf_idf":
-        documents = lookup.token_document_counts.lookup(tokens[order]).numpy()
-        number = np.asarray(lookup.num_documents)
-        found += [("counts/documents_with_token", documents), ("counts/documents", number)]
-    return found if any(array.any() for _, array in found[1:]) else []
-
-
 def _restore_vocabulary(lookup: Any, named: Mapping[str, Array]) -> None:
     vocabulary = json.loads(named["vocabulary"].tobytes().decode())
     if "idf_weights" not in named:
@@ -145,18 +128,6 @@ def _restore_vocabulary(lookup: Any, named: Mapping[str, Array]) -> None:
     lookup.load_own_variables({"idf_weights": weights})
 
 
-def _restore_counts(lookup: Any, named: Mapping[str, Array]) -> None:
-    import tensorflow as tf
-
-    items = json.loads(named["tokens"].tobytes().decode())
-    bytes_or_numbers = [_from_text(item) for item in items]
-    tokens = tf.constant(bytes_or_numbers, lookup.vocabulary_dtype, shape=(len(items),))
-    lookup.token_counts.insert(tokens, tf.constant(named["tokens_seen"]))
-    if "documents" in named:
-        lookup.token_document_counts.insert(tokens, tf.constant(named["documents_with_token"]))
-        lookup.num_documents.assign(named["documents"])
-
-
 def _restore(node: Any, named: Mapping[str, Array]) -> None:
     import keras
 
@@ -164,7 +135,7 @@ def _restore(node: Any, named: Mapping[str, Array]) -> None:
         _restore_vocabulary(node, named)
     counts = _below("counts/", named)
     if counts:
-        _restore_counts(node, counts)
+        restore_counts(node, counts)
     if "summary" in named:
         node.summary = named["summary"]
     for name in _MASKS & named.keys():
@@ -196,15 +167,6 @@ def _is_lookup(node: Any) -> bool:
 
 def _item(token: Any) -> Any:
     return token.item() if hasattr(token, "item") else token
-
-
-def _text(token: Any) -> Any:
-    # Not all that a program counts is UTF-8.
-    return token.decode(errors="surrogateescape") if isinstance(token, bytes) else token
-
-
-def _from_text(token: Any) -> Any:
-    return token.encode(errors="surrogateescape") if isinstance(token, str) else token
 
 
 def _to_bytes(content: str | bytes) -> Array:

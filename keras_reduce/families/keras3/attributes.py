@@ -17,13 +17,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...callables import root_module
-from ...custom_objects import has_foreign_code
+from ...custom_objects import Table, has_foreign_code
 from ...errors import ReduceError
 from ...weak_references import PROXIES, holds
 from .. import _completeness
 from .._nests import is_nest, leaves, unwrapped
+from ..lookups import LOOKUPS
 from .kinds import attributes_of, bases, is_a, is_saveable
-from .patches import current
 from .tree import (
     functional_class,
     is_container,
@@ -34,7 +34,6 @@ from .tree import (
 )
 
 if TYPE_CHECKING:
-    from ...custom_objects import Table
     from .._base import Kind
 
 # What Keras and TensorFlow set on their objects after construction.
@@ -95,26 +94,24 @@ def has_last_word(cls: type) -> bool:
 
 def left_out(obj: Any) -> list[str]:
     """Return the constructor arguments for which the config of a user-defined class fails."""
-    if is_built_in(type(obj)) or is_container(obj):
+    if is_container(obj) or not overrides(obj, "get_config"):
         return []
     return _completeness.left_out(obj, _plain_config, is_built_in)
 
 
 def _plain_config(obj: Any) -> dict[str, Any] | None:
-    """Return ``get_config()`` as Keras alone would have it; None if that fails.
+    """Return ``get_config()`` as it is while a payload is written; None if that fails.
 
-    The table of a payload that is being written must not see objects before their time.
+    With a table that is thrown away: that of the payload must not see objects before their time.
     """
-    table = getattr(current, "table", None)
-    current.table = None
+    from .writing import writing  # It imports this module.
+
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), writing(Table(obj, LOOKUPS)):
             warnings.simplefilter("ignore")
             config = obj.get_config()
     except Exception:
         return None  # Where the config is needed, the error will tell.
-    finally:
-        current.table = table
     return config if isinstance(config, dict) else None
 
 
@@ -256,16 +253,13 @@ def decoder(
 def _refuse_preprocessing(obj: Any) -> None:
     base = next((cls for cls in type(obj).__mro__ if is_built_in(cls)), object)
     if "preprocessing" in base.__module__.split("."):
-        names = left_out(obj)
-        if names:
+        if left_out(obj):
             raise ReduceError(
-                f"get_config() of {type(obj).__qualname__} doesn't match its constructor: "
-                f"{', '.join(names)}",
+                f"{type(obj).__qualname__} can't travel by its attributes",
                 where=obj.name,
-                cause="a preprocessing layer can only be made again by its constructor, since it "
-                "holds lookup tables and functions of its backend",
-                cure="return these arguments from get_config(), under the names that the "
-                "constructor has for them",
+                cause="only its constructor can make the lookup tables and functions that a "
+                "preprocessing layer holds",
+                cure="implement from_config(config) on the class",
             )
         raise ReduceError(
             f"{type(obj).__qualname__} adds a constructor to keras.layers.{base.__name__}, but no "

@@ -101,8 +101,6 @@ class Reading:
         self.registered_names: dict[str, str | None] = {}
         self.root: Any = None
         self._empty: list[tuple[Any, Any]] = []
-        # That of the program, while another one is set for an object that is being made.
-        self.global_policy: Any = None
 
     @contextmanager
     def compiling(self, root: Any, tree: Tree) -> Iterator[None]:
@@ -234,9 +232,9 @@ class _Constructor:
         policy_name = inner.get("keras_reduce_name")
         if policy_name is not None:
             inner = {name: inner[name] for name in inner if name != "keras_reduce_name"}
-        if "keras_reduce_default" in inner:
-            default = _default_of_map(inner["keras_reduce_default"])
-            inner = {"default_policy": default, "policy_map": inner["policy_map"]}
+        default = inner.get("keras_reduce_default")
+        if default is not None:
+            inner = {"default_policy": deserialize(default), "policy_map": inner["policy_map"]}
         for name in self._config.get("keras_reduce_live", ()):
             inner = {**inner, name: deserialize(inner[name])}
         if is_built_in(self._cls):
@@ -257,6 +255,8 @@ class _Constructor:
             setattr(obj, name, current.reading.root)
         if policy_name is not None:
             obj._name = policy_name  # Private, of a dtype policy.
+        if default is not None:
+            obj._default_policy_arg = None  # Private: none was given.
         name = self._config.get("name")
         if isinstance(name, str) and getattr(obj, "name", name) != name:
             obj.name = name
@@ -435,38 +435,12 @@ def _dtype_policy(policy: Any) -> Iterator[None]:
         return
     import keras
 
-    reading, outer = current.reading, keras.config.dtype_policy()
-    is_outermost = reading.global_policy is None
-    reading.global_policy = outer if is_outermost else reading.global_policy
-    inner = deserialize(policy)
-    # One that defers to the global policy would be its own default.
-    defers = isinstance(inner, keras.dtype_policies.DTypePolicyMap) and (
-        inner._default_policy_arg is None
-    )
-    if defers:
-        inner._default_policy_arg = reading.global_policy
-    keras.config.set_dtype_policy(inner)
+    outer = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(deserialize(policy))
     try:
         yield
     finally:
         keras.config.set_dtype_policy(outer)
-        if defers:
-            inner._default_policy_arg = None
-        if is_outermost:
-            reading.global_policy = None
-
-
-def _default_of_map(config: Any) -> Any:
-    """Return the default of a map of dtype policies that deferred to the global policy.
-
-    None, so that it goes on to defer, if the global policy of this process is the one that the
-    writer had; else that of the writer, with which the original computes.
-    """
-    import keras
-
-    policy = deserialize(config)
-    own = current.reading.global_policy or keras.config.dtype_policy()
-    return None if policy == own else policy
 
 
 class _PrivateRandom:

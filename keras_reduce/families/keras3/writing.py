@@ -236,23 +236,21 @@ def _policy_map_config(policies: Any) -> dict[str, Any]:
     Without a default, its get_config() takes these away, from the policies themselves: each would
     become the global policy of the process that reads (Keras 3.15).
     """
-    import keras
-
-    default = policies._default_policy_arg  # Private: None defers to the global policy.
+    given = policies._default_policy_arg  # Private, as are the rest.
     config: dict[str, Any] = {
+        "default_policy": serialize(given),
+        "policy_map": {path: serialize(policies._policy_map[path]) for path in policies},
+    }
+    if given is None:
+        # The global policy of when the map was made, which its own config leaves out. Not beside
+        # the config: Keras hands on no more than that where a layer has the map.
+        config["keras_reduce_default"] = serialize(policies._default_policy)
+    return {
         "module": "keras.dtype_policies",
         "class_name": "DTypePolicyMap",
-        "config": {
-            "default_policy": serialize(default),
-            "policy_map": {path: serialize(policies._policy_map[path]) for path in policies},
-        },
+        "config": config,
         "registered_name": None,
     }
-    global_policy = keras.config.dtype_policy()
-    if default is None and not is_policy_map(global_policy):
-        # Not beside it: Keras hands on the inner config alone where a layer has the map.
-        config["config"]["keras_reduce_default"] = serialize(global_policy)
-    return config
 
 
 def _complete_policy(policy: Any, config: dict[str, Any]) -> None:

@@ -474,7 +474,8 @@ def weak_references_to_what_does_not_travel():
     class Scaled(layers.Layer):
         scale = 2.0
 
-    target, helper = Scaled(), Helper(small_model())
+    target, model = Scaled(), small_model()  # held, or there is nothing to refer to
+    helper = Helper(model)
     layer = Referring(weakref.ref(target))
     for order in [layer, target], [target, layer], {"a": layer, "b": [target]}:
         found = pickle.loads(pickle.dumps(order))

@@ -318,8 +318,8 @@ def no_variable_stays_at_a_random_start():
 class OwnCompile(keras.Model):
     """Like the GANs of Keras's own examples."""
 
-    def __init__(self, units=1):
-        super().__init__()
+    def __init__(self, units=1, **arguments):
+        super().__init__(**arguments)
         self.last = layers.Dense(units)
 
     def call(self, inputs):

@@ -232,9 +232,6 @@ class _Constructor:
         policy_name = inner.get("keras_reduce_name")
         if policy_name is not None:
             inner = {name: inner[name] for name in inner if name != "keras_reduce_name"}
-        default = inner.get("keras_reduce_default")
-        if default is not None:
-            inner = {"default_policy": deserialize(default), "policy_map": inner["policy_map"]}
         for name in self._config.get("keras_reduce_live", ()):
             inner = {**inner, name: deserialize(inner[name])}
         if is_built_in(self._cls):
@@ -255,8 +252,6 @@ class _Constructor:
             setattr(obj, name, current.reading.root)
         if policy_name is not None:
             obj._name = policy_name  # Private, of a dtype policy.
-        if default is not None:
-            obj._default_policy_arg = None  # Private: none was given.
         name = self._config.get("name")
         if isinstance(name, str) and getattr(obj, "name", name) != name:
             obj.name = name

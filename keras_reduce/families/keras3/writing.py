@@ -231,20 +231,16 @@ def is_policy_map(obj: Any) -> bool:
 
 
 def _policy_map_config(policies: Any) -> dict[str, Any]:
-    """Return the config of a map of dtype policies, with the names of its policies.
+    """Return the config of a map of dtype policies, with its default and the names of the others.
 
     Without a default, its get_config() takes these away, from the policies themselves: each would
     become the global policy of the process that reads (Keras 3.15).
     """
-    given = policies._default_policy_arg  # Private, as are the rest.
     config: dict[str, Any] = {
-        "default_policy": serialize(given),
+        # Private: the global policy of when the map was made, if no default was given.
+        "default_policy": serialize(policies._default_policy),
         "policy_map": {path: serialize(policies._policy_map[path]) for path in policies},
     }
-    if given is None:
-        # The global policy of when the map was made, which its own config leaves out. Not beside
-        # the config: Keras hands on no more than that where a layer has the map.
-        config["keras_reduce_default"] = serialize(policies._default_policy)
     return {
         "module": "keras.dtype_policies",
         "class_name": "DTypePolicyMap",

@@ -38,29 +38,33 @@ def refused(function):
 def write(folder, *wanted):
     words, natives, expected = {}, {}, {}
     for group in wanted or CARRIED | REFUSED:
-        make = (CARRIED | REFUSED)[group]
         words[group], natives[group] = {}, {}
-        for name, obj, use in make():
-            print(group, name, file=sys.stderr, flush=True)
-            try:
-                native = natively(obj)
-                with keras_reduce.installed():
-                    key = f"{group}-{name}"
-                    if group in REFUSED:
-                        refuse(obj)
-                    else:
-                        (folder / f"{key}.use").write_bytes(cloudpickle.dumps(use))
-                        expected[key] = ship(obj, use, folder / key)
-                found = expected.get(f"{group}-{name}")
-                natives[group][name] = (
-                    native if isinstance(native, str) else same(native, use, found)
-                )
-                is_lost = group in REFUSED and not isinstance(native, str)
-                words[group][name] = "native pickling carries it" if is_lost else ""
-            except Exception:
-                words[group][name] = traceback.format_exc()
+        try:
+            write_group(folder, group, words[group], natives[group], expected)
+        except Exception:
+            words[group]["objects"] = traceback.format_exc()
     (folder / "expected.json").write_text(json.dumps(expected))
     return {"words": words, "natives": natives}
+
+
+def write_group(folder, group, words, natives, expected):
+    for name, obj, use in (CARRIED | REFUSED)[group]():
+        print(group, name, file=sys.stderr, flush=True)  # where a program hangs
+        key = f"{group}-{name}"
+        try:
+            native = natively(obj)
+            with keras_reduce.installed():
+                if group in REFUSED:
+                    refuse(obj)
+                else:
+                    (folder / f"{key}.use").write_bytes(cloudpickle.dumps(use))
+                    expected[key] = ship(obj, use, folder / key)
+            is_known = isinstance(native, str)
+            natives[name] = native if is_known else same(native, use, expected.get(key))
+            is_lost = group in REFUSED and natives[name] == ""
+            words[name] = "native pickling carries it" if is_lost else ""
+        except Exception:
+            words[name] = traceback.format_exc()
 
 
 def natively(obj):

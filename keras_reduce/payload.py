@@ -6,8 +6,9 @@ is a `str` with two members, ``header`` (protocol, family, versions, the list of
 order (a dtype that NumPy lacks as unsigned integers of the same width, under its true name in the
 header); ``compile_config`` a `str` or None; ``custom_objects`` the user's classes and functions;
 ``objects`` values that no JSON can hold, and layers, which have payloads of their own. Behind the
-installation come the identity tokens of the object's variables, and those of others that the JSON
-refers to by number. Further members only ever get added, with defaults.
+installation come the identity tokens of the object's variables, those of others that the JSON
+refers to by number, and those of parts to which something refers weakly. Further members only ever
+get added, with defaults.
 
 When to raise `PROTOCOL`
 ------------------------

@@ -34,7 +34,7 @@ from .families.lookups import LOOKUPS
 from .parcels import Parcel, Refused
 
 State = dict[str, Any] | None
-# With the identity tokens, of variables and of others, at the end.
+# With the identity tokens, of variables, of others and of targets, at the end.
 Reduced = tuple[
     Callable[..., Any], tuple[Any, ...], State, weights.Snapshot | None, tuple[Any, ...]
 ]
@@ -61,6 +61,7 @@ def rebuild_model(
     installation: Any = None,
     of_variables: tuple[Any, ...] = (),
     of_others: tuple[Any, ...] = (),
+    of_targets: tuple[tuple[str, Any], ...] = (),
 ) -> Any:
     """Rebuild what `reduce_model` took apart.
 
@@ -84,6 +85,8 @@ def rebuild_model(
         that if the last ones have none.
     of_others : tuple of Identity, optional
         Identity tokens that the JSON texts refer to by number.
+    of_targets : tuple of (str, Identity), optional
+        Paths and identity tokens of parts to which something may refer weakly.
 
     Raises
     ------
@@ -96,7 +99,7 @@ def rebuild_model(
     """
     if transit.is_passing():
         everything = json, arrays, compile_config, custom_objects, objects, installation
-        return Parcel(rebuild_model, (*everything, of_variables, of_others))
+        return Parcel(rebuild_model, (*everything, of_variables, of_others, of_targets))
     if isinstance(installation, Refused):
         return installation
     document = payload.decode(json)
@@ -146,9 +149,9 @@ def rebuild_model(
     identities.settle(of_variables, own_variables)
     if identity is not None:
         identity.settle(obj)
-    for path, number in header.get("targets", {}).items():
-        if path in tree.nodes:
-            identities.by_number(of_others, number).settle(tree.nodes[path])
+    for path, token in of_targets:
+        if path in tree.nodes and isinstance(token, identities.Identity):
+            token.settle(tree.nodes[path])
     return obj
 
 
@@ -524,9 +527,9 @@ def _take_apart(
         )
     family = families.of(obj)
     tokens = _trimmed(family.identities(found.tree)) if family else ()
-    others = tuple(found.table.identities)
+    others, targets = tuple(found.table.identities), _targets(found.tree)
     arguments = (*_written(found), code, objects)
-    return arguments, found.state(_stand_ins(obj, found)), found.snapshot, (tokens, others)
+    return arguments, found.state(_stand_ins(obj, found)), found.snapshot, (tokens, others, targets)
 
 
 def _trimmed(tokens: list[Any]) -> tuple[Any, ...]:
@@ -562,8 +565,7 @@ def _stand_ins(obj: Any, found: _Dissection) -> Callable[[Any], Any]:
 def _written(
     found: _Dissection, *, versioned: bool = True
 ) -> tuple[str, tuple[Any, ...], str | None]:
-    unwanted = () if versioned else ("versions", "targets")
-    header = {k: v for k, v in found.header.items() if k not in unwanted}
+    header = {k: v for k, v in found.header.items() if versioned or k != "versions"}
     document = {"header": header, "config": found.architecture}
     if found.compilation is None:
         (json,) = payload.encode(document, where=found.where)
@@ -771,7 +773,6 @@ def _look_into(obj: Any, family: families.Family) -> _Dissection:
         **structure,
         **({"tracked": numbers} if numbers else {}),
         **({"weak": {name: table.entrust(v) for name, v in apart.items()}} if apart else {}),
-        **({"targets": targets} if (targets := _targets(tree, table)) else {}),
     }
     return _Dissection(
         header, architecture, arrays, compilation, table, tree, own_snapshot, attributes, where
@@ -783,13 +784,16 @@ def _spelled_path(name: str) -> str:
     return "." + re.sub("[/:]", ".", name)
 
 
-def _targets(tree: families.Tree, table: _custom_objects.Table) -> dict[str, int]:
-    """Return the numbers of the tokens of what weak references may lead to, by path."""
-    return {
-        path: table.identity(node)
+def _targets(tree: families.Tree) -> tuple[tuple[str, identities.Identity], ...]:
+    """Return paths and tokens of what weak references may lead to.
+
+    They are not in the JSON: who refers weakly to an object is not a part of it.
+    """
+    return tuple(
+        (path, identities.Identity.of(node))
         for path, node in tree.own.items()
         if weakref.getweakrefcount(node)
-    }
+    )
 
 
 def _refuse_missing_targets(

@@ -361,8 +361,8 @@ class _Rebuilder:
         self._function, self._policy = function, policy
 
     def __call__(self, *payload: Any) -> Any:
-        padded: tuple[Any, ...] = (*payload, *[None] * 8)
-        json, arrays, compile_config, custom_objects, objects, _, *tokens = padded[:8]
+        padded: tuple[Any, ...] = (*payload, *[None] * 9)
+        json, arrays, compile_config, custom_objects, objects, _, *tokens = padded[:9]
         are_arrays = type(arrays) is tuple and all(type(each) in _ARRAYS for each in arrays)
         if not (are_arrays and isinstance(json, str) and isinstance(objects, tuple | None)):
             if self._policy.refused:
@@ -375,10 +375,14 @@ class _Rebuilder:
         configs.check(self._policy, json, compile_config, custom_objects)
         if self._policy.refused:
             return _Nothing()
+        pairs = tokens.pop()
+        pairs = pairs if type(pairs) is tuple else ()
+        tokens.append(tuple(p for p in pairs if type(p) is tuple and len(p) == _PAIR))
         given = json, arrays, compile_config, custom_objects, objects or (), None
         return self._function(*given, *(t if type(t) is tuple else () for t in tokens))
 
 
+_PAIR = 2
 _ARRAYS = (np.ndarray, np.memmap)
 
 

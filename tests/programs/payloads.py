@@ -359,6 +359,15 @@ def a_compile_method_that_sets_attributes():
     same_after_training(model, x, y)
 
 
+def fitted_or_refused(model):
+    """Return the weights of a model after some training; or whether its optimizer refused that."""
+    try:
+        model.fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0, shuffle=False)
+    except ValueError as error:
+        return "Unknown variable" in str(error)
+    return [weight.tolist() for weight in model.get_weights()]
+
+
 @check
 def an_optimizer_of_variables_elsewhere():
     model, other = small_model(), small_model()
@@ -366,9 +375,7 @@ def an_optimizer_of_variables_elsewhere():
     copied = pickle.loads(pickle.dumps(model))
     pairs = zip(model.optimizer.variables, copied.optimizer.variables, strict=True)
     assert all(same(*pair) for pair in pairs)
-    for each in model, copied:
-        with raises(ValueError, "Unknown variable"):
-            each.fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0)
+    assert fitted_or_refused(model) == fitted_or_refused(copied)
     found = pickle.loads(pickle.dumps([model, other]))
     assert found[0].optimizer is found[1].optimizer
 

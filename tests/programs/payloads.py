@@ -475,7 +475,8 @@ def weak_references_to_what_does_not_travel():
     class Scaled(layers.Layer):
         scale = 2.0
 
-    target, helper = Scaled(), Helper(small_model())
+    target, held = Scaled(), small_model()
+    helper = Helper(held)
     layer = Referring(weakref.ref(target))
     for order in [layer, target], [target, layer], {"a": layer, "b": [target]}:
         found = pickle.loads(pickle.dumps(order))

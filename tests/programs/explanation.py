@@ -322,8 +322,11 @@ def code_of_a_model():
 def code_that_holds_its_own_model():
     model = small_model()
     model.compile("sgd", lambda y, prediction: len(model.layers) + 0 * prediction)
-    (found,) = explained(model, "obj.loss.<closure 'model'>")
-    assert "refers to the object that it belongs to" in found.why
+    assert not explain(model).obstacles
+    optimizer = model.optimizer
+    model.compile(optimizer, lambda y, prediction: optimizer.iterations + 0 * prediction)
+    found = explain(model)
+    assert "refers to the object that it belongs to" in str(found)
 
 
 # --- what does not happen --------------------------------------------------------------------

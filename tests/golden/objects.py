@@ -403,9 +403,9 @@ def _of_graph(keras, found):
 
 def _of_estimator(keras, estimator):
     found = _of_model(keras, estimator.model_)
-    parameters = {k: v for k, v in estimator.get_params().items() if k != "build_fn"}
+    parameters = {k: v for k, v in estimator.get_params(deep=False).items() if k != "build_fn"}
     found["says"]["parameters"] = parameters
-    found["says"]["build_fn"] = estimator.get_params()["build_fn"].__name__
+    found["says"]["build_fn"] = estimator.get_params(deep=False)["build_fn"].__name__
     found["answer"]["score"] = estimator.score(X, Y)
     return found
 

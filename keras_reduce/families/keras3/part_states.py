@@ -28,7 +28,7 @@ from .kinds import attributes_of, is_a
 from .reading import deserialize
 from .state import set_by_the_user
 from .tree import Tree, is_converted, own_variables
-from .writing import serialize
+from .writing import is_policy_map, serialize
 
 
 def part_states(
@@ -101,7 +101,10 @@ def _quantization_classes() -> tuple[type, ...]:
 
 def _same_policy(layer: Any, root: Any) -> bool:
     policy, general = getattr(layer, "_dtype_policy", None), getattr(root, "_dtype_policy", None)
-    return policy is general or (type(policy) is type(general) and policy == general)
+    if policy is general:
+        return True
+    # Maps of policies can't be compared (Keras 3.15).
+    return type(policy) is type(general) and not is_policy_map(policy) and bool(policy == general)
 
 
 def restore_part_states(

@@ -52,17 +52,21 @@ def root_module(obj: Any) -> str:
     ``__module__`` can be set to anything, and code that is run by ``exec`` in a dictionary without
     a ``__name__`` says that it is one of `builtins`. So it is checked.
     """
-    root = str(getattr(obj, "__module__", None) or "").partition(".")[0]
     try:
-        is_true = _verified.get(obj)
-        if is_true is None:
-            is_true = _verified[obj] = _is_defined_in(obj, root)
+        root = _roots.get(obj)
+        if root is None:
+            root = _roots[obj] = _root_module(obj)
     except TypeError:  # No weak reference to it is possible.
-        is_true = _is_defined_in(obj, root)
-    return root if is_true else ""
+        root = _root_module(obj)
+    return root
 
 
-_verified: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
+_roots: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+
+
+def _root_module(obj: Any) -> str:
+    root = str(getattr(obj, "__module__", None) or "").partition(".")[0]
+    return root if _is_defined_in(obj, root) else ""
 
 
 def _is_defined_in(obj: Any, root: str) -> bool:

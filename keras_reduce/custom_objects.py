@@ -436,6 +436,11 @@ class Table:
         self._entries: dict[str, tuple[Any, Reference]] = {}
         self._by_value: list[str] = []
 
+    @property
+    def has_late_code(self) -> bool:
+        """Whether any code is needed only when the object has been built."""
+        return bool(self._late)
+
     def empty(self, outermost: Any) -> Table:
         """Return an empty table for the payload of another object."""
         return Table(outermost, self._lookups)

@@ -41,15 +41,12 @@ class Identity:
 
     __slots__ = ("__weakref__", "_followers", "_original", "obj")
 
-    # Held by picklers and unpicklers, in their memo, and by what waits for its object.
-    _known: ClassVar[weakref.WeakValueDictionary[int | str, Identity]] = (
-        weakref.WeakValueDictionary()
-    )
+    _known: ClassVar[_Tokens]
 
     def __init__(self, obj: Any = None) -> None:
         self.obj = obj
         self._original: Callable[[], Any] = _nothing
-        self._followers: list[Callable[[Any], None]] = []
+        self._followers: tuple[Callable[[Any], None], ...] = ()
 
     @classmethod
     def of(cls, obj: Any) -> Identity:
@@ -103,18 +100,48 @@ class Identity:
         if obj is not self.obj:
             self.obj = obj
             Identity._known[id(obj)] = self
-            for follower in list(self._followers):
+            for follower in self._followers:
                 follower(obj)
 
     def follow(self, follower: Callable[[Any], None]) -> None:
         """Call `follower` with the object as soon as there is one, and whenever it changes."""
-        self._followers.append(follower)
+        self._followers += (follower,)
         if self.obj is not None:
             follower(self.obj)
 
 
 def _nothing() -> None:
     return None
+
+
+class _Tokens:
+    """The tokens that are held by picklers and unpicklers, or by what waits for their object.
+
+    Each variable of a model that is written has one. A `weakref.WeakValueDictionary` runs Python
+    code for each entry that is added or dies; here, dead entries stay until there are many.
+    """
+
+    def __init__(self) -> None:
+        self._references: dict[int | str, weakref.ref[Identity]] = {}
+        self._lock = threading.Lock()
+        self._limit = _FEW
+
+    def get(self, key: int | str) -> Identity | None:
+        reference = self._references.get(key)
+        return None if reference is None else reference()
+
+    def __setitem__(self, key: int | str, token: Identity) -> None:
+        with self._lock:
+            if len(self._references) >= self._limit:
+                items = list(self._references.items())
+                for dead in [each for each, reference in items if reference() is None]:
+                    del self._references[dead]
+                self._limit = 2 * len(self._references) + _FEW
+            self._references[key] = weakref.ref(token)
+
+
+_FEW = 1024
+Identity._known = _Tokens()
 
 
 class _State(threading.local):

@@ -519,7 +519,7 @@ def _take_apart(
     if found.table.code or found.table.objects:
         bounds = _custom_objects.Bounds(found.tree.private, id(obj), found.tree.parts)
         places = None
-        if found.compilation:
+        if found.table.has_late_code:
             places = closures.Places(obj, obj, found.tree).before_compiling()
         code = found.table.pack(bounds, places)
         objects = tuple(
@@ -732,9 +732,11 @@ def _look_into(obj: Any, family: families.Family) -> _Dissection:
             snapshot = own_snapshot = weights.Snapshot(variables, parts, family.backend())
         with family.writing(table):
             architecture = family.architecture(obj)
-            attributes, tracked = family.state(obj, tree.with_children(table.children))
+            tree = tree.with_children(table.children)
+            attributes, tracked = family.state(obj, tree)
             numbers = {name: table.entrust(v, _spelled_path(name)) for name, v in tracked.items()}
-            tree = tree.with_children([*table.children, *tracked.values()])
+            if tracked:
+                tree = tree.with_children([*table.children, *tracked.values()])
             if _custom_objects.is_nested():
                 _custom_objects.refuse_own_parts(obj, tree.parts)
             with table.compiling():

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import PayloadError
 from .._counts import counts_of, restore_counts
-from .attributes import is_built_in, overrides
+from .attributes import overrides
+from .kinds import is_built_in
 from .tree import Tree
 
 if TYPE_CHECKING:

@@ -16,14 +16,13 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ...callables import root_module
 from ...custom_objects import Table, has_foreign_code
 from ...errors import ReduceError
 from ...weak_references import PROXIES, holds
 from .. import _completeness
 from .._nests import is_nest, leaves, unwrapped
 from ..lookups import LOOKUPS
-from .kinds import attributes_of, bases, is_a, is_saveable
+from .kinds import attributes_of, bases, is_a, is_built_in, is_saveable
 from .tree import (
     functional_class,
     is_container,
@@ -55,11 +54,6 @@ _SET_BY_TRACKING = frozenset(
 
 # Classes of values that stand for themselves in a config.
 PLAIN = frozenset({bool, int, float, str, type(None)})
-
-
-def is_built_in(cls: type) -> bool:
-    """Tell whether `cls` is Keras's own."""
-    return root_module(cls) == "keras"
 
 
 def overrides(obj: Any, method: str) -> bool:

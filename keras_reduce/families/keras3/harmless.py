@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .attributes import is_built_in
-from .kinds import bases
+from .kinds import bases, is_built_in
 
 # Classes that run code of their config's, or read, write or send something once they are used.
 _NOT_THESE = frozenset(

@@ -7,6 +7,7 @@ import sys
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from ...callables import root_module
 from .private import find
 
 if TYPE_CHECKING:
@@ -69,6 +70,20 @@ def is_a(obj: Any, *kinds: Kind) -> bool:
 @functools.cache
 def _classes(kinds: tuple[Kind, ...]) -> tuple[type, ...]:
     return tuple(cls for name, cls in bases().items() if name in kinds)
+
+
+def is_built_in(cls: type) -> bool:
+    """Tell whether `cls` is Keras's own."""
+    if cls in _built_in:
+        return True
+    if root_module(cls) != "keras":
+        return False
+    _built_in.add(cls)
+    return True
+
+
+# Keras's own classes only: others may come and go.
+_built_in: set[type] = set()
 
 
 def is_saveable(obj: Any) -> bool:

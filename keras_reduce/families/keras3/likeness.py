@@ -12,8 +12,8 @@ import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...tensors import dtype_name
-from .attributes import PLAIN, is_built_in
-from .kinds import as_module, attributes_of, bases, is_a
+from .attributes import PLAIN
+from .kinds import as_module, attributes_of, bases, is_a, is_built_in
 from .tree import own_variables, trainable_of
 from .writing import is_found_by_name
 

@@ -163,13 +163,14 @@ def _unlocked(layer: Any) -> Iterator[None]:
 
 def restore_part_attributes(
     parts: Mapping[str, Any], tracked: Mapping[str, int], objects: Sequence[Any]
-) -> None:
-    """Set the attributes that `state.state` named ``path:attribute``, by their numbers."""
-    for place, number in tracked.items():
-        path, _, name = place.rpartition(":")
-        if path and path in parts:
-            with _unlocked(parts[path]):
-                setattr(parts[path], name, objects[number])
+) -> bool:
+    """Set the attributes that `state.state` named ``path:attribute``; return if there are any."""
+    found = [(*place.rpartition(":")[::2], number) for place, number in tracked.items()]
+    found = [(path, name, number) for path, name, number in found if path in parts and path]
+    for path, name, number in found:
+        with _unlocked(parts[path]):
+            setattr(parts[path], name, objects[number])
+    return bool(found)
 
 
 def _has_variables(layer: Any, specs: Sequence[Any], attributes: Mapping[str, Any]) -> bool:

@@ -15,8 +15,9 @@ from ...custom_objects import LateCode
 from ...errors import PayloadError
 from ...identities import by_number
 from .assembled import put_together
-from .attributes import is_built_in, rebuild
+from .attributes import rebuild
 from .harmless import is_harmless
+from .kinds import is_built_in
 from .patches import Patch, current, patches
 from .tree import Tree, nodes
 

@@ -16,8 +16,8 @@ from ...callables import root_module
 from ...errors import ReduceError
 from .. import _base, _code
 from .._nests import is_data
-from .attributes import has_last_word, holds_parts, is_built_in, overrides, own_attributes
-from .kinds import is_saveable
+from .attributes import has_last_word, holds_parts, overrides, own_attributes
+from .kinds import is_built_in, is_saveable
 from .patches import current
 from .tree import functional_class
 

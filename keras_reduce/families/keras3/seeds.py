@@ -16,7 +16,6 @@ from typing import Any
 
 from ... import callables
 from ...tensors import converted, dtype_name
-from .attributes import is_built_in
 
 # Private: the public functions of keras.random use it without ever showing it.
 _ATTRIBUTE = "global_seed_generator"

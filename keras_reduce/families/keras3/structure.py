@@ -12,9 +12,9 @@ from ...errors import PayloadError
 from ...tensors import dtype_name
 from .._tree import payloads_below
 from .assets import assets, restore_assets
-from .attributes import describes_itself, is_built_in
+from .attributes import describes_itself
 from .compilation import compile_all
-from .kinds import as_module, is_a, is_module
+from .kinds import as_module, is_a, is_built_in, is_module
 from .making import tie
 from .optimizers import exclusions_of, optimizers_of, restore_optimizers
 from .part_states import (
@@ -279,9 +279,10 @@ def construct(
         _build_parts(obj, structure.get("built", ()))
     _name_layers(obj, structure.get("called", {}))  # Of what has been made by building.
     tie(obj, structure.get("ties", {}))
-    restore_part_states(nodes(obj), structure.get("parts", {}), objects)
-    restore_part_attributes(nodes(obj), tracked, objects)
     parts = nodes(obj)
+    restore_part_states(parts, structure.get("parts", {}), objects)
+    if restore_part_attributes(parts, tracked, objects):
+        parts = nodes(obj)
     _adopt(parts, structure.get("children", {}), objects)
     _tie_variables(obj, parts, structure.get("aliases", {}))
     _mend_lambda_masks(parts)

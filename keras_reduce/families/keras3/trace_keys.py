@@ -20,8 +20,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ... import callables
-from .attributes import PLAIN, is_built_in
-from .kinds import is_a
+from .attributes import PLAIN
+from .kinds import is_a, is_built_in
 from .tree import is_functional
 
 if TYPE_CHECKING:

@@ -12,11 +12,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from ...callables import root_module
 from ...identities import Identity
 from ...weak_references import PROXIES
 from .. import _tree
-from .kinds import attributes_of, is_a, is_saveable
+from .kinds import attributes_of, is_a, is_built_in, is_saveable
 
 # What Keras calls a variable that was not given a name; the counter differs between processes.
 _AUTO_NAME = re.compile(r"(backend_)?variable(_\d+)?")
@@ -82,6 +81,8 @@ class Tree(_tree.Tree):
     def gone_from(self, optimizer: Any) -> list[Any]:
         """Return the variables of an optimizer that quantizing has replaced in their layers."""
         replaced = self._replacements
+        if not replaced:
+            return []
         return [
             variable
             for variable in optimizer._trainable_variables
@@ -273,7 +274,7 @@ def _is_leaf(node: Any) -> bool:
 
 def _may_hold_optimizers(node: Any) -> bool:
     # Among Keras's own classes only these do.
-    return is_a(node, "model", "optimizer") or root_module(type(node)) != "keras"
+    return is_a(node, "model", "optimizer") or not is_built_in(type(node))
 
 
 def _optimizers(node: Any) -> Iterator[tuple[str, Any]]:

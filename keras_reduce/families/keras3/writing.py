@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from ...callables import root_module
 from .._nests import unwrapped
 from .assembled import is_assembled, take_apart
-from .attributes import PLAIN, describe, describes_itself, is_built_in, overrides
-from .kinds import has_config, is_a, is_saveable
+from .attributes import PLAIN, describe, describes_itself, overrides
+from .kinds import has_config, is_a, is_built_in, is_saveable
 from .making import MadePart, made_parts, ties
 from .patches import Patch, current, patches
 from .state import set_by_the_user, state, travels_by_attributes

@@ -16,6 +16,7 @@ from typing import Any
 
 from ... import callables
 from ...tensors import converted, dtype_name
+from .kinds import is_built_in
 
 # Private: the public functions of keras.random use it without ever showing it.
 _ATTRIBUTE = "global_seed_generator"

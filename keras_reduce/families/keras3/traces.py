@@ -23,6 +23,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from . import pipelines
+from .kinds import is_built_in
 from .trace_keys import Role, TraceKey, trace_key
 from .tree import is_container
 

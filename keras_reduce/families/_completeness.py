@@ -34,25 +34,23 @@ _SAVING = ("load_assets", "load_own_variables")
 _UNKNOWN = object()
 
 
-class _Gaps(NamedTuple):
-    """Differences between the config of a class and its constructor.
+class _Constructor(NamedTuple):
+    """Parameters of the constructor of a class.
 
     Attributes
     ----------
-    keys : frozenset of str
-        Names in the config.
-    fatal : tuple of str
-        Arguments that the constructor must have and the config lacks; names that it doesn't take.
-    optional : mapping
-        Arguments that the config lacks, with their defaults.
+    named : mapping
+        Its named parameters, with their defaults.
+    taken : frozenset of str
+        All names that it may take.
     """
 
-    keys: frozenset[str]
-    fatal: tuple[str, ...]
-    optional: Mapping[str, Any]
+    named: Mapping[str, Any]
+    taken: frozenset[str]
 
 
-_gaps: weakref.WeakKeyDictionary[type, _Gaps | None] = weakref.WeakKeyDictionary()
+# None for classes that say by a method of their own how an object is made.
+_constructors: weakref.WeakKeyDictionary[type, _Constructor | None] = weakref.WeakKeyDictionary()
 
 
 def left_out(
@@ -67,7 +65,7 @@ def left_out(
     obj : object
         Of a class that is user-defined.
     config_of : callable
-        Returns ``get_config()`` of an object, or None; called once for each class.
+        Returns ``get_config()`` of an object, or None.
     is_built_in : callable
         Tells whether a class is Keras's own.
 
@@ -78,34 +76,31 @@ def left_out(
         constructor.
     """
     cls = type(obj)
-    if cls not in _gaps:
-        _gaps[cls] = _gaps_of(cls, config_of(obj), is_built_in)
-    gaps = _gaps[cls]
-    if gaps is None:
+    if cls not in _constructors:
+        _constructors[cls] = _constructor_of(cls, is_built_in)
+    constructor = _constructors[cls]
+    config = None if constructor is None else config_of(obj)
+    if constructor is None or config is None:
         return []
+    # Of this very object: a class may put an argument into the config of some objects only.
+    missing = {name: value for name, value in constructor.named.items() if name not in config}
+    names = [name for name, value in missing.items() if value is inspect.Parameter.empty]
+    names += [name for name in config if name not in constructor.taken]
+    optional = {n: v for n, v in missing.items() if n not in _CARRIED and n not in names}
     recorded = _recorded(obj)
-    names = [*gaps.fatal]
-    names += [n for n, default in gaps.optional.items() if _differs(obj, n, default, recorded)]
+    names += [n for n, default in optional.items() if _differs(obj, n, default, recorded)]
     if recorded is not None:
-        known = gaps.keys | _CARRIED | gaps.optional.keys()
+        known = config.keys() | _CARRIED | optional.keys()
         names += [name for name in recorded if name not in known and name not in names]
     return names
 
 
-def _gaps_of(
-    cls: type, config: dict[str, Any] | None, is_built_in: Callable[[type], bool]
-) -> _Gaps | None:
+def _constructor_of(cls: type, is_built_in: Callable[[type], bool]) -> _Constructor | None:
     methods = ("from_config", *_SAVING)
-    says_itself = any(not is_built_in(owner) for owner in _owners(cls, methods))
-    if config is None or says_itself:
+    if any(not is_built_in(owner) for owner in _owners(cls, methods)):
         return None
     named, is_open = _parameters(vars(_owner(cls, "__init__"))["__init__"])
-    missing = {name: value for name, value in named.items() if name not in config}
-    taken = _all_names(cls) if is_open else named.keys()
-    fatal = [name for name, value in missing.items() if value is inspect.Parameter.empty]
-    fatal += [name for name in config if name not in taken]
-    optional = {n: v for n, v in missing.items() if n not in _CARRIED and n not in fatal}
-    return _Gaps(frozenset(config), tuple(fatal), optional)
+    return _Constructor(named, frozenset(_all_names(cls) if is_open else named))
 
 
 def _owner(cls: type, method: str) -> type:

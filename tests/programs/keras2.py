@@ -147,7 +147,8 @@ def a_model_made_within_a_traced_function():
     model = keras.Model(inputs, Holder()(inputs))
     model.compile("adam", "mse")
     model.fit(X, Y, verbose=0)
-    assert "_train_counter" not in vars(model.layers[1].inner)
+    if not IS_2_12:  # Which makes its counters there, too.
+        assert "_train_counter" not in vars(model.layers[1].inner)
     goes_on_elsewhere(model)
 
 

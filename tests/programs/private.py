@@ -153,6 +153,10 @@ def other_failures_with_an_untested_version_mention_it():
         def get_config(self):
             return super().get_config()
 
+        @classmethod
+        def from_config(cls, config):
+            return cls(**config)
+
     said = f"Keras {keras.__version__} is untested"
     with keras_reduce.installed(), tested("3.1", "3.2"):
         with raises(ReduceError, "ZeroDivisionError", said):

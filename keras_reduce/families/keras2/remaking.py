@@ -78,7 +78,7 @@ def _is_made_of(obj: Any, current: Any) -> bool:
     if not overrides(obj, "get_config") and is_a(obj, "model"):
         return False
     table = current.table
-    current.table = type(table)(obj)  # What the config lists is not wanted here.
+    current.table = table.empty(obj)  # What the config lists is not wanted here.
     try:
         config = obj.get_config()
         if not overrides(obj, "from_config"):

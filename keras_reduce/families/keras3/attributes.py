@@ -23,6 +23,7 @@ from .. import _completeness
 from .._nests import is_nest, leaves, unwrapped
 from ..lookups import LOOKUPS
 from .kinds import attributes_of, bases, is_a, is_built_in, is_saveable
+from .patches import current
 from .tree import (
     functional_class,
     is_container,
@@ -90,7 +91,14 @@ def left_out(obj: Any) -> list[str]:
     """Return the constructor arguments for which the config of a user-defined class fails."""
     if is_container(obj) or not overrides(obj, "get_config"):
         return []
-    return _completeness.left_out(obj, _plain_config, is_built_in)
+    noted = getattr(current, "gaps", None)
+    if noted is None:
+        return _completeness.left_out(obj, _plain_config, is_built_in)
+    if id(obj) not in noted:
+        noted[id(obj)] = obj, []  # For what asks meanwhile; held, so that the id stays its own.
+        noted[id(obj)] = obj, _completeness.left_out(obj, _plain_config, is_built_in)
+    names: list[str] = noted[id(obj)][1]
+    return names
 
 
 def _plain_config(obj: Any) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ...identities import Identity, by_number
 from ...tensors import dtype_name
 from .patches import current
-from .tree import Tree, is_optimizer, nodes, variables
+from .tree import Tree, is_optimizer, nodes
 
 if TYPE_CHECKING:
     from ...custom_objects import Table
@@ -112,8 +112,8 @@ def _build_optimizers(
 ) -> None:
     if not optimizers:
         return
-    by_path = variables(obj)
-    parts = nodes(obj)
+    tree = Tree(obj)
+    by_path, parts = tree.variables, tree.nodes
     for path, references in optimizers.items():
         optimizer = parts.get(path)
         if optimizer is None or optimizer.built:
@@ -126,8 +126,12 @@ def _build_optimizers(
         ]
         awaiting = vars(optimizer).get("build")
         if isinstance(awaiting, _Binding):
-            # It has been rebuilt before, alone; see `Identity`.
-            awaiting.bind(targets)
+            # It has been rebuilt before, alone; see `Identity`. With slots for what quantizing has
+            # replaced, of which the payload of the model knows nothing.
+            gone = set(map(id, tree.gone_from(optimizer)))
+            kept = iter(targets)
+            own = optimizer._trainable_variables
+            awaiting.bind([v if id(v) in gone else next(kept) for v in own])
             continue
         # An optimizer asks its variables for more than a shape while it makes slots for them.
         made = [v.stand_in() if isinstance(v, _Absent) else v for v in targets]

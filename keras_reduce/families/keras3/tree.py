@@ -116,7 +116,9 @@ def _slots_of(optimizer: Any, gone: list[Any]) -> set[int]:
 
     own = optimizer._trainable_variables
     ids = set(map(id, gone))
-    keys = {key for v in gone for key in (optimizer._var_key(v), v.path)}
+    # What stands in for a variable that has not been rebuilt has no key.
+    real = [variable for variable in gone if isinstance(variable, keras.Variable)]
+    keys = {key for v in real for key in (optimizer._var_key(v), v.path)}
     found: list[Any] = []
     for name, value in list(vars(optimizer).items()):
         # Keras's optimizers keep slots in lists, in the order of the variables, or by key.

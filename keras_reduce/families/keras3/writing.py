@@ -58,7 +58,9 @@ def _library() -> Any:
 
 def writing(table: Table) -> AbstractContextManager[None]:
     """Enter the user's classes and functions into `table` while this thread makes configs."""
-    return _patches(table=table, made=None, remade={})
+    # Found out once for each object of the outermost payload.
+    gaps = getattr(current, "gaps", None)
+    return _patches(table=table, made=None, remade={}, gaps={} if gaps is None else gaps)
 
 
 def _points() -> list[Patch]:

@@ -418,6 +418,9 @@ class Table:
         Tokens of objects that the payload refers to, and does not hold.
     tree : families.Tree, optional
         The outermost object and all that is below it.
+    links : dict
+        Attributes that hold another part of the outermost object, as ``path:attribute``, with the
+        path of that part.
     """
 
     def __init__(self, outermost: Any, lookups: Lookups) -> None:
@@ -425,6 +428,7 @@ class Table:
         self.state: dict[str, Any] = {}
         self.unchecked: dict[str, Any] = {}
         self.tree: Any = None
+        self.links: dict[str, str] = {}
         self.identities: list[Identity] = []
         self._numbers: dict[int, int] = {}
         self._outermost, self._lookups = outermost, lookups

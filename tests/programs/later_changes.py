@@ -11,8 +11,11 @@ import json
 import logging
 import pickle
 import sys
+import threading
+import weakref
 from pathlib import Path
 
+import joblib
 import keras
 import numpy as np
 from hypothesis import Phase, given, settings
@@ -382,6 +385,80 @@ def slots_of_all_kinds_are_left_behind():
         assert len(fresh.variables) == len(found.optimizer.variables)
         # The original can't go on with averages of kernels that are gone.
         found.fit(X, Y, epochs=1, batch_size=4, verbose=0)
+
+
+@check
+def optimizers_beside_their_quantized_models():
+    for order in (lambda m: [m.optimizer, m], lambda m: [m, m.optimizer]):
+        model = trained(["dense", "configured"])
+        model.quantize("int8")
+        expected = None
+        for copied in (pickle.loads(pickle.dumps(order(model))), copy.deepcopy(order(model))):
+            found = next(each for each in copied if isinstance(each, keras.Model))
+            assert any(each is found.optimizer for each in copied)
+            expected = expected or outcome(model, X, Y)
+            equal(outcome(found, X, Y), expected)
+
+
+@check
+def attributes_that_are_other_parts():
+    changes = {
+        "earlier": lambda layer: setattr(layer.attention, "peer", layer.inner),
+        "later": lambda layer: setattr(layer.inner, "peer", layer.attention),
+        "alias": lambda layer: setattr(layer, "peer", layer.inner),
+        "own": lambda layer: setattr(layer, "peer", layers.Dense(2)),
+    }
+    for name, change in changes.items():
+        layer = Configured(8)
+        change(layer)
+        layer.build((None, 4, 8))
+        for found in (pickle.loads(pickle.dumps(layer)), copy.deepcopy(layer)):
+            assert [v.path for v in found.weights] == [v.path for v in layer.weights], name
+            assert all(map(np.array_equal, found.get_weights(), layer.get_weights())), name
+            held = {"earlier": found.attention, "later": found.inner}.get(name, found).peer
+            same = {"later": found.attention, "own": held}.get(name, found.inner)
+            assert held is same, name
+
+
+@check
+def attributes_of_inner_layers_that_can_not_be_carried_are_left_with_a_warning():
+    messages = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())
+    logging.getLogger("keras_reduce").addHandler(handler)
+    for value in (weakref.ref(HOLDER), lambda: HOLDER, threading.Lock()):
+        layer = Configured(8)
+        layer.build((None, 4, 8))
+        vars(layer.inner)["note"] = value
+        before = len(messages)
+        for found in (pickle.loads(pickle.dumps(layer)), copy.deepcopy(layer)):
+            assert not hasattr(found.inner, "note")
+        assert len(messages) == before + 1
+        assert "'note'" in messages[-1]
+
+
+class Holder:
+    """Something that can be referred to weakly."""
+
+
+HOLDER = Holder()
+
+
+@check
+def a_class_whose_config_has_an_argument_only_sometimes():
+    class Scaling(layers.Layer):
+        def __init__(self, scale=1.0, **kwargs):
+            super().__init__(**kwargs)
+            self.scale = scale
+
+        def get_config(self):
+            scale = {} if self.scale == 1.0 else {"scale": self.scale}
+            return {**super().get_config(), **scale}
+
+    first = joblib.hash(Scaling(2.0, name="scaling"))
+    joblib.hash(Scaling(name="scaling"))
+    assert joblib.hash(Scaling(2.0, name="scaling")) == first
+    assert pickle.loads(pickle.dumps(Scaling(2.0))).scale == 2.0
 
 
 # --- GPTQ and AWQ -------------------------------------------------------------------------------

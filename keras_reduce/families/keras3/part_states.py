@@ -9,6 +9,7 @@ the header holds the state of such parts as it is now, and rebuilding brings the
 from __future__ import annotations
 
 import functools
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -26,6 +27,7 @@ from .attributes import (
 )
 from .kinds import attributes_of, is_a
 from .reading import deserialize
+from .remaking import set_by_code
 from .state import set_by_the_user
 from .tree import Tree, is_converted, own_variables
 from .writing import is_policy_map, serialize
@@ -66,12 +68,13 @@ def _state(layer: Any, root: Any, table: Table, serialize: Callable[[Any], Any])
     state: dict[str, Any] = {}
     changes = is_converted(layer)
     ids = set(map(id, own)) if changes else ()
+    by_keras, _ = set_by_code(type(layer))
     values = {name: _plain_shape(value) for name, value in own_attributes(layer).items()}
     attributes = {
         name: encode(value, name)
         # Sorted, as building sets them in another order than quantizing, and both are hashed.
         for name, value in sorted(values.items())
-        if is_plain_state(value, layer)
+        if (is_plain_state(value, layer) and (name in by_keras or not _is_function(value)))
         or isinstance(value, _quantization_classes())
         or id(value) in ids
     }
@@ -83,6 +86,10 @@ def _state(layer: Any, root: Any, table: Table, serialize: Callable[[Any], Any])
         stored = {id(variable) for variable in layer._trainable_variables}
         state["variables"] = [describe_variable(v, id(v) in stored, serialize) for v in own]
     return state
+
+
+def _is_function(value: Any) -> bool:
+    return isinstance(value, types.FunctionType)
 
 
 def _plain_shape(value: Any) -> Any:
@@ -136,7 +143,7 @@ def _restore(
         layer._dtype_policy = deserialize(state["dtype"])
     elif not _same_policy(layer, root):
         layer._dtype_policy = root._dtype_policy
-    with _unlocked(layer):
+    with unlocked(layer):
         variables = own_variables(layer)
         if "variables" in state and not _has_variables(layer, state["variables"], attributes):
             variables = _replace_variables(layer, state["variables"], deserialize)
@@ -149,8 +156,11 @@ def _restore(
 
 
 @contextmanager
-def _unlocked(layer: Any) -> Iterator[None]:
+def unlocked(layer: Any) -> Iterator[None]:
     """Let a layer that is built take variables and parts."""
+    if not hasattr(layer, "_tracker"):
+        yield
+        return
     # Private: as Keras's own quantize() does.
     locked = layer._tracker.locked
     layer._tracker.unlock()
@@ -168,9 +178,18 @@ def restore_part_attributes(
     found = [(*place.rpartition(":")[::2], number) for place, number in tracked.items()]
     found = [(path, name, number) for path, name, number in found if path in parts and path]
     for path, name, number in found:
-        with _unlocked(parts[path]):
+        with unlocked(parts[path]):
             setattr(parts[path], name, objects[number])
     return bool(found)
+
+
+def restore_links(parts: Mapping[str, Any], links: Mapping[str, str]) -> None:
+    """Set attributes, given as ``path:attribute``, to the parts of the paths that they hold."""
+    for place, target in links.items():
+        path, _, name = place.rpartition(":")
+        if path in parts and target in parts:
+            with unlocked(parts[path]):
+                setattr(parts[path], name, parts[target])
 
 
 def _has_variables(layer: Any, specs: Sequence[Any], attributes: Mapping[str, Any]) -> bool:
@@ -209,7 +228,7 @@ def transfer_part_states(source: Tree, target: Tree) -> None:
     restore_part_states(target.nodes, states, table.objects, _as_it_is)
     for path, layer in source.nodes.items():
         if path in target.nodes and is_a(layer, "layer"):
-            with _unlocked(target.nodes[path]):
+            with unlocked(target.nodes[path]):
                 for name, value in set_by_the_user(layer):
                     setattr(target.nodes[path], name, unwrapped(value))
 

@@ -5,11 +5,13 @@ They may refer to the object, as a `History` does to its model: pickle has memoi
 
 from __future__ import annotations
 
+import logging
 import types
 import weakref
 from collections.abc import Iterator
 from typing import Any
 
+from ...custom_objects import has_foreign_code
 from ...errors import ReduceError
 from ...weak_references import holds
 from .. import _code
@@ -17,13 +19,17 @@ from .._nests import is_data, unwrapped
 from .attributes import (
     describes_itself,
     holds_parts,
+    is_part,
     is_plain_state,
     overrides,
     own_attributes,
 )
 from .kinds import has_config, is_a, is_saveable
+from .patches import current
 from .remaking import is_carried, is_tensor, left_to_constructor, set_by_code
 from .tree import Tree
+
+_log = logging.getLogger(__package__)
 
 
 def state(obj: Any, tree: Tree) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -63,15 +69,70 @@ def state(obj: Any, tree: Tree) -> tuple[dict[str, Any], dict[str, Any]]:
         found["autocast"] = False  # A built-in class's config has no place for it.
     if has_config(obj) and describes_itself(obj):
         for name, value in set_by_the_user(obj):
+            if _is_linked(name, "", value, tree):
+                continue
             # Or they are where a module of Torch's keeps what is set on it.
             is_tracked = holds_parts(value) or name not in vars(obj)
             (tracked if is_tracked else found)[name] = unwrapped(value)
     for path, node in tree.own.items():
         if path and is_a(node, "layer"):
-            for name, value in set_by_the_user(node):
-                if not is_plain_state(value, node):
-                    tracked[f"{path}:{name}"] = unwrapped(value)
+            tracked.update(_inner_state(path, node, tree))
     return found, tracked
+
+
+def _inner_state(path: str, node: Any, tree: Tree) -> dict[str, Any]:
+    """Return attributes of a layer inside, by ``path:attribute``, that are not plain values."""
+    found: dict[str, Any] = {}
+    for name, value in set_by_the_user(node):
+        is_plain = is_plain_state(value, node) and not isinstance(value, types.FunctionType)
+        if is_plain or _is_linked(name, path, value, tree):
+            continue
+        # Nothing puts these back where they may refer to the object around the layer.
+        is_bound = holds(value) or has_foreign_code(value)
+        if is_bound or not (holds_parts(value) or is_carried(name, value)):
+            _warn_of_loss(node, name)
+        else:
+            found[f"{path}:{name}"] = unwrapped(value)
+    return found
+
+
+def _is_linked(name: str, path: str, value: Any, tree: Tree) -> bool:
+    """Note an attribute that is another part of the object, which the constructor makes."""
+    table = getattr(current, "table", None)
+    if table is None or not is_part(value):
+        return False
+    place = f"{path}/{name}" if path else name
+    found = next((p for p, node in tree.own.items() if node is value), "")
+    if found == place:
+        found = _made_elsewhere(value, tree.own[path], tree)
+    if found:
+        table.links[f"{path}:{name}"] = found
+    return bool(found)
+
+
+def _made_elsewhere(part: Any, holder: Any, tree: Tree) -> str:
+    """Return the path under which another part than `holder` has made a part; empty if none has."""
+    for path, node in tree.own.items():
+        if node is not holder:
+            for name, child in tree.children_of(node):
+                if child is part and name not in dict(set_by_the_user(node)):
+                    return f"{path}/{name}" if path else name
+    return ""
+
+
+def _warn_of_loss(layer: Any, name: str) -> None:
+    if layer not in _told:
+        _told.add(layer)
+        _log.warning(
+            "The attribute %r of the layer %r, which another layer's constructor makes, is not "
+            "carried: it is a weak reference, or code, or no pickler takes it",
+            name,
+            layer.name,
+        )
+
+
+# The layers that a warning was given for: a model is reduced many times.
+_told: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def _refuse_slots(obj: Any) -> None:

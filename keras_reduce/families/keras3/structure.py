@@ -19,9 +19,11 @@ from .making import tie
 from .optimizers import exclusions_of, optimizers_of, restore_optimizers
 from .part_states import (
     part_states,
+    restore_links,
     restore_part_attributes,
     restore_part_states,
     transfer_part_states,
+    unlocked,
 )
 from .patches import current
 from .reading import deserialize, make
@@ -55,8 +57,9 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
         they are not part of the object, as shape, dtype and path in Keras; ``undecayed``: which of
         them are excluded from weight decay; ``aliases``: variables that a second layer holds as
         well; ``metrics``: what metrics have made since they saw data; ``parts``: see
-        `part_states`; ``seeds``: what the initializers of
-        layers that are yet to be built have drawn; ``global_seed``: see `seeds`; ``paths``: what
+        `part_states`; ``links``: attributes that hold parts which a constructor made, by
+        ``path:attribute``; ``seeds``: what the initializers of layers that are yet to be built
+        have drawn; ``global_seed``: see `seeds`; ``paths``: what
         Keras calls the variables, as a layer alone is not built within the scope of its model;
         ``built_alone``: paths of layers that are built without variables; ``rules``: regularizer
         and constraint of variables that have others than their layer; ``overwritten``: variables
@@ -99,6 +102,7 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
             if is_a(node, "metric") and getattr(node, "_built", False) and describes_itself(node)
         },
         "parts": part_states(tree, table),
+        "links": table.links,
         "seeds": {path: seeds for path, node in parts.items() if (seeds := _drawn_seeds(node))},
         "global_seed": global_seed(table.code),
         "paths": _keras_paths(tree),
@@ -274,7 +278,8 @@ def construct(
         obj = make(architecture)
         for name, number in tracked.items():
             if ":" not in name:
-                setattr(obj, name, objects[number])
+                with unlocked(obj):
+                    setattr(obj, name, objects[number])
         _name_layers(obj, structure.get("called", {}))
         _build_parts(obj, structure.get("built", ()))
     _name_layers(obj, structure.get("called", {}))  # Of what has been made by building.
@@ -283,6 +288,7 @@ def construct(
     restore_part_states(parts, structure.get("parts", {}), objects)
     if restore_part_attributes(parts, tracked, objects):
         parts = nodes(obj)
+    restore_links(parts, structure.get("links", {}))
     _adopt(parts, structure.get("children", {}), objects)
     _tie_variables(obj, parts, structure.get("aliases", {}))
     _mend_lambda_masks(parts)

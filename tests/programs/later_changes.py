@@ -175,6 +175,7 @@ def state(model):
 
 def described(layer):
     names = ("note", "notes", "rate", "lora_rank", "lora_alpha", "lora_enabled", "trainable")
+    names += ("autocast", "supports_masking")
     activation = getattr(layer, "activation", None)
     return {
         "policy": layer.dtype_policy.name,
@@ -418,6 +419,18 @@ def attributes_that_are_other_parts():
             held = {"earlier": found.attention, "later": found.inner}.get(name, found).peer
             same = {"later": found.attention, "own": held}.get(name, found.inner)
             assert held is same, name
+
+
+@check
+def rules_and_casts_of_inner_layers():
+    model = build(["configured", "attention"])
+    inner = next(layer for layer in parts(model) if isinstance(layer, Configured)).inner
+    inner.activity_regularizer = keras.regularizers.L2(1.0)
+    inner.autocast = False
+    recompile(model, 0)
+    found = pickle.loads(pickle.dumps(model))
+    assert found.evaluate(X, Y, verbose=0) == model.evaluate(X, Y, verbose=0)
+    ship("rules", model)
 
 
 @check

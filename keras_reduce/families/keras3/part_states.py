@@ -70,6 +70,7 @@ def _state(layer: Any, root: Any, table: Table, serialize: Callable[[Any], Any])
     ids = set(map(id, own)) if changes else ()
     by_keras, _ = set_by_code(type(layer))
     values = {name: _plain_shape(value) for name, value in own_attributes(layer).items()}
+    values |= _of_keras(layer)
     attributes = {
         name: encode(value, name)
         # Sorted, as building sets them in another order than quantizing, and both are hashed.
@@ -86,6 +87,17 @@ def _state(layer: Any, root: Any, table: Table, serialize: Callable[[Any], Any])
         stored = {id(variable) for variable in layer._trainable_variables}
         state["variables"] = [describe_variable(v, id(v) in stored, serialize) for v in own]
     return state
+
+
+def _of_keras(layer: Any) -> dict[str, Any]:
+    """Return attributes of every layer that change what it computes, if they may have changed."""
+    found = {name: getattr(layer, name, None) for name in _ALWAYS}
+    others = {name: getattr(layer, name, default) for name, default in _IF_CHANGED.items()}
+    return found | {n: value for n, value in others.items() if value != _IF_CHANGED[n]}
+
+
+_ALWAYS = ("activity_regularizer", "autocast")
+_IF_CHANGED = {"supports_jit": True, "_supports_masking": False, "_convert_input_args": True}
 
 
 def _is_function(value: Any) -> bool:

@@ -7,6 +7,7 @@ and becomes; ``later_changes.py read FOLDER`` tries the files in a process that 
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import logging
 import pickle
@@ -330,7 +331,9 @@ def trained_then_quantized_to_float8():
 @check
 def blocks_of_int4_with_a_config():
     model = build(["dense", "attention"])
-    model.quantize(config=keras.quantizers.Int4QuantizationConfig(block_size=4))
+    config = keras.quantizers.Int4QuantizationConfig
+    has_blocks = "block_size" in inspect.signature(config).parameters  # Since Keras 3.14.
+    model.quantize(config=config(block_size=4) if has_blocks else config())
     ship("int4 in blocks", model)
 
 

@@ -79,6 +79,8 @@ def _is_defined_in(obj: Any, root: str) -> bool:
         found = getattr(found, name, None)
     if found is obj:
         return True
+    if isinstance(obj, type) and issubclass(obj, tuple) and hasattr(obj, "_fields"):
+        return True  # A named tuple may have another name than its class says, as Keras's have.
     values = vars(obj).values() if isinstance(obj, type) else (obj,)
     functions = [inspect.unwrap(value) for value in values if isinstance(value, types.FunctionType)]
     roots = {str(f.__globals__.get("__name__")).partition(".")[0] for f in functions}

@@ -7,7 +7,7 @@ from processes import decorated, words
 
 @pytest.fixture(scope="module")
 def outcome():
-    return words("traces.py", timeout=900)
+    return words("traces.py", timeout=1500)
 
 
 @pytest.mark.parametrize("name", decorated("traces.py", "check"))

@@ -9,6 +9,7 @@ import functools
 import gc
 import pickle
 import random
+import sys
 import tempfile
 import threading
 import weakref
@@ -1049,4 +1050,4 @@ def what_workers_get_they_run_with_traces_of_before():
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -348,6 +348,8 @@ class Locked(keras.callbacks.Callback):
             self.notes["epochs"].append(epoch)
 
 
+# tqdm 4.66 complains when half a copy of a bar is dropped.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_callbacks_that_cannot_be_copied():
     class Logged(keras.callbacks.Callback):
         """Another that is no plain object either."""

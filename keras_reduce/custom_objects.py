@@ -442,7 +442,7 @@ class Table:
 
     @property
     def has_late_code(self) -> bool:
-        """Whether any code is needed only when the object has been built."""
+        """True if some code is needed only when the object has been built."""
         return bool(self._late)
 
     def empty(self, outermost: Any) -> Table:
@@ -770,7 +770,7 @@ def _unreadable(name: str, error: Exception) -> CustomObjectError:
         f"of Python that wrote it (this is {sys.version.split()[0]}), and what the code "
         "imports must be installed here",
         cure="load it with the Python that wrote it, install what is missing, or move the "
-        "code into an importable module and write the file anew",
+        "code into an importable module and write the file again",
     )
 
 

@@ -1,13 +1,21 @@
-"""In a row of versions (see `rows`), a test that is skipped has failed, unless the row says so."""
+"""Distribution over processes, programs of checks, and what a row of versions demands.
 
+In a row (see `rows`), a test that is skipped has failed, unless the row says so.
+"""
+
+import json
 import os
+import shutil
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+import forking
 import rows
 from keras_reduce.families._versions import generation
+from processes import ELSEWHERE, PROGRAMS, SELECTED, Checks, python
 
 # A check of scikit-learn's is skipped without it. SciPy reads it when it is imported.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
@@ -22,6 +30,152 @@ LIBRARIES = {"libraries": "keras_hub", "libraries_keras2": "tensorflow_decision_
 collect_ignore += [
     f"test_{name}.py" for name, module in (ENGINES | LIBRARIES).items() if not find_spec(module)
 ]
+
+
+# --- over processes ---------------------------------------------------------------------------
+
+
+def pytest_configure(config):
+    """Say where the servers of test programs are; they end when the folder is gone."""
+    if forking.FOLDER not in os.environ:  # Otherwise this is a worker of pytest-xdist.
+        folder = tempfile.mkdtemp(prefix="keras-reduce-")
+        Path(folder, forking.OWNER).write_text(str(os.getpid()))
+        os.environ[forking.FOLDER] = folder
+        config.add_cleanup(lambda: os.environ.pop(forking.FOLDER))
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+def pytest_xdist_auto_num_workers(config):
+    """Return 0, no further process, for tests that are chosen by name."""
+    is_few = config.option.keyword or any("::" in each for each in config.args)
+    return 0 if is_few else min(len(os.sched_getaffinity(0)), 8)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Keep the tests of a module in one process, or in so many as its ``PARTS`` says.
+
+    In each part, a program of checks runs once, with the checks that belong to the part.
+    """
+    by_module = {}
+    for item in items:
+        by_module.setdefault(item.module, []).append(item)
+    for module, tests in by_module.items():
+        parts = getattr(module, "PARTS", 1)
+        subjects = list(dict.fromkeys(map(_subject, tests)))
+        numbers = {subject: parts * i // len(subjects) for i, subject in enumerate(subjects)}
+        for test in tests:
+            part = f"{module.__name__}-{numbers[_subject(test)]}"
+            test.add_marker(pytest.mark.xdist_group(part))
+
+
+def _subject(item):
+    """Return what must not be divided: all tests of a check or a case."""
+    parameters = _parameters(item)
+    return parameters.get("name", item.nodeid) if "name" in parameters else item.originalname
+
+
+def _parameters(item):
+    return item.callspec.params if hasattr(item, "callspec") else {}
+
+
+def _part(item):
+    return item.get_closest_marker("xdist_group").args[0]
+
+
+_RUNS = pytest.StashKey()
+
+
+@pytest.fixture
+def run_checks(request):
+    """A function that runs a program of checks once for all tests that want it.
+
+    Parameters are those of `processes.Checks`, but for the selected checks: these are what the
+    selected tests of the same function have for a parameter called ``name``. A test without one
+    says with ``needed`` which checks it needs; else all are run.
+    """
+    item = request.node
+    runs = request.session.stash.setdefault(_RUNS, {})
+
+    def run(program, *arguments, needed=None, **options):
+        selected = needed
+        if needed is None and "name" in _parameters(item):
+            needed, selected = [_parameters(item)["name"]], _selected_with(item)
+        started = runs.setdefault((_part(item), program, repr((arguments, options))), [])
+        for checks in started:
+            if checks.has(needed):
+                return checks
+        started.append(Checks(program, *arguments, selected=selected, **options))
+        return started[-1]
+
+    return run
+
+
+def _selected_with(item):
+    """Return the names of the checks that tests as `item` are selected for."""
+
+    def key(each):
+        others = {name: value for name, value in _parameters(each).items() if name != "name"}
+        return each.module, each.originalname, _part(each), others
+
+    return [each.callspec.params["name"] for each in item.session.items if key(each) == key(item)]
+
+
+@pytest.fixture
+def selected_names(request):
+    """The values of the parameter ``name`` in the selected tests of this module, or its part."""
+    names = dict.fromkeys(
+        _parameters(each).get("name")
+        for each in request.session.items
+        if (each.module, _part(each)) == (request.module, _part(request.node))
+    )
+    return [name for name in names if name is not None]
+
+
+_RESULTS = pytest.StashKey()
+
+
+@pytest.fixture
+def once(request):
+    """A function that calls another one once for all tests of a module, or of its part."""
+    results = request.session.stash.setdefault(_RESULTS, {})
+
+    def call(function, *arguments):
+        key = _part(request.node), function.__qualname__, arguments
+        if key not in results:
+            results[key] = function(*arguments)
+        return results[key]
+
+    return call
+
+
+@pytest.fixture
+def write_and_read(once, selected_names, tmp_path_factory):
+    """A function that runs a program twice, to write and to read; returns what each has found.
+
+    The reader has sets in another order, and none of the writer's modules beside it.
+    """
+
+    def run(program, timeout=600):
+        folder = tmp_path_factory.mktemp(Path(program).stem)
+        options = {"timeout": timeout, SELECTED: json.dumps(selected_names)}
+        python(PROGRAMS / program, "write", folder, **options)
+        python(PROGRAMS / program, "read", folder, **options, **ELSEWHERE)
+        return {
+            role: json.loads((folder / f"{role}.json").read_text()) for role in ("write", "read")
+        }
+
+    return lambda program, **options: once(run, program, *options.values())
+
+
+def pytest_sessionfinish(session):
+    """End the programs that still run."""
+    for started in session.stash.get(_RUNS, {}).values():
+        for checks in started:
+            checks.close()
+
+
+# --- rows of versions -------------------------------------------------------------------------
 
 
 def judged(report):
@@ -46,7 +200,10 @@ def pytest_make_collect_report():
 
 def pytest_collection_finish(session):
     """Demand at least one test of each file that the row lists."""
+    # With pytest-xdist, its workers collect, and the first process has nothing.
     if not ROW or session.config.option.keyword or session.config.option.markexpr:
+        return
+    if session.config.getoption("numprocesses", None):
         return
     found = {item.path for item in session.items}
     empty = [name for name in session.config.args if name.endswith(".py")]

@@ -3,61 +3,251 @@
 from __future__ import annotations
 
 import ast
-import atexit
-import functools
+import contextlib
 import json
 import os
-import shutil
+import selectors
+import signal
 import subprocess
 import sys
-import tempfile
+import time
 from pathlib import Path
 from textwrap import dedent
 
+import pytest
+
+import forking
 from keras_reduce import backends
 
 PROGRAMS = Path(__file__).parent / "programs"
 ROOT = Path(__file__).parents[1]
-
-
-def python(code, *arguments, path=(), cwd=None, timeout=300, **environment):
-    """Run `code` as ``__main__`` of a fresh process and return what it prints.
-
-    `code` is a program's text, or the path of one; `environment` is added to ours. It must not
-    fail.
-    """
-    if BACKEND == "jax":
-        environment = {**_compiled_once(), **environment}
-    program = [code] if isinstance(code, Path) else ["-c", dedent(code)]
-    search = os.pathsep.join(map(str, [*path, ROOT]))
-    result = subprocess.run(
-        [sys.executable, *map(str, [*program, *arguments])],
-        env={**os.environ, "PYTHONPATH": search, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
-
-
 # What Keras computes with in the programs: what ``KERAS_BACKEND`` says, as for any program.
 BACKEND = backends.expected()
+# Which checks a program of checks is to run, as JSON; see ``programs/checks.py``.
+SELECTED = "KERAS_REDUCE_CHECKS"
 
 
-@functools.cache
+class Running:
+    """A program that runs as ``__main__`` of a process of its own.
+
+    Parameters
+    ----------
+    code : str or Path
+        The program's text, or the path of one.
+    *arguments : object
+        Its command line.
+    path : sequence
+        Folders in which it finds modules, before the root of the checkout.
+    cwd : str or Path, optional
+        Its working directory.
+    timeout : float
+        Seconds after which it is ended; a forked program, or one of checks, says before where its
+        threads are.
+    fresh : bool
+        Whether it needs an interpreter that has imported nothing, see `forking`. It gets one as
+        well if `environment` has a setting that is read when a process starts.
+    **environment : str
+        Added to ours.
+    """
+
+    def __init__(
+        self, code, *arguments, path=(), cwd=None, timeout=300, fresh=False, **environment
+    ):
+        search = [*map(str, path), str(ROOT)]
+        environment = {**_default_environment(), **environment}
+        whole = {**os.environ, "PYTHONPATH": os.pathsep.join(search), **environment}
+        file = str(code) if isinstance(code, Path) else None
+        text = Path(code).read_text() if file else dedent(code)
+        arguments = list(map(str, arguments))
+        self._selector = selectors.DefaultSelector()
+        self._output, out = os.pipe()
+        self._errors, err = os.pipe()
+        self._pieces = {self._output: bytearray(), self._errors: bytearray()}
+        for source in self._pieces:
+            self._selector.register(source, selectors.EVENT_READ)
+        self._timeout, self._deadline = timeout, time.monotonic() + timeout
+        try:
+            if fresh or not _may_be_forked(whole):
+                self._process = subprocess.Popen(
+                    [sys.executable, *([file] if file else ["-c", text]), *arguments],
+                    env=whole,
+                    cwd=cwd,
+                    process_group=0,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=err,
+                )
+            else:
+                self._process = forking.Forked(
+                    {
+                        "code": text,
+                        "file": file,
+                        "arguments": arguments,
+                        "environment": whole,
+                        "path": [str(Path(file).parent) if file else "", *search],
+                        "folder": str(cwd or Path.cwd()),
+                    },
+                    *(out, err),
+                )
+        finally:
+            os.close(out)
+            os.close(err)
+
+    @property
+    def stdout(self):
+        """What it has printed so far."""
+        return self._pieces[self._output].decode(errors="replace")
+
+    @property
+    def printed(self):
+        """What it has printed so far, errors at the end."""
+        return self.stdout + self._pieces[self._errors].decode(errors="replace")
+
+    def read_until(self, is_enough):
+        """Read until `is_enough()`; tell whether it was, before the program ended.
+
+        Raises
+        ------
+        AssertionError
+            If its time runs out; with what it has printed, and where its threads were.
+        """
+        while not is_enough():
+            if not self._selector.get_map():
+                self._process.wait()
+                return False
+            if not self._read(self._deadline):
+                self._give_up()
+        return True
+
+    def finish(self):
+        """Wait for its end, which must be a success, and return what it has printed."""
+        self.read_until(lambda: False)
+        status = self._process.returncode
+        assert status == 0, f"{self.printed}\nended with {status}"
+        return self.stdout
+
+    def close(self):
+        """End it if it runs, and what it has started."""
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        for source in list(self._selector.get_map()):
+            self._close(source)
+
+    def _read(self, deadline):
+        ready = self._selector.select(max(deadline - time.monotonic(), 0.0))
+        for key, _ in ready:
+            piece = os.read(key.fd, 1 << 20)
+            self._pieces[key.fd] += piece
+            if not piece:
+                self._close(key.fd)
+        return bool(ready)
+
+    def _close(self, source):
+        self._selector.unregister(source)
+        os.close(source)
+
+    def _give_up(self):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._process.pid, signal.SIGUSR1)  # See `forking` and `checks.main`.
+        end = time.monotonic() + 2.0
+        while self._selector.get_map() and self._read(end):
+            pass
+        self.close()
+        raise AssertionError(f"{self.printed}\nstopped after {self._timeout:g} s")
+
+
+def python(code, *arguments, **options):
+    """Run a program, which must not fail, and return what it prints; parameters as `Running`."""
+    running = Running(code, *arguments, **options)
+    try:
+        return running.finish()
+    finally:
+        running.close()
+
+
+def words(program, *arguments, **options):
+    """Run a program of checks, or one that prints words itself, and return its words by name."""
+    printed = python(PROGRAMS / program, *arguments, **options)
+    lines = [line.removeprefix("WORDS ") for line in printed.splitlines() if line[:6] == "WORDS "]
+    return {name: word for line in lines for name, word in json.loads(line).items()}
+
+
+class Checks:
+    """A program of checks while it runs; see ``programs/checks.py``.
+
+    Parameters
+    ----------
+    program : str
+        Its name.
+    *arguments : object
+        Its command line.
+    selected : sequence of str, optional
+        The checks that it is to run; if left out, all.
+    **options : object
+        As for `Running`.
+    """
+
+    def __init__(self, program, *arguments, selected=None, **options):
+        if selected is not None:
+            options[SELECTED] = json.dumps(selected)
+        self._selected = selected
+        self._running = Running(PROGRAMS / program, *arguments, **options)
+        self._words = {}
+        self._failure = ""
+
+    def has(self, names):
+        """Tell whether checks, or all if `names` is None, are among those that it runs."""
+        return self._selected is None or (names is not None and set(names) <= set(self._selected))
+
+    def demand(self, name):
+        """Wait for the verdict on a check; fail with what it failed with."""
+        __tracebackhide__ = True
+        try:
+            self._running.read_until(lambda: name in self._known())
+        except AssertionError as error:
+            self._failure = str(error)
+        failure = f"no verdict on {name}\n{self._failure or self._running.printed}"
+        word = self._words.get(name, failure)
+        if word:
+            pytest.fail(word, pytrace=False)
+
+    def finish(self):
+        """Wait for the end of the program, which must be a success; return all words by name."""
+        self._running.finish()
+        return self._known()
+
+    def close(self):
+        """End the program if it runs."""
+        self._running.close()
+
+    def _known(self):
+        lines = self._running.stdout.splitlines()
+        for line in lines[:-1] if not self._running.stdout.endswith("\n") else lines:
+            if line.startswith("WORDS "):
+                self._words.update(json.loads(line.removeprefix("WORDS ")))
+        return self._words
+
+
+def _default_environment():
+    return {"TF_CPP_MIN_LOG_LEVEL": "3", **(_compiled_once() if BACKEND == "jax" else {})}
+
+
 def _compiled_once():
     """Return what makes JAX compile in one program of the tests what others then find."""
-    folder = tempfile.mkdtemp(prefix="jax-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return {
-        "JAX_COMPILATION_CACHE_DIR": folder,
+        "JAX_COMPILATION_CACHE_DIR": str(Path(os.environ[forking.FOLDER], "jax")),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
+
+
+def _may_be_forked(environment):
+    """Tell whether other programs run with the same settings, but for the seed of hashes."""
+    usual = forking.settings({**os.environ, **_default_environment()})
+    hash_seed = {"PYTHONHASHSEED": environment.get("PYTHONHASHSEED")}
+    return {**usual, **hash_seed} == {**forking.settings(environment), **hash_seed}
 
 
 def decorated(program, decorator):
@@ -83,13 +273,6 @@ def _is_marked(mark, decorator):
     return BACKEND in needs.get("needs", "").split()
 
 
-def words(program, *arguments, **environment):
-    """Run a program of checks and return its words by name; see ``programs/checks.py``."""
-    printed = python(PROGRAMS / program, *arguments, **environment)
-    (line,) = [line for line in printed.splitlines() if line.startswith("WORDS ")]
-    return json.loads(line.removeprefix("WORDS "))
-
-
 # Over which ``programs/shipping.py`` ships a zoo.
 TRANSPORTS = (
     *("pickle", "cloudpickle", "joblib", "joblib compressed", "joblib mmap"),
@@ -100,11 +283,19 @@ TRANSPORTS = (
 def shipped(zoo, folder, *cases, **environment):
     """Run a zoo, or some cases of it, and its reader; return the words by case and transport."""
     python(PROGRAMS / zoo, folder, *cases, timeout=1500, **environment)
-    # From elsewhere: the reader's folder must not make the zoo importable by chance.
-    python(PROGRAMS / "shipping.py", folder, cwd=folder, timeout=1500, **environment)
+    # From elsewhere: the reader's folder must not make the zoo importable by chance. And with
+    # another order of sets.
+    python(
+        *(PROGRAMS / "shipping.py", folder), cwd=folder, timeout=1500, **environment, **ELSEWHERE
+    )
     written = json.loads((folder / "written.json").read_text())
     found = json.loads((folder / "read.json").read_text())
     for name, words in found.items():
         for transport, word in words.items():
             written[name][transport] = written[name][transport] or word
     return written
+
+
+# Forked programs have the hash seed of their server. A reader with this one has sets, and
+# dictionaries of sets, in another order than the writer.
+ELSEWHERE = {"PYTHONHASHSEED": "7"}

@@ -82,7 +82,7 @@ class Row(NamedTuple):
     in_gate: bool = True
 
 
-_TOOLS = declared("pandas", "psutil", "pytest", extra="test")
+_TOOLS = declared("pandas", "psutil", "pytest", "pytest-xdist", extra="test")
 _KERAS = declared("keras", extra="tensorflow")
 
 _ON_OTHER_BACKENDS = (

@@ -15,11 +15,6 @@ from processes import BACKEND, PROGRAMS, decorated, python, words
 UNSET = {"KERAS_BACKEND": ""}  # As Keras has it, which takes an empty name for none.
 
 
-@pytest.fixture(scope="module")
-def outcome():
-    return words("aliasing.py", timeout=600)
-
-
 CHECKS = [
     *decorated("aliasing.py", "check"),
     *decorated("aliasing.py", "with_and_without_compiling"),
@@ -27,8 +22,8 @@ CHECKS = [
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_memory_and_values(outcome, name):
-    assert not outcome[name], outcome[name]
+def test_memory_and_values(run_checks, name):
+    run_checks("aliasing.py", timeout=600).demand(name)
 
 
 if BACKEND != "tensorflow":  # Which workers would have anyway.

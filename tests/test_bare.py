@@ -26,7 +26,7 @@ sys.meta_path.insert(0, Absent())
 
 
 def without(code, *arguments, **more):
-    return python(WITHOUT + code, *arguments, **more)
+    return python(WITHOUT + code, *arguments, fresh=True, **more)
 
 
 def test_the_probe_finds_no_framework():

@@ -1,21 +1,16 @@
 """Objects that a config alone does not describe: see ``programs/configs.py``."""
 
-import json
-
 import pytest
 
-from processes import PROGRAMS, decorated, python
+from processes import decorated
 
 CASES, CHECKS = (decorated("configs.py", mark) for mark in ("case", "check"))
 
 
-@pytest.fixture(scope="module")
-def outcome(tmp_path_factory):
+@pytest.fixture
+def outcome(write_and_read):
     """Words of the writer and of the reader, each in a process of its own."""
-    folder = tmp_path_factory.mktemp("configs")
-    for role in ("write", "read"):
-        python(PROGRAMS / "configs.py", role, folder, timeout=600)
-    return {role: json.loads((folder / f"{role}.json").read_text()) for role in ("write", "read")}
+    return write_and_read("configs.py")
 
 
 @pytest.mark.parametrize("name", CHECKS)

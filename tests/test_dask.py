@@ -4,18 +4,13 @@ import json
 
 import pytest
 
-from processes import ROOT, decorated, python, words
+from processes import ROOT, decorated, python
 from test_readme import OF_ENGINES, programs
 
 
-@pytest.fixture(scope="module")
-def outcome():
-    return words("dask_cluster.py", timeout=600)
-
-
 @pytest.mark.parametrize("name", decorated("dask_cluster.py", "check"))
-def test_dask(outcome, name):
-    assert not outcome[name], outcome[name]
+def test_dask(run_checks, name):
+    run_checks("dask_cluster.py", timeout=600).demand(name)
 
 
 @pytest.mark.parametrize("name", sorted(OF_ENGINES))

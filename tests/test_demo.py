@@ -94,6 +94,7 @@ def test_demo_without_keras_names_what_to_install(tmp_path):
         assert "pip install 'keras_reduce[tensorflow]'" in said.getvalue()
         """,
         path=[tmp_path],
+        fresh=True,
     )
 
 

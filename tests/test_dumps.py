@@ -35,6 +35,7 @@ def test_another_program_loads_them(folder, name):
         """,
         folder / f"{name}.joblib",
         folder / "expected.npy",
+        fresh=True,
     )
 
 

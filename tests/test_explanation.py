@@ -2,7 +2,7 @@
 
 import pytest
 
-from processes import decorated, python, words
+from processes import decorated, python
 
 CHECKS = decorated("explanation.py", "check")
 MODULE = """
@@ -14,14 +14,9 @@ job = Job()
 """
 
 
-@pytest.fixture(scope="module")
-def outcome():
-    return words("explanation.py")
-
-
 @pytest.mark.parametrize("name", CHECKS)
-def test_explanation(outcome, name):
-    assert not outcome[name], outcome[name]
+def test_explanation(run_checks, name):
+    run_checks("explanation.py").demand(name)
 
 
 def test_without_installation_or_keras():
@@ -40,7 +35,8 @@ def test_without_installation_or_keras():
             assert report.obstacles[0].transports == ("pickle",)
             assert str(report).startswith("obj (function)")
         assert not {"keras", "tensorflow"} & set(sys.modules)
-        """
+        """,
+        fresh=True,
     )
 
 

@@ -13,7 +13,7 @@ from keras_reduce import payload, reducers
 from keras_reduce.families import _base
 from keras_reduce.families._versions import generation
 from keras_reduce.persistence import trailer
-from processes import BACKEND, PROGRAMS, ROOT, python
+from processes import BACKEND, ROOT, python
 
 GOLDEN = ROOT / "tests" / "golden"
 MANIFESTS = sorted(GOLDEN.glob("protocol-*/*/manifest.json"))
@@ -122,22 +122,9 @@ def test_loads_by_a_list_of_what_is_trusted(folder):
 # --- what they answer -------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def words():
-    """What each file answers otherwise than it should, by folder and name."""
-    return {folder: words_of(folder) for folder in {folder for folder, _ in LOADABLE}}
-
-
-def words_of(folder):
-    names = [name for where, name in LOADABLE if where == folder]
-    printed = python(PROGRAMS / "golden.py", folder, *names, path=[GOLDEN])
-    (line,) = [line for line in printed.splitlines() if line.startswith("WORDS ")]
-    return json.loads(line.removeprefix("WORDS "))
-
-
 @pytest.mark.parametrize(("folder", "name"), LOADABLE, ids=name_of)
-def test_loads_and_answers_as_written(words, folder, name):
-    assert words[folder][name] == ""
+def test_loads_and_answers_as_written(run_checks, folder, name):
+    run_checks("golden.py", folder, path=[GOLDEN]).demand(name)
 
 
 # --- the format -------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from processes import ROOT, decorated, python, words
+from processes import ROOT, decorated, python
 
 GOLDEN = ROOT / "tests" / "golden" / "protocol-1" / "keras3"
 
@@ -17,17 +17,12 @@ GOLDEN = ROOT / "tests" / "golden" / "protocol-1" / "keras3"
 PROGRAMS = ("inspecting.py", "hiding.py")
 
 
-@pytest.fixture(scope="module")
-def found():
-    return {program: words(program, timeout=900) for program in PROGRAMS}
-
-
 @pytest.mark.parametrize(
     ("program", "name"),
     [(program, name) for program in PROGRAMS for name in decorated(program, "check")],
 )
-def test_inspection(found, program, name):
-    assert not found[program][name], found[program][name]
+def test_inspection(run_checks, program, name):
+    run_checks(program, timeout=900).demand(name)
 
 
 def test_needs_no_keras():
@@ -41,6 +36,7 @@ def test_needs_no_keras():
         assert not {"keras", "tensorflow", "jax", "torch", "sklearn"} & set(sys.modules)
         """,
         GOLDEN / "code_by_value.joblib",
+        fresh=True,
     )
     assert "Keras model Sequential" in printed
     assert "Code in the file itself" in printed

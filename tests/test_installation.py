@@ -2,19 +2,14 @@
 
 import pytest
 
-from processes import decorated, python, words
+from processes import decorated, python
 
 CHECKS = decorated("installation.py", "check")
 
 
-@pytest.fixture(scope="module")
-def outcome():
-    return words("installation.py")
-
-
 @pytest.mark.parametrize("name", CHECKS)
-def test_installation(outcome, name):
-    assert not outcome[name], outcome[name]
+def test_installation(run_checks, name):
+    run_checks("installation.py", fresh=True).demand(name)
 
 
 LOADED = "sorted({'keras', 'tensorflow', 'jax', 'torch', 'numpy', 'sklearn'} & set(sys.modules))"
@@ -22,10 +17,12 @@ LOADED = "sorted({'keras', 'tensorflow', 'jax', 'torch', 'numpy', 'sklearn'} & s
 
 @pytest.mark.parametrize("options", ["", "legacy_wrappers=True"])
 def test_import_and_install_load_no_framework(options):
-    printed = python(f"import sys, keras_reduce; keras_reduce.install({options}); print({LOADED})")
+    printed = python(
+        f"import sys, keras_reduce; keras_reduce.install({options}); print({LOADED})", fresh=True
+    )
     assert printed.strip() == "[]"
 
 
 def test_the_probe_for_loaded_frameworks_sees_one():
-    printed = python(f"import sys, numpy; print({LOADED})")
+    printed = python(f"import sys, numpy; print({LOADED})", fresh=True)
     assert printed.strip() == "['numpy']"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from processes import decorated, words
+from processes import ELSEWHERE, decorated, words
 
 CHECKS = decorated("later_changes.py", "check")
 
@@ -12,18 +12,14 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("later_changes")
 
 
-@pytest.fixture(scope="module")
-def written(folder):
-    return words("later_changes.py", "write", folder, timeout=900)
-
-
 @pytest.mark.parametrize("name", CHECKS)
-def test_copies_are_equal(written, name):
-    assert not written[name], written[name]
+def test_copies_are_equal(run_checks, folder, name):
+    run_checks("later_changes.py", "write", folder, timeout=900).demand(name)
 
 
-def test_files_are_equal_in_a_process_without_the_classes(folder, written):
+def test_files_are_equal_in_a_process_without_the_classes(run_checks, folder):
+    run_checks("later_changes.py", "write", folder, timeout=900).finish()
     # From elsewhere, so that the program that wrote them can't be imported by chance.
-    found = words("later_changes.py", "read", folder, timeout=900, cwd=folder)
+    found = words("later_changes.py", "read", folder, timeout=900, cwd=folder, **ELSEWHERE)
     assert len(found) >= 24
     assert not any(found.values()), found

@@ -91,7 +91,8 @@ def test_every_way_to_name_the_module_and_no_trace_afterwards():
         # A second time, with everything imported already.
         legacy_path.enable()
         assert tf.keras.wrappers.scikit_learn.KerasRegressor is legacy.KerasRegressor
-        """
+        """,
+        fresh=True,
     )
 
 
@@ -116,6 +117,7 @@ def test_a_module_that_exists_is_left_alone(tmp_path, enabled_first):
         "import sys\n"
         "assert sys.modules['keras.wrappers.scikit_learn'] is module\n",
         path=[fake],
+        fresh=True,
     )
 
 
@@ -133,6 +135,7 @@ def test_a_keras_without_any_wrappers(tmp_path):
         assert not [name for name in sys.modules if name.startswith("keras.")]
         """,
         path=[package(tmp_path, "keras/__init__.py")],
+        fresh=True,
     )
 
 
@@ -150,7 +153,8 @@ def test_no_keras_at_all(tmp_path):
             pass
         else:
             raise AssertionError("imported")
-        """
+        """,
+        fresh=True,
     )
 
 

@@ -1,23 +1,18 @@
 """What a constructor makes and a config doesn't say: see ``programs/made_parts.py``."""
 
-import json
-
 import pytest
 
-from processes import PROGRAMS, decorated, python
+from processes import decorated
 
 CASES = decorated("made_parts.py", "case")
 REFUSED = decorated("made_parts.py", "refused")
 VARIANTS = ("importable", "main")
 
 
-@pytest.fixture(scope="module")
-def found(tmp_path_factory):
+@pytest.fixture
+def found(write_and_read):
     """The words of the writer and of the reader, each in a process of its own."""
-    folder = tmp_path_factory.mktemp("made_parts")
-    for role in ("write", "read"):
-        python(PROGRAMS / "made_parts.py", role, folder)
-    return {role: json.loads((folder / f"{role}.json").read_text()) for role in ("write", "read")}
+    return write_and_read("made_parts.py")
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -11,19 +11,14 @@ from textwrap import dedent
 
 import pytest
 
-from processes import ROOT, decorated, python, words
+from processes import ROOT, decorated, python
 
 CHECKS = decorated("parallel.py", "check")
 
 
-@pytest.fixture(scope="module")
-def outcome():
-    return words("parallel.py")
-
-
 @pytest.mark.parametrize("name", CHECKS)
-def test_parallel(outcome, name):
-    assert not outcome[name], outcome[name]
+def test_parallel(run_checks, name):
+    run_checks("parallel.py").demand(name)
 
 
 # Without a guard: a worker that ran it again would start workers of its own.
@@ -138,7 +133,7 @@ def test_after_the_program_has_computed_with_tensorflow():
     here = product()
     print(Parallel(2)(delayed(product)() for _ in range(4)) == [here] * 4)
     """
-    assert python(code).strip() == "True"
+    assert python(code, fresh=True).strip() == "True"
 
 
 LONG = """
@@ -251,7 +246,7 @@ def test_a_server_may_start_ahead():
     assert warm.server().pid == ahead
     print("ahead")
     """
-    assert python(code).strip() == "ahead"
+    assert python(code, fresh=True).strip() == "ahead"
 
 
 def test_a_program_that_runs_nothing_in_parallel_pays_nothing():
@@ -262,7 +257,7 @@ def test_a_program_that_runs_nothing_in_parallel_pays_nothing():
     keras_reduce.install()
     print([name for name in sys.modules if name.startswith("keras_reduce.parallel")])
     """
-    assert python(code).strip() == "[]"
+    assert python(code, fresh=True).strip() == "[]"
 
 
 def test_a_bar_shows_what_is_done():

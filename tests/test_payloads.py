@@ -2,16 +2,11 @@
 
 import pytest
 
-from processes import decorated, words
+from processes import decorated
 
 CHECKS = decorated("payloads.py", "check")
 
 
-@pytest.fixture(scope="module")
-def outcome():
-    return words("payloads.py")
-
-
 @pytest.mark.parametrize("name", CHECKS)
-def test_payload(outcome, name):
-    assert not outcome[name], outcome[name]
+def test_payload(run_checks, name):
+    run_checks("payloads.py").demand(name)

@@ -7,31 +7,21 @@ import sys
 
 import pytest
 
-from processes import PROGRAMS, ROOT, decorated, python, words
+from processes import PROGRAMS, ROOT, decorated, python
 
 FILES = decorated("files.py", "check")
 SIGNATURES = decorated("signatures.py", "check")
 MODELS = decorated("persistence.py", "check")
 
 
-@pytest.fixture(scope="module")
-def files():
-    return words("files.py")
-
-
 @pytest.mark.parametrize("name", FILES)
-def test_files(files, name):
-    assert not files[name], files[name]
-
-
-@pytest.fixture(scope="module")
-def signatures():
-    return words("signatures.py")
+def test_files(run_checks, name):
+    run_checks("files.py").demand(name)
 
 
 @pytest.mark.parametrize("name", SIGNATURES)
-def test_signatures(signatures, name):
-    assert not signatures[name], signatures[name]
+def test_signatures(run_checks, name):
+    run_checks("signatures.py").demand(name)
 
 
 @pytest.fixture(scope="module")
@@ -39,18 +29,15 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("persistence")
 
 
-@pytest.fixture(scope="module")
-def models(folder):
-    return words("persistence.py", folder)
-
-
 @pytest.mark.parametrize("name", MODELS)
-def test_models(models, name):
-    assert not models[name], models[name]
+def test_models(run_checks, folder, name):
+    run_checks("persistence.py", folder).demand(name)
 
 
-def test_stock_joblib_reads_them_in_another_program(models, folder):
+def test_stock_joblib_reads_them_in_another_program(run_checks, folder):
     """Neither installs, nor has the code of the one that wrote them."""
+    needed = "files_for_another_program"
+    run_checks("persistence.py", folder, needed=[needed]).demand(needed)
     python(
         """
         import sys
@@ -82,6 +69,7 @@ def test_reading_what_has_no_model_loads_no_framework(tmp_path):
         print(sorted({"keras", "tensorflow", "sklearn"} & set(sys.modules)))
         """,
         tmp_path / "a",
+        fresh=True,
     )
     assert printed.strip() == "[]"
 

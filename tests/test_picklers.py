@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from processes import PROGRAMS, decorated, python, words
+from processes import ELSEWHERE, PROGRAMS, decorated, python
 
 # The rows of versions say where dill is installed.
 WITH_DILL = ("dill first", "dill last") if find_spec("dill") and find_spec("tblib") else ()
@@ -20,33 +20,44 @@ def test_the_standard_table():
         from keras_reduce.dispatch import STANDARD
         assert "dill" not in sys.modules
         assert STANDARD == pickle._Pickler.dispatch
-        """
+        """,
+        fresh=True,
     )
 
 
+CHECKS = decorated("dispatching.py", "check")
+
+
 @pytest.fixture(scope="module")
-def dispatched(tmp_path_factory):
-    folders = {who: tmp_path_factory.mktemp(who.replace(" ", "_")) for who in WHO}
-    found = {who: words("dispatching.py", who, folder) for who, folder in folders.items()}
-    return folders, found
+def folders(tmp_path_factory):
+    return {who: tmp_path_factory.mktemp(who.replace(" ", "_")) for who in WHO}
+
+
+@pytest.fixture
+def dispatching(run_checks, folders):
+    """A function that runs the program; dill can't come first in a process that has Keras."""
+    return lambda who, **options: run_checks(
+        "dispatching.py", who, folders[who], fresh=True, **options
+    )
 
 
 @pytest.mark.parametrize("who", WHO)
-@pytest.mark.parametrize("name", decorated("dispatching.py", "check"))
-def test_entries_of_others(dispatched, who, name):
-    outcome = dispatched[1][who]
-    assert not outcome[name], outcome[name]
+@pytest.mark.parametrize("name", CHECKS)
+def test_entries_of_others(dispatching, who, name):
+    dispatching(who).demand(name)
 
 
 @pytest.mark.parametrize("who", WHO)
-def test_files_are_read_without_others(dispatched, who):
-    printed = python(PROGRAMS / "dispatching_read.py", dispatched[0][who])
+def test_files_are_read_without_others(dispatching, folders, who):
+    dispatching(who, needed=CHECKS).finish()
+    printed = python(PROGRAMS / "dispatching_read.py", folders[who], fresh=True)
     assert printed.split("\n")[0] == ("needs tblib" if who == "dill last" else "needs nothing")
 
 
 @pytest.mark.parametrize("who", WHO)
-def test_hashes_are_the_same_with_entries_of_others(dispatched, who):
-    folders, _ = dispatched
+def test_hashes_are_the_same_with_entries_of_others(dispatching, folders, who):
+    for each in (who, "nobody"):
+        dispatching(each, needed=CHECKS).finish()
     found, expected = (json.loads((folders[w] / "hashes").read_text()) for w in (who, "nobody"))
     assert found == expected
 
@@ -56,19 +67,12 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("picklers")
 
 
-@pytest.fixture(scope="module")
-def written(folder):
-    return words("picklers.py", folder)
+WRITTEN = decorated("picklers.py", "check")
 
 
-@pytest.fixture(scope="module")
-def read(folder, written):
-    return words("picklers_read.py", folder)
-
-
-@pytest.mark.parametrize("name", decorated("picklers.py", "check"))
-def test_written(written, name):
-    assert not written[name], written[name]
+@pytest.mark.parametrize("name", WRITTEN)
+def test_written(run_checks, folder, name):
+    run_checks("picklers.py", folder).demand(name)
 
 
 def _read_checks():
@@ -78,5 +82,6 @@ def _read_checks():
 
 
 @pytest.mark.parametrize("name", _read_checks())
-def test_read_by_another_process(read, name):
-    assert not read[name], read[name]
+def test_read_by_another_process(run_checks, folder, name):
+    run_checks("picklers.py", folder, needed=WRITTEN).finish()
+    run_checks("picklers_read.py", folder, **ELSEWHERE).demand(name)

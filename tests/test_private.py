@@ -6,20 +6,15 @@ import tomllib
 import pytest
 
 from keras_reduce.families.keras3 import private
-from processes import ROOT, decorated, python, words
+from processes import ROOT, decorated, python
 
 CHECKS = decorated("private.py", "check")
 ADAPTER = ROOT / "keras_reduce" / "families" / "keras3"
 
 
-@pytest.fixture(scope="module")
-def outcome():
-    return words("private.py")
-
-
 @pytest.mark.parametrize("name", CHECKS)
-def test_private(outcome, name):
-    assert not outcome[name], outcome[name]
+def test_private(run_checks, name):
+    run_checks("private.py").demand(name)
 
 
 def test_with_a_keras_that_lacks_a_name_only_pickling_fails():

@@ -1,19 +1,12 @@
 """Every public class of Keras ships, or a list says why not: see ``programs/public.py``."""
 
-import json
-
 import pytest
 
-from processes import PROGRAMS, python
 
-
-@pytest.fixture(scope="module")
-def found(tmp_path_factory):
+@pytest.fixture
+def found(write_and_read):
     """What the writer and the reader found, each in a process of its own."""
-    folder = tmp_path_factory.mktemp("public")
-    for role in ("write", "read"):
-        python(PROGRAMS / "public.py", role, folder, timeout=600)
-    return {role: json.loads((folder / f"{role}.json").read_text()) for role in ("write", "read")}
+    return write_and_read("public.py")
 
 
 def test_every_public_class_is_covered(found):

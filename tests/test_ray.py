@@ -2,14 +2,9 @@
 
 import pytest
 
-from processes import decorated, words
-
-
-@pytest.fixture(scope="module")
-def outcome():
-    return words("ray_cluster.py", timeout=600)
+from processes import decorated
 
 
 @pytest.mark.parametrize("name", decorated("ray_cluster.py", "check"))
-def test_ray(outcome, name):
-    assert not outcome[name], outcome[name]
+def test_ray(run_checks, name):
+    run_checks("ray_cluster.py", timeout=600).demand(name)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from processes import decorated, python, words
+from processes import decorated, python
 
 CHECKS = decorated("searches.py", "check")
 
@@ -12,18 +12,14 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("searches")
 
 
-@pytest.fixture(scope="module")
-def outcome(folder):
-    return words("searches.py", folder)
-
-
 @pytest.mark.parametrize("name", CHECKS)
-def test_search(outcome, name):
-    assert not outcome[name], outcome[name]
+def test_search(run_checks, folder, name):
+    run_checks("searches.py", folder).demand(name)
 
 
-def test_a_dumped_search_answers_in_a_fresh_process(outcome, folder):
-    assert "grid_search_over_two_workers" in outcome
+def test_a_dumped_search_answers_in_a_fresh_process(run_checks, folder):
+    needed = "grid_search_over_two_workers"
+    run_checks("searches.py", folder, needed=[needed]).demand(needed)
     python(
         """
         import sys

@@ -2,16 +2,11 @@
 
 import pytest
 
-from processes import decorated, words
+from processes import decorated
 
 CHECKS = decorated("sharing.py", "check")
 
 
-@pytest.fixture(scope="module")
-def outcome():
-    return words("sharing.py")
-
-
 @pytest.mark.parametrize("name", CHECKS)
-def test_sharing(outcome, name):
-    assert not outcome[name], outcome[name]
+def test_sharing(run_checks, name):
+    run_checks("sharing.py").demand(name)

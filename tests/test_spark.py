@@ -2,14 +2,9 @@
 
 import pytest
 
-from processes import decorated, words
-
-
-@pytest.fixture(scope="module")
-def outcome():
-    return words("spark_cluster.py", timeout=600)
+from processes import decorated
 
 
 @pytest.mark.parametrize("name", decorated("spark_cluster.py", "check"))
-def test_spark(outcome, name):
-    assert not outcome[name], outcome[name]
+def test_spark(run_checks, name):
+    run_checks("spark_cluster.py", timeout=600).demand(name)

@@ -5,14 +5,9 @@ import pytest
 from processes import decorated, words
 
 
-@pytest.fixture(scope="module")
-def outcome():
-    return words("traces.py", timeout=1500)
-
-
 @pytest.mark.parametrize("name", decorated("traces.py", "check"))
-def test_traces(outcome, name):
-    assert not outcome[name], outcome[name]
+def test_traces(run_checks, name):
+    run_checks("traces.py", timeout=1500).demand(name)
 
 
 @pytest.mark.parametrize("part", ["searches", "lives"])

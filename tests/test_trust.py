@@ -5,22 +5,17 @@ import json
 import pytest
 
 from processes import PROGRAMS as FOLDER
-from processes import decorated, python, words
+from processes import decorated, python
 
 PROGRAMS = ("trusting.py", "attacks.py")
-
-
-@pytest.fixture(scope="module")
-def found():
-    return {program: words(program, timeout=900) for program in PROGRAMS}
 
 
 @pytest.mark.parametrize(
     ("program", "name"),
     [(program, name) for program in PROGRAMS for name in decorated(program, "check")],
 )
-def test_trust(found, program, name):
-    assert not found[program][name], found[program][name]
+def test_trust(run_checks, program, name):
+    run_checks(program, timeout=900).demand(name)
 
 
 def test_files_that_nobody_wrote(tmp_path):

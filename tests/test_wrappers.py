@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 
 import cloudpickle
-import keras
 import numpy as np
 import pytest
 from joblib import Parallel, delayed, parallel_config
@@ -26,8 +25,7 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.estimator_checks import parametrize_with_checks
-from tqdm.keras import TqdmCallback
+from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from keras_reduce import wrappers
 from keras_reduce.errors import ReduceError
@@ -38,6 +36,15 @@ RNG = np.random.default_rng(0)
 X = RNG.random((60, 5))
 Y = X @ np.arange(5.0)
 LABELS = np.array(["no", "perhaps", "yes"])[np.digitize(Y, np.quantile(Y, [0.33, 0.67]))]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _with_keras():
+    """Import Keras as soon as a test of this module runs: to collect it must not take seconds."""
+    global keras, TqdmCallback
+    import keras
+    from tqdm.keras import TqdmCallback
+
 
 # Tracing costs far more than these models: hundreds of fits are quicker without it.
 fast = {"run_eagerly": True}
@@ -69,13 +76,18 @@ def linear(meta):
     return model
 
 
+def scikit_learn_checks():
+    """Yield all checks of both estimators, named without the address of a function."""
+    for kind in (KerasRegressor, KerasClassifier):
+        estimator = kind(linear, epochs=12, batch_size=500, random_state=0)
+        for copied, check in estimator_checks_generator(estimator):
+            options = ",".join(f"{name}={value}" for name, value in check.keywords.items())
+            name = f"{check.func.__name__}({options})" if options else check.func.__name__
+            yield pytest.param(copied, check, id=f"{kind.__name__}-{name}")
+
+
 # No check is expected to fail.
-@parametrize_with_checks(
-    [
-        KerasRegressor(linear, epochs=12, batch_size=500, random_state=0),
-        KerasClassifier(linear, epochs=12, batch_size=500, random_state=0),
-    ]
-)
+@pytest.mark.parametrize(("estimator", "check"), scikit_learn_checks())
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
@@ -337,34 +349,38 @@ def test_each_fit_builds_anew_and_callbacks_stay_as_they_were():
     assert mine.epoch == [0, 1, 2, 3, 4]
 
 
-class Locked(keras.callbacks.Callback):
-    def __init__(self):
-        super().__init__()
-        self.lock = threading.Lock()
-        self.notes = {"lock": self.lock, "epochs": []}
+@pytest.fixture(scope="module")
+def locked_class():
+    class Locked(keras.callbacks.Callback):
+        def __init__(self):
+            super().__init__()
+            self.lock = threading.Lock()
+            self.notes = {"lock": self.lock, "epochs": []}
 
-    def on_epoch_end(self, epoch, logs=None):
-        with self.lock:
-            self.notes["epochs"].append(epoch)
+        def on_epoch_end(self, epoch, logs=None):
+            with self.lock:
+                self.notes["epochs"].append(epoch)
+
+    return Locked
 
 
 # tqdm 4.66 complains when half a copy of a bar is dropped.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_callbacks_that_cannot_be_copied():
+def test_callbacks_that_cannot_be_copied(locked_class):
     class Logged(keras.callbacks.Callback):
         """Another that is no plain object either."""
 
         def __init__(self):
             super().__init__()
             self.data = tf.data.Dataset.range(2)
-            self.inner = keras.callbacks.CallbackList([Locked()], add_history=False)
+            self.inner = keras.callbacks.CallbackList([locked_class()], add_history=False)
             self.epochs = []
 
         def on_epoch_end(self, epoch, logs=None):
             self.epochs.append(epoch)
 
     tf = pytest.importorskip("tensorflow")
-    locked, logged, bar = Locked(), Logged(), TqdmCallback(verbose=0, file=io.StringIO())
+    locked, logged, bar = locked_class(), Logged(), TqdmCallback(verbose=0, file=io.StringIO())
     estimator = KerasRegressor(create_model, callbacks=[locked, logged, bar], epochs=2)
     for fitted in (estimator.fit(X, Y), clone(estimator).fit(X, Y), estimator.fit(X, Y)):
         assert len(fitted.history_.epoch) == 2
@@ -375,7 +391,7 @@ def test_callbacks_that_cannot_be_copied():
     assert logged.epochs == []
     assert locked.model is logged.model is None
     twin = clone(estimator).sk_params["callbacks"]
-    assert [type(each) for each in twin] == [Locked, Logged, TqdmCallback]
+    assert [type(each) for each in twin] == [locked_class, Logged, TqdmCallback]
     assert twin[0] is not locked
     assert twin[0].lock is twin[0].notes["lock"] is locked.lock
     assert twin[0].notes["epochs"] is not locked.notes["epochs"]
@@ -383,15 +399,15 @@ def test_callbacks_that_cannot_be_copied():
 
 
 @pytest.mark.parametrize("dumps", [pickle.dumps, cloudpickle.dumps])
-def test_callbacks_that_cannot_leave_the_process(dumps):
-    estimator = KerasRegressor(create_model, callbacks=[keras.callbacks.History(), Locked()])
+def test_callbacks_that_cannot_leave_the_process(dumps, locked_class):
+    estimator = KerasRegressor(create_model, callbacks=[keras.callbacks.History(), locked_class()])
     with pytest.raises(ReduceError, match="A callback can't leave this process") as caught:
         dumps(make_pipeline(StandardScaler(), estimator))
     assert caught.value.where == "KerasRegressor.sk_params['callbacks'][1].lock"
     assert "n_jobs=1" in caught.value.cure
     # The cure works.
     del estimator.sk_params["callbacks"]
-    assert dumps(estimator.fit(X, Y, callbacks=[Locked()]).sk_params)
+    assert dumps(estimator.fit(X, Y, callbacks=[locked_class()]).sk_params)
 
 
 class LockedBuilder:
@@ -405,7 +421,7 @@ class LockedBuilder:
 def test_parameters_that_cannot_be_copied():
     for parameters, where in (
         ({"build_fn": LockedBuilder()}, "KerasRegressor.build_fn.parts[0]"),
-        ({"build_fn": lambda guard: guard, "guard": [Locked().lock]}, "sk_params['guard'][0]"),
+        ({"build_fn": lambda guard: guard, "guard": [threading.Lock()]}, "sk_params['guard'][0]"),
     ):
         estimator = KerasRegressor(**parameters)
         with pytest.raises(EstimatorError, match="can't be copied for a clone") as caught:
@@ -738,15 +754,22 @@ def test_one_output_with_a_name():
         "categorical_crossentropy",
         "binary_crossentropy",
         "mse",
-        keras.losses.categorical_crossentropy,
-        keras.losses.CategoricalFocalCrossentropy(),
-        keras.losses.SparseCategoricalCrossentropy(name="mine"),
+        pytest.param(lambda: keras.losses.categorical_crossentropy, id="function"),
+        pytest.param(
+            lambda: keras.losses.CategoricalFocalCrossentropy(),
+            id="categorical_focal_crossentropy",
+        ),
+        pytest.param(
+            lambda: keras.losses.SparseCategoricalCrossentropy(name="mine"),
+            id="mine",
+        ),
         "own",
     ],
-    ids=lambda loss: loss if isinstance(loss, str) else getattr(loss, "name", "function"),
 )
 @pytest.mark.parametrize("built", [True, False], ids=["built", "deferred"])
 def test_labels_and_losses(loss, built):
+    loss = loss if isinstance(loss, str) else loss()
+
     def own(y_true, y_pred):
         assert y_true.shape[-1] != 3  # positions
         return keras.losses.sparse_categorical_crossentropy(y_true, y_pred)

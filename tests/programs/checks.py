@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
+import os
+import signal
 import sys
 import traceback
 
 from keras_reduce import backends
 
 CHECKS = {}
+# Where pytest has not selected all. A program that this one starts has a selection of its own.
+_SELECTED = os.environ.pop("KERAS_REDUCE_CHECKS", None)
+
+
+def selected(names):
+    """Return those of `names` that pytest has selected, in their order; elsewhere all."""
+    return [name for name in names if _SELECTED is None or name in json.loads(_SELECTED)]
 
 
 def entering(entries):
@@ -31,23 +41,24 @@ def entering(entries):
 check = entering(CHECKS)
 
 
-def main(*selected):
-    """Run all checks in order, or those with a `selected` text in their names.
+def main(*texts):
+    """Run checks in order, and print a word for each as it ends: empty, or what went wrong.
 
-    Print a word for each: empty, or what went wrong.
+    Those with one of `texts` in their names, if there are any; else what pytest has selected.
     """
-    words = {}
-    for name, function in CHECKS.items():
-        if selected and not any(text in name for text in selected):
+    # Whoever waits too long for a check asks where it is.
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    for name in CHECKS if texts else selected(CHECKS):
+        if texts and not any(text in name for text in texts):
             continue
+        function = CHECKS[name]
         print(name, file=sys.stderr, flush=True)  # where a program hangs
+        word = ""
         try:
             function()
-            words[name] = ""
         except BaseException:
-            words[name] = traceback.format_exc()
-    print(f"\nWORDS {json.dumps(words)}")
-    sys.stdout.flush()
+            word = traceback.format_exc()
+        print(f"\nWORDS {json.dumps({name: word})}", flush=True)
 
 
 def bits(found):

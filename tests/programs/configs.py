@@ -20,7 +20,7 @@ import keras
 import numpy as np
 from keras import dtype_policies, layers
 
-from checks import entering, raises
+from checks import entering, raises, selected
 from keras_reduce import ReduceError
 
 CASES = {}
@@ -632,9 +632,9 @@ def write(folder):
     import keras_reduce
 
     keras_reduce.install()
-    words = {name: attempt(function) for name, function in CHECKS.items()}
-    for name, make in CASES.items():
-        words[name] = attempt(write_one, name, make, folder)
+    words = {name: attempt(CHECKS[name]) for name in selected(CHECKS)}
+    for name in selected(CASES):
+        words[name] = attempt(write_one, name, CASES[name], folder)
     return words
 
 

@@ -1,4 +1,4 @@
-"""Load golden files in a program that has not written them: ``golden.py FOLDER NAME...``.
+"""Load golden files in a program that has not written them: ``golden.py FOLDER``.
 
 Prints for each an empty word, or what it answers otherwise than its manifest says.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import joblib
 
+import checks
 import objects
 from keras_reduce import families, load
 
@@ -34,16 +35,15 @@ def word(folder, name, manifest, keras):
     return objects.difference(entry["said"], found, same_backend=same_backend)
 
 
-def main(folder, *names):
+def main(folder):
     # What another version of scikit-learn has written is read all the same.
     warnings.filterwarnings("ignore", message="Trying to unpickle estimator")
     manifest = json.loads((Path(folder) / "manifest.json").read_text())
     module = objects.framework(manifest["family"])
-    words = {}
-    for name in names:
+    for name in checks.selected(manifest["files"]):
         module.backend.clear_session()
-        words[name] = word(Path(folder), name, manifest, module)
-    print(f"\nWORDS {json.dumps(words)}")
+        words = {name: word(Path(folder), name, manifest, module)}
+        print(f"\nWORDS {json.dumps(words)}", flush=True)
 
 
 if __name__ == "__main__":

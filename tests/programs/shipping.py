@@ -88,8 +88,8 @@ def write(cases: dict[str, Callable], folder: Path, only: list[str]) -> dict[str
     import keras_reduce
 
     keras_reduce.install()
-    (folder / "kinds.json").write_text("[]")
-    _note_kinds(folder / "kinds.json")
+    used = _noted_kinds()
+    kinds: dict[str, list[str]] = {}
     results: dict[str, dict[str, str]] = {}
     spawned = multiprocessing.get_context("spawn").Pool(1)
     with spawned, joblib.Parallel(n_jobs=2, backend="loky") as loky:
@@ -102,28 +102,30 @@ def write(cases: dict[str, Callable], folder: Path, only: list[str]) -> dict[str
             except Exception:
                 # One that can't be tried at all is no reason to keep quiet about the others.
                 results[name] = dict.fromkeys(TRANSPORTS, traceback.format_exc())
+            kinds[name] = sorted(used)
+            used.clear()
             if len(results) % 8 == 0:  # It takes longer than most cases.
                 probes.clear_session()
+    (folder / "kinds.json").write_text(json.dumps(kinds))
     return results
 
 
-def _note_kinds(file: Path) -> None:
-    """Write down from here on which rows of the table of reducers have been used."""
+def _noted_kinds() -> set[str]:
+    """Return a set to which the rows of the table of reducers are added as they are used."""
     from keras_reduce import reducers
 
     used: set[str] = set()
 
     def noting(kind: str, reducer: Callable) -> Callable:
         def reduce(obj: Any) -> Any:
-            if kind not in used:
-                used.add(kind)
-                file.write_text(json.dumps(sorted(used)))
+            used.add(kind)
             return reducer(obj)
 
         return reduce
 
     for kind, reducer in reducers.TABLE.items():
         reducers.TABLE[kind] = noting(kind, reducer)
+    return used
 
 
 def attempt_all(name: str, build: Callable, folder: Path, loky: Any, spawned: Any) -> dict:

@@ -1,0 +1,235 @@
+"""Run programs in processes that find Keras imported: forked from a server that has done it.
+
+Importing TensorFlow, Keras and scikit-learn takes a process four seconds; forking one that has
+takes some hundredths. A forked program is ``__main__`` of its process, has its own arguments,
+environment, search path, streams and working directory, and ends as any interpreter does. What it
+does not have: the moment before the import of Keras, and settings that are read at that moment.
+Programs about these need an interpreter of their own.
+
+The server imports and never computes, since TensorFlow can't be forked any more once it has::
+
+    pytest, or one of its workers          server               monitor          program
+        connect, send the request   ->  accept, fork     ->  fork, wait    ->  exec as __main__
+        read output and exit status <-----------------------  exit status  <-  exit
+
+One server serves all workers of pytest. It ends with the process of pytest that set `FOLDER`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import fcntl
+import hashlib
+import json
+import os
+import selectors
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+
+# The environment variable with the folder in which servers have their sockets.
+FOLDER = "KERAS_REDUCE_TEST_SERVERS"
+# The file in it that says which process of pytest they are for.
+OWNER = "owner"
+# joblib before TensorFlow, which imports dill: joblib would go on with what dill has changed.
+PRELOADED = ("cloudpickle", "joblib", "sklearn.pipeline", "sklearn.model_selection", "keras")
+# Read when Python starts or when a framework is imported: a server of its own for each setting.
+READ_AT_START = ("PYTHON", "KERAS_", "TF_", "JAX_", "XLA_", "CUDA_", "OMP_", "SCIPY_", "MALLOC_")
+# Read by the package, which no server imports, or set for each program.
+NOT_READ_AT_START = ("KERAS_REDUCE_", "PYTHONPATH", "PYTEST_")
+_STATUS = struct.Struct("i")
+
+
+class Forked:
+    """A program in a forked process, with the methods of `subprocess.Popen` that the tests need.
+
+    Parameters
+    ----------
+    request : dict
+        ``code`` (text) and ``file`` (its path, or None), ``arguments``, ``environment``, ``path``
+        (entries of `sys.path`) and ``folder`` (the working directory).
+    stdout, stderr : int
+        File descriptors.
+    """
+
+    def __init__(self, request, stdout, stderr):
+        self.returncode = None
+        self._connection = _connect(request["environment"])
+        message = json.dumps(request).encode()
+        with Path(os.devnull).open() as stdin:
+            descriptors = [stdin.fileno(), stdout, stderr]
+            socket.send_fds(self._connection, [struct.pack("Q", len(message))], descriptors)
+            self._connection.sendall(message)
+        (self.pid,) = _STATUS.unpack(_receive(self._connection, _STATUS.size))
+
+    def wait(self, timeout=None):
+        """Return the exit status; raise `subprocess.TimeoutExpired` if it takes too long."""
+        if self.returncode is None:
+            self._connection.settimeout(timeout)
+            try:
+                (self.returncode,) = _STATUS.unpack(_receive(self._connection, _STATUS.size))
+            except TimeoutError:
+                raise subprocess.TimeoutExpired("a forked program", timeout) from None
+            self._connection.close()
+        return self.returncode
+
+    def kill(self):
+        """End the process and those that it has started."""
+        if self.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+
+def settings(environment):
+    """Return those of `environment` that are read before a program could set them."""
+    return {
+        name: value
+        for name, value in sorted(environment.items())
+        if name.startswith(READ_AT_START) and not name.startswith(NOT_READ_AT_START)
+    }
+
+
+def _connect(environment):
+    """Return a connection with the server for `environment`, which is started if need be."""
+    key = hashlib.sha256(json.dumps(settings(environment)).encode()).hexdigest()[:16]
+    folder = Path(os.environ[FOLDER])
+    address = folder / key
+    with (folder / f"{key}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with contextlib.suppress(OSError):
+            return _connected(address)
+        address.unlink(missing_ok=True)
+        _start(address, environment)
+        return _connected(address)
+
+
+def _connected(address):
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(str(address))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _start(address, environment):
+    """Start a server and wait until it listens, which is before it imports."""
+    code = "import forking; exec(forking.serve())"
+    log = address.with_suffix(".log")
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, str(address), str(address.parent)],
+            env={**environment, "PYTHONPATH": str(Path(__file__).parent)},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + 60
+    while not address.exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"The server of test programs did not start:\n{log.read_text()}")
+        time.sleep(0.01)
+
+
+def _receive(connection, size):
+    data = b""
+    while len(data) < size:
+        piece = connection.recv(size - len(data))
+        if not piece:
+            raise EOFError("the server of test programs is gone: see its log in the folder")
+        data += piece
+    return data
+
+
+# --- the server -------------------------------------------------------------------------------
+
+
+def serve():
+    """Fork a process for each connection; return in such a process, with its program's code."""
+    address, folder = sys.argv[1:]
+    owner = int(Path(folder, OWNER).read_text())
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(f"{address}.new")
+    listener.listen()
+    Path(f"{address}.new").rename(address)
+    for module in PRELOADED:
+        with contextlib.suppress(ImportError):
+            __import__(module)
+    # The monitors; nobody waits for them.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    with selectors.DefaultSelector() as selector:
+        selector.register(listener, selectors.EVENT_READ)
+        while Path(folder).is_dir() and Path(f"/proc/{owner}").exists():
+            if not selector.select(timeout=1.0):
+                continue
+            connection, _ = listener.accept()
+            if not os.fork():
+                break
+            connection.close()
+        else:
+            os._exit(0)
+    listener.close()
+    return _monitor(connection)
+
+
+def _monitor(connection):
+    """Fork the program and tell of its end; return in the program, with its code."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    header, descriptors, _, _ = socket.recv_fds(connection, 8, 3)
+    (length,) = struct.unpack("Q", header)
+    request = json.loads(_receive(connection, length))
+    program = os.fork()
+    if not program:
+        connection.close()
+        return _become(request, descriptors)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    connection.sendall(_STATUS.pack(program))
+    with selectors.DefaultSelector() as selector:
+        process = os.pidfd_open(program)
+        selector.register(process, selectors.EVENT_READ)
+        selector.register(connection, selectors.EVENT_READ)
+        ready = {key.fileobj for key, _ in selector.select()}
+    if process not in ready:  # Nobody waits any more.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(program, signal.SIGKILL)
+    _, status = os.waitpid(program, 0)
+    with contextlib.suppress(OSError):
+        connection.sendall(_STATUS.pack(os.waitstatus_to_exitcode(status)))
+    os._exit(0)
+
+
+def _become(request, descriptors):
+    """Make of this process what it would be if it had been started for the program alone."""
+    import numpy as np
+
+    os.setpgid(0, 0)
+    for target, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, target)
+        os.close(descriptor)
+    faulthandler.register(signal.SIGUSR1, all_threads=True)  # See `processes.Running`.
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    os.chdir(request["folder"])
+    base = [entry for entry in sys.path[1:] if entry != str(Path(__file__).parent)]
+    sys.path[:] = [*request["path"], *base]
+    file = request["file"]
+    sys.argv[:] = [file or "-c", *request["arguments"]]
+    np.random.seed()  # noqa: NPY002 - otherwise all programs would draw the same from there
+    del sys.modules[__name__]
+    main = vars(sys.modules["__main__"])
+    builtins = main["__builtins__"]
+    main.clear()
+    main.update(__name__="__main__", __builtins__=builtins, __doc__=None, __package__=None)
+    main.update(__spec__=None, __loader__=None)
+    if file:
+        main.update(__file__=file, __loader__=SourceFileLoader("__main__", file), __cached__=None)
+    return compile(request["code"], file or "<string>", "exec", dont_inherit=True)

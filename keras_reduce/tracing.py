@@ -710,7 +710,7 @@ def _cure(obj: Any) -> str:
 
 
 # A place in an object, such as "model.note[2]": how it is called, and the way from there.
-_PLACE = re.compile(r"[\w' ]*?((?:\.\w+|\[[^\]]+\])+)")
+_PLACE = re.compile(r"[\w' ]*?((?:\.\w+|\.<[^>]+>|\[[^\]]+\])+)")
 
 
 def _obstacle(obj: Any, error: Exception) -> Obstacle:

@@ -502,7 +502,7 @@ def weak_references_to_what_does_not_travel():
     # Where nobody can tell, whoever follows it is told.
     rebuild, arguments, *_ = reducers.reduce(layer)
     lost = rebuild(*pickle.loads(pickle.dumps(arguments)))
-    with raises(PayloadError, "leads to nothing", "at .target"):
+    with raises(PayloadError, "leads to nothing", "at Referring.target"):
         lost.target()
 
 
@@ -923,6 +923,92 @@ def layers_in_named_tuples_and_sets():
             assert same(copied(np.ones((1, 2))), expected)
             assert [v.path for v in copied.weights] == [v.path for v in model.weights]
             assert [layer.name for layer in copied.layers] == [each.name for each in model.layers]
+
+
+Held = collections.namedtuple("Held", "part note")
+
+
+class Deep(keras.Model):
+    """Holds layers in containers of every kind, with weak references beside them."""
+
+    def __init__(self, watched):
+        super().__init__()
+        one, two, three, four = (layers.Dense(2, name=f"d{number}") for number in range(4))
+        self.named = Held(Held({"inner": [one]}, "a"), (1, 2))
+        self.mixed = {"parts": [two, weakref.ref(watched)], "pair": (weakref.ref(two), "b")}
+        self.hidden = {Held(three, "c"), weakref.ref(one)}
+        self.both = Held([four, weakref.WeakMethod(one.call)], weakref.WeakSet([watched]))
+
+    def parts(self):
+        (three,) = (each.part for each in self.hidden if isinstance(each, Held))
+        one, two, four = self.named.part.part["inner"][0], self.mixed["parts"][0], self.both.part[0]
+        return one, two, three, four
+
+    def call(self, inputs):
+        for part in self.parts():
+            inputs = part(inputs)
+        return inputs
+
+
+def deep_models():
+    watched = layers.Dense(2, name="watched")
+    watched.build((None, 2))
+    model = Deep(watched)
+    model.compile("adam", "mse", run_eagerly=True)
+    x, y = np.ones((4, 2)), np.ones((4, 2))
+    model.fit(x, y, verbose=0)
+    return model, watched, x, y
+
+
+@check
+def layers_and_weak_references_in_one_attribute():
+    model, watched, x, y = deep_models()
+    for graph in ([model, watched], [watched, model]):
+        for found in (pickle.loads(pickle.dumps(graph)), copy.deepcopy(graph)):
+            copied = next(each for each in found if isinstance(each, Deep))
+            other = next(each for each in found if not isinstance(each, Deep))
+            one, two, three, four = copied.parts()
+            assert copied.mixed["parts"][1]() is other
+            assert copied.mixed["pair"][0]() is two
+            assert list(copied.both.note) == [other]
+            assert copied.both.part[1]().__self__ is one
+            (reference,) = (each for each in copied.hidden if isinstance(each, weakref.ref))
+            assert reference() is one
+            assert {type(copied.named), type(copied.named.part), type(copied.both)} == {Held}
+            assert [layer.name for layer in copied.layers] == [each.name for each in model.layers]
+            assert [v.path for v in copied.weights] == [v.path for v in model.weights]
+            assert all(map(np.array_equal, copied.get_weights(), model.get_weights()))
+            # The containers are still those in which Keras tracks what is added.
+            assert type(copied.mixed["parts"]) is type(model.mixed["parts"])
+            assert type(copied.hidden) is type(model.hidden)
+    found, _ = pickle.loads(pickle.dumps([model, watched]))
+    for each in (model, found):
+        each.fit(x, y, epochs=2, shuffle=False, verbose=0)
+    assert all(map(np.array_equal, found.get_weights(), model.get_weights()))
+    with raises(ReduceError, "weak reference to a Dense", "model.mixed['parts'][1]", "pickle both"):
+        pickle.dumps(model)
+    shallow = copy.copy(model)
+    assert shallow.mixed["parts"][1] is model.mixed["parts"][1]
+    keyed = Deep(watched)
+    keyed.by_key = {weakref.ref(watched): layers.Dense(1)}
+    with raises(ReduceError, "can't be carried", "keyed.by_key.<key"):
+        pickle.dumps([keyed, watched])
+
+
+@check
+def layers_and_weak_references_that_a_program_has_set():
+    model, watched = small_model(), layers.Dense(2, name="watched")
+    watched.build((None, 2))
+    model.extra = {"rate": "fast", "parts": [layers.Dense(3), (weakref.ref(watched),)]}
+    model.extra["parts"][0].build((None, 2))
+    model.chosen = {Held(layers.Dense(4), "set"), "text"}
+    for found in (pickle.loads(pickle.dumps([model, watched])), copy.deepcopy([model, watched])):
+        assert found[0].extra["parts"][1][0]() is found[1]
+        assert found[0].extra["rate"] == "fast"
+        assert same(found[0].extra["parts"][0].kernel, model.extra["parts"][0].kernel)
+        assert found[0]._tracker.is_in_store("layers", found[0].extra["parts"][0])
+        (held,) = found[0].chosen - {"text"}
+        assert held.part.units == 4
 
 
 @check

@@ -52,6 +52,7 @@ __all__ = [
     "structure",
     "survey",
     "trace_hooks",
+    "unfilled",
     "untested",
     "versions",
     "writing",
@@ -116,6 +117,11 @@ def is_model(obj: Any) -> bool:
 def survey(root: Any, children: Iterable[Any] = ()) -> Tree:
     """Return what is below `root`, of which `children` (or their paths) travel apart."""
     return Tree(root, children)
+
+
+def unfilled(tree: Tree, values: dict[str, Any]) -> dict[str, Any]:
+    """Return `values`: each payload of an object lists all of its variables."""
+    return values
 
 
 def likeness(obj: Any) -> None:

@@ -18,11 +18,12 @@ from typing import Any
 from ... import callables
 from ...custom_objects import Table
 from ...errors import ReduceError
+from ...weak_references import attach_within, is_weak
 from .. import _code, _completeness
 from .._nests import is_data, is_nest, leaves, refuse_hidden, unwrapped
 from ..lookups import LOOKUPS
 from . import others
-from .framework import is_built_in, keras, private
+from .framework import MARK, is_built_in, keras, private
 from .kinds import bases, is_a, is_layer, is_part, is_variable
 from .tree import (
     Tree,
@@ -175,6 +176,8 @@ def describe(
                 return {"dict": [(k, encode(v, f"{path}[{k!r}]")) for k, v in value.items()]}
             kind = "tuple" if isinstance(value, tuple) else "list"
             return {kind: [encode(item, f"{path}[{i}]") for i, item in enumerate(value)]}
+        if is_weak(value):
+            return {"object": {MARK: "value", "number": table.entrust_weak(value, path)}}
         if is_part(value) and not is_variable(value):
             return {"keras": serialize(value)}
         plain = type(value) in (bool, int, float, str, type(None))
@@ -249,6 +252,7 @@ def rebuild(
 
     for name, value in description["attributes"].items():
         setattr(obj, name, decode(value))
+        attach_within(obj, name)
     if description["built"] and not getattr(obj, "built", True):
         obj.built = True
     return obj

@@ -30,7 +30,7 @@ from .attributes import (
     rebuild,
     travels_by_attributes,
 )
-from .framework import is_built_in, keras, located, location, private, root
+from .framework import MARK, is_built_in, keras, located, location, private, root
 from .harmless import is_harmless
 from .kinds import is_a, is_layer, kind
 from .tree import Tree, functional_class, layers_of
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 # `table` while a thread writes, `objects` and `by_key` while it reads.
 current = threading.local()
 
-MARK = "keras_reduce"
 _PLAIN = frozenset({bool, int, float, str, type(None)})
 
 
@@ -113,7 +112,7 @@ def serialize(value: Any, *, exactly: bool = True) -> Any:
         return {key: serialize(item, exactly=exactly) for key, item in plain.items()}
     if isinstance(value, type):
         return {MARK: "code", "key": table.key(value)}
-    return {MARK: "value", "number": table.entrust(plain, f".<{type(value).__name__}>")}
+    return {MARK: "value", "number": table.entrust(plain, f"<{type(value).__name__}>")}
 
 
 def serialized_metric(value: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ... import identities, tensors
 from ...errors import PayloadError
+from ...weak_references import attach_within
 from .._tree import payloads_below
 from . import leftovers
 from .attributes import await_state, describes_itself, own_attributes
@@ -85,6 +86,7 @@ def construct(
         obj = make(architecture)
         for name, number in structure.get("tracked", {}).items():
             setattr(obj, name, objects[number])
+            attach_within(obj, name)
         called = structure.get("called", {})
         leftovers.restore_manners(leftovers.renamed(obj, called), structure)
         for path, config in structure.get("built", ()):

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ... import frames
-from .._tree import payloads_below
 from . import private, traces
 from .assets import assets, finish, restore_assets
 from .attributes import left_out
@@ -26,7 +25,7 @@ from .private import check, untested
 from .reading import reading
 from .seeds import remembering
 from .state import owner, state
-from .structure import construct, structure
+from .structure import construct, payloads_below, structure, unfilled
 from .tree import Tree, identities
 from .writing import architecture, writing
 
@@ -60,6 +59,7 @@ __all__ = [
     "structure",
     "survey",
     "trace_hooks",
+    "unfilled",
     "untested",
     "versions",
     "writing",

@@ -278,7 +278,7 @@ def _wrapper_config(wrapper: Any, table: Table) -> dict[str, Any]:
     Its config would hold a pickle of the module, with all weights, as text.
     """
     config = super(type(wrapper), wrapper).get_config()
-    module = _child_reference(wrapper.module, table.entrust(wrapper.module, ".module"))
+    module = _child_reference(wrapper.module, table.entrust(wrapper.module, "module"))
     inner = {**serialize(config), "output_shape": wrapper.output_shape, "module": module}
     found = {
         "module": "keras.layers",
@@ -346,7 +346,7 @@ def _record(obj: Any, config: dict[str, Any], table: Table) -> None:
     if of_root:
         config["keras_reduce_of_root"] = of_root
     attributes = {
-        name: table.entrust(unwrapped(value), f".<{type(obj).__name__}>.{name}")
+        name: table.entrust(unwrapped(value), f"<{type(obj).__name__}>.{name}")
         for name, value in set_since.items()
         if name not in of_root
     }

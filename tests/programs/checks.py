@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import sys
 import traceback
 
@@ -66,6 +68,19 @@ def bits(found):
     if isinstance(found, np.ndarray):
         return f"{found.dtype} {found.shape} {found.tobytes().hex()}"
     return repr(found)
+
+
+@contextlib.contextmanager
+def logged(name):
+    """Return the list of messages that a logger is given meanwhile."""
+    messages = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())
+    logging.getLogger(name).addHandler(handler)
+    try:
+        yield messages
+    finally:
+        logging.getLogger(name).removeHandler(handler)
 
 
 def raises(kind, *fragments):

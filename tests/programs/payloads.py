@@ -8,16 +8,18 @@ import json
 import pickle
 import sys
 import tempfile
+import threading
 import types
 import weakref
 from pathlib import Path
 
+import joblib
 import keras
 import numpy as np
 from keras import layers, ops
 
 import keras_reduce
-from checks import check, main, raises
+from checks import check, logged, main, raises
 from keras_reduce import CustomObjectError, PayloadError, ReduceError, reducers
 
 keras_reduce.install()
@@ -315,15 +317,22 @@ def no_variable_stays_at_a_random_start():
         pickle.loads(content)
 
 
-class OwnCompile(keras.Model):
-    """Like the GANs of Keras's own examples."""
-
+class Head(keras.Model):
     def __init__(self, units=1, **arguments):
         super().__init__(**arguments)
         self.last = layers.Dense(units)
 
     def call(self, inputs):
         return self.last(inputs)
+
+
+class HeadWithConfig(Head):
+    def get_config(self):
+        return {"units": self.last.units}
+
+
+class OwnCompile(Head):
+    """Like the GANs of Keras's own examples."""
 
     def compile(self, other_optimizer, strength):
         super().compile(optimizer="sgd", loss="mse", run_eagerly=True)
@@ -341,12 +350,123 @@ class OwnCompileAndConfig(OwnCompile):
         return {"units": self.last.units}
 
 
-@check
+class OwnCompileInSteps(OwnCompileAndConfig):
+    """Sets what it is given by way of another method, with a metric and a loss of its own."""
+
+    def compile(self, *, strength, decay=0.5, **others):
+        super(OwnCompile, self).compile(loss=keras.losses.Huber(decay), **others)
+        self.prepare(strength, decay)
+
+    def prepare(self, strength, decay):
+        self.other_optimizer = keras.optimizers.SGD(0.1, momentum=decay)
+        self.tracker, self.strength = keras.metrics.Mean(name="tracker"), strength
+        self.schedule = {"rates": [decay, (strength, keras.losses.MeanSquaredError())]}
+        self.chosen = self.optimizer
+
+    def train_step(self, data):
+        self.tracker.update_state(self.strength)
+        return super().train_step(data)
+
+
+def compiled_with_own_arguments():
+    one, two = OwnCompileAndConfig(2), OwnCompileInSteps(2)
+    one.compile(keras.optimizers.Adam(0.1), 2.0)
+    two.compile(optimizer="adam", strength=3.0, decay=0.25, run_eagerly=True, metrics=["mae"])
+    return one, two
+
+
+@check(needs="tensorflow torch")
 def a_compile_method_whose_arguments_nothing_records():
-    model = OwnCompileAndConfig()
+    x, y = np.ones((4, 3)), np.ones((4, 2))
+    for model in compiled_with_own_arguments():
+        model(x)
+        for _ in range(2):
+            model.fit(x, y, verbose=0, shuffle=False)
+            copied = same_after_training(model, x, y)
+            found = pickle.loads(pickle.dumps(copied))
+            for each in (copied, found):
+                assert type(each.other_optimizer) is type(model.other_optimizer)
+                assert each.other_optimizer is not each.optimizer
+                assert int(each.other_optimizer.iterations) == int(model.other_optimizer.iterations)
+                assert [m.name for m in each.metrics] == [m.name for m in model.metrics]
+                assert float(each.strength) == model.strength
+    assert copied.chosen is copied.optimizer
+    assert copied.schedule["rates"][0] == 0.25
+    assert float(copied.tracker.result()) == float(model.tracker.result()) == 3.0
+    assert copied.loss._fn_kwargs["delta"] == 0.25
+
+
+@check
+def a_compile_method_whose_arguments_nothing_records_before_it_is_trained():
+    for model in compiled_with_own_arguments():
+        copied = pickle.loads(pickle.dumps(model))
+        assert copied.compiled
+        assert copied.other_optimizer.get_config() == model.other_optimizer.get_config()
+        assert joblib.hash(copied) == joblib.hash(model)
+
+
+@check
+def what_a_compile_method_sets_and_no_pickler_takes():
+    class Guarded(OwnCompileAndConfig):
+        def compile(self, optimizer, strength):
+            super().compile(optimizer, strength)
+            self.guard = threading.Lock()
+
+    class Optional(HeadWithConfig):
+        def compile(self, optimizer="sgd", loss="mse", strength=1.0, **others):
+            super().compile(optimizer, loss, **others)
+            self.guard, self.strength = threading.Lock(), strength
+
+    model = Guarded()
     model.compile(keras.optimizers.Adam(), 2.0)
-    with raises(ReduceError, "OwnCompileAndConfig.compile()", "get_compile_config"):
-        pickle.dumps(model)
+    with logged("keras_reduce") as messages:
+        for _ in range(2):
+            copied = pickle.loads(pickle.dumps(model))
+    (message,) = messages
+    assert "compile() of" in message, message
+    assert "'guard'" in message, message
+    assert copied.compiled
+    assert copied.strength == 2.0
+    assert not hasattr(copied, "guard")
+    # Where Keras's arguments are enough for it, it is called again.
+    model = Optional()
+    model.compile("adam", strength=3.0)
+    copied = pickle.loads(pickle.dumps(model))
+    assert copied.strength == 3.0
+    assert copied.guard is not model.guard
+    assert type(copied.optimizer) is keras.optimizers.Adam
+
+
+@check
+def errors_of_a_compile_method():
+    class Minding(HeadWithConfig):
+        fails = False
+
+        def compile(self, optimizer="sgd", loss=None, **others):
+            if self.fails:
+                raise TypeError("minds the optimizer")
+            super().compile(optimizer, loss, **others)
+
+    class Taking(Minding):
+        def compile(self, optimizer="sgd"):
+            super().compile(optimizer, "mse")
+
+        def compile_from_config(self, config):
+            raise TypeError("takes no config")
+
+    model = Minding()
+    model.compile("adam", "mse")
+    content = pickle.dumps(model)
+    assert pickle.loads(content).compiled
+    Minding.fails = True
+    with raises(PayloadError, "compile() of", "Minding fails", "TypeError: minds the optimizer"):
+        pickle.loads(content)
+    Minding.fails = False
+    model = Taking()
+    model.compile()
+    content = pickle.dumps({"model": [model]})
+    with raises(PayloadError, "compile_from_config() of", "TypeError: takes no config"):
+        pickle.loads(content)
 
 
 @check(needs="tensorflow torch")
@@ -967,7 +1087,7 @@ def layers_and_weak_references_in_one_attribute():
         for found in (pickle.loads(pickle.dumps(graph)), copy.deepcopy(graph)):
             copied = next(each for each in found if isinstance(each, Deep))
             other = next(each for each in found if not isinstance(each, Deep))
-            one, two, three, four = copied.parts()
+            one, two, *_ = copied.parts()
             assert copied.mixed["parts"][1]() is other
             assert copied.mixed["pair"][0]() is two
             assert list(copied.both.note) == [other]

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import types
-import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ from ...errors import ReduceError
 from ...weak_references import PROXIES, attach_within, holds, is_weak
 from .. import _completeness
 from .._nests import innermost, is_nest, leaves, unwrapped
-from ..lookups import LOOKUPS
+from .._remaking import plain_config
 from .kinds import attributes_of, bases, is_a, is_built_in, is_saveable
 from .patches import current
 from .tree import (
@@ -102,19 +101,9 @@ def left_out(obj: Any) -> list[str]:
 
 
 def _plain_config(obj: Any) -> dict[str, Any] | None:
-    """Return ``get_config()`` as it is while a payload is written; None if that fails.
-
-    With a table that is thrown away: that of the payload must not see objects before their time.
-    """
     from .writing import writing  # It imports this module.
 
-    try:
-        with warnings.catch_warnings(), writing(Table(obj, LOOKUPS)):
-            warnings.simplefilter("ignore")
-            config = obj.get_config()
-    except Exception:
-        return None  # Where the config is needed, the error will tell.
-    return config if isinstance(config, dict) else None
+    return plain_config(obj, writing)
 
 
 def _abstract() -> tuple[type, ...]:

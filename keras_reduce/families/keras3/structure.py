@@ -316,6 +316,7 @@ def construct(
     _restore_facts(tree, structure)
     if compilation:
         compile_all(obj, compilation, structure.get("versions", {}).get("backend", ""))
+        restore_links(nodes(obj), structure.get("links", {}))  # To what compiling has made.
     made_by_metrics = structure.get("metrics", {})
     parts = nodes(obj) if made_by_metrics else {}
     for path, made_by_metric in made_by_metrics.items():

@@ -567,7 +567,11 @@ class Table:
             self.is_compiling = False
 
     def pack(
-        self, bounds: Bounds | None = None, places: Mapping[int, str] | None = None
+        self,
+        bounds: Bounds | None = None,
+        places: Mapping[int, str] | None = None,
+        *,
+        carries_code: bool = False,
     ) -> Packed | None:
         """Return the references and what travels by value, or None when the table is empty.
 
@@ -577,6 +581,8 @@ class Table:
             What code that travels by value must not refer to.
         places : mapping of int to str, optional
             Names, by id, for parts of the object to which code that is compiled into it may refer.
+        carries_code : bool
+            Whether the pickler that asks carries code by itself.
         """
         if not self._entries:
             return None
@@ -589,11 +595,17 @@ class Table:
         if _nested.depth:
             return references, tuple(objects)
         late = {id(self._entries[key][0]) for key in self._late} if places else set()
-        return references, tuple(
-            (LateCode.of(obj, self._lookups, bounds, places or {}) if id(obj) in late else None)
-            or ByValue.of(obj, self._lookups, bounds)
-            for obj in objects
-        )
+
+        def packed(obj: Any) -> Any:
+            by_value = ByValue.of(obj, self._lookups, bounds)
+            if id(obj) not in late:
+                return by_value
+            found = LateCode.of(obj, self._lookups, bounds, places or {})
+            # What is compiled into a model may be beside it, too. The pickler keeps it one object
+            # if it gets the object itself.
+            return found or (obj if by_value.is_left_to_pickler(carries_code) else by_value)
+
+        return references, tuple(map(packed, objects))
 
 
 def resolve(packed: Packed | None) -> dict[str, tuple[Any, str | None]]:
@@ -701,6 +713,29 @@ class ByValue:
             return self.referent
         rebuild, arguments = self.__reduce__()
         return rebuild(*copy.deepcopy(arguments, memo))
+
+    def is_left_to_pickler(self, carries_code: bool) -> bool:
+        """Tell whether a pickler can carry the callable itself, and keep what it refers to apart.
+
+        Parameters
+        ----------
+        carries_code : bool
+            Whether the pickler carries code by value.
+        """
+        obj = self.referent
+        if isinstance(obj, type):
+            return False  # It comes back as the same class by its token.
+        named = obj if hasattr(obj, "__qualname__") else type(obj)
+        module = str(getattr(named, "__module__", None))
+        if module in sys.modules and not (module == "__main__" or can_be_imported_again(module)):
+            return False  # cloudpickle would name the module.
+        try:
+            pickler = self._dumped(CodePickler)
+        except Exception:
+            return False  # It fails in the same way where it is asked for, with its place.
+        # Code that is written by value names cloudpickle as what reads it.
+        has_code = b"cloudpickle" in pickler.file.getvalue()
+        return not pickler.referents and (carries_code or not has_code)
 
     def copied_referents(self) -> tuple[Any, ...] | None:
         """Return the objects to be copied to which the callable refers; None if it is shared."""

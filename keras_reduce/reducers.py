@@ -115,7 +115,9 @@ def rebuild_model(
     payload.check_protocol(header)
     identity = _identity(header, of_others)
     if identity is not None and identity.obj is not None:
-        return identity.obj  # An optimizer that was part of a model, which has been rebuilt.
+        # An optimizer, metric or loss that was part of a model, which has been rebuilt.
+        families.by_name(header["family"]).await_state(identity.obj)
+        return identity.obj
     written_on = header.get("versions", {}).get("backend", "")
     backends.prefer(written_on)
     family = families.required(header["family"], written_on)
@@ -522,7 +524,7 @@ def _take_apart(
         places = None
         if found.table.has_late_code:
             places = closures.Places(obj, obj, found.tree).before_compiling()
-        code = found.table.pack(bounds, places)
+        code = found.table.pack(bounds, places, carries_code=tracing.carries_code())
         objects = tuple(
             _custom_objects.by_value(value, LOOKUPS, bounds) for value in found.table.objects
         )

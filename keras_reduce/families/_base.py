@@ -271,6 +271,10 @@ class Family(Protocol):
         """Bring what an object derives from its variables up to date with them."""
         ...
 
+    def await_state(self, obj: Any) -> None:
+        """Let a rebuilt object take the state that a pickler is about to give it."""
+        ...
+
     def owner(self, obj: Any) -> Any:
         """Return the object that code in the attributes of `obj` may refer to."""
         ...

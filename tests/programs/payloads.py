@@ -4,7 +4,9 @@ import collections
 import copy
 import functools
 import importlib
+import io
 import json
+import operator
 import pickle
 import sys
 import tempfile
@@ -13,6 +15,7 @@ import types
 import weakref
 from pathlib import Path
 
+import cloudpickle
 import joblib
 import keras
 import numpy as np
@@ -315,6 +318,146 @@ def no_variable_stays_at_a_random_start():
     content = pickle.dumps(keras.Sequential([keras.Input((2,)), Swelling(name="swelling")]))
     with raises(PayloadError, "no weights for w1"):
         pickle.loads(content)
+
+
+class Weighted:
+    """A callable with a state."""
+
+    def __init__(self, weight):
+        self.weight = weight
+
+    def __call__(self, y_true, y_pred):
+        return ops.mean((y_true - y_pred) ** 2) * self.weight
+
+
+class OwnLoss(keras.losses.Loss):
+    """Has no config of its own."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = weight
+
+    def call(self, y_true, y_pred):
+        return ops.mean((y_true - y_pred) ** 2) * self.weight
+
+
+def doubled_error(y_true, y_pred):
+    return ops.mean((y_true - y_pred) ** 2) * 2.0
+
+
+def weighted_error(weight, y_true, y_pred):
+    return ops.mean((y_true - y_pred) ** 2) * weight
+
+
+LOSSES = {
+    "instance": lambda: keras.losses.Huber(0.5),
+    "described": lambda: OwnLoss(3.0),
+    "function": lambda: doubled_error,
+    "lambda": lambda: lambda y_true, y_pred: ops.mean(ops.abs(y_true - y_pred)),
+    "built in": lambda: keras.losses.mean_squared_error,
+    "partial": lambda: functools.partial(keras.losses.huber, delta=0.5),
+    "own partial": lambda: functools.partial(weighted_error, 2.0),
+    "callable": lambda: Weighted(3.0),
+    "several": lambda: [keras.losses.Huber(), keras.losses.MeanSquaredError()],
+}
+WAYS = {
+    "deepcopy": copy.deepcopy,
+    "cloudpickle": lambda graph: pickle.loads(cloudpickle.dumps(graph)),
+    "joblib": lambda graph: through_joblib(graph),
+    "our files": lambda graph: keras_reduce.loads(keras_reduce.dumps(graph)),
+    "pickle": lambda graph: pickle.loads(pickle.dumps(graph)),
+}
+
+
+def through_joblib(graph):
+    file = io.BytesIO()
+    joblib.dump(graph, file)
+    file.seek(0)
+    return joblib.load(file)
+
+
+def with_two_outputs():
+    inputs = keras.Input((2,))
+    return keras.Model(inputs, [layers.Dense(1)(inputs), layers.Dense(1)(inputs)])
+
+
+def with_one_output():
+    return keras.Sequential([keras.Input((2,)), layers.Dense(1)])
+
+
+@check
+def losses_beside_their_models_stay_one():
+    x, y = np.ones((4, 2)), np.zeros((4, 1))
+    for name, make in LOSSES.items():
+        is_several = name == "several"
+        loss, targets = make(), [y, y] if is_several else y
+        models = [with_two_outputs() if is_several else with_one_output() for _ in range(2)]
+        for model in models:
+            model.compile("sgd", loss, run_eagerly=True)
+        models[0].fit(x, targets, verbose=0)
+        expected = None
+        one, two = models
+        for graph in (
+            {"one": one, "loss": loss, "two": two},
+            {"loss": loss, "two": two, "one": one},
+        ):
+            for way, send in WAYS.items():
+                if way == "pickle" and name in ("callable", "lambda"):
+                    continue  # Which pickle itself can't carry to a process without its code.
+                found = send(graph)
+                for key in ("one", "two"):
+                    held, beside = found[key].loss, found["loss"]
+                    if is_several:
+                        assert all(map(operator.is_, held, beside)), (way, key)
+                    else:
+                        assert held is beside, (name, way, key)
+                if name in ("instance", "described"):
+                    assert found["one"]._compile_loss._flat_losses[0].loss is found["loss"]
+                before = [w.tolist() for w in models[0].get_weights()]
+                assert [w.tolist() for w in found["one"].get_weights()] == before
+                found["one"].fit(x, targets, verbose=0)
+                learnt = [w.tolist() for w in found["one"].get_weights()]
+                expected = expected or learnt
+                assert learnt == expected, (name, way)
+
+
+class OwnMetric(keras.metrics.Metric):
+    def __init__(self, scale=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.scale, self.total = scale, self.add_weight(name="total", initializer="zeros")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        self.total.assign_add(ops.sum(y_pred) * self.scale)
+
+    def result(self):
+        return self.total
+
+
+@check
+def metrics_beside_their_models_stay_one():
+    x, y = np.ones((4, 2)), np.zeros((4, 1))
+    made = [keras.metrics.MeanAbsoluteError(), OwnMetric(2.0), keras.metrics.R2Score()]
+    model = with_one_output()
+    model.note = made[0]
+    weighted = [keras.metrics.MeanSquaredError()]
+    model.compile("sgd", "mse", metrics=made, weighted_metrics=weighted, run_eagerly=True)
+    for _ in range(2):
+        both = [*made, *weighted]
+        for graph in ([model, *both], [*both, model], [*weighted, model, *made]):
+            for way, send in WAYS.items():
+                found = dict(zip(map(id, graph), send(graph), strict=True))
+                copied = found[id(model)]
+                beside = [found[id(each)] for each in (*made, *weighted)]
+                assert copied.note is beside[0], way
+                assert copied._compile_metrics._user_metrics == beside[:3], way
+                if model._compile_metrics.built:
+                    assert copied._compile_metrics.metrics == beside, way
+                    results = [np.asarray(metric.result()).tolist() for metric in beside]
+                    assert results == [np.asarray(m.result()).tolist() for m in (*made, *weighted)]
+                before = [np.asarray(v).tolist() for v in beside[1].variables]
+                copied.evaluate(x, y, verbose=0)
+                assert [np.asarray(v).tolist() for v in beside[1].variables] != before, way
+        model.fit(x, y, verbose=0)
 
 
 class Head(keras.Model):

@@ -12,7 +12,7 @@ from typing import Any
 
 from .._tree import payloads_below
 from .assets import assets, finish, restore_assets
-from .attributes import left_out, state
+from .attributes import await_state, left_out, state
 from .compilation import compilation
 from .configs import architecture, reading, writing
 from .framework import keras, root
@@ -26,6 +26,7 @@ __all__ = [
     "NAME",
     "architecture",
     "assets",
+    "await_state",
     "backend",
     "base_classes",
     "check",

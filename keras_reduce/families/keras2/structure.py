@@ -15,7 +15,7 @@ from .attributes import await_state, describes_itself, own_attributes
 from .compilation import compile_all
 from .configs import current, deserialize, make, serialize
 from .framework import is_built_in, keras
-from .kinds import is_a, is_layer
+from .kinds import has_identity, is_a, is_layer
 from .optimizers import optimizers_of, restore_optimizers, restore_undecayed, undecayed_of
 from .tree import Tree, generator_of, is_container, named_variables, nodes, own_variables
 
@@ -70,7 +70,7 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
         "names": [v.name.partition(":")[0] for v in tree.own_variables.values()],
         **leftovers.found_in(tree),
     }
-    if is_a(tree.root, "optimizer"):
+    if has_identity(tree.root):
         found["identity"] = table.identity(tree.root)
     return {name: value for name, value in found.items() if value or name == "identity"}
 

@@ -33,6 +33,7 @@ __all__ = [
     "NAME",
     "architecture",
     "assets",
+    "await_state",
     "backend",
     "base_classes",
     "check",
@@ -149,6 +150,10 @@ def set_random_seed(seed: int) -> None:
 def is_model(obj: Any) -> bool:
     """Tell whether `obj` is a Keras 3 model."""
     return is_a(obj, "model")
+
+
+def await_state(obj: Any) -> None:
+    """Do nothing: objects of Keras 3 take a state as any object does."""
 
 
 def survey(root: Any, children: Iterable[Any] = ()) -> Tree:

@@ -15,7 +15,7 @@ from .. import _tree
 from .assets import assets, restore_assets
 from .attributes import describes_itself
 from .compilation import compile_all
-from .kinds import as_module, is_a, is_built_in, is_module
+from .kinds import as_module, has_identity, is_a, is_built_in, is_module
 from .making import tie
 from .optimizers import exclusions_of, optimizers_of, restore_optimizers
 from .part_states import (
@@ -123,7 +123,7 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
         "layer_paths": _paths_in_keras(all_layers),
         "unadapted": [path for path, node in layers.items() if _is_unadapted(node)],
     }
-    if is_optimizer(tree.root):
+    if has_identity(tree.root):
         found["identity"] = table.identity(tree.root)
     return {name: value for name, value in found.items() if value or name == "identity"}
 

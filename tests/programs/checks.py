@@ -83,6 +83,12 @@ def logged(name):
         logging.getLogger(name).removeHandler(handler)
 
 
+def is_path(where):
+    """Tell whether a place in an object graph, or a file, is spelled as one."""
+    is_file = "/" in where or where == "."
+    return is_file or not (".." in where or where.startswith(".") or where.endswith("."))
+
+
 def raises(kind, *fragments):
     """Return a context that demands an error of `kind` whose message has all `fragments`."""
 
@@ -96,6 +102,7 @@ def raises(kind, *fragments):
                 return False
             missing = [text for text in fragments if text not in str(error)]
             assert not missing, f"{missing} not in: {error}"
+            assert is_path(getattr(error, "where", "")), f"not a path: {error.where!r}"
             self.error = error
             return True
 

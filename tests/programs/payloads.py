@@ -22,7 +22,7 @@ import numpy as np
 from keras import layers, ops
 
 import keras_reduce
-from checks import check, logged, main, raises
+from checks import check, is_path, logged, main, raises
 from keras_reduce import CustomObjectError, PayloadError, ReduceError, reducers
 
 keras_reduce.install()
@@ -402,7 +402,7 @@ def losses_beside_their_models_stay_one():
             {"loss": loss, "two": two, "one": one},
         ):
             for way, send in WAYS.items():
-                if way == "pickle" and name in ("callable", "lambda"):
+                if way == "pickle" and name in ("callable", "lambda", "own partial"):
                     continue  # Which pickle itself can't carry to a process without its code.
                 found = send(graph)
                 for key in ("one", "two"):
@@ -1272,6 +1272,58 @@ def layers_and_weak_references_that_a_program_has_set():
         assert found[0]._tracker.is_in_store("layers", found[0].extra["parts"][0])
         (held,) = found[0].chosen - {"text"}
         assert held.part.units == 4
+
+
+@check
+def places_of_what_can_not_be_carried():
+    """Each is spelled as an expression for it, wherever a payload has noted it."""
+    lock = threading.Lock()
+
+    class Holding(layers.Layer):
+        def __init__(self, **attributes):
+            super().__init__()
+            vars(self).update(attributes)
+            self.part = layers.Dense(1)
+
+    def set_on_a_model():
+        model = with_one_output()
+        model.x = [layers.Dense(1), {"guard": lock}]
+        return model, ".x[1]['guard']"
+
+    def set_on_a_layer():
+        layer = layers.Dense(1)
+        layer.x = [layers.Dense(1), (lock,)]
+        model = keras.Sequential([keras.Input((2,)), layer])
+        return model, ".layers[0].x[1][0]"
+
+    def of_a_class_without_a_config():
+        model = keras.Sequential([keras.Input((2,)), Holding(held=[layers.Dense(1), {"g": lock}])])
+        return model, ".layers[0].held[1]['g']"
+
+    def inside_a_loss():
+        model, loss = with_one_output(), keras.losses.Huber()
+        loss.note = {"guard": lock}
+        model.compile("sgd", loss)
+        return model, ".<Huber>.note['guard']"
+
+    def inside_a_layer_that_a_constructor_made():
+        layer = layers.MultiHeadAttention(1, 1)
+        layer.build((None, 2, 2), (None, 2, 2))
+        layer._query_dense.extra = {"parts": [layers.Dense(1), lock]}
+        return layer, "._query_dense.extra['parts'][1]"
+
+    cases = (
+        *(set_on_a_model, set_on_a_layer, of_a_class_without_a_config, inside_a_loss),
+        inside_a_layer_that_a_constructor_made,
+    )
+    for case in cases:
+        obj, place = case()
+        with raises(ReduceError, "_thread.lock", f"at obj{place}"):
+            pickle.dumps(obj)
+        with raises(ReduceError, "_thread.lock", f"at graph[0]{place}"):
+            graph = [obj]
+            pickle.dumps(graph)
+        assert all(map(is_path, (each.path for each in keras_reduce.explain(obj).obstacles)))
 
 
 @check

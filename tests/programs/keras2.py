@@ -7,6 +7,7 @@ are entered where these are.
 import collections
 import copy
 import pickle
+import sys
 import tempfile
 import threading
 import weakref
@@ -647,4 +648,4 @@ if families.active().NAME == "keras3":
 
 if __name__ == "__main__":
     keras_reduce.install()
-    main()
+    main(*sys.argv[1:])

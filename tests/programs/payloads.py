@@ -1307,10 +1307,9 @@ def places_of_what_can_not_be_carried():
         return model, ".<Huber>.note['guard']"
 
     def inside_a_layer_that_a_constructor_made():
-        layer = layers.MultiHeadAttention(1, 1)
-        layer.build((None, 2, 2), (None, 2, 2))
-        layer._query_dense.extra = {"parts": [layers.Dense(1), lock]}
-        return layer, "._query_dense.extra['parts'][1]"
+        layer = layers.Bidirectional(layers.LSTM(1))
+        layer.forward_layer.cell.extra = {"parts": [layers.Dense(1), lock]}
+        return layer, ".forward_layer.cell.extra['parts'][1]"
 
     cases = (
         *(set_on_a_model, set_on_a_layer, of_a_class_without_a_config, inside_a_loss),

@@ -160,7 +160,7 @@ def describe(
             return {"variable": numbers[id(value)]}
         if _is_own_method(value, obj):
             return {"method": value.__name__}
-        if is_nest(value) and any(map(is_part, leaves(value))):
+        if is_nest(value) and any(is_part(leaf) or is_weak(leaf) for leaf in leaves(value)):
             if isinstance(value, dict):
                 return {"dict": [(k, encode(v, f"{path}[{k!r}]")) for k, v in value.items()]}
             kind = "tuple" if isinstance(value, tuple) else "list"

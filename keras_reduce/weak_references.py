@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from .callables import root_module
 from .errors import PayloadError
 from .identities import Identity
 
@@ -185,24 +186,32 @@ def _replaced(value: Any, old: Any, new: Any) -> Any:
     """Return `value` with `new` in the place of `old`; lists, dictionaries and sets are changed."""
     if value is old:
         return new
-    if isinstance(value, dict):
-        for key, item in list(value.items()):
-            # Past the methods by which Keras's containers track what is put into them.
-            dict.__setitem__(value, key, _replaced(item, old, new))
-        return value
-    if not isinstance(value, (list, tuple, set, frozenset)):
-        return value
-    items = [_replaced(item, old, new) for item in value]
-    if all(map(operator.is_, items, value)):
-        return value
-    if isinstance(value, list):
-        list.__setitem__(value, slice(None), items)
-    elif isinstance(value, set):
-        set.clear(value)
-        set.update(value, items)
-    else:
-        return _like(value, items)
+    if isinstance(value, (tuple, frozenset)):
+        items = [_replaced(item, old, new) for item in value]
+        return value if all(map(operator.is_, items, value)) else _like(value, items)
+    if isinstance(value, set):
+        for item in list(value):
+            replacement = _replaced(item, old, new)
+            if replacement is not item:
+                set.discard(value, item)
+                set.add(value, replacement)
+    elif isinstance(value, (list, dict)):
+        put = _setter_of(value)
+        for key, item in list(value.items() if isinstance(value, dict) else enumerate(value)):
+            replacement = _replaced(item, old, new)
+            if replacement is not item:
+                put(value, key, replacement)
     return value
+
+
+def _setter_of(container: Any) -> Callable[[Any, Any, Any], None]:
+    """Return the method that sets an item of a list or dictionary."""
+    if root_module(type(container)) == "tensorflow":
+        # Private: TensorFlow's wrappers keep the items twice.
+        method: Callable[[Any, Any, Any], None] = type(container).__setitem__
+        return method
+    # Past the methods by which Keras's containers track what is put into them.
+    return dict.__setitem__ if isinstance(container, dict) else list.__setitem__
 
 
 def rebuild_weak_attribute(outline: tuple[Any, ...]) -> WeakAttribute:

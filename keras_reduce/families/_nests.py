@@ -80,8 +80,10 @@ def refuse_hidden(name: str, value: Any, is_part: Callable[[Any], bool]) -> None
     for leaf in leaves(value):
         # What is no nest, but a container.
         if isinstance(leaf, (tuple, set, frozenset)) and any(map(is_part, innermost(leaf))):
+            # TensorFlow wraps named tuples in a proxy, which knows what it wraps.
+            kind = type(getattr(leaf, "__wrapped__", leaf)).__name__
             raise ReduceError(
-                f"Layers in a {type(leaf).__name__} can't be carried",
+                f"Layers in a {kind} can't be carried",
                 where=f".{name}",
                 cause="a config has lists, tuples and dictionaries only",
                 cure="keep them in one of these",

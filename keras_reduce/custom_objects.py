@@ -30,8 +30,9 @@ import cloudpickle
 
 from . import backends, transit
 from .errors import CustomObjectError, KerasReduceError, PayloadError, ReduceError
-from .identities import Identity
+from .identities import Identity, is_detached
 from .parcels import Parcel
+from .weak_references import detached
 
 __all__ = ["ByValue", "Reference", "Table", "by_value", "is_importable", "resolve"]
 
@@ -410,7 +411,7 @@ class Table:
         Attributes of the outermost object that the pickler shall put back once it stands, since
         they may refer to it.
     unchecked : dict
-        Those of `objects` of which nobody knows whether a pickler takes them, by path.
+        Those of `objects` of which it is not known whether a pickler takes them, by path.
     is_compiling : bool
         Whether what is entered at the moment is needed when the object has been built, and not
         before.
@@ -418,6 +419,8 @@ class Table:
         Tokens of objects that the payload refers to, and does not hold.
     tree : families.Tree, optional
         The outermost object and all that is below it.
+    weak : dict
+        Weak references inside attributes that hold parts as well, by path.
     links : dict
         Attributes that hold another part of the outermost object, as ``path:attribute``, with the
         path of that part.
@@ -429,6 +432,7 @@ class Table:
         self.unchecked: dict[str, Any] = {}
         self.tree: Any = None
         self.links: dict[str, str] = {}
+        self.weak: dict[str, Any] = {}
         self.identities: list[Identity] = []
         self._numbers: dict[int, int] = {}
         self._outermost, self._lookups = outermost, lookups
@@ -496,12 +500,28 @@ class Table:
     def entrust(self, value: Any, path: str = "") -> int:
         """Leave `value` to the pickler; return the number under which it comes back.
 
-        With its `path` below the outermost object if nobody else has looked at it.
+        Parameters
+        ----------
+        value : object
+            Anything.
+        path : str
+            A Python expression for it below the outermost object, without a dot in front, such as
+            ``held[0]``. Given if nothing else has checked that a pickler takes it.
         """
         if path:
             self.unchecked[path] = value
         self.objects.append(value)
         return len(self.objects) - 1
+
+    def entrust_weak(self, value: Any, path: str) -> int:
+        """Leave a nest with weak references and with parts of the outermost object to the pickler.
+
+        What comes back has a `WeakAttribute` in the place of each reference.
+        """
+        if is_detached():
+            return self.entrust(value)  # A shallow copy holds the very references.
+        self.weak[path] = value
+        return self.entrust(detached(value), path)
 
     def child(self, part: Any) -> int:
         """Return the number of a part that has a payload of its own, entering it when it is new."""
@@ -525,7 +545,7 @@ class Table:
         if id(value) not in self._stripped:
             plain = object.__new__(type(value))
             vars(plain).update({n: v for n, v in vars(value).items() if n not in names})
-            self._stripped[id(value)] = self.entrust(plain, f".<{type(value).__name__}>")
+            self._stripped[id(value)] = self.entrust(plain, f"<{type(value).__name__}>")
         return self._stripped[id(value)]
 
     @property
@@ -547,7 +567,11 @@ class Table:
             self.is_compiling = False
 
     def pack(
-        self, bounds: Bounds | None = None, places: Mapping[int, str] | None = None
+        self,
+        bounds: Bounds | None = None,
+        places: Mapping[int, str] | None = None,
+        *,
+        carries_code: bool = False,
     ) -> Packed | None:
         """Return the references and what travels by value, or None when the table is empty.
 
@@ -557,6 +581,8 @@ class Table:
             What code that travels by value must not refer to.
         places : mapping of int to str, optional
             Names, by id, for parts of the object to which code that is compiled into it may refer.
+        carries_code : bool
+            Whether the pickler that asks carries code by itself.
         """
         if not self._entries:
             return None
@@ -569,11 +595,17 @@ class Table:
         if _nested.depth:
             return references, tuple(objects)
         late = {id(self._entries[key][0]) for key in self._late} if places else set()
-        return references, tuple(
-            (LateCode.of(obj, self._lookups, bounds, places or {}) if id(obj) in late else None)
-            or ByValue.of(obj, self._lookups, bounds)
-            for obj in objects
-        )
+
+        def packed(obj: Any) -> Any:
+            by_value = ByValue.of(obj, self._lookups, bounds)
+            if id(obj) not in late:
+                return by_value
+            found = LateCode.of(obj, self._lookups, bounds, places or {})
+            # What is compiled into a model may be beside it, too. The pickler keeps it one object
+            # if it gets the object itself.
+            return found or (obj if by_value.is_left_to_pickler(carries_code) else by_value)
+
+        return references, tuple(map(packed, objects))
 
 
 def resolve(packed: Packed | None) -> dict[str, tuple[Any, str | None]]:
@@ -681,6 +713,29 @@ class ByValue:
             return self.referent
         rebuild, arguments = self.__reduce__()
         return rebuild(*copy.deepcopy(arguments, memo))
+
+    def is_left_to_pickler(self, carries_code: bool) -> bool:
+        """Tell whether a pickler can carry the callable itself, and keep what it refers to apart.
+
+        Parameters
+        ----------
+        carries_code : bool
+            Whether the pickler carries code by value.
+        """
+        obj = self.referent
+        if isinstance(obj, type):
+            return False  # It comes back as the same class by its token.
+        named = obj if hasattr(obj, "__qualname__") else type(obj)
+        module = str(getattr(named, "__module__", None))
+        if module in sys.modules and not (module == "__main__" or can_be_imported_again(module)):
+            return False  # cloudpickle would name the module.
+        try:
+            pickler = self._dumped(CodePickler)
+        except Exception:
+            return False  # It fails in the same way where it is asked for, with its place.
+        # Code that is written by value names cloudpickle as what reads it.
+        has_code = b"cloudpickle" in pickler.file.getvalue()
+        return not pickler.referents and (carries_code or not has_code)
 
     def copied_referents(self) -> tuple[Any, ...] | None:
         """Return the objects to be copied to which the callable refers; None if it is shared."""

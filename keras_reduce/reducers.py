@@ -115,7 +115,9 @@ def rebuild_model(
     payload.check_protocol(header)
     identity = _identity(header, of_others)
     if identity is not None and identity.obj is not None:
-        return identity.obj  # An optimizer that was part of a model, which has been rebuilt.
+        # An optimizer, metric or loss that was part of a model, which has been rebuilt.
+        families.by_name(header["family"]).await_state(identity.obj)
+        return identity.obj
     written_on = header.get("versions", {}).get("backend", "")
     backends.prefer(written_on)
     family = families.required(header["family"], written_on)
@@ -132,9 +134,10 @@ def rebuild_model(
                 if isinstance(objects[number], weak_references.WeakAttribute):
                     objects[number].attach(obj, name)
             tree = family.survey(obj, family.payloads_below(header))
-            weights.assign(tree.own_variables, values, family.backend(), written_on)
+            unfilled = family.unfilled(tree, values)
+            weights.assign(tree.own_variables, unfilled, family.backend(), written_on)
             family.finish(tree)
-            own_variables = [tree.own_variables[path] for path in values]
+            own_variables = [tree.own_variables.get(path) for path in values]
     except KerasReduceError:
         raise
     except Exception as error:
@@ -521,7 +524,7 @@ def _take_apart(
         places = None
         if found.table.has_late_code:
             places = closures.Places(obj, obj, found.tree).before_compiling()
-        code = found.table.pack(bounds, places)
+        code = found.table.pack(bounds, places, carries_code=tracing.carries_code())
         objects = tuple(
             _custom_objects.by_value(value, LOOKUPS, bounds) for value in found.table.objects
         )
@@ -734,7 +737,12 @@ def _look_into(obj: Any, family: families.Family) -> _Dissection:
             architecture = family.architecture(obj)
             tree = tree.with_children(table.children)
             attributes, tracked = family.state(obj, tree)
-            numbers = {name: table.entrust(v, _spelled_path(name)) for name, v in tracked.items()}
+            numbers = {
+                name: (table.entrust_weak if weak_references.holds(value) else table.entrust)(
+                    value, tree.expression(name)
+                )
+                for name, value in tracked.items()
+            }
             if tracked:
                 tree = tree.with_children([*table.children, *tracked.values()])
             if _custom_objects.is_nested():
@@ -747,7 +755,7 @@ def _look_into(obj: Any, family: families.Family) -> _Dissection:
         unchecked = table.unchecked | {n: v for n, v in attributes.items() if n not in weak}
         apart = {}
         if not identities.is_detached():  # By copy.copy, which takes attributes as they are.
-            _refuse_missing_targets(weak, tree, snapshot)
+            _refuse_missing_targets(table.weak | weak, tree, snapshot)
             apart = {name: weak_references.WeakAttribute.of(value) for name, value in weak.items()}
             attributes = {name: v for name, v in attributes.items() if name not in weak}
             unchecked |= {name: value.plain() for name, value in apart.items()}
@@ -779,11 +787,6 @@ def _look_into(obj: Any, family: families.Family) -> _Dissection:
     return _Dissection(
         header, architecture, arrays, compilation, table, tree, own_snapshot, attributes, where
     )
-
-
-def _spelled_path(name: str) -> str:
-    """Return an expression for an attribute; one of an inner part is named ``path:attribute``."""
-    return "." + re.sub("[/:]", ".", name)
 
 
 def _targets(tree: families.Tree) -> tuple[tuple[str, identities.Identity], ...]:

@@ -29,7 +29,15 @@ from .custom_objects import Bounds, ByValue, _nested, companion
 from .dispatch import STANDARD
 from .errors import KerasReduceError, ReduceError
 
-__all__ = ["Obstacle", "Transport", "check", "located", "obstacles", "root_path"]
+__all__ = [
+    "Obstacle",
+    "Transport",
+    "carries_code",
+    "check",
+    "located",
+    "obstacles",
+    "root_path",
+]
 
 Transport = Literal["pickle", "cloudpickle", "joblib", "deepcopy"]
 
@@ -146,6 +154,29 @@ def is_copying() -> bool:
     if _visits.current:
         return isinstance(_visits.current.pickler, _DryCopier)
     return next((start.transport == "deepcopy" for start in _starts()), False)
+
+
+def carries_code() -> bool:
+    """Tell whether what asks for a reduce value carries code by value, or copies it as it is.
+
+    That is so for cloudpickle's pickler, joblib's and ours, which are taught it, and for
+    `copy.deepcopy`. To be called while a reducer runs.
+    """
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame and str(frame.f_globals.get("__name__")).partition(".")[0] == __package__:
+        frame = frame.f_back
+    if frame is None:
+        return False
+    if frame.f_code in (_SAVE, copy.deepcopy.__code__):
+        pickler = frame.f_locals.get("self")
+        return frame.f_code is not _SAVE or hasattr(pickler, "reducer_override")
+    name = str(frame.f_globals.get("__name__"))
+    # Of joblib, Ray and Spark, which bring their own, too.
+    return frame.f_code.co_name == "dump" and f".{name}".endswith(".cloudpickle")
+
+
+# By which the standard library's pickler in Python, and so joblib's and ours, asks.
+_SAVE = pickle._Pickler.save.__code__  # type: ignore[attr-defined]
 
 
 def root_path(obj: Any, name: str = "") -> str:
@@ -710,7 +741,7 @@ def _cure(obj: Any) -> str:
 
 
 # A place in an object, such as "model.note[2]": how it is called, and the way from there.
-_PLACE = re.compile(r"[\w' ]*?((?:\.\w+|\[[^\]]+\])+)")
+_PLACE = re.compile(r"[\w' ]*?((?:\.\w+|\.<[^>]+>|\[[^\]]+\])+)")
 
 
 def _obstacle(obj: Any, error: Exception) -> Obstacle:

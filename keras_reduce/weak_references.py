@@ -8,15 +8,28 @@ they refer to has been rebuilt.
 from __future__ import annotations
 
 import contextlib
+import operator
 import threading
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from .callables import root_module
 from .errors import PayloadError
 from .identities import Identity
 
-__all__ = ["PROXIES", "WeakAttribute", "holds", "rebuild_weak_attribute", "rebuilding", "targets"]
+__all__ = [
+    "PROXIES",
+    "WeakAttribute",
+    "attach_within",
+    "detached",
+    "holds",
+    "is_weak",
+    "rebuild_weak_attribute",
+    "rebuilding",
+    "targets",
+]
 
 PROXIES = (weakref.ProxyType, weakref.CallableProxyType)
 _KINDS: dict[type, str] = {
@@ -29,9 +42,14 @@ _KINDS: dict[type, str] = {
 }
 
 
+def is_weak(value: Any) -> bool:
+    """Tell whether `value` is a weak reference, or a weak container of the standard library."""
+    return type(value) in _KINDS
+
+
 def holds(value: Any, levels: int = 4) -> bool:
     """Tell whether `value` is a weak reference, or a nest of lists, tuples and dicts with one."""
-    if type(value) in _KINDS:
+    if is_weak(value):
         return True
     if not levels or not isinstance(value, (list, tuple, dict)):
         return False
@@ -87,10 +105,29 @@ class WeakAttribute:
 
     def attach(self, obj: Any, name: str) -> None:
         """Set the attribute of `obj`, and again whenever something that it refers to is rebuilt."""
+        place = f"{type(obj).__qualname__}.{name}"
 
         def update(_: Any = None) -> None:
             # Not by setattr: Keras would track a layer behind a proxy, and then can't compile.
-            vars(obj)[name] = _value(self.outline, name)
+            vars(obj)[name] = _value(self.outline, place)
+
+        update()
+        for identity in _identities(self.outline):
+            identity.follow(update)
+
+    def attach_inside(self, obj: Any, name: str) -> None:
+        """Take the place of this object within an attribute of `obj`, now and whenever it changes.
+
+        The rest of the attribute stays as it is, with the layers in it that Keras tracks.
+        """
+        place = f"{type(obj).__qualname__}.{name}"
+        present: Any = self
+
+        def update(_: Any = None) -> None:
+            nonlocal present
+            replacement = _value(self.outline, place)
+            vars(obj)[name] = _replaced(vars(obj)[name], present, replacement)
+            present = replacement
 
         update()
         for identity in _identities(self.outline):
@@ -99,6 +136,82 @@ class WeakAttribute:
     def plain(self) -> list[Any]:
         """Return what else is in it, for a pickler to carry."""
         return list(_plain(self.outline))
+
+
+def detached(value: Any) -> Any:
+    """Return a nest with a `WeakAttribute` in the place of each weak reference in it.
+
+    `value` itself if there is none.
+    """
+    if is_weak(value):
+        return WeakAttribute.of(value)
+    if isinstance(value, dict):
+        made = {key: detached(item) for key, item in value.items()}
+        if all(map(operator.is_, made.values(), value.values())):
+            return value
+        return OrderedDict(made) if isinstance(value, OrderedDict) else made
+    if not isinstance(value, (list, tuple, set, frozenset)):
+        return value
+    items = [detached(item) for item in value]
+    is_same = all(map(operator.is_, items, value))
+    return value if is_same else _like(value, items)
+
+
+def attach_within(obj: Any, name: str) -> None:
+    """Attach each `WeakAttribute` within an attribute of `obj`; see `detached`."""
+    # Where a module of Torch's keeps what is set on it, there are no containers.
+    for found in list(_attributes_in(vars(obj).get(name))):
+        found.attach_inside(obj, name)
+
+
+def _attributes_in(value: Any) -> Iterator[WeakAttribute]:
+    if isinstance(value, WeakAttribute):
+        yield value
+    elif isinstance(value, (list, tuple, set, frozenset, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _attributes_in(item)
+
+
+def _like(value: Any, items: list[Any]) -> Any:
+    """Return a list, tuple, set or frozenset of `items` that is of the kind of `value`."""
+    if isinstance(value, tuple):
+        # TensorFlow wraps named tuples in a proxy, which knows what it wraps.
+        named = getattr(value, "__wrapped__", value)
+        return type(named)(*items) if hasattr(named, "_fields") else tuple(items)
+    kind = next(kind for kind in (list, set, frozenset) if isinstance(value, kind))
+    return kind(items)
+
+
+def _replaced(value: Any, old: Any, new: Any) -> Any:
+    """Return `value` with `new` in the place of `old`; lists, dictionaries and sets are changed."""
+    if value is old:
+        return new
+    if isinstance(value, (tuple, frozenset)):
+        items = [_replaced(item, old, new) for item in value]
+        return value if all(map(operator.is_, items, value)) else _like(value, items)
+    if isinstance(value, set):
+        for item in list(value):
+            replacement = _replaced(item, old, new)
+            if replacement is not item:
+                set.discard(value, item)
+                set.add(value, replacement)
+    elif isinstance(value, (list, dict)):
+        put = _setter_of(value)
+        for key, item in list(value.items() if isinstance(value, dict) else enumerate(value)):
+            replacement = _replaced(item, old, new)
+            if replacement is not item:
+                put(value, key, replacement)
+    return value
+
+
+def _setter_of(container: Any) -> Callable[[Any, Any, Any], None]:
+    """Return the method that sets an item of a list or dictionary."""
+    if root_module(type(container)) == "tensorflow":
+        # Private: TensorFlow's wrappers keep the items twice.
+        method: Callable[[Any, Any, Any], None] = type(container).__setitem__
+        return method
+    # Past the methods by which Keras's containers track what is put into them.
+    return dict.__setitem__ if isinstance(container, dict) else list.__setitem__
 
 
 def rebuild_weak_attribute(outline: tuple[Any, ...]) -> WeakAttribute:
@@ -178,7 +291,7 @@ def _as_tuple(item: Any) -> tuple[Any, ...]:
     return item if isinstance(item, tuple) else (item,)
 
 
-def _value(outline: tuple[Any, ...], name: str) -> Any:
+def _value(outline: tuple[Any, ...], place: str) -> Any:
     """Return what is built so, as far as what it refers to has been rebuilt."""
     kind, content, *more = outline
     if kind == "dead":
@@ -187,9 +300,9 @@ def _value(outline: tuple[Any, ...], name: str) -> Any:
     if kind == "plain":
         return content
     if kind in ("list", "tuple"):
-        return (list if kind == "list" else tuple)(_value(item, name) for item in content)
+        return (list if kind == "list" else tuple)(_value(item, place) for item in content)
     if kind == "dict":
-        return {key: _value(item, name) for key, item in content}
+        return {key: _value(item, place) for key, item in content}
     if kind == "keys":
         pairs = [(_target(key), item) for key, item in content]
         return weakref.WeakKeyDictionary({k: v for k, v in pairs if k is not None})
@@ -200,7 +313,7 @@ def _value(outline: tuple[Any, ...], name: str) -> Any:
         return weakref.WeakSet(found for found in map(_target, content) if found is not None)
     target = _target(content)
     if target is None:
-        return MissingTarget(name)
+        return MissingTarget(place)
     if kind == "method":
         return weakref.WeakMethod(getattr(target, more[0]))
     return weakref.proxy(target) if kind == "proxy" else weakref.ref(target)
@@ -220,12 +333,12 @@ class MissingTarget:
 
     Parameters
     ----------
-    attribute : str
-        The name of the attribute that it is in.
+    place : str
+        Class and attribute that it is in, such as ``Decoder.encoder``.
     """
 
-    def __init__(self, attribute: str) -> None:
-        self._attribute = attribute
+    def __init__(self, place: str) -> None:
+        self._place = place
 
     def __call__(self, *arguments: Any, **more: Any) -> None:
         """Raise an error; return None, as a dead reference does, to code that rebuilding runs."""
@@ -233,7 +346,7 @@ class MissingTarget:
             return
         raise PayloadError(
             "A weak reference leads to nothing",
-            where=f".{self._attribute}",
+            where=self._place,
             cause="what it refers to was not in the same pickle",
             cure="pickle both in one object, such as a model that has both",
         )

@@ -89,6 +89,10 @@ class Tree(Protocol):
         """Return the same tree, of which `children` travel apart."""
         ...
 
+    def expression(self, place: str) -> str:
+        """Return a Python expression, without a dot in front, for ``path:attribute``."""
+        ...
+
     def places(self) -> Iterable[tuple[Any, str]]:
         """Yield the object, what is below it, and the variables, each with a name for it."""
         ...
@@ -245,8 +249,12 @@ class Family(Protocol):
         """
         ...
 
-    def payloads_below(self, structure: Mapping[str, Any]) -> Iterable[str]:
-        """Return the paths of the parts that have payloads of their own."""
+    def payloads_below(self, structure: Mapping[str, Any]) -> Iterable[Any]:
+        """Return the parts that have payloads of their own, themselves or their paths."""
+        ...
+
+    def unfilled(self, tree: Tree, values: dict[str, Any]) -> dict[str, Any]:
+        """Return `values`, by path, without those that another payload has given already."""
         ...
 
     def assets(self, tree: Tree) -> dict[tuple[str, str], np.ndarray[Any, Any]]:
@@ -261,6 +269,10 @@ class Family(Protocol):
 
     def finish(self, tree: Tree) -> None:
         """Bring what an object derives from its variables up to date with them."""
+        ...
+
+    def await_state(self, obj: Any) -> None:
+        """Let a rebuilt object take the state that a pickler is about to give it."""
         ...
 
     def owner(self, obj: Any) -> Any:

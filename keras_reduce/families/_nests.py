@@ -25,6 +25,20 @@ def leaves(value: Any) -> Iterator[Any]:
         yield from value
 
 
+def innermost(value: Any) -> Iterator[Any]:
+    """Yield what is in containers of any kind: nests, named tuples and sets, at every depth.
+
+    A container itself is never yielded, and neither are the keys of dictionaries left out.
+    """
+    if isinstance(value, dict):
+        yield from innermost([*value.values(), *value])
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for item in value:
+            yield from innermost(item)
+    else:
+        yield value
+
+
 def unwrapped(value: Any) -> Any:
     """Return `value` without the wrappers that Keras and TensorFlow put around containers."""
     if isinstance(value, OrderedDict):
@@ -61,13 +75,15 @@ def refuse_hidden(name: str, value: Any, is_part: Callable[[Any], bool]) -> None
     Raises
     ------
     ReduceError
-        If there are any in a set or a named tuple.
+        If there are any in a set or a named tuple, at whatever depth.
     """
     for leaf in leaves(value):
-        is_named = isinstance(leaf, tuple) and hasattr(leaf, "_fields")
-        if (is_named or isinstance(leaf, (set, frozenset))) and any(map(is_part, leaf)):
+        # What is no nest, but a container.
+        if isinstance(leaf, (tuple, set, frozenset)) and any(map(is_part, innermost(leaf))):
+            # TensorFlow wraps named tuples in a proxy, which knows what it wraps.
+            kind = type(getattr(leaf, "__wrapped__", leaf)).__name__
             raise ReduceError(
-                f"Layers in a {type(leaf).__name__} can't be carried",
+                f"Layers in a {kind} can't be carried",
                 where=f".{name}",
                 cause="a config has lists, tuples and dictionaries only",
                 cure="keep them in one of these",

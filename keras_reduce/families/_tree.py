@@ -10,6 +10,8 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from ._nests import innermost
+
 Children = Callable[[Any], Iterable[tuple[str, Any]]]
 
 
@@ -87,7 +89,11 @@ class Tree:
         return tree
 
     def _set_apart(self, children: Iterable[Any]) -> None:
-        ids = {id(self.nodes[c] if isinstance(c, str) else c) for c in _flat(list(children))}
+        ids: set[int] = set()
+        for child in children:
+            # A text is a path here, but not inside a container that holds parts.
+            found = [self.nodes.get(child)] if isinstance(child, str) else innermost(child)
+            ids |= set(map(id, found))
         apart: set[int] = set()
         open_ends = [number for number in ids if number in self._below]
         while open_ends:
@@ -133,6 +139,22 @@ class Tree:
             shared.add(id(layer))
             open_ends += self.listed(layer)
         return self.parts - shared
+
+    def expression(self, place: str) -> str:
+        """Return a Python expression, without a dot in front, for ``path:attribute``.
+
+        Or for an attribute of the root, which has no path.
+        """
+        path, _, name = place.rpartition(":")
+        spelled, above, is_item = "", "", False
+        for piece in filter(None, path.split("/")):
+            above = f"{above}/{piece}" if above else piece
+            if is_item:
+                spelled += f"[{piece if piece.isdecimal() else repr(piece)}]"
+            else:
+                spelled += f".{piece}" if piece.isidentifier() else f".<{piece}>"
+            is_item = above not in self.nodes
+        return f"{spelled}.{name}".removeprefix(".")
 
     def places(self) -> Iterator[tuple[Any, str]]:
         """Yield the object, what is below it, and the variables, each with a name for it."""
@@ -188,14 +210,6 @@ def below_attributes(
             found += [(f"{name}/{key}", item, depth - 1) for key, item in reversed(inner)]
         else:
             yield name, value
-
-
-def _flat(nest: Any) -> Iterator[Any]:
-    if isinstance(nest, (list, tuple, dict)):
-        for item in nest.values() if isinstance(nest, dict) else nest:
-            yield from _flat(item)
-    else:
-        yield nest
 
 
 def unique(path: str, taken: dict[str, Any]) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import json
+import logging
 import os
 import signal
 import sys
@@ -79,6 +81,25 @@ def bits(found):
     return repr(found)
 
 
+@contextlib.contextmanager
+def logged(name):
+    """Return the list of messages that a logger is given meanwhile."""
+    messages = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())
+    logging.getLogger(name).addHandler(handler)
+    try:
+        yield messages
+    finally:
+        logging.getLogger(name).removeHandler(handler)
+
+
+def is_path(where):
+    """Tell whether a place in an object graph, or a file, is spelled as one."""
+    is_file = "/" in where or where == "."
+    return is_file or not (".." in where or where.startswith(".") or where.endswith("."))
+
+
 def raises(kind, *fragments):
     """Return a context that demands an error of `kind` whose message has all `fragments`."""
 
@@ -92,6 +113,7 @@ def raises(kind, *fragments):
                 return False
             missing = [text for text in fragments if text not in str(error)]
             assert not missing, f"{missing} not in: {error}"
+            assert is_path(getattr(error, "where", "")), f"not a path: {error.where!r}"
             self.error = error
             return True
 

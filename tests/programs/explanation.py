@@ -26,7 +26,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 import keras_reduce
-from checks import check, main, raises
+from checks import check, is_path, main, raises
 from keras_reduce import KerasRegressor, ReduceError, explain, tracing
 
 keras_reduce.install()
@@ -107,6 +107,7 @@ def explained(obj, *paths, name="obj"):
     assert told == really_stopped(obj), (told, really_stopped(obj), found)
     assert {obstacle.path for obstacle in found} == set(paths), found
     assert all(obstacle.why and obstacle.cure for obstacle in found)
+    assert all(is_path(obstacle.path) for obstacle in found), found
     return found
 
 

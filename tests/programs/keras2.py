@@ -4,8 +4,10 @@ Needs the folder of the tests on its path. Checks that need Keras 3, or the wrap
 are entered where these are.
 """
 
+import collections
 import copy
 import pickle
+import sys
 import tempfile
 import threading
 import weakref
@@ -408,6 +410,122 @@ def losses_over_their_own_model_and_weak_references():
             assert all(np.array_equal(*pair) for pair in pairs)
 
 
+class OwnCompile(keras.Model):
+    """A class with a config, whose ``compile()`` takes what Keras doesn't record."""
+
+    def __init__(self, units=1, **others):
+        super().__init__(**others)
+        self.units, self.last = units, keras.layers.Dense(units)
+
+    def call(self, inputs):
+        return self.last(inputs)
+
+    def compile(self, optimizer, slow, beta):
+        super().compile(optimizer, keras.losses.Huber(beta), run_eagerly=True)
+        self.slow, self.beta = slow, beta
+
+    def train_step(self, data):
+        own = self.last.trainable_variables
+        self.slow.apply_gradients([(tf.ones(v.shape) * self.beta, v) for v in own])
+        return super().train_step(data)
+
+    def get_config(self):
+        return {"units": self.units}
+
+
+@check
+def compile_methods_with_arguments_of_their_own():
+    model = OwnCompile()
+    slow = keras.optimizers.SGD(0.1, momentum=0.9)
+    model.compile(keras.optimizers.Adam(0.01), slow, beta=0.5)
+    model.fit(X, Y, verbose=0, shuffle=False)
+    copies = [pickle.loads(pickle.dumps(model)), copy.deepcopy(model)]
+    copies.append(pickle.loads(pickle.dumps(copies[0])))
+    expected = model.fit(X, Y, verbose=0, shuffle=False).history
+    for copied in copies:
+        assert copied.fit(X, Y, verbose=0, shuffle=False).history == expected
+        assert int(copied.slow.iterations) == int(model.slow.iterations) > 0
+        pairs = zip(copied.get_weights(), model.get_weights(), strict=True)
+        assert all(np.array_equal(*pair) for pair in pairs)
+
+
+@check
+def errors_of_a_compile_method():
+    class Minding(keras.Model):
+        fails = False
+
+        def call(self, inputs):
+            return inputs
+
+        def compile(self, optimizer="sgd", loss=None, **others):
+            if self.fails:
+                raise TypeError("minds the optimizer")
+            super().compile(optimizer, loss, **others)
+
+        def get_config(self):
+            return {}
+
+    model = Minding()
+    model.compile("adam", "mse")
+    content = pickle.dumps(model)
+    pickle.loads(content)
+    Minding.fails = True
+    with raises(errors.PayloadError, "compile() of", "TypeError: minds the optimizer"):
+        pickle.loads(content)
+
+
+@check
+def losses_and_metrics_beside_their_models_stay_one():
+    models, made = [build(), build()], [keras.losses.Huber(0.5), OverModel(None)]
+    made[1].model = models[1]
+    for model, loss in zip(models, made, strict=True):
+        metric = keras.metrics.MeanAbsoluteError()
+        model.compile("adam", loss, metrics=[metric], run_eagerly=True)
+        for _ in range(2):
+            for order in ([model, loss, metric], [metric, loss, model]):
+                for found in (pickle.loads(pickle.dumps(order)), copy.deepcopy(order)):
+                    by_original = dict(zip(map(id, order), found, strict=True))
+                    copied, beside = by_original[id(model)], by_original[id(metric)]
+                    assert copied.loss is by_original[id(loss)]
+                    assert copied.loss.name == loss.name
+                    copied.fit(X, Y, verbose=0, shuffle=False)
+                    assert beside in copied.compiled_metrics.metrics
+                    assert float(beside.result()) > 0
+            model.fit(X, Y, verbose=0, shuffle=False)
+
+
+class Beside(keras.layers.Layer):
+    """Holds layers and weak references in one attribute."""
+
+    def __init__(self, watched):
+        super().__init__()
+        self.mixed = {"parts": [keras.layers.Dense(2), (weakref.ref(watched), "a")]}
+
+    def call(self, inputs):
+        return self.mixed["parts"][0](inputs)
+
+
+@check
+def layers_and_weak_references_in_one_attribute():
+    watched = keras.layers.Dense(2)
+    watched.build((None, 2))
+    layer = Beside(watched)
+    expected = layer(X[:, :2]).numpy().tolist()
+    for order in ([layer, watched], [watched, layer]):
+        for found in (pickle.loads(pickle.dumps(order)), copy.deepcopy(order)):
+            by_original = dict(zip(map(id, order), found, strict=True))
+            copied = by_original[id(layer)]
+            assert copied(X[:, :2]).numpy().tolist() == expected
+            assert copied.mixed["parts"][1][0]() is by_original[id(watched)]
+            assert len(copied.trainable_variables) == 2
+    with raises(errors.ReduceError, "weak reference to a Dense", "mixed['parts'][1][0]"):
+        pickle.dumps(layer)
+    Pair = collections.namedtuple("Pair", "one two")
+    layer.hidden = Pair(Pair({"layer": keras.layers.Dense(1)}, 1), 2)
+    with raises(errors.ReduceError, "Layers in a Pair can't be carried", ".hidden"):
+        pickle.dumps([layer, watched])
+
+
 @check
 def optimizers_of_other_models_are_refused():
     model = trained()
@@ -530,4 +648,4 @@ if families.active().NAME == "keras3":
 
 if __name__ == "__main__":
     keras_reduce.install()
-    main()
+    main(*sys.argv[1:])

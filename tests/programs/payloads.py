@@ -4,20 +4,25 @@ import collections
 import copy
 import functools
 import importlib
+import io
 import json
+import operator
 import pickle
 import sys
 import tempfile
+import threading
 import types
 import weakref
 from pathlib import Path
 
+import cloudpickle
+import joblib
 import keras
 import numpy as np
 from keras import layers, ops
 
 import keras_reduce
-from checks import check, main, raises
+from checks import check, is_path, logged, main, raises
 from keras_reduce import CustomObjectError, PayloadError, ReduceError, reducers
 
 keras_reduce.install()
@@ -315,15 +320,162 @@ def no_variable_stays_at_a_random_start():
         pickle.loads(content)
 
 
-class OwnCompile(keras.Model):
-    """Like the GANs of Keras's own examples."""
+class Weighted:
+    """A callable with a state."""
 
+    def __init__(self, weight):
+        self.weight = weight
+
+    def __call__(self, y_true, y_pred):
+        return ops.mean((y_true - y_pred) ** 2) * self.weight
+
+
+class OwnLoss(keras.losses.Loss):
+    """Has no config of its own."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = weight
+
+    def call(self, y_true, y_pred):
+        return ops.mean((y_true - y_pred) ** 2) * self.weight
+
+
+def doubled_error(y_true, y_pred):
+    return ops.mean((y_true - y_pred) ** 2) * 2.0
+
+
+def weighted_error(weight, y_true, y_pred):
+    return ops.mean((y_true - y_pred) ** 2) * weight
+
+
+LOSSES = {
+    "instance": lambda: keras.losses.Huber(0.5),
+    "described": lambda: OwnLoss(3.0),
+    "function": lambda: doubled_error,
+    "lambda": lambda: lambda y_true, y_pred: ops.mean(ops.abs(y_true - y_pred)),
+    "built in": lambda: keras.losses.mean_squared_error,
+    "partial": lambda: functools.partial(keras.losses.huber, delta=0.5),
+    "own partial": lambda: functools.partial(weighted_error, 2.0),
+    "callable": lambda: Weighted(3.0),
+    "several": lambda: [keras.losses.Huber(), keras.losses.MeanSquaredError()],
+}
+WAYS = {
+    "deepcopy": copy.deepcopy,
+    "cloudpickle": lambda graph: pickle.loads(cloudpickle.dumps(graph)),
+    "joblib": lambda graph: through_joblib(graph),
+    "our files": lambda graph: keras_reduce.loads(keras_reduce.dumps(graph)),
+    "pickle": lambda graph: pickle.loads(pickle.dumps(graph)),
+}
+
+
+def through_joblib(graph):
+    file = io.BytesIO()
+    joblib.dump(graph, file)
+    file.seek(0)
+    return joblib.load(file)
+
+
+def with_two_outputs():
+    inputs = keras.Input((2,))
+    return keras.Model(inputs, [layers.Dense(1)(inputs), layers.Dense(1)(inputs)])
+
+
+def with_one_output():
+    return keras.Sequential([keras.Input((2,)), layers.Dense(1)])
+
+
+@check
+def losses_beside_their_models_stay_one():
+    x, y = np.ones((4, 2)), np.zeros((4, 1))
+    for name, make in LOSSES.items():
+        is_several = name == "several"
+        loss, targets = make(), [y, y] if is_several else y
+        models = [with_two_outputs() if is_several else with_one_output() for _ in range(2)]
+        for model in models:
+            model.compile("sgd", loss, run_eagerly=True)
+        models[0].fit(x, targets, verbose=0)
+        expected = None
+        one, two = models
+        for graph in (
+            {"one": one, "loss": loss, "two": two},
+            {"loss": loss, "two": two, "one": one},
+        ):
+            for way, send in WAYS.items():
+                if way == "pickle" and name in ("callable", "lambda", "own partial"):
+                    continue  # Which pickle itself can't carry to a process without its code.
+                found = send(graph)
+                for key in ("one", "two"):
+                    held, beside = found[key].loss, found["loss"]
+                    if is_several:
+                        assert all(map(operator.is_, held, beside)), (way, key)
+                    else:
+                        assert held is beside, (name, way, key)
+                if name in ("instance", "described"):
+                    assert found["one"]._compile_loss._flat_losses[0].loss is found["loss"]
+                before = [w.tolist() for w in models[0].get_weights()]
+                assert [w.tolist() for w in found["one"].get_weights()] == before
+                found["one"].fit(x, targets, verbose=0)
+                learnt = [w.tolist() for w in found["one"].get_weights()]
+                expected = expected or learnt
+                assert learnt == expected, (name, way)
+
+
+class OwnMetric(keras.metrics.Metric):
+    def __init__(self, scale=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.scale, self.total = scale, self.add_weight(name="total", initializer="zeros")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        self.total.assign_add(ops.sum(y_pred) * self.scale)
+
+    def result(self):
+        return self.total
+
+
+@check
+def metrics_beside_their_models_stay_one():
+    x, y = np.ones((4, 2)), np.zeros((4, 1))
+    made = [keras.metrics.MeanAbsoluteError(), OwnMetric(2.0), keras.metrics.R2Score()]
+    model = with_one_output()
+    model.note = made[0]
+    weighted = [keras.metrics.MeanSquaredError()]
+    model.compile("sgd", "mse", metrics=made, weighted_metrics=weighted, run_eagerly=True)
+    for _ in range(2):
+        both = [*made, *weighted]
+        for graph in ([model, *both], [*both, model], [*weighted, model, *made]):
+            for way, send in WAYS.items():
+                found = dict(zip(map(id, graph), send(graph), strict=True))
+                copied = found[id(model)]
+                beside = [found[id(each)] for each in (*made, *weighted)]
+                assert copied.note is beside[0], way
+                assert copied._compile_metrics._user_metrics == beside[:3], way
+                if model._compile_metrics.built:
+                    assert copied._compile_metrics.metrics == beside, way
+                    results = [np.asarray(metric.result()).tolist() for metric in beside]
+                    assert results == [np.asarray(m.result()).tolist() for m in (*made, *weighted)]
+                before = [np.asarray(v).tolist() for v in beside[1].variables]
+                copied.evaluate(x, y, verbose=0)
+                assert [np.asarray(v).tolist() for v in beside[1].variables] != before, way
+        model.fit(x, y, verbose=0)
+
+
+class Head(keras.Model):
     def __init__(self, units=1, **arguments):
         super().__init__(**arguments)
         self.last = layers.Dense(units)
 
     def call(self, inputs):
         return self.last(inputs)
+
+
+class HeadWithConfig(Head):
+    def get_config(self):
+        return {"units": self.last.units}
+
+
+class OwnCompile(Head):
+    """Like the GANs of Keras's own examples."""
 
     def compile(self, other_optimizer, strength):
         super().compile(optimizer="sgd", loss="mse", run_eagerly=True)
@@ -341,12 +493,123 @@ class OwnCompileAndConfig(OwnCompile):
         return {"units": self.last.units}
 
 
-@check
+class OwnCompileInSteps(OwnCompileAndConfig):
+    """Sets what it is given by way of another method, with a metric and a loss of its own."""
+
+    def compile(self, *, strength, decay=0.5, **others):
+        super(OwnCompile, self).compile(loss=keras.losses.Huber(decay), **others)
+        self.prepare(strength, decay)
+
+    def prepare(self, strength, decay):
+        self.other_optimizer = keras.optimizers.SGD(0.1, momentum=decay)
+        self.tracker, self.strength = keras.metrics.Mean(name="tracker"), strength
+        self.schedule = {"rates": [decay, (strength, keras.losses.MeanSquaredError())]}
+        self.chosen = self.optimizer
+
+    def train_step(self, data):
+        self.tracker.update_state(self.strength)
+        return super().train_step(data)
+
+
+def compiled_with_own_arguments():
+    one, two = OwnCompileAndConfig(2), OwnCompileInSteps(2)
+    one.compile(keras.optimizers.Adam(0.1), 2.0)
+    two.compile(optimizer="adam", strength=3.0, decay=0.25, run_eagerly=True, metrics=["mae"])
+    return one, two
+
+
+@check(needs="tensorflow torch")
 def a_compile_method_whose_arguments_nothing_records():
-    model = OwnCompileAndConfig()
+    x, y = np.ones((4, 3)), np.ones((4, 2))
+    for model in compiled_with_own_arguments():
+        model(x)
+        for _ in range(2):
+            model.fit(x, y, verbose=0, shuffle=False)
+            copied = same_after_training(model, x, y)
+            found = pickle.loads(pickle.dumps(copied))
+            for each in (copied, found):
+                assert type(each.other_optimizer) is type(model.other_optimizer)
+                assert each.other_optimizer is not each.optimizer
+                assert int(each.other_optimizer.iterations) == int(model.other_optimizer.iterations)
+                assert [m.name for m in each.metrics] == [m.name for m in model.metrics]
+                assert float(each.strength) == model.strength
+    assert copied.chosen is copied.optimizer
+    assert copied.schedule["rates"][0] == 0.25
+    assert float(copied.tracker.result()) == float(model.tracker.result()) == 3.0
+    assert copied.loss._fn_kwargs["delta"] == 0.25
+
+
+@check
+def a_compile_method_whose_arguments_nothing_records_before_it_is_trained():
+    for model in compiled_with_own_arguments():
+        copied = pickle.loads(pickle.dumps(model))
+        assert copied.compiled
+        assert copied.other_optimizer.get_config() == model.other_optimizer.get_config()
+        assert joblib.hash(copied) == joblib.hash(model)
+
+
+@check
+def what_a_compile_method_sets_and_no_pickler_takes():
+    class Guarded(OwnCompileAndConfig):
+        def compile(self, optimizer, strength):
+            super().compile(optimizer, strength)
+            self.guard = threading.Lock()
+
+    class Optional(HeadWithConfig):
+        def compile(self, optimizer="sgd", loss="mse", strength=1.0, **others):
+            super().compile(optimizer, loss, **others)
+            self.guard, self.strength = threading.Lock(), strength
+
+    model = Guarded()
     model.compile(keras.optimizers.Adam(), 2.0)
-    with raises(ReduceError, "OwnCompileAndConfig.compile()", "get_compile_config"):
-        pickle.dumps(model)
+    with logged("keras_reduce") as messages:
+        for _ in range(2):
+            copied = pickle.loads(pickle.dumps(model))
+    (message,) = messages
+    assert "compile() of" in message, message
+    assert "'guard'" in message, message
+    assert copied.compiled
+    assert copied.strength == 2.0
+    assert not hasattr(copied, "guard")
+    # Where Keras's arguments are enough for it, it is called again.
+    model = Optional()
+    model.compile("adam", strength=3.0)
+    copied = pickle.loads(pickle.dumps(model))
+    assert copied.strength == 3.0
+    assert copied.guard is not model.guard
+    assert type(copied.optimizer) is keras.optimizers.Adam
+
+
+@check
+def errors_of_a_compile_method():
+    class Minding(HeadWithConfig):
+        fails = False
+
+        def compile(self, optimizer="sgd", loss=None, **others):
+            if self.fails:
+                raise TypeError("minds the optimizer")
+            super().compile(optimizer, loss, **others)
+
+    class Taking(Minding):
+        def compile(self, optimizer="sgd"):
+            super().compile(optimizer, "mse")
+
+        def compile_from_config(self, config):
+            raise TypeError("takes no config")
+
+    model = Minding()
+    model.compile("adam", "mse")
+    content = pickle.dumps(model)
+    assert pickle.loads(content).compiled
+    Minding.fails = True
+    with raises(PayloadError, "compile() of", "Minding fails", "TypeError: minds the optimizer"):
+        pickle.loads(content)
+    Minding.fails = False
+    model = Taking()
+    model.compile()
+    content = pickle.dumps({"model": [model]})
+    with raises(PayloadError, "compile_from_config() of", "TypeError: takes no config"):
+        pickle.loads(content)
 
 
 @check(needs="tensorflow torch")
@@ -502,7 +765,7 @@ def weak_references_to_what_does_not_travel():
     # Where nobody can tell, whoever follows it is told.
     rebuild, arguments, *_ = reducers.reduce(layer)
     lost = rebuild(*pickle.loads(pickle.dumps(arguments)))
-    with raises(PayloadError, "leads to nothing", "at .target"):
+    with raises(PayloadError, "leads to nothing", "at Referring.target"):
         lost.target()
 
 
@@ -923,6 +1186,143 @@ def layers_in_named_tuples_and_sets():
             assert same(copied(np.ones((1, 2))), expected)
             assert [v.path for v in copied.weights] == [v.path for v in model.weights]
             assert [layer.name for layer in copied.layers] == [each.name for each in model.layers]
+
+
+Held = collections.namedtuple("Held", "part note")
+
+
+class Deep(keras.Model):
+    """Holds layers in containers of every kind, with weak references beside them."""
+
+    def __init__(self, watched):
+        super().__init__()
+        one, two, three, four = (layers.Dense(2, name=f"d{number}") for number in range(4))
+        self.named = Held(Held({"inner": [one]}, "a"), (1, 2))
+        self.mixed = {"parts": [two, weakref.ref(watched)], "pair": (weakref.ref(two), "b")}
+        self.hidden = {Held(three, "c"), weakref.ref(one)}
+        self.both = Held([four, weakref.WeakMethod(one.call)], weakref.WeakSet([watched]))
+
+    def parts(self):
+        (three,) = (each.part for each in self.hidden if isinstance(each, Held))
+        one, two, four = self.named.part.part["inner"][0], self.mixed["parts"][0], self.both.part[0]
+        return one, two, three, four
+
+    def call(self, inputs):
+        for part in self.parts():
+            inputs = part(inputs)
+        return inputs
+
+
+def deep_models():
+    watched = layers.Dense(2, name="watched")
+    watched.build((None, 2))
+    model = Deep(watched)
+    model.compile("adam", "mse", run_eagerly=True)
+    x, y = np.ones((4, 2)), np.ones((4, 2))
+    model.fit(x, y, verbose=0)
+    return model, watched, x, y
+
+
+@check
+def layers_and_weak_references_in_one_attribute():
+    model, watched, x, y = deep_models()
+    for graph in ([model, watched], [watched, model]):
+        for found in (pickle.loads(pickle.dumps(graph)), copy.deepcopy(graph)):
+            copied = next(each for each in found if isinstance(each, Deep))
+            other = next(each for each in found if not isinstance(each, Deep))
+            one, two, *_ = copied.parts()
+            assert copied.mixed["parts"][1]() is other
+            assert copied.mixed["pair"][0]() is two
+            assert list(copied.both.note) == [other]
+            assert copied.both.part[1]().__self__ is one
+            (reference,) = (each for each in copied.hidden if isinstance(each, weakref.ref))
+            assert reference() is one
+            assert {type(copied.named), type(copied.named.part), type(copied.both)} == {Held}
+            assert [layer.name for layer in copied.layers] == [each.name for each in model.layers]
+            assert [v.path for v in copied.weights] == [v.path for v in model.weights]
+            assert all(map(np.array_equal, copied.get_weights(), model.get_weights()))
+            # The containers are still those in which Keras tracks what is added.
+            assert type(copied.mixed["parts"]) is type(model.mixed["parts"])
+            assert type(copied.hidden) is type(model.hidden)
+    found, _ = pickle.loads(pickle.dumps([model, watched]))
+    for each in (model, found):
+        each.fit(x, y, epochs=2, shuffle=False, verbose=0)
+    assert all(map(np.array_equal, found.get_weights(), model.get_weights()))
+    with raises(ReduceError, "weak reference to a Dense", "model.mixed['parts'][1]", "pickle both"):
+        pickle.dumps(model)
+    shallow = copy.copy(model)
+    assert shallow.mixed["parts"][1] is model.mixed["parts"][1]
+    keyed = Deep(watched)
+    keyed.by_key = {weakref.ref(watched): layers.Dense(1)}
+    with raises(ReduceError, "can't be carried", "keyed.by_key.<key"):
+        pickle.dumps([keyed, watched])
+
+
+@check
+def layers_and_weak_references_that_a_program_has_set():
+    model, watched = small_model(), layers.Dense(2, name="watched")
+    watched.build((None, 2))
+    model.extra = {"rate": "fast", "parts": [layers.Dense(3), (weakref.ref(watched),)]}
+    model.extra["parts"][0].build((None, 2))
+    model.chosen = {Held(layers.Dense(4), "set"), "text"}
+    for found in (pickle.loads(pickle.dumps([model, watched])), copy.deepcopy([model, watched])):
+        assert found[0].extra["parts"][1][0]() is found[1]
+        assert found[0].extra["rate"] == "fast"
+        assert same(found[0].extra["parts"][0].kernel, model.extra["parts"][0].kernel)
+        assert found[0]._tracker.is_in_store("layers", found[0].extra["parts"][0])
+        (held,) = found[0].chosen - {"text"}
+        assert held.part.units == 4
+
+
+@check
+def places_of_what_can_not_be_carried():
+    """Each is spelled as an expression for it, wherever a payload has noted it."""
+    lock = threading.Lock()
+
+    class Holding(layers.Layer):
+        def __init__(self, **attributes):
+            super().__init__()
+            vars(self).update(attributes)
+            self.part = layers.Dense(1)
+
+    def set_on_a_model():
+        model = with_one_output()
+        model.x = [layers.Dense(1), {"guard": lock}]
+        return model, ".x[1]['guard']"
+
+    def set_on_a_layer():
+        layer = layers.Dense(1)
+        layer.x = [layers.Dense(1), (lock,)]
+        model = keras.Sequential([keras.Input((2,)), layer])
+        return model, ".layers[0].x[1][0]"
+
+    def of_a_class_without_a_config():
+        model = keras.Sequential([keras.Input((2,)), Holding(held=[layers.Dense(1), {"g": lock}])])
+        return model, ".layers[0].held[1]['g']"
+
+    def inside_a_loss():
+        model, loss = with_one_output(), keras.losses.Huber()
+        loss.note = {"guard": lock}
+        model.compile("sgd", loss)
+        return model, ".<Huber>.note['guard']"
+
+    def inside_a_layer_that_a_constructor_made():
+        layer = layers.Bidirectional(layers.LSTM(1))
+        layer.forward_layer.cell.extra = {"parts": [layers.Dense(1), lock]}
+        return layer, ".forward_layer.cell.extra['parts'][1]"
+
+    cases = (
+        *(set_on_a_model, set_on_a_layer, of_a_class_without_a_config, inside_a_loss),
+        inside_a_layer_that_a_constructor_made,
+    )
+    for case in cases:
+        obj, place = case()
+        with raises(ReduceError, "_thread.lock", f"at obj{place}"):
+            pickle.dumps(obj)
+        with raises(ReduceError, "_thread.lock", f"at graph[0]{place}"):
+            graph = [obj]
+            pickle.dumps(graph)
+        assert all(map(is_path, (each.path for each in keras_reduce.explain(obj).obstacles)))
 
 
 @check

@@ -268,6 +268,39 @@ def own_compile():
     return trained(OwnCompile(inputs, layers.Dense(1)(inputs)), strength=2.0)
 
 
+class OwnArguments(keras.Model):
+    """A class with a config, whose ``compile()`` takes what Keras doesn't record."""
+
+    def __init__(self, units=1, **kwargs):
+        super().__init__(**kwargs)
+        self.units, self.last = units, layers.Dense(units)
+
+    def call(self, inputs):
+        return self.last(inputs)
+
+    def compile(self, optimizer, slow, beta):
+        super().compile(optimizer, keras.losses.Huber(beta), metrics=["mae"], run_eagerly=True)
+        self.slow, self.beta, self.tracker = slow, beta, metrics.Mean(name="tracker")
+
+    def train_step(self, data):
+        kernel, bias = (ops.ones_like(v) * self.beta for v in self.last.trainable_variables)
+        self.slow.apply([kernel, bias], self.last.trainable_variables)
+        self.tracker.update_state(self.beta)
+        return super().train_step(data)
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+@case(needs="tensorflow torch")
+def own_compile_with_arguments_of_its_own():
+    model = OwnArguments()
+    model.compile(optimizers.Adam(0.01), optimizers.SGD(0.1, momentum=0.9), beta=0.5)
+    model(X)
+    model.fit(X, Y, batch_size=8, shuffle=False, verbose=0)
+    return model, X, Y
+
+
 # --- custom objects -------------------------------------------------------------------------
 
 

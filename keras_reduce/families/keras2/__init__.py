@@ -12,7 +12,7 @@ from typing import Any
 
 from .._tree import payloads_below
 from .assets import assets, finish, restore_assets
-from .attributes import left_out, state
+from .attributes import await_state, left_out, state
 from .compilation import compilation
 from .configs import architecture, reading, writing
 from .framework import keras, root
@@ -26,6 +26,7 @@ __all__ = [
     "NAME",
     "architecture",
     "assets",
+    "await_state",
     "backend",
     "base_classes",
     "check",
@@ -52,6 +53,7 @@ __all__ = [
     "structure",
     "survey",
     "trace_hooks",
+    "unfilled",
     "untested",
     "versions",
     "writing",
@@ -116,6 +118,11 @@ def is_model(obj: Any) -> bool:
 def survey(root: Any, children: Iterable[Any] = ()) -> Tree:
     """Return what is below `root`, of which `children` (or their paths) travel apart."""
     return Tree(root, children)
+
+
+def unfilled(tree: Tree, values: dict[str, Any]) -> dict[str, Any]:
+    """Return `values`: each payload of an object lists all of its variables."""
+    return values
 
 
 def likeness(obj: Any) -> None:

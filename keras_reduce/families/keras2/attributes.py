@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import types
-import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -18,11 +17,12 @@ from typing import Any
 from ... import callables
 from ...custom_objects import Table
 from ...errors import ReduceError
-from .. import _code, _completeness
+from ...weak_references import attach_within, is_weak
+from .. import _code, _compile_methods, _completeness
 from .._nests import is_data, is_nest, leaves, refuse_hidden, unwrapped
-from ..lookups import LOOKUPS
+from .._remaking import is_carried, plain_config
 from . import others
-from .framework import is_built_in, keras, private
+from .framework import MARK, is_built_in, keras, private
 from .kinds import bases, is_a, is_layer, is_part, is_variable
 from .tree import (
     Tree,
@@ -91,19 +91,9 @@ def left_out(obj: Any) -> list[str]:
 
 
 def _plain_config(obj: Any) -> dict[str, Any] | None:
-    """Return ``get_config()`` as it is while a payload is written; None if that fails.
-
-    With a table that is thrown away: that of the payload must not see objects before their time.
-    """
     from .configs import writing  # It imports this module.
 
-    try:
-        with warnings.catch_warnings(), writing(Table(obj, LOOKUPS)):
-            warnings.simplefilter("ignore")
-            config = obj.get_config()
-    except Exception:
-        return None  # Where the config is needed, the error will tell.
-    return config if isinstance(config, dict) else None
+    return plain_config(obj, writing)
 
 
 def _has_lost_its_shape(layer: Any) -> bool:
@@ -170,11 +160,13 @@ def describe(
             return {"variable": numbers[id(value)]}
         if _is_own_method(value, obj):
             return {"method": value.__name__}
-        if is_nest(value) and any(map(is_part, leaves(value))):
+        if is_nest(value) and any(is_part(leaf) or is_weak(leaf) for leaf in leaves(value)):
             if isinstance(value, dict):
                 return {"dict": [(k, encode(v, f"{path}[{k!r}]")) for k, v in value.items()]}
             kind = "tuple" if isinstance(value, tuple) else "list"
             return {kind: [encode(item, f"{path}[{i}]") for i, item in enumerate(value)]}
+        if is_weak(value):
+            return {"object": {MARK: "value", "number": table.entrust_weak(value, path)}}
         if is_part(value) and not is_variable(value):
             return {"keras": serialize(value)}
         plain = type(value) in (bool, int, float, str, type(None))
@@ -249,6 +241,7 @@ def rebuild(
 
     for name, value in description["attributes"].items():
         setattr(obj, name, decode(value))
+        attach_within(obj, name)
     if description["built"] and not getattr(obj, "built", True):
         obj.built = True
     return obj
@@ -512,13 +505,51 @@ def set_by_the_user(obj: Any) -> Iterator[tuple[str, Any]]:
     """
     by_keras, by_user = set_by_code(type(obj))
     left = left_to_constructor(obj)
+    by_compile = _set_by_compile(obj)
+    is_set_again = not by_compile or (obj._is_compiled and not is_compiled_plainly(obj))
     for name, value in own_attributes(obj).items():
-        if left is not None and name in by_user and not any(map(is_part, leaves(value))):
+        has_parts = any(map(is_part, leaves(value)))
+        if has_parts and name in by_compile:
+            is_wanted = not is_set_again
+        elif left is not None and name in by_user and not has_parts:
             is_wanted = name not in left
+        elif name in by_compile:
+            is_wanted = is_data(value, is_tensor) or is_carried(name, value)
         else:
             is_wanted = name not in by_user or is_data(value, is_tensor)
         if is_wanted and name not in by_keras:
             yield name, value
+
+
+def _set_by_compile(obj: Any) -> frozenset[str]:
+    """Return the attributes that a ``compile()`` sets whose arguments Keras doesn't record."""
+    if not is_a(obj, "model") or not overrides(obj, "compile"):
+        return frozenset()
+    return _compile_methods.attributes(type(obj), is_built_in) - {"optimizer", "loss"}
+
+
+def is_compiled_plainly(model: Any) -> bool:
+    """Tell whether a model is compiled again by Keras's own method, past a user-defined one.
+
+    What the user-defined one has set on it is carried as attributes then.
+    """
+    if not describes_itself(model):
+        return True
+    if not overrides(model, "compile"):
+        return False
+    return not _compile_methods.is_repeatable(model, is_built_in, lost_by_compiling)
+
+
+def lost_by_compiling(model: Any) -> list[str]:
+    """Return the attributes set by a user-defined ``compile()`` that no pickler carries."""
+    by_compile = _set_by_compile(model)
+    return [
+        name
+        for name, value in own_attributes(model).items()
+        if name in by_compile
+        and not any(map(is_part, leaves(value)))
+        and not (is_data(value, is_tensor) or is_carried(name, value))
+    ]
 
 
 _known: weakref.WeakKeyDictionary[type, tuple[frozenset[str], frozenset[str]]] = (

@@ -6,11 +6,11 @@ batch, so it carries what was resolved.
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
-from ...errors import PayloadError, ReduceError
-from .attributes import describes_itself, overrides
+from ...errors import PayloadError
+from .. import _compile_methods
+from .attributes import describes_itself, is_compiled_plainly, lost_by_compiling, overrides
 from .configs import compiling, deserialize, serialize, serialized_metric
 from .framework import keras
 from .kinds import is_a, is_layer
@@ -18,15 +18,9 @@ from .tree import Tree, nodes
 
 
 def compilation(tree: Tree) -> dict[str, Any] | None:
-    """Return how an object, and models inside it, were compiled; None if nothing was.
-
-    Raises
-    ------
-    ReduceError
-        If a model's own ``compile`` takes arguments that nothing records.
-    """
+    """Return how an object, and models inside it, were compiled; None if nothing was."""
     specs = {
-        path: {**_specification(node, path), **_switched_since(node, tree)}
+        path: {**_specification(node), **_switched_since(node, tree)}
         for path, node in tree.own.items()
         if getattr(node, "_is_compiled", False) and hasattr(node, "_compile_config")
     }
@@ -64,16 +58,19 @@ def _compile_each(obj: Any, specs: dict[str, Any]) -> None:
             model.optimizer = deserialize(spec["optimizer"])
             continue
         arguments = deserialize(spec["config"])
-        # What a compile() of the user's sets beyond that are attributes, which are carried as such.
-        compile_model = keras().Model.compile if spec["plainly"] else type(model).compile
-        compile_model(model, **arguments)
+        is_plain = spec["plainly"] or not _compile_methods.accepts(model.compile, arguments)
+        if overrides(model, "compile") and not is_plain:
+            _compile_methods.call(model.compile, path, **arguments)
+        else:
+            # What a user-defined compile() sets beyond that are attributes, carried as such.
+            keras().Model.compile(model, **arguments)
         for name, trainable in spec.get("trained", {}).items():
             model._compiled_trainable_state[parts[name]] = trainable
         _restore_metrics(model.compiled_metrics, spec.get("metrics"))
         _restore_loss(model.compiled_loss, spec.get("loss"))
 
 
-def _specification(model: Any, path: str) -> dict[str, Any]:
+def _specification(model: Any) -> dict[str, Any]:
     # Private: the arguments as `compile` received them. What may have been set since is read from
     # the model, the live optimizer above all.
     arguments = {
@@ -82,9 +79,9 @@ def _specification(model: Any, path: str) -> dict[str, Any]:
         "run_eagerly": model._run_eagerly,
         "jit_compile": model._jit_compile,
     }
-    plainly = not describes_itself(model)
-    if not plainly and overrides(model, "compile"):
-        _check_arguments(model, arguments, path)
+    plainly = is_compiled_plainly(model)
+    if plainly and describes_itself(model):
+        _compile_methods.warn_of_loss(model, lost_by_compiling(model))
     groups = {"metrics": model.compiled_metrics, "loss": model.compiled_loss}
     found = {
         name: _RESOLVED[name](group)
@@ -123,19 +120,6 @@ def _by_leaf(metrics: Any) -> Any:
     if isinstance(metrics, (list, tuple)):
         return [_by_leaf(value) for value in metrics]
     return serialized_metric(metrics)
-
-
-def _check_arguments(model: Any, arguments: dict[str, Any], path: str) -> None:
-    try:
-        inspect.signature(model.compile).bind(**arguments)
-    except TypeError as error:
-        raise ReduceError(
-            f"{type(model).__qualname__}.compile() takes arguments of its own, which Keras doesn't "
-            "record",
-            where=path or "model",
-            cause=str(error),
-            cure="set what it needs in the constructor, and let compile() take Keras's arguments",
-        ) from error
 
 
 def _made_of_metrics(group: Any) -> dict[str, Any]:

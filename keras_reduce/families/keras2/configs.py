@@ -30,9 +30,9 @@ from .attributes import (
     rebuild,
     travels_by_attributes,
 )
-from .framework import is_built_in, keras, located, location, private, root
+from .framework import MARK, is_built_in, keras, located, location, private, root
 from .harmless import is_harmless
-from .kinds import is_a, is_layer, kind
+from .kinds import has_identity, is_a, is_layer, kind
 from .tree import Tree, functional_class, layers_of
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 # `table` while a thread writes, `objects` and `by_key` while it reads.
 current = threading.local()
 
-MARK = "keras_reduce"
 _PLAIN = frozenset({bool, int, float, str, type(None)})
 
 
@@ -102,7 +101,9 @@ def serialize(value: Any, *, exactly: bool = True) -> Any:
     if table.is_compiling and travels_by_attributes(value):
         of_root = [name for name, each in vars(value).items() if table.is_outermost(each)]
         if of_root:
-            return {MARK: "of_root", "number": table.stripped(value, of_root), "names": of_root}
+            identity = {"identity": table.identity(value)} if has_identity(value) else {}
+            number = table.stripped(value, of_root)
+            return {MARK: "of_root", "number": number, "names": of_root, **identity}
     plain = unwrapped(value)
     if type(plain) is list:
         return [serialize(item, exactly=exactly) for item in plain]
@@ -113,7 +114,7 @@ def serialize(value: Any, *, exactly: bool = True) -> Any:
         return {key: serialize(item, exactly=exactly) for key, item in plain.items()}
     if isinstance(value, type):
         return {MARK: "code", "key": table.key(value)}
-    return {MARK: "value", "number": table.entrust(plain, f".<{type(value).__name__}>")}
+    return {MARK: "value", "number": table.entrust(plain, f"<{type(value).__name__}>")}
 
 
 def serialized_metric(value: Any) -> Any:
@@ -135,7 +136,7 @@ def _function(function: types.FunctionType, table: Table) -> dict[str, Any]:
 def _config_of(obj: Any) -> dict[str, Any]:
     others.refuse(obj)
     cls, table = type(obj), current.table
-    is_part = is_a(obj, "optimizer") and not table.is_outermost(obj)
+    is_part = has_identity(obj) and not table.is_outermost(obj)
     identity = {"identity": table.identity(obj)} if is_part else {}
     if not describes_itself(obj):
         description = describe(obj, serialize, table, _CONTAINERS)

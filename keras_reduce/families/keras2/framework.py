@@ -10,6 +10,8 @@ from typing import Any
 from ...callables import root_module
 from .._versions import generation
 
+# The key by which configs tell what is written by this package, and of which kind it is.
+MARK = "keras_reduce"
 # Modules whose classes are not the user's.
 _FRAMEWORKS = ("keras", "tf_keras", "tensorflow")
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
-from ... import tracing
-from ...errors import ReduceError
-from .. import _base
 from .._nests import is_data, leaves
+from .._remaking import fits_constructor, is_carried, remembered
 from .attributes import has_last_word, is_tensor, overrides, own_attributes, set_by_code
 from .kinds import is_a, is_layer, is_part, is_variable
 from .tree import is_trackable, own_variables
@@ -27,14 +24,10 @@ def left_to_constructor(obj: Any, current: Any) -> frozenset[str] | None:
     current : threading.local
         What this thread is writing.
     """
-    noted = getattr(current, "remade", None)
-    if noted is None or not is_layer(obj) or has_last_word(type(obj)):
+    is_writing = getattr(current, "remade", None) is not None
+    if not is_writing or not is_layer(obj) or has_last_word(type(obj)):
         return None
-    if id(obj) not in noted:
-        noted[id(obj)] = obj, None  # For what asks meanwhile; held, so that the id stays its own.
-        noted[id(obj)] = obj, _left_to_constructor(obj, current)
-    found: frozenset[str] | None = noted[id(obj)][1]
-    return found
+    return remembered(obj, current, lambda each: _left_to_constructor(each, current))
 
 
 def _left_to_constructor(obj: Any, current: Any) -> frozenset[str] | None:
@@ -64,27 +57,8 @@ def _holds(value: Any, variables: set[int]) -> bool:
     return any(is_variable(each) and id(each) in variables for each in held)
 
 
-def is_carried(name: str, value: Any) -> bool:
-    """Tell whether a pickler carries an attribute of this `name` and `value`."""
-    try:
-        tracing.check(None, {name: value}, name="", skip=lambda item: _base.of(item) is not None)
-    except ReduceError:
-        return False
-    return True
-
-
 def _is_made_of(obj: Any, current: Any) -> bool:
     """Tell whether the constructor of `obj` can be called with what its config holds."""
     if not overrides(obj, "get_config") and is_a(obj, "model"):
         return False
-    table = current.table
-    current.table = table.empty(obj)  # What the config lists is not wanted here.
-    try:
-        config = obj.get_config()
-        if not overrides(obj, "from_config"):
-            inspect.signature(type(obj).__init__).bind(None, **config)
-    except (NotImplementedError, TypeError, ValueError, ReduceError):
-        return False
-    finally:
-        current.table = table
-    return True
+    return fits_constructor(obj, current, has_own_way=overrides(obj, "from_config"))

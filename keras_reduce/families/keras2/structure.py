@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from ... import identities, tensors
 from ...errors import PayloadError
+from ...weak_references import attach_within
 from .._tree import payloads_below
 from . import leftovers
 from .attributes import await_state, describes_itself, own_attributes
 from .compilation import compile_all
 from .configs import current, deserialize, make, serialize
 from .framework import is_built_in, keras
-from .kinds import is_a, is_layer
+from .kinds import has_identity, is_a, is_layer
 from .optimizers import optimizers_of, restore_optimizers, restore_undecayed, undecayed_of
 from .tree import Tree, generator_of, is_container, named_variables, nodes, own_variables
 
@@ -69,7 +70,7 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
         "names": [v.name.partition(":")[0] for v in tree.own_variables.values()],
         **leftovers.found_in(tree),
     }
-    if is_a(tree.root, "optimizer"):
+    if has_identity(tree.root):
         found["identity"] = table.identity(tree.root)
     return {name: value for name, value in found.items() if value or name == "identity"}
 
@@ -85,6 +86,7 @@ def construct(
         obj = make(architecture)
         for name, number in structure.get("tracked", {}).items():
             setattr(obj, name, objects[number])
+            attach_within(obj, name)
         called = structure.get("called", {})
         leftovers.restore_manners(leftovers.renamed(obj, called), structure)
         for path, config in structure.get("built", ()):

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ... import frames
-from .._tree import payloads_below
 from . import private, traces
 from .assets import assets, finish, restore_assets
 from .attributes import left_out
@@ -26,7 +25,7 @@ from .private import check, untested
 from .reading import reading
 from .seeds import remembering
 from .state import owner, state
-from .structure import construct, structure
+from .structure import construct, payloads_below, structure, unfilled
 from .tree import Tree, identities
 from .writing import architecture, writing
 
@@ -34,6 +33,7 @@ __all__ = [
     "NAME",
     "architecture",
     "assets",
+    "await_state",
     "backend",
     "base_classes",
     "check",
@@ -60,6 +60,7 @@ __all__ = [
     "structure",
     "survey",
     "trace_hooks",
+    "unfilled",
     "untested",
     "versions",
     "writing",
@@ -149,6 +150,10 @@ def set_random_seed(seed: int) -> None:
 def is_model(obj: Any) -> bool:
     """Tell whether `obj` is a Keras 3 model."""
     return is_a(obj, "model")
+
+
+def await_state(obj: Any) -> None:
+    """Do nothing: objects of Keras 3 take a state as any object does."""
 
 
 def survey(root: Any, children: Iterable[Any] = ()) -> Tree:

@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import functools
 import types
-import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...custom_objects import Table, has_foreign_code
 from ...errors import ReduceError
-from ...weak_references import PROXIES, holds
+from ...weak_references import PROXIES, attach_within, holds, is_weak
 from .. import _completeness
-from .._nests import is_nest, leaves, unwrapped
-from ..lookups import LOOKUPS
+from .._nests import innermost, is_nest, leaves, unwrapped
+from .._remaking import plain_config
 from .kinds import attributes_of, bases, is_a, is_built_in, is_saveable
 from .patches import current
 from .tree import (
@@ -102,19 +101,9 @@ def left_out(obj: Any) -> list[str]:
 
 
 def _plain_config(obj: Any) -> dict[str, Any] | None:
-    """Return ``get_config()`` as it is while a payload is written; None if that fails.
-
-    With a table that is thrown away: that of the payload must not see objects before their time.
-    """
     from .writing import writing  # It imports this module.
 
-    try:
-        with warnings.catch_warnings(), writing(Table(obj, LOOKUPS)):
-            warnings.simplefilter("ignore")
-            config = obj.get_config()
-    except Exception:
-        return None  # Where the config is needed, the error will tell.
-    return config if isinstance(config, dict) else None
+    return plain_config(obj, writing)
 
 
 def _abstract() -> tuple[type, ...]:
@@ -163,7 +152,9 @@ def describe(obj: Any, serialize: Callable[[Any], Any], table: Table) -> dict[st
                 cure="keep the object itself in place of the reference",
             )
         is_plain = name in vars(obj)  # And not where a module of Torch's keeps what is set on it.
-        is_for_state = is_weak or (is_plain and (_is_for_pickler(value) or _is_code(value)))
+        is_for_state = is_plain and (_is_for_pickler(value) or _is_code(value))
+        # With parts beside it, which Keras has to track, a weak reference is attached later.
+        is_for_state |= is_weak and not holds_parts(value)
         if table.is_outermost(obj) and is_for_state:
             table.state[name] = unwrapped(value)
         else:
@@ -192,26 +183,35 @@ def encoder(obj: Any, serialize: Callable[[Any], Any], table: Table) -> Callable
     def encode(value: Any, path: str) -> Any:
         if type(value) in PLAIN:
             return value
+        if is_weak(value):
+            return {"object": table.entrust_weak(value, path)}
         if id(value) in numbers:
             return {"variable": numbers[id(value)]}
         if isinstance(value, types.MethodType) and value.__self__ is obj:
             return {"method": value.__name__}
-        if isinstance(value, (set, frozenset)) and holds_parts(value):
+        is_written_out = holds_parts(value) or any(map(is_weak, innermost(value)))
+        if isinstance(value, (set, frozenset)) and is_written_out:
             # In the order of tracking, which the paths of its parts go by.
             kind = "frozenset" if isinstance(value, frozenset) else "set"
             return {kind: [encode(item, path) for item in _in_order(value, obj)]}
-        if hasattr(value, "_fields") and holds_parts(value):
+        if hasattr(value, "_fields") and is_written_out:
             number = table.entrust(type(unwrapped(value)))
             return {"named": [number, [encode(item, path) for item in value]]}
-        if is_nest(value) and not _is_for_pickler(value):
+        if is_nest(value) and (is_written_out or not _is_for_pickler(value)):
             if isinstance(value, dict):
-                pairs = [(encode(k, path), encode(v, f"{path}[{k!r}]")) for k, v in value.items()]
+                items = value.items()
+                pairs = [(encode_key(k, path), encode(v, f"{path}[{k!r}]")) for k, v in items]
                 return {"dict": pairs}
             kind = "tuple" if isinstance(value, tuple) else "list"
             return {kind: [encode(item, f"{path}[{i}]") for i, item in enumerate(value)]}
         if _has_config(value):
             return {"keras": serialize(value)}
         return {"object": table.entrust(unwrapped(value), path)}
+
+    def encode_key(key: Any, path: str) -> Any:
+        if is_weak(key):  # It can't be attached later on, and no pickler takes it.
+            return {"object": table.entrust(key, f"{path}.<key {type(key).__name__}>")}
+        return encode(key, path)
 
     return encode
 
@@ -238,7 +238,7 @@ def decoder(
             return objects[content[0]](*map(decode, content[1]))
         if kind == "set":
             items = [decode(item) for item in content]
-            for item in filter(is_part, items):
+            for item in filter(is_part, innermost(items)):
                 obj._tracker.track(item)  # A set would be tracked in any order.
             return set(items)
         if kind == "frozenset":  # Keras tracks nothing in it.
@@ -287,6 +287,7 @@ def rebuild(
     decode = decoder(obj, variables, deserialize, objects)
     for name, value in description["attributes"].items():
         setattr(obj, name, decode(value))
+        attach_within(obj, name)
     _sort_layers(obj, description["layers"])
     if is_optimizer(obj):
         return obj
@@ -318,7 +319,13 @@ def _in_order(values: Any, obj: Any) -> list[Any]:
     stores = ("_layers", "_metrics", "_trainable_variables", "_non_trainable_variables")
     tracked = [part for store in stores for part in getattr(obj, store, ())]
     order = {id(part): position for position, part in enumerate(tracked)}
-    return sorted(values, key=lambda item: order.get(id(item), len(order)))
+
+    def position(item: Any) -> int:
+        return min(
+            (order.get(id(each), len(order)) for each in innermost(item)), default=len(order)
+        )
+
+    return sorted(values, key=position)
 
 
 def own_attributes(obj: Any) -> dict[str, Any]:
@@ -525,11 +532,7 @@ def holds_parts(value: Any) -> bool:
 
     A weak reference that poses as a part is none.
     """
-    for leaf in leaves(value):
-        inner = leaf if isinstance(leaf, (tuple, set, frozenset)) else (leaf,)
-        if any(type(item) not in PROXIES and is_part(item) for item in inner):
-            return True
-    return False
+    return any(type(item) not in PROXIES and is_part(item) for item in innermost(value))
 
 
 def is_part(value: Any) -> bool:

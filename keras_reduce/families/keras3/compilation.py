@@ -6,27 +6,22 @@ batch, so it carries what was resolved.
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
-from ...errors import PayloadError, ReduceError
+from ...errors import PayloadError
+from .. import _compile_methods
 from .attributes import PLAIN, describes_itself, overrides
 from .patches import current
 from .reading import deserialize
+from .state import is_compiled_plainly, lost_by_compiling
 from .tree import Tree, nodes
 from .writing import serialize
 
 
 def compilation(tree: Tree) -> dict[str, Any] | None:
-    """Return how an object, and models inside it, were compiled; None if nothing was.
-
-    Raises
-    ------
-    ReduceError
-        If a model's own ``compile`` takes arguments that nothing records.
-    """
+    """Return how an object, and models inside it, were compiled; None if nothing was."""
     specs = {
-        path: _specification(node, path)
+        path: _specification(node)
         for path, node in tree.own.items()
         if getattr(node, "compiled", False) and hasattr(node, "get_compile_config")
     }
@@ -67,7 +62,7 @@ def _compile_each(obj: Any, specs: dict[str, Any], written_on: str) -> None:
         config = spec["config"]
         if isinstance(config, dict) and _is_what_auto_means(config.get("jit_compile"), written_on):
             config = {**config, "jit_compile": "auto"}
-        _compile(model, config, plainly=spec.get("plainly", False))
+        _compile(model, config, path, plainly=spec.get("plainly", False))
         if "recorded" in spec:
             _restore_record(model, spec["recorded"])
         if "unrolled" in spec:
@@ -90,9 +85,10 @@ def _is_what_auto_means(jit_compile: Any, backend: str) -> bool:
     return jit_compile is (backend != "torch")
 
 
-def _specification(model: Any, path: str) -> dict[str, Any]:
-    by_attributes, recorded = False, None
-    if overrides(model, "get_compile_config"):
+def _specification(model: Any) -> dict[str, Any]:
+    plainly, recorded = False, None
+    has_own_way = overrides(model, "compile_from_config") or not overrides(model, "compile")
+    if overrides(model, "get_compile_config") and has_own_way:
         config = model.get_compile_config()
     else:
         # Private: the arguments as `compile` received them. What may have been set since is read
@@ -105,12 +101,12 @@ def _specification(model: Any, path: str) -> dict[str, Any]:
             "jit_compile": model.jit_compile,
             **_kept_by_keras(model),
         }
-        by_attributes = not describes_itself(model)
-        if not by_attributes:
-            _check_arguments(model, arguments, path)
+        plainly = is_compiled_plainly(model)
+        if plainly and describes_itself(model):
+            _compile_methods.warn_of_loss(model, lost_by_compiling(model))
         config = serialize(arguments)
         recorded = _record(model, arguments)
-    spec: dict[str, Any] = {"config": config, "plainly": by_attributes}
+    spec: dict[str, Any] = {"config": config, "plainly": plainly}
     if recorded:
         spec["recorded"] = recorded
     if getattr(model, "unrolled_steps_per_execution", 1) != 1:
@@ -174,41 +170,20 @@ def _restore_record(model: Any, recorded: dict[str, Any]) -> None:
         noted[name] = model.optimizer.inner_optimizer if is_inside else deserialize(spec["given"])
 
 
-def _check_arguments(model: Any, arguments: dict[str, Any], path: str) -> None:
-    if not overrides(model, "compile") or overrides(model, "compile_from_config"):
-        return
-    try:
-        inspect.signature(model.compile).bind(**arguments)
-    except TypeError as error:
-        raise ReduceError(
-            f"{type(model).__qualname__}.compile() takes arguments of its own, which Keras doesn't "
-            "record",
-            where=path or "model",
-            cause=str(error),
-            cure="implement get_compile_config() and compile_from_config(config) on the class",
-        ) from error
-
-
-def _compile(model: Any, config: dict[str, Any], *, plainly: bool) -> None:
+def _compile(model: Any, config: dict[str, Any], path: str, *, plainly: bool) -> None:
     import keras
 
     if overrides(model, "compile_from_config"):
-        model.compile_from_config(config)
+        _compile_methods.call(model.compile_from_config, path, config)
         return
     arguments = deserialize(config)
-    if plainly:
-        # What a compile() of the user's sets beyond that are attributes, which are carried as such.
-        keras.Model.compile(model, **arguments, auto_scale_loss=False)
-    elif overrides(model, "compile"):
-        try:
-            model.compile(**arguments)
-        except TypeError:
-            # It makes one of the arguments itself, which it hands on together with the others. What
-            # else it sets are attributes, see `state`.
-            keras.Model.compile(model, **arguments, auto_scale_loss=False)
+    is_plain = plainly or not _compile_methods.accepts(model.compile, arguments)
+    if overrides(model, "compile") and not is_plain:
+        _compile_methods.call(model.compile, path, **arguments)
     else:
+        # What a user-defined compile() sets beyond that are attributes, which are carried as such.
         # The optimizer that was carried is wrapped already, if it ever was.
-        model.compile(**arguments, auto_scale_loss=False)
+        keras.Model.compile(model, **arguments, auto_scale_loss=False)
 
 
 def _metrics_list(item: Any) -> Any:

@@ -130,6 +130,14 @@ _MODULE_STORES = ("_modules", "_parameters", "_buffers")
 _OF_MODULES = ("_torch_params", "training", "_non_persistent_buffers_set")
 
 
+def has_identity(obj: Any) -> bool:
+    """Tell whether a config that holds `obj` says which one it is.
+
+    That is so for what is compiled into a model: something beside the model may hold it as well.
+    """
+    return is_a(obj, "optimizer", "metric", "loss")
+
+
 def has_config(obj: Any) -> bool:
     """Tell whether `obj` is of a kind that Keras describes by configs."""
     return is_saveable(obj) or is_a(

@@ -101,9 +101,13 @@ def restore_optimizers(
 ) -> None:
     """Build the optimizers below `obj` for the variables that `optimizers_of` found."""
     _build_optimizers(obj, optimizers, identities)
-    parts = nodes(obj) if exclusions else {}
+    if not exclusions:
+        return
+    parts = nodes(obj)
+    # What was rebuilt before has its exclusions, maybe of other positions.
+    reused = {id(part) for each in current.reading.reused.values() for part in nodes(each).values()}
     for path, excluded in exclusions.items():
-        if path in parts:
+        if path in parts and id(parts[path]) not in reused:
             _exclude_from_decay(parts[path], excluded)
 
 

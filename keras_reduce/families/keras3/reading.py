@@ -13,7 +13,7 @@ from typing import Any
 from ... import tensors, trust
 from ...custom_objects import LateCode
 from ...errors import PayloadError
-from ...identities import by_number
+from ...identities import Identity, by_number
 from .assembled import put_together
 from .attributes import rebuild
 from .harmless import is_harmless
@@ -90,6 +90,13 @@ class Reading:
         What the pickler has rebuilt already, by number.
     identities : tuple of Identity
         Tokens of what the pickler may have rebuilt, or is going to, by number.
+
+    Attributes
+    ----------
+    reused : dict
+        Objects in configs that another payload of the same pickle has rebuilt before, by id.
+    filled : list
+        Those of them whose variables another payload has filled; see `structure`.
     """
 
     def __init__(
@@ -101,6 +108,9 @@ class Reading:
         self.by_key, self.objects, self.identities = by_key, objects, identities
         self.registered_names: dict[str, str | None] = {}
         self.root: Any = None
+        self.reused: dict[int, Any] = {}
+        self.filled: list[Any] = []
+        self._made: set[int] = set()
         self._empty: list[tuple[Any, Any]] = []
 
     @contextmanager
@@ -117,6 +127,15 @@ class Reading:
         # All of them: an inner scope hides those of the outer one.
         with keras.saving.custom_object_scope(self.by_key):
             yield
+
+    def identified(self, identity: Identity, make: Callable[[], Any]) -> Any:
+        """Return the object of an identity token, made now unless another payload had it, too."""
+        if identity.obj is None:
+            identity.settle(make())
+            self._made.add(id(identity))
+        elif id(identity) not in self._made:
+            self.reused[id(identity.obj)] = identity.obj
+        return identity.obj
 
     def put_off(self, variable: Any, initializer: Any) -> None:
         """Take note of a variable that waits for its value."""
@@ -221,9 +240,7 @@ class _Constructor:
         if number is None:
             return self._made(inner)
         identity = by_number(current.reading.identities, number)
-        if identity.obj is None:
-            identity.settle(self._made(inner))
-        return identity.obj  # Maybe rebuilt before, for something else that holds it as well.
+        return current.reading.identified(identity, lambda: self._made(inner))
 
     def _made(self, inner: dict[str, Any]) -> Any:
         if "keras_reduce" in self._config:

@@ -11,11 +11,10 @@ import inspect
 import weakref
 from typing import Any
 
-from ... import tracing
 from ...callables import root_module
-from ...errors import ReduceError
-from .. import _base, _code
+from .. import _code
 from .._nests import is_data
+from .._remaking import fits_constructor, is_carried, remembered
 from .attributes import has_last_word, holds_parts, overrides, own_attributes
 from .kinds import is_built_in, is_saveable
 from .patches import current
@@ -29,14 +28,10 @@ def left_to_constructor(obj: Any) -> frozenset[str] | None:
     attributes can be carried, or the constructor can't be called. Known only while the object, or
     one that holds it, is written.
     """
-    noted = getattr(current, "remade", None)
-    if noted is None or not is_saveable(obj) or has_last_word(type(obj)):
+    is_writing = getattr(current, "remade", None) is not None
+    if not is_writing or not is_saveable(obj) or has_last_word(type(obj)):
         return None
-    if id(obj) not in noted:
-        noted[id(obj)] = obj, None  # For what asks meanwhile; held, so that the id stays its own.
-        noted[id(obj)] = obj, _left_to_constructor(obj)
-    found: frozenset[str] | None = noted[id(obj)][1]
-    return found
+    return remembered(obj, current, _left_to_constructor)
 
 
 def _left_to_constructor(obj: Any) -> frozenset[str] | None:
@@ -47,15 +42,6 @@ def _left_to_constructor(obj: Any) -> frozenset[str] | None:
     }
     by_keras, by_user = set_by_code(type(obj))
     return frozenset(left) if left and left <= by_keras | by_user and _is_made_of(obj) else None
-
-
-def is_carried(name: str, value: Any) -> bool:
-    """Tell whether a pickler carries an attribute of this `name` and `value`."""
-    try:
-        tracing.check(None, {name: value}, name="", skip=lambda item: _base.of(item) is not None)
-    except ReduceError:
-        return False
-    return True
 
 
 def _is_made_of(obj: Any) -> bool:
@@ -69,17 +55,7 @@ def _is_made_of(obj: Any) -> bool:
         named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         if [name for name, each in parameters.items() if each.kind in named] != ["self"]:
             return False
-    table = current.table
-    current.table = table.empty(obj)  # What the config lists is not wanted here.
-    try:
-        config = obj.get_config()
-        if not overrides(obj, "from_config"):
-            inspect.signature(cls.__init__).bind(None, **config)
-    except (NotImplementedError, TypeError, ValueError, ReduceError):
-        return False
-    finally:
-        current.table = table
-    return True
+    return fits_constructor(obj, current, has_own_way=overrides(obj, "from_config"))
 
 
 _known: weakref.WeakKeyDictionary[type, tuple[set[str], set[str]]] = weakref.WeakKeyDictionary()

@@ -14,8 +14,9 @@ from typing import Any
 from ...custom_objects import has_foreign_code
 from ...errors import ReduceError
 from ...weak_references import holds
-from .. import _code
+from .. import _compile_methods
 from .._nests import is_data, unwrapped
+from .._remaking import is_carried
 from .attributes import (
     describes_itself,
     holds_parts,
@@ -24,9 +25,9 @@ from .attributes import (
     overrides,
     own_attributes,
 )
-from .kinds import has_config, is_a, is_saveable
+from .kinds import has_config, is_a, is_built_in, is_saveable
 from .patches import current
-from .remaking import is_carried, is_tensor, left_to_constructor, set_by_code
+from .remaking import is_tensor, left_to_constructor, set_by_code
 from .tree import Tree
 
 _log = logging.getLogger(__package__)
@@ -182,9 +183,10 @@ def set_by_the_user(obj: Any) -> Iterator[tuple[str, Any]]:
     set_by_keras, set_by_user = set_by_code(type(obj))
     left = left_to_constructor(obj)
     by_compile = _set_by_compile(obj)
+    is_set_again = not by_compile or (obj.compiled and not is_compiled_plainly(obj))
     for name, value in own_attributes(obj).items():
         if holds_parts(value):
-            may_be_carried = False
+            may_be_carried = name in by_compile and not is_set_again
         elif holds(value):
             may_be_carried = name not in set_by_keras
         elif left is not None and name not in set_by_keras:
@@ -199,12 +201,35 @@ def set_by_the_user(obj: Any) -> Iterator[tuple[str, Any]]:
 
 def _set_by_compile(obj: Any) -> frozenset[str]:
     """Return the attributes that a ``compile()`` sets whose arguments Keras doesn't record."""
-    method = getattr(type(obj), "compile", None)
     if not is_a(obj, "model") or not overrides(obj, "compile"):
         return frozenset()
-    if overrides(obj, "compile_from_config") or overrides(obj, "get_compile_config"):
+    if overrides(obj, "compile_from_config"):
         return frozenset()
-    return _code.set_in(method) - {"optimizer", "loss"}
+    return _compile_methods.attributes(type(obj), is_built_in) - {"optimizer", "loss"}
+
+
+def is_compiled_plainly(model: Any) -> bool:
+    """Tell whether a model is compiled again by Keras's own method, past a user-defined one.
+
+    What the user-defined one has set on it is carried as attributes then.
+    """
+    if not describes_itself(model):
+        return True
+    if not overrides(model, "compile") or overrides(model, "compile_from_config"):
+        return False
+    return not _compile_methods.is_repeatable(model, is_built_in, lost_by_compiling)
+
+
+def lost_by_compiling(model: Any) -> list[str]:
+    """Return the attributes set by a user-defined ``compile()`` that no pickler carries."""
+    by_compile = _set_by_compile(model)
+    return [
+        name
+        for name, value in own_attributes(model).items()
+        if name in by_compile
+        and not (holds_parts(value) or holds(value))
+        and not (is_data(value, is_tensor) or is_carried(name, value))
+    ]
 
 
 def _callback_state(callback: Any) -> dict[str, Any]:

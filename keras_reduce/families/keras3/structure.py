@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from ... import identities, weights
 from ...errors import PayloadError
 from ...tensors import dtype_name
-from .._tree import payloads_below
+from ...weak_references import attach_within
+from .. import _tree
 from .assets import assets, restore_assets
 from .attributes import describes_itself
 from .compilation import compile_all
-from .kinds import as_module, is_a, is_built_in, is_module
+from .kinds import as_module, has_identity, is_a, is_built_in, is_module
 from .making import tie
 from .optimizers import exclusions_of, optimizers_of, restore_optimizers
 from .part_states import (
@@ -122,7 +123,7 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
         "layer_paths": _paths_in_keras(all_layers),
         "unadapted": [path for path, node in layers.items() if _is_unadapted(node)],
     }
-    if is_optimizer(tree.root):
+    if has_identity(tree.root):
         found["identity"] = table.identity(tree.root)
     return {name: value for name, value in found.items() if value or name == "identity"}
 
@@ -280,6 +281,7 @@ def construct(
             if ":" not in name:
                 with unlocked(obj):
                     setattr(obj, name, objects[number])
+                attach_within(obj, name)
         _name_layers(obj, structure.get("called", {}))
         _build_parts(obj, structure.get("built", ()))
     _name_layers(obj, structure.get("called", {}))  # Of what has been made by building.
@@ -314,6 +316,7 @@ def construct(
     _restore_facts(tree, structure)
     if compilation:
         compile_all(obj, compilation, structure.get("versions", {}).get("backend", ""))
+        restore_links(nodes(obj), structure.get("links", {}))  # To what compiling has made.
     made_by_metrics = structure.get("metrics", {})
     parts = nodes(obj) if made_by_metrics else {}
     for path, made_by_metric in made_by_metrics.items():
@@ -325,11 +328,44 @@ def construct(
         structure.get("undecayed", {}),
         current.reading.identities,
     )
+    current.reading.filled = _filled_elsewhere(Tree(obj, payloads_below(structure)), structure)
     tree = Tree(obj, payloads_below(structure))
     _restore_paths(tree, structure)
     _restore_modules(tree.own, structure)
     restore_global_seed(structure.get("global_seed"))
     return obj
+
+
+def _filled_elsewhere(tree: Tree, structure: Mapping[str, Any]) -> list[Any]:
+    """Return the parts that another payload has filled, whose variables this one lists otherwise.
+
+    That is so for an optimizer of two models, of which one was quantized: only the payload of that
+    one leaves out the slots of the replaced kernels.
+    """
+    written = [path for path, *_ in structure["weights"]]
+    return [
+        node
+        for path, node in tree.own.items()
+        if id(node) in current.reading.reused
+        and set(_below(path, written)) != set(_below(path, tree.own_variables))
+    ]
+
+
+def _below(path: str, paths: Iterable[str]) -> list[str]:
+    return [each for each in paths if each.startswith(f"{path}/")]
+
+
+def payloads_below(structure: Mapping[str, Any]) -> list[Any]:
+    """Return the parts that another payload fills: their paths, or, once known, themselves."""
+    return [*_tree.payloads_below(structure), *current.reading.filled]
+
+
+def unfilled(tree: Tree, values: dict[str, Any]) -> dict[str, Any]:
+    """Return `values`, by path, without those for parts that another payload has filled."""
+    filled = set(map(id, current.reading.filled))
+    paths = [path for path, node in tree.children.items() if id(node) in filled]
+    left_out = {name for path in paths for name in _below(path, values)}
+    return {name: value for name, value in values.items() if name not in left_out}
 
 
 def _restore_modules(parts: Mapping[str, Any], structure: Mapping[str, Any]) -> None:

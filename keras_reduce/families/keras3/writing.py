@@ -19,7 +19,7 @@ from ...callables import root_module
 from .._nests import unwrapped
 from .assembled import is_assembled, take_apart
 from .attributes import PLAIN, describe, describes_itself, overrides
-from .kinds import has_config, is_a, is_built_in, is_saveable
+from .kinds import has_config, has_identity, is_a, is_built_in, is_saveable
 from .making import MadePart, made_parts, ties
 from .patches import Patch, current, patches
 from .state import set_by_the_user, state, travels_by_attributes
@@ -278,7 +278,7 @@ def _wrapper_config(wrapper: Any, table: Table) -> dict[str, Any]:
     Its config would hold a pickle of the module, with all weights, as text.
     """
     config = super(type(wrapper), wrapper).get_config()
-    module = _child_reference(wrapper.module, table.entrust(wrapper.module, ".module"))
+    module = _child_reference(wrapper.module, table.entrust(wrapper.module, "module"))
     inner = {**serialize(config), "output_shape": wrapper.output_shape, "module": module}
     found = {
         "module": "keras.layers",
@@ -346,12 +346,12 @@ def _record(obj: Any, config: dict[str, Any], table: Table) -> None:
     if of_root:
         config["keras_reduce_of_root"] = of_root
     attributes = {
-        name: table.entrust(unwrapped(value), f".<{type(obj).__name__}>.{name}")
+        name: table.entrust(unwrapped(value), f"<{type(obj).__name__}>.{name}")
         for name, value in set_since.items()
         if name not in of_root
     }
     config.update({"keras_reduce_attributes": attributes} if attributes else {})
-    if is_a(obj, "optimizer"):
+    if has_identity(obj):
         config["keras_reduce_identity"] = table.identity(obj)
     # Everywhere, not only where Keras sees an object again: which occurrence comes first in the
     # finished text is not known here. Those that stay alone lose it in the payload.
@@ -435,7 +435,7 @@ def _child_reference(obj: Any, number: int) -> dict[str, Any]:
 
 def _described(obj: Any, table: Table) -> dict[str, Any]:
     cls = type(obj)
-    identity = {"keras_reduce_identity": table.identity(obj)} if is_a(obj, "optimizer") else {}
+    identity = {"keras_reduce_identity": table.identity(obj)} if has_identity(obj) else {}
     return {
         **identity,
         "module": "__main__" if cls.__module__ == "__mp_main__" else cls.__module__,

@@ -108,7 +108,8 @@ def _unchanging_class() -> Any:
 
 def dtype_name(variable: Any) -> str:
     """Return the name of a variable's dtype, as the header keeps it."""
-    return str(getattr(variable.dtype, "name", variable.dtype))
+    dtype = variable.dtype
+    return str(getattr(dtype, "name", dtype))
 
 
 def nbytes(variable: Any) -> int:

@@ -6,7 +6,7 @@ import inspect
 import random
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -121,6 +121,11 @@ class Reading:
     def put_off(self, variable: Any, initializer: Any) -> None:
         """Take note of a variable that waits for its value."""
         self._empty.append((variable, initializer))
+
+    def note_filled(self, variables: Iterable[Any]) -> None:
+        """Take note that `variables` have got their values, which to find out takes long."""
+        filled = set(map(id, variables))
+        self._empty = [pair for pair in self._empty if id(pair[0]) not in filled]
 
     def fill(self) -> None:
         """Give variables that have got no value what they would have begun with.

@@ -153,6 +153,8 @@ def _keyed_object(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
             }
         if _is_child(obj, table):
             return _child_config(obj, table)
+        if cls is keras.KerasTensor:  # A functional config has one for each call.
+            return original(obj)
         if getattr(obj, "quantization_layer_structure", None) is not None and is_built_in(cls):
             return original(_without_structure(obj))
         if table.is_compiling and table.is_outermost(obj):

@@ -76,6 +76,9 @@ def encode(*documents: Any, where: str = "") -> list[str]:
 
 def plain_text(document: Any) -> str:
     """Write a `document` without dictionaries as `encode` does."""
+    if isinstance(document, list):
+        # The encoder takes a detour for everything but a text.
+        return f"[{','.join(map(_encoder.encode, document))}]"
     return _encoder.encode(document)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import operator
 import re
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ...identities import Identity
@@ -310,7 +310,7 @@ def compiled_metrics(model: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _names_by_attribute(
-    attributes: list[tuple[str, Any]], wanted: Container[int]
+    attributes: list[tuple[str, Any]], wanted: Mapping[int, Any]
 ) -> dict[int, str]:
     """Return the first names in `attributes`, see `_below_attributes`, of the wanted ids."""
     names: dict[int, str] = {}

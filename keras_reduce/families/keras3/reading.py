@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import random
 import sys
@@ -449,7 +450,10 @@ class _PrivateRandom:
 
     def __init__(self, original: Any) -> None:
         self._original = original
-        self._private = random.Random(0)
+
+    @functools.cached_property
+    def _private(self) -> random.Random:
+        return random.Random(0)  # Made when it is needed, as seeding takes long.
 
     def __getattr__(self, name: str) -> Any:
         source = self._private if getattr(current, "reading", None) else self._original

@@ -51,7 +51,7 @@ def encode(*documents: Any, where: str = "") -> list[str]:
     with_addresses = [False] * len(documents)
     for number, document in enumerate(documents):
         for node in dictionaries(document):
-            has_pairs = has_pairs or not all(isinstance(key, str) for key in node)
+            has_pairs = has_pairs or not _TEXT.issuperset(map(type, node))
             if "class_name" in node and isinstance(node.get("shared_object_id"), int):
                 addresses[node["shared_object_id"]] += 1
                 with_addresses[number] = True
@@ -76,6 +76,9 @@ def encode(*documents: Any, where: str = "") -> list[str]:
 
 def plain_text(document: Any) -> str:
     """Write a `document` without dictionaries as `encode` does."""
+    if isinstance(document, list):
+        # The encoder takes a detour for everything but a text.
+        return f"[{','.join(map(_encoder.encode, document))}]"
     return _encoder.encode(document)
 
 
@@ -131,6 +134,7 @@ def dictionaries(document: Any) -> Iterator[dict[Any, Any]]:
                 open_ends.append(item)
 
 
+_TEXT = {str}
 _CONTAINERS = (dict, list, tuple)
 _PLAIN = {str, int, float, bool, type(None)}
 

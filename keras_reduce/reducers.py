@@ -129,7 +129,8 @@ def rebuild_model(
             obj = family.construct(architecture, header, compilation, objects)
             # Assets first: some create variables, and a user's own loading method may write
             # rounded values into variables that the exact ones must then overwrite.
-            family.restore_assets(family.survey(obj), assets)
+            if assets:
+                family.restore_assets(family.survey(obj), assets)
             for name, number in header.get("weak", {}).items():
                 if isinstance(objects[number], weak_references.WeakAttribute):
                     objects[number].attach(obj, name)
@@ -452,6 +453,12 @@ def reduce(obj: Any) -> Reduced | None:
     except BaseException:
         weights.Snapshot.drop_all()
         raise
+
+
+def reduce_for_a_copy(obj: Any) -> Reduced | None:
+    """Reduce `obj` for `copy.copy`, with its code and its parts as they are."""
+    with _custom_objects.nested(), identities.detached():
+        return reduce(obj)
 
 
 def complete(

@@ -318,18 +318,16 @@ def _reducing(original: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
         return object.__reduce__(obj) if original is None else original(obj)
 
     def __reduce__(self: Any) -> Any:  # noqa: N807
-        from . import custom_objects, identities, reducers
+        from . import reducers
 
         if reducers.says_itself(self, "__getstate__"):
             return untouched(self)
         # copy.copy takes what it gets for the copy's own; nothing is on its way anywhere.
         # Nobody's, where a thread has begun with a function in C.
         asked_by = getattr(sys._getframe().f_back, "f_code", None)
-        is_going = asked_by is not copy.copy.__code__
-        with contextlib.ExitStack() as stack:
-            if not is_going:
-                stack.enter_context(custom_objects.nested())
-                stack.enter_context(identities.detached())
+        if asked_by is copy.copy.__code__:
+            reduced = reducers.reduce_for_a_copy(self)
+        else:
             reduced = reducers.reduce(self)
         if reduced is None:
             return untouched(self)

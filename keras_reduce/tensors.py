@@ -108,7 +108,8 @@ def _unchanging_class() -> Any:
 
 def dtype_name(variable: Any) -> str:
     """Return the name of a variable's dtype, as the header keeps it."""
-    return str(getattr(variable.dtype, "name", variable.dtype))
+    dtype = variable.dtype
+    return str(getattr(dtype, "name", dtype))
 
 
 def nbytes(variable: Any) -> int:
@@ -304,17 +305,26 @@ def placeholder(shape: tuple[int, ...], dtype: str) -> Any:
     tensorflow.Tensor or None
         None where memory can't be shared: for some dtypes, and with a GPU.
     """
-    import numpy as np
-
-    if dtype in _UNCAST:
+    if dtype in _UNCAST or _has_gpu():
         return None
     try:
-        plain = np.dtype(carrier(dtype))
-        block = _zeros(math.prod(shape) * plain.itemsize)
+        return _tensor_of_zeros(shape, dtype)
     except (TypeError, MemoryError):  # a dtype that NumPy lacks; a limit on what may be asked for
         return None
-    array = block[: math.prod(shape) * plain.itemsize].view(plain).reshape(shape)
-    return _tensor(array, dtype) if _may_be_shared(array) and not _has_gpu() else None
+
+
+@functools.lru_cache(maxsize=1024)
+def _tensor_of_zeros(shape: tuple[int, ...], dtype: str) -> Any:
+    """Return a tensor in the memory of `_zeros`; None where that can't be shared.
+
+    Variables may begin with the same one: TensorFlow copies it before it writes.
+    """
+    import numpy as np
+
+    plain = np.dtype(carrier(dtype))
+    size = math.prod(shape) * plain.itemsize
+    array = _zeros(size)[:size].view(plain).reshape(shape)
+    return _tensor(array, dtype) if _may_be_shared(array) else None
 
 
 def is_placeholder(variable: Any) -> bool:

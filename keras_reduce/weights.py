@@ -67,7 +67,8 @@ class Snapshot:
         self.prepared: dict[int, Any] = {}
         self._call = _call_of_a_pickler()
         if self._call is not None:
-            vars(self._alive).setdefault("snapshots", weakref.WeakSet()).add(self)
+            others = [each for each in self._references() if each() is not None]
+            self._alive.references = [*others, weakref.ref(self)]
 
     @property
     def is_whole(self) -> bool:
@@ -82,11 +83,19 @@ class Snapshot:
     @classmethod
     def around(cls, part: Any) -> Snapshot | None:
         """Return the snapshot of an object that this thread is writing, with `part` below it."""
-        snapshot: Snapshot
-        for snapshot in getattr(cls._alive, "snapshots", ()):
-            if id(part) in snapshot._parts and snapshot._call == _call_of_a_pickler():
+        for reference in cls._references():
+            snapshot = reference()
+            if snapshot is None or id(part) not in snapshot._parts:
+                continue
+            if snapshot._call == _call_of_a_pickler():
                 return snapshot
         return None
+
+    @classmethod
+    def _references(cls) -> list[weakref.ref[Snapshot]]:
+        """Return references to the snapshots of this thread."""
+        found: list[weakref.ref[Snapshot]] = getattr(cls._alive, "references", [])
+        return found
 
     def holds(self, part: Any) -> bool:
         """Tell whether `part` is the object that is being written, or below it."""
@@ -140,7 +149,9 @@ def _call_of_a_pickler() -> object | None:
     block of `one_call`. None if other code asks.
     """
     frame: types.FrameType | None = sys._getframe(1)
-    while frame is not None and _is_ours(frame):
+    while frame is not None:
+        if str(frame.f_globals.get("__name__", "")).partition(".")[0] != __package__:
+            break
         frame = frame.f_back
     if frame is None:
         return None
@@ -161,10 +172,6 @@ def _asks(code: types.CodeType) -> bool:
 
 
 _ASKING = frozenset({"__reduce__", "__reduce_ex__"})
-
-
-def _is_ours(frame: types.FrameType) -> bool:
-    return str(frame.f_globals.get("__name__", "")).partition(".")[0] == __package__
 
 
 def read(

@@ -353,8 +353,12 @@ _INSTALL = {"keras2": "pip install tf_keras tensorflow"}
 
 def loaded() -> tuple[Family, ...]:
     """Return the families whose framework this process has imported."""
-    names = dict.fromkeys(_adapter(root) for root in ROOTS if root in sys.modules)
-    return tuple(by_name(name) for name in names if name is not None)
+    return _by_names(*[_adapter(root) for root in ROOTS if root in sys.modules])
+
+
+@functools.cache
+def _by_names(*names: str | None) -> tuple[Family, ...]:
+    return tuple(by_name(name) for name in dict.fromkeys(names) if name is not None)
 
 
 def of_module(root: str) -> Family | None:
@@ -382,7 +386,10 @@ _adapters: dict[str, str | None] = {}
 
 def of(obj: Any) -> Family | None:
     """Return the family that carries `obj`, or None."""
-    return next((family for family in loaded() if family.kind(obj) is not None), None)
+    for family in loaded():
+        if family.kind(obj) is not None:
+            return family
+    return None
 
 
 def active() -> Family:

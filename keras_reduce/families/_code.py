@@ -29,7 +29,9 @@ def _set_in(code: types.CodeType, self_name: str) -> frozenset[str]:
     """Return the names of the attributes that a method sets on its own object."""
     names = set()
     before: Any = ""
-    for instruction in dis.get_instructions(code):
+    # Most methods set nothing, which their bytes show at once.
+    sets_any = _STORE_ATTR in code.co_code[::2]
+    for instruction in dis.get_instructions(code) if sets_any else ():
         if instruction.opname == "STORE_ATTR":
             # Python 3.13 may load two at once.
             last = before[-1] if isinstance(before, tuple) and before else before
@@ -37,6 +39,9 @@ def _set_in(code: types.CodeType, self_name: str) -> frozenset[str]:
         before = instruction.argval
     inner = (item for item in code.co_consts if isinstance(item, types.CodeType))
     return frozenset(names).union(*(_set_in(item, self_name) for item in inner))
+
+
+_STORE_ATTR = dis.opmap["STORE_ATTR"]
 
 
 def _functions(value: Any) -> list[types.FunctionType]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 
 from ._nests import innermost
 
@@ -81,7 +81,7 @@ class Tree:
         """Return the `named_variables` of a node that are to be carried."""
         return self.named_variables(node)
 
-    def with_children(self, children: Iterable[Any]) -> Tree:
+    def with_children(self, children: Iterable[Any]) -> Self:
         """Return the same tree with other `children`; what is below them is not looked at anew."""
         tree = copy.copy(self)
         vars(tree).pop("own_variables", None)

@@ -1051,6 +1051,34 @@ def a_constructor_is_not_called_again():
 
 
 @check
+def what_a_class_adds_to_the_config_of_a_layer():
+    class Noting(layers.Layer):
+        def __init__(self, inner, note, **kwargs):
+            super().__init__(**kwargs)
+            self.inner, self.note = inner, note
+
+        def call(self, inputs):
+            return self.inner(inputs)
+
+        def get_config(self):
+            inner = keras.saving.serialize_keras_object(self.inner)
+            inner["note"] = self.note
+            return {"name": self.name, "inner": copy.deepcopy(inner)}
+
+        @classmethod
+        def from_config(cls, config):
+            inner = dict(config.pop("inner"))
+            note = keras.saving.deserialize_keras_object(inner.pop("note"))
+            return cls(keras.saving.deserialize_keras_object(inner), note, **config)
+
+    model = Noting(layers.Dense(2), keras.initializers.Constant(3.0))
+    predicted = model(np.ones((1, 4)))
+    copied = pickle.loads(pickle.dumps(model))
+    assert same(copied(np.ones((1, 4))), predicted)
+    assert copied.note.value == 3.0
+
+
+@check
 def a_class_that_says_it_has_no_config():
     class Unwilling(keras.Model):
         def __init__(self, units):

@@ -555,7 +555,7 @@ def snapshots_end_with_the_dump():
                 pickle.dumps(model)
                 copy.deepcopy(model)
                 keras_reduce.dumps(model)
-            assert not list(vars(weights.Snapshot._alive).get("snapshots", ()))
+            assert not [each for each in weights.Snapshot._references() if each() is not None]
         finally:
             gc.enable()
 

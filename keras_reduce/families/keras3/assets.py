@@ -15,6 +15,7 @@ from ...errors import PayloadError
 from .._counts import counts_of, restore_counts
 from .attributes import overrides
 from .kinds import is_built_in
+from .patches import current
 from .tree import Tree
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def finish(tree: Tree) -> None:
     """
     import keras
 
+    current.reading.note_filled(tree.own_variables.values())
     for node in tree.own.values():
         if isinstance(node, keras.utils.FeatureSpace) and node._is_adapted:
             node.get_encoded_features()
@@ -73,7 +75,7 @@ def finish(tree: Tree) -> None:
 
 # Private: what a lone recurrent cell has drawn and will use again. A recurrent layer begins each
 # call anew.
-_MASKS = {"_dropout_mask", "_recurrent_dropout_mask"}
+_MASKS = ("_dropout_mask", "_recurrent_dropout_mask")
 
 
 def _assets_of(node: Any, *, is_alone: bool) -> list[tuple[str, Array]]:
@@ -87,8 +89,10 @@ def _assets_of(node: Any, *, is_alone: bool) -> list[tuple[str, Array]]:
     if isinstance(node, keras.layers.Discretization) and node.summary is not None:
         found.append(("summary", np.asarray(node.summary)))
     if is_alone and is_built_in(type(node)):
-        masks = [(name, getattr(node, name, None)) for name in sorted(_MASKS)]
-        found += [(n, keras.ops.convert_to_numpy(m)) for n, m in masks if keras.ops.is_tensor(m)]
+        for name in _MASKS:
+            mask = getattr(node, name, None)
+            if mask is not None and keras.ops.is_tensor(mask):
+                found.append((name, keras.ops.convert_to_numpy(mask)))
     if overrides(node, "save_own_variables") and overrides(node, "load_own_variables"):
         store: dict[str, Any] = {}
         node.save_own_variables(store)
@@ -139,7 +143,7 @@ def _restore(node: Any, named: Mapping[str, Array]) -> None:
         restore_counts(node, counts)
     if "summary" in named:
         node.summary = named["summary"]
-    for name in _MASKS & named.keys():
+    for name in named.keys() & set(_MASKS):
         setattr(node, name, keras.ops.convert_to_tensor(named[name]))
     own = _below("own/", named)
     if own:

@@ -58,7 +58,8 @@ PLAIN = frozenset({bool, int, float, str, type(None)})
 
 def overrides(obj: Any, method: str) -> bool:
     """Tell whether a class of the user's, not of Keras's, defines `method` of `obj`."""
-    return hasattr(obj, method) and not is_built_in(_owner(type(obj), method))
+    cls = type(obj)
+    return not is_built_in(cls) and hasattr(obj, method) and not is_built_in(_owner(cls, method))
 
 
 def describes_itself(obj: Any) -> bool:
@@ -341,16 +342,24 @@ def own_attributes(obj: Any) -> dict[str, Any]:
 
 
 def _internal_names(obj: Any) -> frozenset[str]:
-    import keras
-
-    names = _declared(_root(obj)) | _SET_BY_TRACKING
-    if is_optimizer(obj):
-        return names | {"build"}  # Of one that waits for its variables; see `optimizers`.
-    if not isinstance(obj, keras.Model):
+    root = _root(obj)
+    names = _internal(root)
+    if root not in _MODELS:
         return names
-    names |= _SET_BY_TRAINING
     # Before a model is compiled, these are the user's to set.
     return names | {"optimizer"} if obj.compiled else names - {"loss"} if obj.loss else names
+
+
+@functools.cache
+def _internal(root: str) -> frozenset[str]:
+    """Return the attributes that Keras itself sets on its objects of a kind."""
+    names = _declared(root) | _SET_BY_TRACKING
+    if root == "optimizer":
+        return names | {"build"}  # Of one that waits for its variables; see `optimizers`.
+    return names | _SET_BY_TRAINING if root in _MODELS else names
+
+
+_MODELS = ("sequential", "functional", "model")
 
 
 def _root(obj: Any) -> str:

@@ -17,12 +17,20 @@ if TYPE_CHECKING:
 def kind(obj: Any) -> Kind | None:
     """Tell which kind of Keras 3 object `obj` is; None if it is none that we carry."""
     cls = type(obj)
+    found = _kinds_of_built_in.get(cls)
+    if found is not None:
+        return found
     if cls not in _kinds:
         _kinds[cls] = next((name for name, base in bases().items() if issubclass(cls, base)), None)
-    return _kinds[cls]
+    found = _kinds[cls]
+    if found is not None and is_built_in(cls):
+        _kinds_of_built_in[cls] = found
+    return found
 
 
 _kinds: weakref.WeakKeyDictionary[type, Kind | None] = weakref.WeakKeyDictionary()
+# Keras's own classes only, which a lookup without weak references finds sooner.
+_kinds_of_built_in: dict[type, Kind] = {}
 
 
 def public_classes() -> tuple[type, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import types
 import weakref
+from collections.abc import Container
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...tensors import dtype_name
@@ -111,14 +112,23 @@ def _part_token(part: Any, own: list[Any], places: dict[int, int]) -> list[Any]:
     attributes = attributes_of(part)
     lengths = [len(attributes.get(store) or ()) for store in ("_trainable_variables", *_STORES)]
     token: list[Any] = [type(part), *lengths, *as_module(part)]
+    token += _attributes_token(attributes, _BOOKKEEPING, places)
+    token += [_variable_token(variable, attributes) for variable in own]
+    return token
+
+
+def _attributes_token(
+    attributes: dict[str, Any], without: Container[str], places: dict[int, int]
+) -> list[Any]:
+    token: list[Any] = []
     for name, value in attributes.items():
-        if name in _BOOKKEEPING:
+        if name in without:
             continue
-        if type(value) in PLAIN:  # Most are, so not by way of a function.
-            token += (name, type(value), value.hex() if type(value) is float else value)
+        cls = type(value)
+        if cls in PLAIN:  # Most are, so not by way of a function.
+            token += (name, cls, value.hex() if cls is float else value)
         else:
             token += (name, _token(value, places))
-    token += [_variable_token(variable, attributes) for variable in own]
     return token
 
 
@@ -158,17 +168,17 @@ def _token(value: Any, places: dict[int, int]) -> Any:
     if id(value) in places:
         return _PLACE, places[id(value)]
     if isinstance(value, (tuple, list)):
-        return cls, *(_token(item, places) for item in value)
+        return cls, *[_token(item, places) for item in value]
     if isinstance(value, dict):
-        return cls, *((_token(k, places), _token(item, places)) for k, item in value.items())
+        return cls, *[(_token(k, places), _token(item, places)) for k, item in value.items()]
     if isinstance(value, types.FunctionType):
         if is_found_by_name(value):
             return value
     elif _is_told_by_attributes(cls):
         attributes = vars(value)
         # A seed that the layer has drawn for it, and used, since none was given.
-        drawn = {"seed"} if attributes.get("_init_seed", 0) is None else ()
-        return cls, *((k, _token(v, places)) for k, v in attributes.items() if k not in drawn)
+        drawn = ("seed",) if attributes.get("_init_seed", 0) is None else ()
+        return cls, *_attributes_token(attributes, drawn, places)
     raise _UnlikeAnyError
 
 

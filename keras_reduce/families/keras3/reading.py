@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import random
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -140,6 +141,11 @@ class Reading:
     def put_off(self, variable: Any, initializer: Any) -> None:
         """Take note of a variable that waits for its value."""
         self._empty.append((variable, initializer))
+
+    def note_filled(self, variables: Iterable[Any]) -> None:
+        """Take note that `variables` have got their values, which to find out takes long."""
+        filled = set(map(id, variables))
+        self._empty = [pair for pair in self._empty if id(pair[0]) not in filled]
 
     def fill(self) -> None:
         """Give variables that have got no value what they would have begun with.
@@ -461,7 +467,10 @@ class _PrivateRandom:
 
     def __init__(self, original: Any) -> None:
         self._original = original
-        self._private = random.Random(0)
+
+    @functools.cached_property
+    def _private(self) -> random.Random:
+        return random.Random(0)  # Made when it is needed, as seeding takes long.
 
     def __getattr__(self, name: str) -> Any:
         source = self._private if getattr(current, "reading", None) else self._original

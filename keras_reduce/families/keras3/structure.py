@@ -286,12 +286,13 @@ def construct(
         _build_parts(obj, structure.get("built", ()))
     _name_layers(obj, structure.get("called", {}))  # Of what has been made by building.
     tie(obj, structure.get("ties", {}))
-    parts = nodes(obj)
-    restore_part_states(parts, structure.get("parts", {}), objects)
-    if restore_part_attributes(parts, tracked, objects):
-        parts = nodes(obj)
+    tree = Tree(obj)
+    restore_part_states(tree.nodes, structure.get("parts", {}), objects)
+    if restore_part_attributes(tree.nodes, tracked, objects):
+        tree = Tree(obj)
+    parts = tree.nodes
     restore_links(parts, structure.get("links", {}))
-    _adopt(parts, structure.get("children", {}), objects)
+    is_changed = _adopt(parts, structure.get("children", {}), objects)
     _tie_variables(obj, parts, structure.get("aliases", {}))
     _mend_lambda_masks(parts)
     # Of files written before there were states of parts: building forgets the scaling of LoRA.
@@ -311,7 +312,10 @@ def construct(
     for path in structure.get("built_alone", ()):
         if path in parts and not parts[path].built:
             parts[path].built = True
-    tree = Tree(obj, payloads_below(structure))
+    # To walk through a tree takes long: once is enough for most layers.
+    if is_changed or not structure.keys().isdisjoint(("parts", "links", "aliases")):
+        tree = Tree(obj)
+    tree = tree.with_children(payloads_below(structure))
     _restore_paths(tree, structure)
     _restore_facts(tree, structure)
     if compilation:
@@ -328,9 +332,12 @@ def construct(
         structure.get("undecayed", {}),
         current.reading.identities,
     )
-    current.reading.filled = _filled_elsewhere(Tree(obj, payloads_below(structure)), structure)
-    tree = Tree(obj, payloads_below(structure))
-    _restore_paths(tree, structure)
+    if current.reading.reused:
+        whole = Tree(obj, payloads_below(structure))
+        current.reading.filled = _filled_elsewhere(whole, structure)
+    if compilation or made_by_metrics or "optimizers" in structure or current.reading.filled:
+        tree = Tree(obj, payloads_below(structure))
+        _restore_paths(tree, structure)
     _restore_modules(tree.own, structure)
     restore_global_seed(structure.get("global_seed"))
     return obj
@@ -382,14 +389,20 @@ def _restore_modules(parts: Mapping[str, Any], structure: Mapping[str, Any]) -> 
             node._track_variables()
 
 
-def _adopt(parts: Mapping[str, Any], children: Mapping[str, int], objects: Sequence[Any]) -> None:
+def _adopt(parts: Mapping[str, Any], children: Mapping[str, int], objects: Sequence[Any]) -> bool:
     """Give parts that a constructor made anew what the payloads of their originals hold.
 
     A constructor may take a layer for a pattern only (Bidirectional), or make its layers by itself
     although the config lists them.
+
+    Returns
+    -------
+    bool
+        Whether there are any.
     """
     import keras
 
+    adopted = False
     for path, number in children.items():
         given, made = objects[number], parts.get(path)
         if made is None:
@@ -400,6 +413,7 @@ def _adopt(parts: Mapping[str, Any], children: Mapping[str, int], objects: Seque
                 cure="load it with the code that wrote it",
             )
         if made is not given:
+            adopted = True
             transfer_part_states(Tree(given), Tree(made))
             source, target = Tree(given), Tree(made)
             restore_assets(target, assets(source))
@@ -407,6 +421,7 @@ def _adopt(parts: Mapping[str, Any], children: Mapping[str, int], objects: Seque
             for name, variable in source.variables.items():
                 _rename(target.variables[name], variable.path)
                 identities.replace(variable, target.variables[name])
+    return adopted
 
 
 def _set_flags(obj: Any, parts: Mapping[str, Any], structure: Mapping[str, Any]) -> None:

@@ -8,14 +8,15 @@ holds it, since auto-generated names differ from process to process.
 from __future__ import annotations
 
 import functools
+import operator
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ...identities import Identity
 from ...weak_references import PROXIES
 from .. import _tree
-from .kinds import attributes_of, is_a, is_built_in, is_saveable
+from .kinds import attributes_of, bases, is_a, is_built_in, is_saveable
 
 # What Keras calls a variable that was not given a name; the counter differs between processes.
 _AUTO_NAME = re.compile(r"(backend_)?variable(_\d+)?")
@@ -135,7 +136,7 @@ def layer_names(node: Any) -> list[str]:
     """Return the attributes that hold the layers which `node` tracks, in the order of tracking."""
     tracked = getattr(node, "_layers", ())
     stored = {id(layer): layer for layer in tracked if type(layer) not in PROXIES}
-    names = _names_by_attribute(node, stored)
+    names = _names_by_attribute(_below_attributes(node), stored)
     return [names.get(key, "") for key in stored]
 
 
@@ -153,9 +154,7 @@ def named_variables(node: Any) -> list[tuple[str, Any]]:
     if is_a(node, "variable"):
         names = ["value"]
     elif (
-        is_optimizer(node)
-        or len(set(names)) < len(names)
-        or any(_AUTO_NAME.fullmatch(name) for name in names)
+        is_optimizer(node) or len(set(names)) < len(names) or any(map(_AUTO_NAME.fullmatch, names))
     ):
         names = [str(position) for position in range(len(own))]
     return [*zip(names, own, strict=True), *states]
@@ -219,9 +218,14 @@ def is_optimizer(node: Any) -> bool:
 
 def is_container(node: Any) -> bool:
     """Tell whether `node` knows its layers by name (functional and sequential models)."""
+    return isinstance(node, _container_classes())
+
+
+@functools.cache
+def _container_classes() -> tuple[type, ...]:
     import keras
 
-    return isinstance(node, keras.Sequential) or is_functional(node)
+    return keras.Sequential, functional_class()
 
 
 def is_functional(node: Any) -> bool:
@@ -258,12 +262,17 @@ def _children(node: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(node, keras.Sequential):
         # A built Sequential wraps its layers in a functional model; they are named already.
         stored.pop(id(getattr(node, "_functional", None)), None)
-    by_attribute = _names_by_attribute(node, stored) if stored else {}
+    may_hold_optimizers = _may_hold_optimizers(node)
+    attributes = _below_attributes(node) if stored or may_hold_optimizers else []
+    by_attribute = _names_by_attribute(attributes, stored)
     for key, (fallback, part) in stored.items():
         yield by_attribute.get(key, fallback), part
 
-    # In an order that does not depend on which was set first.
-    yield from sorted(_optimizers(node), key=lambda found: found[0])
+    if may_hold_optimizers:
+        # Keras tracks none. In an order that does not depend on which was set first.
+        cls = bases()["optimizer"]
+        optimizers = [(name, value) for name, value in attributes if isinstance(value, cls)]
+        yield from sorted(optimizers, key=operator.itemgetter(0))
     if isinstance(node, keras.Model):
         yield from compiled_metrics(node)
 
@@ -279,12 +288,9 @@ def _may_hold_optimizers(node: Any) -> bool:
     return is_a(node, "model", "optimizer") or not is_built_in(type(node))
 
 
-def _optimizers(node: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the optimizers in the attributes of `node`: Keras tracks none."""
-    if _may_hold_optimizers(node):
-        for name, value in _tree.below_attributes(attributes_of(node), _BOOKKEEPING):
-            if is_optimizer(value):
-                yield name, value
+def _below_attributes(node: Any) -> list[tuple[str, Any]]:
+    """Return what the attributes of `node`, and containers there, hold, by name and position."""
+    return list(_tree.below_attributes(attributes_of(node), _BOOKKEEPING))
 
 
 def compiled_metrics(model: Any) -> Iterator[tuple[str, Any]]:
@@ -303,10 +309,12 @@ def compiled_metrics(model: Any) -> Iterator[tuple[str, Any]]:
             yield f"{role}/{position}", metric
 
 
-def _names_by_attribute(node: Any, wanted: dict[int, Any]) -> dict[int, str]:
-    """Return the names of the attributes (and positions in them) that hold the wanted parts."""
+def _names_by_attribute(
+    attributes: list[tuple[str, Any]], wanted: Mapping[int, Any]
+) -> dict[int, str]:
+    """Return the first names in `attributes`, see `_below_attributes`, of the wanted ids."""
     names: dict[int, str] = {}
-    for name, value in _tree.below_attributes(attributes_of(node), _BOOKKEEPING):
+    for name, value in attributes if wanted else ():
         if id(value) in wanted:
             names.setdefault(id(value), name)
     return names

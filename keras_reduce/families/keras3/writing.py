@@ -141,18 +141,20 @@ def _keyed_object(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
         if table is None:
             return original(obj)
         cls: Any = type(obj)
-        if cls in PLAIN:
+        if cls in PLAIN or (cls is _ChildConfig and obj.keys() <= _OF_CHILDREN):
             return obj
         if cls in (list, tuple):
             # Most items are plain, which need not be asked.
             return cls([i if type(i) in PLAIN else serialize_keras_object(i) for i in obj])
-        if cls is dict:
+        if cls is dict or cls is _ChildConfig:
             return {
                 key: value if type(value) in PLAIN else serialize_keras_object(value)
                 for key, value in obj.items()
             }
         if _is_child(obj, table):
             return _child_config(obj, table)
+        if cls is keras.KerasTensor:  # A functional config has one for each call.
+            return original(obj)
         if getattr(obj, "quantization_layer_structure", None) is not None and is_built_in(cls):
             return original(_without_structure(obj))
         if table.is_compiling and table.is_outermost(obj):
@@ -390,7 +392,9 @@ def _child_config(obj: Any, table: Table) -> dict[str, Any]:
     """Return a config that says where the pickler will have put a child, and how it is wired."""
     made = _made_parts(table).get(id(obj))
     if made is not None:
-        return {**_child_reference(obj, table.child(made.maker)), "keras_reduce_part": made.path}
+        config = _child_reference(obj, table.child(made.maker))
+        config["keras_reduce_part"] = made.path
+        return config
     return _child_reference(obj, table.child(obj))
 
 
@@ -424,13 +428,33 @@ def _listed_by(layer: Any) -> list[Any]:
         return [*table.children, *state(layer, Tree(layer, table.children))[1].values()]
 
 
-def _child_reference(obj: Any, number: int) -> dict[str, Any]:
-    return {
-        "module": "keras_reduce",
-        "class_name": type(obj).__name__,
-        "config": {},
-        "keras_reduce_child": number,
+class _ChildConfig(dict[str, Any]):
+    """A config that refers to a child: nothing is left to serialize, and a copy is not needed.
+
+    Keras's models serialize and copy what they have put together of the configs of their layers.
+    What else somebody has put into one is serialized.
+    """
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _ChildConfig:
+        return self
+
+
+# The last two a functional model adds, serialized.
+_OF_CHILDREN = frozenset(
+    {
+        *("module", "class_name", "config", "keras_reduce_child", "keras_reduce_part"),
+        *("name", "inbound_nodes"),
     }
+)
+
+
+def _child_reference(obj: Any, number: int) -> _ChildConfig:
+    return _ChildConfig(
+        module="keras_reduce",
+        class_name=type(obj).__name__,
+        config={},
+        keras_reduce_child=number,
+    )
 
 
 def _described(obj: Any, table: Table) -> dict[str, Any]:

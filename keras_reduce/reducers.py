@@ -6,15 +6,17 @@ stand in every pickle ever written. Never rename or reorder; add at the end, wit
 
 from __future__ import annotations
 
+import functools
 import re
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from . import (
     backends,
+    c_picklers,
     closures,
     families,
     frames,
@@ -496,6 +498,7 @@ class _Dissection(NamedTuple):
     snapshot: weights.Snapshot | None
     attributes: dict[str, Any]
     where: str
+    search: _TargetSearch
 
     def state(self, transform: Callable[[Any], Any] = lambda value: value) -> State:
         """Return the state for a pickler, each value transformed."""
@@ -528,7 +531,9 @@ def _take_apart(
     family = families.of(obj)
     tokens = _trimmed(family.identities(found.tree)) if family else ()
     others, targets = tuple(found.table.identities), _targets(found.tree)
-    arguments = (*_written(found), code, objects)
+    json, arrays, compile_config = _written(found)
+    found.search.expect(json)
+    arguments = (json, arrays, compile_config, code, objects)
     return arguments, found.state(_stand_ins(obj, found)), found.snapshot, (tokens, others, targets)
 
 
@@ -745,10 +750,9 @@ def _look_into(obj: Any, family: families.Family) -> _Dissection:
         attributes = table.state | attributes
         weak = {name: v for name, v in attributes.items() if weak_references.holds(v)}
         unchecked = table.unchecked | {n: v for n, v in attributes.items() if n not in weak}
-        apart = {}
+        apart, search = {}, _TargetSearch(obj, tree, snapshot, table.children)
         if not identities.is_detached():  # By copy.copy, which takes attributes as they are.
-            _refuse_missing_targets(weak, tree, snapshot)
-            apart = {name: weak_references.WeakAttribute.of(value) for name, value in weak.items()}
+            apart = {name: search.taken_apart(name, value) for name, value in weak.items()}
             attributes = {name: v for name, v in attributes.items() if name not in weak}
             unchecked |= {name: value.plain() for name, value in apart.items()}
         tracing.check(obj, unchecked, name="", skip=lambda value: families.of(value) is not None)
@@ -777,7 +781,16 @@ def _look_into(obj: Any, family: families.Family) -> _Dissection:
         **({"weak": {name: table.entrust(v) for name, v in apart.items()}} if apart else {}),
     }
     return _Dissection(
-        header, architecture, arrays, compilation, table, tree, own_snapshot, attributes, where
+        header,
+        architecture,
+        arrays,
+        compilation,
+        table,
+        tree,
+        own_snapshot,
+        attributes,
+        where,
+        search,
     )
 
 
@@ -798,30 +811,91 @@ def _targets(tree: families.Tree) -> tuple[tuple[str, identities.Identity], ...]
     )
 
 
-def _refuse_missing_targets(
-    weak: dict[str, Any], tree: families.Tree, snapshot: weights.Snapshot
-) -> None:
-    """Refuse weak references to what does not travel in the same graph.
+class _TargetSearch:
+    """A search for what the weak references of an object refer to, in the graph that is pickled.
 
-    `copy.deepcopy` lets them refer to what they refer to now.
+    Parameters
+    ----------
+    obj : object
+        The object that has the weak references.
+    tree : Tree
+        The object, and all below it.
+    snapshot : Snapshot
+        That of the outermost object that is being written.
+    listed : sequence
+        Objects that travel with `obj` since its config lists them.
     """
-    if not weak or tracing.is_copying() or not tracing.is_asked():
-        return
-    for name, value in weak.items():
-        for target in weak_references.targets(value):
+
+    def __init__(
+        self, obj: Any, tree: families.Tree, snapshot: weights.Snapshot, listed: Sequence[Any]
+    ) -> None:
+        self._obj, self._tree, self._snapshot, self._listed = obj, tree, snapshot, listed
+        self._witness: Any = None
+        # `copy.deepcopy` lets references refer to what they refer to now.
+        self._is_on = tracing.is_asked() and not tracing.is_copying()
+
+    def taken_apart(self, name: str, value: Any) -> weak_references.WeakAttribute:
+        """Return what a pickler carries for an attribute of the object with weak references in it.
+
+        Raises
+        ------
+        ReduceError
+            If a target does not travel in the same pickle. Where that is not known yet, the result
+            raises it when the pickler asks for its reduce value.
+        """
+        found = weak_references.WeakAttribute.of(value)
+        missing = []
+        for target in weak_references.targets(value) if self._is_on else ():
             if not _has_token(target):
                 cause = "it is no layer, model, optimizer, metric or trainable variable of Keras's"
-            elif not (id(target) in tree.parts or snapshot.holds(target) or _is_around(target)):
-                cause = "what it refers to is not known to be in what is pickled"
-            else:
-                continue
-            raise ReduceError(
-                f"A weak reference to a {type(target).__name__} can't be carried",
-                where=f".{name}",
-                cause=cause,
-                cure="pickle both in one object, such as a model that has both; keep the object "
-                "itself in place of the reference; or drop it in __getstate__",
-            )
+                raise _no_target(name, target, cause)
+            if not self._is_near(target):
+                missing.append(target)
+        roots = tracing.roots() if missing else ()
+        if roots:
+            self._require(name, missing, roots)
+        elif missing:
+            found.before_writing = functools.partial(self._require_later, name, missing)
+        return found
+
+    def expect(self, witness: Any) -> None:
+        """Take note of something that only the pickler of the object meets."""
+        self._witness = witness
+
+    def _is_near(self, target: Any) -> bool:
+        if id(target) in self._tree.parts or self._snapshot.holds(target):
+            return True
+        return any(_is_below(part, target) for part in self._listed)
+
+    def _require(self, name: str, targets: Sequence[Any], roots: Sequence[Any]) -> None:
+        for target in targets:
+            if not tracing.reaches(roots, functools.partial(_is_below, target=target)):
+                raise _no_target(name, target, "what it refers to is not in what is pickled")
+
+    def _require_later(self, name: str, targets: Sequence[Any]) -> None:
+        if tracing.is_searching():
+            return
+        memo = c_picklers.memo_with(self._witness)
+        if memo is None:
+            return  # Another program asks: who follows the reference gets an error.
+        try:
+            try:
+                self._require(name, targets, memo)
+            except ReduceError:
+                self._require(name, targets, c_picklers.unfinished_tuples([self._obj, *memo]))
+        except ReduceError as error:
+            weights.Snapshot.drop_all()
+            raise tracing.located(error, self._obj) from None
+
+
+def _no_target(name: str, target: Any, cause: str) -> ReduceError:
+    return ReduceError(
+        f"A weak reference to a {type(target).__name__} can't be carried",
+        where=f".{name}",
+        cause=cause,
+        cure="pickle both in one object, such as a model that has both; keep the object itself in "
+        "place of the reference; or drop it in __getstate__",
+    )
 
 
 def _has_token(target: Any) -> bool:
@@ -833,16 +907,12 @@ def _has_token(target: Any) -> bool:
     return kind in ("model", "layer", "optimizer", "metric", "seed_generator")
 
 
-def _is_around(target: Any) -> bool:
-    """Tell whether an object is in the graph that is being pickled, as far as that is known."""
-
-    def has(visited: Any) -> bool:
-        family = families.of(visited)
-        if family is None or family.kind(visited) not in ("model", "layer"):
-            return visited is target
-        return id(target) in family.survey(visited).parts
-
-    return tracing.reaches(has)
+def _is_below(visited: Any, target: Any) -> bool:
+    """Tell whether an object is `target`, or a layer or model that has it."""
+    family = families.of(visited)
+    if family is None or family.kind(visited) not in ("model", "layer"):
+        return visited is target
+    return id(target) in family.survey(visited).parts
 
 
 def _with_gaps(error: ReduceError, obj: Any, family: families.Family) -> ReduceError:

@@ -18,7 +18,7 @@ import threading
 import types
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import cloudpickle
@@ -28,6 +28,8 @@ from .callables import root_module
 from .custom_objects import Bounds, ByValue, _nested, companion
 from .dispatch import STANDARD
 from .errors import KerasReduceError, ReduceError
+from .frames import asks_for_reduce_values
+from .weights import Snapshot
 
 __all__ = ["Obstacle", "Transport", "check", "located", "obstacles", "root_path"]
 
@@ -187,7 +189,10 @@ def root_path(obj: Any, name: str = "") -> str:
 
 
 def _named_by_the_caller() -> Iterator[tuple[str, _Start]]:
-    """Yield what the call that is under way outside of this package names, such as its argument."""
+    """Yield what the call that is under way outside of this package names, such as its argument.
+
+    For messages only: another line of code may well name something else.
+    """
     frame: types.FrameType | None = sys._getframe(1)
     is_reducing = False
     while frame:
@@ -214,26 +219,35 @@ def _named_by_the_caller() -> Iterator[tuple[str, _Start]]:
                     yield name, _Start("", "pickle", False, known.get(name))
 
 
-def reaches(is_wanted: Callable[[Any], bool]) -> bool:
-    """Tell whether an object is in the graph that is being pickled, as far as its root is known.
+def reaches(roots: Sequence[Any], is_wanted: Callable[[Any], bool]) -> bool:
+    """Tell whether an object is below one of `roots`.
 
     To be called while a reducer runs. It never raises.
 
     Parameters
     ----------
+    roots : sequence
+        Objects that are being pickled.
     is_wanted : callable
         Tells of an object of the graph whether it is, or contains, the one.
     """
     if _search.is_on:
         return True  # One search goes through everything.
-    _search.is_on = True
+    outer = _search.roots
     before, _visits.current = _visits.current, None
+    _search.is_on, _search.roots = True, tuple(roots)
     try:
-        return any(is_wanted(visited) for root in _roots() for visited in _all_below(root))
+        return any(is_wanted(visited) for root in roots for visited in _all_below(root))
     except Exception:
         return False
     finally:
-        _search.is_on, _visits.current = False, before
+        _search.is_on, _search.roots = False, outer
+        _visits.current = before
+
+
+def is_searching() -> bool:
+    """Tell whether `reaches` is under way in this thread."""
+    return _search.is_on
 
 
 class _Search(threading.local):
@@ -244,12 +258,23 @@ class _Search(threading.local):
 _search = _Search()
 
 
-def _roots() -> Iterator[Any]:
+def roots() -> tuple[Any, ...]:
+    """Return what is being dumped by the pickler that runs a reducer; empty if it is not known.
+
+    That is so for a pickler written in C, unless a function in Python has started it.
+    """
     if _search.roots:
-        yield from _search.roots
-        return
-    known = [start.root for start in _starts()]
-    yield from known or [start.root for _, start in _named_by_the_caller()]
+        return _search.roots
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame and str(frame.f_globals.get("__name__")).partition(".")[0] == __package__:
+        frame = frame.f_back
+    # This is a pickler in Python, below the function that has started it; or the function that has
+    # called a pickler in C.
+    if frame and not asks_for_reduce_values(frame.f_code):
+        start = _start(frame)
+    else:
+        start = next(_starts(), None)
+    return (start.root,) if start else ()
 
 
 def is_asked() -> bool:
@@ -263,8 +288,13 @@ def is_asked() -> bool:
 
 
 def _all_below(root: Any) -> Iterator[Any]:
-    for _, visited, _ in _walk(_pickler("cloudpickle"), [("", root)]):
+    # A snapshot is in a reduce value, and writes nothing.
+    for _, visited, _ in _walk(_pickler("cloudpickle"), [("", root)], _is_snapshot):
         yield visited
+
+
+def _is_snapshot(obj: Any) -> bool:
+    return isinstance(obj, Snapshot)
 
 
 class _Start(NamedTuple):
@@ -291,12 +321,20 @@ def _starts() -> Iterator[_Start]:
     """Yield the dumps that are under way in this thread, the innermost first."""
     frame: types.FrameType | None = sys._getframe(1)
     while frame:
-        function = f"{frame.f_globals.get('__name__')}.{frame.f_code.co_name}"
-        if function in _VARIABLES:
-            variable, transport = _VARIABLES[function]
-            by_value = hasattr(frame.f_locals.get("self"), "reducer_override")
-            yield _Start(function, transport, by_value, frame.f_locals.get(variable))
+        start = _start(frame)
+        if start is not None:
+            yield start
         frame = frame.f_back
+
+
+def _start(frame: types.FrameType) -> _Start | None:
+    """Return the dump that a frame has started; None for a frame of another function."""
+    function = f"{frame.f_globals.get('__name__')}.{frame.f_code.co_name}"
+    if function not in _VARIABLES:
+        return None
+    variable, transport = _VARIABLES[function]
+    by_value = hasattr(frame.f_locals.get("self"), "reducer_override")
+    return _Start(function, transport, by_value, frame.f_locals.get(variable))
 
 
 # --- the walk ------------------------------------------------------------------------------------

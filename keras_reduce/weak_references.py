@@ -71,10 +71,17 @@ class WeakAttribute:
     ----------
     outline : tuple
         How it is built: tuples of a kind and its contents, with tokens for what is referred to.
+
+    Attributes
+    ----------
+    before_writing : callable, optional
+        Called when a pickler asks for the reduce value. It raises an error if what is referred to
+        is not in the same pickle.
     """
 
     def __init__(self, outline: tuple[Any, ...]) -> None:
         self.outline = outline
+        self.before_writing: Callable[[], None] | None = None
 
     @classmethod
     def of(cls, value: Any) -> WeakAttribute:
@@ -83,6 +90,8 @@ class WeakAttribute:
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """Reduce to the same."""
+        if self.before_writing is not None:
+            self.before_writing()
         return rebuild_weak_attribute, (self.outline,)
 
     def attach(self, obj: Any, name: str) -> None:

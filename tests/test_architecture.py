@@ -27,7 +27,7 @@ ROWS = (
     ("custom_objects", "weak_references", "weights"),
     ("tensors", "payload"),
     ("admission",),
-    ("backends", "callables", "dispatch", "frames", "identities"),
+    ("backends", "c_picklers", "callables", "dispatch", "frames", "identities"),
     ("parcels", "rendering", "replacements", "transit", "trust", "workers"),
     ("errors", "_version"),
 )

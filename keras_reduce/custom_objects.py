@@ -421,6 +421,8 @@ class Table:
     links : dict
         Attributes that hold another part of the outermost object, as ``path:attribute``, with the
         path of that part.
+    extended : set of str
+        Paths of parts on which a program has set variables or other parts.
     """
 
     def __init__(self, outermost: Any, lookups: Lookups) -> None:
@@ -429,6 +431,7 @@ class Table:
         self.unchecked: dict[str, Any] = {}
         self.tree: Any = None
         self.links: dict[str, str] = {}
+        self.extended: set[str] = set()
         self.identities: list[Identity] = []
         self._numbers: dict[int, int] = {}
         self._outermost, self._lookups = outermost, lookups

@@ -6,12 +6,13 @@ stand in every pickle ever written. Never rename or reorder; add at the end, wit
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from . import (
@@ -33,7 +34,9 @@ from ._version import __version__
 from .callables import root_module
 from .errors import FrameworkError, KerasReduceError, PayloadError, ReduceError
 from .families.lookups import LOOKUPS
+from .families.lost_attributes import warn_of_loss
 from .parcels import Parcel, Refused
+from .part_attributes import PartAttributes
 
 State = dict[str, Any] | None
 # With the identity tokens, of variables, of others and of targets, at the end.
@@ -118,6 +121,11 @@ def rebuild_model(
     identity = _identity(header, of_others)
     if identity is not None and identity.obj is not None:
         return identity.obj  # An optimizer that was part of a model, which has been rebuilt.
+    for path, token in of_targets:
+        # A part has led to the object around it, which is so written a second time; picklers throw
+        # what comes of that away.
+        if path == "" and getattr(token, "obj", None) is not None:
+            return token.obj
     written_on = header.get("versions", {}).get("backend", "")
     backends.prefer(written_on)
     family = families.required(header["family"], written_on)
@@ -130,10 +138,14 @@ def rebuild_model(
             # Assets first: some create variables, and a user's own loading method may write
             # rounded values into variables that the exact ones must then overwrite.
             family.restore_assets(family.survey(obj), assets)
-            for name, number in header.get("weak", {}).items():
-                if isinstance(objects[number], weak_references.WeakAttribute):
-                    objects[number].attach(obj, name)
             tree = family.survey(obj, family.payloads_below(header))
+            for place, number in (header.get("weak", {}) | header.get("weak_in_parts", {})).items():
+                path, _, name = place.rpartition(":")
+                if (
+                    isinstance(objects[number], weak_references.WeakAttribute)
+                    and path in tree.nodes
+                ):
+                    objects[number].attach(tree.nodes[path], name)
             weights.assign(tree.own_variables, values, family.backend(), written_on)
             family.finish(tree)
             own_variables = [tree.own_variables[path] for path in values]
@@ -502,7 +514,14 @@ class _Dissection(NamedTuple):
 
     def state(self, transform: Callable[[Any], Any] = lambda value: value) -> State:
         """Return the state for a pickler, each value transformed."""
-        return {name: transform(value) for name, value in self.attributes.items()} or None
+        found = {name: transform(value) for name, value in self.attributes.items()}
+        of_parts = {name: found.pop(name) for name in list(found) if ":" in name}
+        if of_parts:
+            owner = self.tree.root
+            # Which each layer has, and pickle sets again in any case.
+            value = found.get("autocast", owner.autocast)
+            found["autocast"] = PartAttributes(owner, of_parts, value)
+        return found or None
 
 
 def _take_apart(
@@ -740,6 +759,10 @@ def _look_into(obj: Any, family: families.Family) -> _Dissection:
             tree = tree.with_children(table.children)
             attributes, tracked = family.state(obj, tree)
             numbers = {name: table.entrust(v, _spelled_path(name)) for name, v in tracked.items()}
+            if identities.is_detached():  # By copy.copy, which takes attributes as they are.
+                of_parts = {name: value for name, value in attributes.items() if ":" in name}
+                numbers |= {name: table.entrust(value) for name, value in of_parts.items()}
+                attributes = {n: v for n, v in attributes.items() if n not in of_parts}
             if tracked:
                 tree = tree.with_children([*table.children, *tracked.values()])
             if _custom_objects.is_nested():
@@ -749,12 +772,14 @@ def _look_into(obj: Any, family: families.Family) -> _Dissection:
             structure = family.structure(tree, table)
         attributes = table.state | attributes
         weak = {name: v for name, v in attributes.items() if weak_references.holds(v)}
-        unchecked = table.unchecked | {n: v for n, v in attributes.items() if n not in weak}
+        unchecked = table.unchecked | {
+            _spelled_path(name): v for name, v in attributes.items() if name not in weak
+        }
         apart, search = {}, _TargetSearch(obj, tree, snapshot, table.children)
-        if not identities.is_detached():  # By copy.copy, which takes attributes as they are.
+        if not identities.is_detached():
             apart = {name: search.taken_apart(name, value) for name, value in weak.items()}
             attributes = {name: v for name, v in attributes.items() if name not in weak}
-            unchecked |= {name: value.plain() for name, value in apart.items()}
+            unchecked |= {_spelled_path(n): value.plain() for n, value in apart.items()}
         tracing.check(obj, unchecked, name="", skip=lambda value: families.of(value) is not None)
         lists, arrays = weights.collect(
             tree.own_variables, family.assets(tree), family.backend(), snapshot
@@ -778,7 +803,10 @@ def _look_into(obj: Any, family: families.Family) -> _Dissection:
         **lists,
         **structure,
         **({"tracked": numbers} if numbers else {}),
-        **({"weak": {name: table.entrust(v) for name, v in apart.items()}} if apart else {}),
+        **{
+            kind: {name: table.entrust(apart[name]) for name in names}
+            for kind, names in _by_owner(apart).items()
+        },
     }
     return _Dissection(
         header,
@@ -794,9 +822,17 @@ def _look_into(obj: Any, family: families.Family) -> _Dissection:
     )
 
 
+def _by_owner(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return names of attributes, those of the object apart from those of parts inside it."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault("weak_in_parts" if ":" in name else "weak", []).append(name)
+    return found
+
+
 def _spelled_path(name: str) -> str:
     """Return an expression for an attribute; one of an inner part is named ``path:attribute``."""
-    return "." + re.sub("[/:]", ".", name)
+    return re.sub("[/:]", ".", name)
 
 
 def _targets(tree: families.Tree) -> tuple[tuple[str, identities.Identity], ...]:
@@ -835,28 +871,46 @@ class _TargetSearch:
         self._is_on = tracing.is_asked() and not tracing.is_copying()
 
     def taken_apart(self, name: str, value: Any) -> weak_references.WeakAttribute:
-        """Return what a pickler carries for an attribute of the object with weak references in it.
+        """Return what a pickler carries for an attribute with weak references in it.
+
+        That of a part inside, as ``path:attribute``, is left out with a warning where a target
+        does not travel in the same pickle.
 
         Raises
         ------
         ReduceError
-            If a target does not travel in the same pickle. Where that is not known yet, the result
-            raises it when the pickler asks for its reduce value.
+            If a target of an attribute of the object itself does not. Where that is not known yet,
+            the result raises it when the pickler asks for its reduce value.
         """
         found = weak_references.WeakAttribute.of(value)
-        missing = []
-        for target in weak_references.targets(value) if self._is_on else ():
-            if not _has_token(target):
-                cause = "it is no layer, model, optimizer, metric or trainable variable of Keras's"
-                raise _no_target(name, target, cause)
-            if not self._is_near(target):
-                missing.append(target)
-        roots = tracing.roots() if missing else ()
-        if roots:
-            self._require(name, missing, roots)
-        elif missing:
-            found.before_writing = functools.partial(self._require_later, name, missing)
+        with self._leaving_out(found, name):
+            missing = []
+            for target in weak_references.targets(value) if self._is_on else ():
+                if not _has_token(target):
+                    cause = (
+                        "it is no layer, model, optimizer, metric or trainable variable of Keras's"
+                    )
+                    raise _no_target(name, target, cause)
+                if not self._is_near(target):
+                    missing.append(target)
+            roots = tracing.roots() if missing else ()
+            if roots:
+                self._require(name, missing, roots)
+            elif missing:
+                found.before_writing = functools.partial(self._require_later, found, name, missing)
         return found
+
+    @contextlib.contextmanager
+    def _leaving_out(self, found: weak_references.WeakAttribute, name: str) -> Iterator[None]:
+        """Leave out an attribute of a part inside instead of raising an error."""
+        path, _, attribute = name.rpartition(":")
+        try:
+            yield
+        except ReduceError:
+            if not path:
+                raise
+            warn_of_loss(self._tree.nodes[path], attribute)
+            found.leave_out()
 
     def expect(self, witness: Any) -> None:
         """Take note of something that only the pickler of the object meets."""
@@ -872,26 +926,33 @@ class _TargetSearch:
             if not tracing.reaches(roots, functools.partial(_is_below, target=target)):
                 raise _no_target(name, target, "what it refers to is not in what is pickled")
 
-    def _require_later(self, name: str, targets: Sequence[Any]) -> None:
+    def _require_later(
+        self, found: weak_references.WeakAttribute, name: str, targets: Sequence[Any]
+    ) -> None:
         if tracing.is_searching():
             return
         memo = c_picklers.memo_with(self._witness)
         if memo is None:
             return  # Another program asks: who follows the reference gets an error.
         try:
-            try:
-                self._require(name, targets, memo)
-            except ReduceError:
-                self._require(name, targets, c_picklers.unfinished_tuples([self._obj, *memo]))
+            with self._leaving_out(found, name):
+                try:
+                    self._require(name, targets, memo)
+                except ReduceError:
+                    around = c_picklers.unfinished_tuples([self._obj, *memo])
+                    self._require(name, targets, around)
         except ReduceError as error:
             weights.Snapshot.drop_all()
             raise tracing.located(error, self._obj) from None
 
 
+_NO_TOKEN = "it is no layer, model, optimizer, metric or trainable variable of Keras's"
+
+
 def _no_target(name: str, target: Any, cause: str) -> ReduceError:
     return ReduceError(
         f"A weak reference to a {type(target).__name__} can't be carried",
-        where=f".{name}",
+        where=f".{_spelled_path(name)}",
         cause=cause,
         cure="pickle both in one object, such as a model that has both; keep the object itself in "
         "place of the reference; or drop it in __getstate__",

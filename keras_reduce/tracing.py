@@ -622,6 +622,9 @@ class _DryPickler(pickle._Pickler):
             for variable, cell in zip(obj.__code__.co_freevars, value or (), strict=True):
                 with contextlib.suppress(ValueError):  # an empty cell
                     self._add(f".<closure {variable!r}>", cell.cell_contents)
+        elif type(value) in STAND_INS:
+            for path, inner in STAND_INS[type(value)](value).items():
+                self._add(f".{path}", inner)
         elif name == "_sk_params":
             self._add(".sk_params", value)  # our estimators' own name for it
         else:
@@ -656,6 +659,10 @@ class _DryPickler(pickle._Pickler):
         np.ndarray: _save_array,
         ByValue: _save_by_value,
     }
+
+
+# Type of a value in a state that stands for other attributes as well -> what returns these by path.
+STAND_INS: dict[type, Callable[[Any], Mapping[str, Any]]] = {}
 
 
 class _DryCopier(_DryPickler):

@@ -94,8 +94,14 @@ class WeakAttribute:
             self.before_writing()
         return rebuild_weak_attribute, (self.outline,)
 
+    def leave_out(self) -> None:
+        """Carry nothing: `attach` will do nothing."""
+        self.outline, self.before_writing = ("absent", None), None
+
     def attach(self, obj: Any, name: str) -> None:
         """Set the attribute of `obj`, and again whenever something that it refers to is rebuilt."""
+        if self.outline[0] == "absent":
+            return
 
         def update(_: Any = None) -> None:
             # Not by setattr: Keras would track a layer behind a proxy, and then can't compile.

@@ -21,7 +21,7 @@ ROWS = (
     ("dask_admission", "dask_batches", "dask_registries", "skops_refusal", "spark_batches"),
     ("estimators",),
     ("reducers",),
-    ("closures",),
+    ("closures", "part_attributes"),
     ("families",),
     ("tracing",),
     ("custom_objects", "weak_references", "weights"),

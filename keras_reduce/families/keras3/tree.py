@@ -306,7 +306,12 @@ def compiled_metrics(model: Any) -> Iterator[tuple[str, Any]]:
 def _names_by_attribute(node: Any, wanted: dict[int, Any]) -> dict[int, str]:
     """Return the names of the attributes (and positions in them) that hold the wanted parts."""
     names: dict[int, str] = {}
-    for name, value in _tree.below_attributes(attributes_of(node), _BOOKKEEPING):
+    for name, value in below_attributes(node):
         if id(value) in wanted:
             names.setdefault(id(value), name)
     return names
+
+
+def below_attributes(node: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what is in the attributes of `node`, but Keras's own, by name and position."""
+    return _tree.below_attributes(attributes_of(node), _BOOKKEEPING)

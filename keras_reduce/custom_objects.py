@@ -420,10 +420,12 @@ class Table:
     tree : families.Tree, optional
         The outermost object and all that is below it.
     weak : dict
-        Weak references inside attributes that hold parts as well, by path.
+        Nests of parts and weak references, which are taken apart, by path.
     links : dict
         Attributes that hold another part of the outermost object, as ``path:attribute``, with the
         path of that part.
+    extended : set of str
+        Paths of parts on which a program has set variables or other parts.
     """
 
     def __init__(self, outermost: Any, lookups: Lookups) -> None:
@@ -433,6 +435,7 @@ class Table:
         self.tree: Any = None
         self.links: dict[str, str] = {}
         self.weak: dict[str, Any] = {}
+        self.extended: set[str] = set()
         self.identities: list[Identity] = []
         self._numbers: dict[int, int] = {}
         self._outermost, self._lookups = outermost, lookups
@@ -520,8 +523,8 @@ class Table:
         """
         if is_detached():
             return self.entrust(value)  # A shallow copy holds the very references.
-        self.weak[path] = value
-        return self.entrust(detached(value), path)
+        self.weak[path] = detached(value)
+        return self.entrust(self.weak[path], path)
 
     def child(self, part: Any) -> int:
         """Return the number of a part that has a payload of its own, entering it when it is new."""

@@ -1,7 +1,8 @@
-"""What other threads are doing at this moment."""
+"""Functions on the stack of this thread and of others."""
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
 import types
@@ -24,3 +25,13 @@ def run_elsewhere(is_wanted: Callable[[types.FrameType], bool]) -> bool:
     finally:
         frames.clear()
         here = None
+
+
+@functools.lru_cache(maxsize=256)
+def asks_for_reduce_values(code: types.CodeType) -> bool:
+    """Tell whether `code` mentions the methods by which a pickler asks for a reduce value."""
+    texts = (constant for constant in code.co_consts if isinstance(constant, str))
+    return not _ASKING.isdisjoint((*code.co_names, *texts))
+
+
+_ASKING = frozenset({"__reduce__", "__reduce_ex__"})

@@ -16,6 +16,7 @@ from typing import Any
 
 from . import callables, families, reducers
 from .custom_objects import ByValue, is_importable
+from .part_attributes import PartAttributes
 from .weak_references import WeakAttribute
 
 _CACHED = type(functools.lru_cache(len))
@@ -61,6 +62,8 @@ def canonical(obj: Any) -> Any:
         return _same, (obj.__wrapped__,)
     if isinstance(obj, ByValue):
         return _same, (obj.referent,)
+    if isinstance(obj, PartAttributes):
+        return _same, ((obj.attributes, obj.value),)
     if isinstance(obj, WeakAttribute):
         return _same, (obj.plain(),)
     if families.of(obj) is not None and not reducers.says_itself(obj, *_METHODS):

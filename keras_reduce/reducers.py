@@ -6,15 +6,18 @@ stand in every pickle ever written. Never rename or reorder; add at the end, wit
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import re
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from . import (
     backends,
+    c_picklers,
     closures,
     families,
     frames,
@@ -31,7 +34,9 @@ from ._version import __version__
 from .callables import root_module
 from .errors import FrameworkError, KerasReduceError, PayloadError, ReduceError
 from .families.lookups import LOOKUPS
+from .families.lost_attributes import warn_of_loss
 from .parcels import Parcel, Refused
+from .part_attributes import PartAttributes
 
 State = dict[str, Any] | None
 # With the identity tokens, of variables, of others and of targets, at the end.
@@ -118,6 +123,11 @@ def rebuild_model(
         # An optimizer, metric or loss that was part of a model, which has been rebuilt.
         families.by_name(header["family"]).await_state(identity.obj)
         return identity.obj
+    for path, token in of_targets:
+        # A part has led to the object around it, which is so written a second time; picklers throw
+        # what comes of that away.
+        if path == "" and getattr(token, "obj", None) is not None:
+            return token.obj
     written_on = header.get("versions", {}).get("backend", "")
     backends.prefer(written_on)
     family = families.required(header["family"], written_on)
@@ -131,10 +141,14 @@ def rebuild_model(
             # rounded values into variables that the exact ones must then overwrite.
             if assets:
                 family.restore_assets(family.survey(obj), assets)
-            for name, number in header.get("weak", {}).items():
-                if isinstance(objects[number], weak_references.WeakAttribute):
-                    objects[number].attach(obj, name)
             tree = family.survey(obj, family.payloads_below(header))
+            for place, number in (header.get("weak", {}) | header.get("weak_in_parts", {})).items():
+                path, _, name = place.rpartition(":")
+                if (
+                    isinstance(objects[number], weak_references.WeakAttribute)
+                    and path in tree.nodes
+                ):
+                    objects[number].attach(tree.nodes[path], name)
             unfilled = family.unfilled(tree, values)
             weights.assign(tree.own_variables, unfilled, family.backend(), written_on)
             family.finish(tree)
@@ -506,10 +520,18 @@ class _Dissection(NamedTuple):
     snapshot: weights.Snapshot | None
     attributes: dict[str, Any]
     where: str
+    search: _TargetSearch
 
     def state(self, transform: Callable[[Any], Any] = lambda value: value) -> State:
         """Return the state for a pickler, each value transformed."""
-        return {name: transform(value) for name, value in self.attributes.items()} or None
+        found = {name: transform(value) for name, value in self.attributes.items()}
+        of_parts = {name: found.pop(name) for name in list(found) if ":" in name}
+        if of_parts:
+            owner = self.tree.root
+            # Which each layer has, and pickle sets again in any case.
+            value = found.get("autocast", owner.autocast)
+            found["autocast"] = PartAttributes(owner, of_parts, value)
+        return found or None
 
 
 def _take_apart(
@@ -538,7 +560,9 @@ def _take_apart(
     family = families.of(obj)
     tokens = _trimmed(family.identities(found.tree)) if family else ()
     others, targets = tuple(found.table.identities), _targets(found.tree)
-    arguments = (*_written(found), code, objects)
+    json, arrays, compile_config = _written(found)
+    found.search.expect(json)
+    arguments = (json, arrays, compile_config, code, objects)
     return arguments, found.state(_stand_ins(obj, found)), found.snapshot, (tokens, others, targets)
 
 
@@ -750,6 +774,10 @@ def _look_into(obj: Any, family: families.Family) -> _Dissection:
                 )
                 for name, value in tracked.items()
             }
+            if identities.is_detached():  # By copy.copy, which takes attributes as they are.
+                of_parts = {name: value for name, value in attributes.items() if ":" in name}
+                numbers |= {name: table.entrust(value) for name, value in of_parts.items()}
+                attributes = {n: v for n, v in attributes.items() if n not in of_parts}
             if tracked:
                 tree = tree.with_children([*table.children, *tracked.values()])
             if _custom_objects.is_nested():
@@ -759,13 +787,17 @@ def _look_into(obj: Any, family: families.Family) -> _Dissection:
             structure = family.structure(tree, table)
         attributes = table.state | attributes
         weak = {name: v for name, v in attributes.items() if weak_references.holds(v)}
-        unchecked = table.unchecked | {n: v for n, v in attributes.items() if n not in weak}
-        apart = {}
-        if not identities.is_detached():  # By copy.copy, which takes attributes as they are.
-            _refuse_missing_targets(table.weak | weak, tree, snapshot)
-            apart = {name: weak_references.WeakAttribute.of(value) for name, value in weak.items()}
+        unchecked = table.unchecked | {
+            tree.expression(name): v for name, v in attributes.items() if name not in weak
+        }
+        apart, search = {}, _TargetSearch(obj, tree, snapshot, table.children)
+        if not identities.is_detached():
+            apart = {name: search.taken_apart(name, value) for name, value in weak.items()}
+            for place, nest in table.weak.items():
+                for reference in weak_references.within(nest):
+                    search.check(reference, place)
             attributes = {name: v for name, v in attributes.items() if name not in weak}
-            unchecked |= {name: value.plain() for name, value in apart.items()}
+            unchecked |= {tree.expression(n): value.plain() for n, value in apart.items()}
         tracing.check(obj, unchecked, name="", skip=lambda value: families.of(value) is not None)
         lists, arrays = weights.collect(
             tree.own_variables, family.assets(tree), family.backend(), snapshot
@@ -789,11 +821,31 @@ def _look_into(obj: Any, family: families.Family) -> _Dissection:
         **lists,
         **structure,
         **({"tracked": numbers} if numbers else {}),
-        **({"weak": {name: table.entrust(v) for name, v in apart.items()}} if apart else {}),
+        **{
+            kind: {name: table.entrust(apart[name]) for name in names}
+            for kind, names in _by_owner(apart).items()
+        },
     }
     return _Dissection(
-        header, architecture, arrays, compilation, table, tree, own_snapshot, attributes, where
+        header,
+        architecture,
+        arrays,
+        compilation,
+        table,
+        tree,
+        own_snapshot,
+        attributes,
+        where,
+        search,
     )
+
+
+def _by_owner(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return names of attributes, those of the object apart from those of parts inside it."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault("weak_in_parts" if ":" in name else "weak", []).append(name)
+    return found
 
 
 def _targets(tree: families.Tree) -> tuple[tuple[str, identities.Identity], ...]:
@@ -808,30 +860,146 @@ def _targets(tree: families.Tree) -> tuple[tuple[str, identities.Identity], ...]
     )
 
 
-def _refuse_missing_targets(
-    weak: dict[str, Any], tree: families.Tree, snapshot: weights.Snapshot
-) -> None:
-    """Refuse weak references to what does not travel in the same graph.
+class _TargetSearch:
+    """A search for what the weak references of an object refer to, in the graph that is pickled.
 
-    `copy.deepcopy` lets them refer to what they refer to now.
+    Parameters
+    ----------
+    obj : object
+        The object that has the weak references.
+    tree : Tree
+        The object, and all below it.
+    snapshot : Snapshot
+        That of the outermost object that is being written.
+    listed : sequence
+        Objects that travel with `obj` since its config lists them.
     """
-    if not weak or tracing.is_copying() or not tracing.is_asked():
-        return
-    for name, value in weak.items():
-        for target in weak_references.targets(value):
-            if not _has_token(target):
-                cause = "it is no layer, model, optimizer, metric or trainable variable of Keras's"
-            elif not (id(target) in tree.parts or snapshot.holds(target) or _is_around(target)):
-                cause = "what it refers to is not known to be in what is pickled"
-            else:
-                continue
-            raise ReduceError(
-                f"A weak reference to a {type(target).__name__} can't be carried",
-                where=f".{name}",
-                cause=cause,
-                cure="pickle both in one object, such as a model that has both; keep the object "
-                "itself in place of the reference; or drop it in __getstate__",
-            )
+
+    def __init__(
+        self, obj: Any, tree: families.Tree, snapshot: weights.Snapshot, listed: Sequence[Any]
+    ) -> None:
+        self._obj, self._tree, self._snapshot, self._listed = obj, tree, snapshot, listed
+        self._witness: Any = None
+        # `copy.deepcopy` lets references refer to what they refer to now.
+        self._is_on = tracing.is_asked() and not tracing.is_copying()
+
+    def taken_apart(self, name: str, value: Any) -> weak_references.WeakAttribute:
+        """Return what a pickler carries for an attribute with weak references in it.
+
+        That of a part inside, as ``path:attribute``, is left out with a warning where a target
+        does not travel in the same pickle.
+
+        Raises
+        ------
+        ReduceError
+            If a target of an attribute of the object itself does not. Where that is not known yet,
+            the result raises it when the pickler asks for its reduce value.
+        """
+        found = weak_references.WeakAttribute.of(value)
+        path, _, attribute = name.rpartition(":")
+        self.check(found, self._tree.expression(name), (path, attribute) if path else None)
+        return found
+
+    def check(
+        self, found: weak_references.WeakAttribute, where: str, part: tuple[str, str] | None = None
+    ) -> None:
+        """Refuse `found`, or leave it out, if what it refers to does not travel with it.
+
+        Parameters
+        ----------
+        found : WeakAttribute
+            What a pickler is about to carry.
+        where : str
+            An expression for its place below the object.
+        part : tuple of str, optional
+            Path and attribute of a part inside, which can do without.
+
+        Raises
+        ------
+        ReduceError
+            As `taken_apart`.
+        """
+        with self._leaving_out(found, part):
+            missing = []
+            for target in found.targets() if self._is_on else ():
+                if not _has_token(target):
+                    cause = (
+                        "it is no layer, model, optimizer, metric or trainable variable of Keras's"
+                    )
+                    raise _no_target(where, target, cause)
+                if not self._is_near(target):
+                    missing.append(target)
+            roots = tracing.roots() if missing else ()
+            if roots:
+                self._require(where, missing, roots)
+            elif missing:
+                found.before_writing = functools.partial(
+                    self._require_later, found, where, part, missing
+                )
+
+    @contextlib.contextmanager
+    def _leaving_out(
+        self, found: weak_references.WeakAttribute, part: tuple[str, str] | None
+    ) -> Iterator[None]:
+        """Leave out an attribute of a part inside instead of raising an error."""
+        try:
+            yield
+        except ReduceError:
+            if part is None:
+                raise
+            path, attribute = part
+            warn_of_loss(self._tree.nodes[path], attribute)
+            found.leave_out()
+
+    def expect(self, witness: Any) -> None:
+        """Take note of something that only the pickler of the object meets."""
+        self._witness = witness
+
+    def _is_near(self, target: Any) -> bool:
+        if id(target) in self._tree.parts or self._snapshot.holds(target):
+            return True
+        return any(_is_below(part, target) for part in self._listed)
+
+    def _require(self, where: str, targets: Sequence[Any], roots: Sequence[Any]) -> None:
+        for target in targets:
+            if not tracing.reaches(roots, functools.partial(_is_below, target=target)):
+                raise _no_target(where, target, "what it refers to is not in what is pickled")
+
+    def _require_later(
+        self,
+        found: weak_references.WeakAttribute,
+        where: str,
+        part: tuple[str, str] | None,
+        targets: Sequence[Any],
+    ) -> None:
+        if tracing.is_searching():
+            return
+        memo = c_picklers.memo_with(self._witness)
+        if memo is None:
+            return  # Another program asks: who follows the reference gets an error.
+        try:
+            with self._leaving_out(found, part):
+                try:
+                    self._require(where, targets, memo)
+                except ReduceError:
+                    around = c_picklers.unfinished_tuples([self._obj, *memo])
+                    self._require(where, targets, around)
+        except ReduceError as error:
+            weights.Snapshot.drop_all()
+            raise tracing.located(error, self._obj) from None
+
+
+_NO_TOKEN = "it is no layer, model, optimizer, metric or trainable variable of Keras's"
+
+
+def _no_target(where: str, target: Any, cause: str) -> ReduceError:
+    return ReduceError(
+        f"A weak reference to a {type(target).__name__} can't be carried",
+        where=f".{where}",
+        cause=cause,
+        cure="pickle both in one object, such as a model that has both; keep the object itself in "
+        "place of the reference; or drop it in __getstate__",
+    )
 
 
 def _has_token(target: Any) -> bool:
@@ -843,16 +1011,12 @@ def _has_token(target: Any) -> bool:
     return kind in ("model", "layer", "optimizer", "metric", "seed_generator")
 
 
-def _is_around(target: Any) -> bool:
-    """Tell whether an object is in the graph that is being pickled, as far as that is known."""
-
-    def has(visited: Any) -> bool:
-        family = families.of(visited)
-        if family is None or family.kind(visited) not in ("model", "layer"):
-            return visited is target
-        return id(target) in family.survey(visited).parts
-
-    return tracing.reaches(has)
+def _is_below(visited: Any, target: Any) -> bool:
+    """Tell whether an object is `target`, or a layer or model that has it."""
+    family = families.of(visited)
+    if family is None or family.kind(visited) not in ("model", "layer"):
+        return visited is target
+    return id(target) in family.survey(visited).parts
 
 
 def _with_gaps(error: ReduceError, obj: Any, family: families.Family) -> ReduceError:

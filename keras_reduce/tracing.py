@@ -18,7 +18,7 @@ import threading
 import types
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import cloudpickle
@@ -28,6 +28,8 @@ from .callables import root_module
 from .custom_objects import Bounds, ByValue, _nested, companion
 from .dispatch import STANDARD
 from .errors import KerasReduceError, ReduceError
+from .frames import asks_for_reduce_values
+from .weights import Snapshot
 
 __all__ = [
     "Obstacle",
@@ -218,7 +220,10 @@ def root_path(obj: Any, name: str = "") -> str:
 
 
 def _named_by_the_caller() -> Iterator[tuple[str, _Start]]:
-    """Yield what the call that is under way outside of this package names, such as its argument."""
+    """Yield what the call that is under way outside of this package names, such as its argument.
+
+    For messages only: another line of code may well name something else.
+    """
     frame: types.FrameType | None = sys._getframe(1)
     is_reducing = False
     while frame:
@@ -245,26 +250,35 @@ def _named_by_the_caller() -> Iterator[tuple[str, _Start]]:
                     yield name, _Start("", "pickle", False, known.get(name))
 
 
-def reaches(is_wanted: Callable[[Any], bool]) -> bool:
-    """Tell whether an object is in the graph that is being pickled, as far as its root is known.
+def reaches(roots: Sequence[Any], is_wanted: Callable[[Any], bool]) -> bool:
+    """Tell whether an object is below one of `roots`.
 
     To be called while a reducer runs. It never raises.
 
     Parameters
     ----------
+    roots : sequence
+        Objects that are being pickled.
     is_wanted : callable
         Tells of an object of the graph whether it is, or contains, the one.
     """
     if _search.is_on:
         return True  # One search goes through everything.
-    _search.is_on = True
+    outer = _search.roots
     before, _visits.current = _visits.current, None
+    _search.is_on, _search.roots = True, tuple(roots)
     try:
-        return any(is_wanted(visited) for root in _roots() for visited in _all_below(root))
+        return any(is_wanted(visited) for root in roots for visited in _all_below(root))
     except Exception:
         return False
     finally:
-        _search.is_on, _visits.current = False, before
+        _search.is_on, _search.roots = False, outer
+        _visits.current = before
+
+
+def is_searching() -> bool:
+    """Tell whether `reaches` is under way in this thread."""
+    return _search.is_on
 
 
 class _Search(threading.local):
@@ -275,12 +289,23 @@ class _Search(threading.local):
 _search = _Search()
 
 
-def _roots() -> Iterator[Any]:
+def roots() -> tuple[Any, ...]:
+    """Return what is being dumped by the pickler that runs a reducer; empty if it is not known.
+
+    That is so for a pickler written in C, unless a function in Python has started it.
+    """
     if _search.roots:
-        yield from _search.roots
-        return
-    known = [start.root for start in _starts()]
-    yield from known or [start.root for _, start in _named_by_the_caller()]
+        return _search.roots
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame and str(frame.f_globals.get("__name__")).partition(".")[0] == __package__:
+        frame = frame.f_back
+    # This is a pickler in Python, below the function that has started it; or the function that has
+    # called a pickler in C.
+    if frame and not asks_for_reduce_values(frame.f_code):
+        start = _start(frame)
+    else:
+        start = next(_starts(), None)
+    return (start.root,) if start else ()
 
 
 def is_asked() -> bool:
@@ -294,8 +319,13 @@ def is_asked() -> bool:
 
 
 def _all_below(root: Any) -> Iterator[Any]:
-    for _, visited, _ in _walk(_pickler("cloudpickle"), [("", root)]):
+    # A snapshot is in a reduce value, and writes nothing.
+    for _, visited, _ in _walk(_pickler("cloudpickle"), [("", root)], _is_snapshot):
         yield visited
+
+
+def _is_snapshot(obj: Any) -> bool:
+    return isinstance(obj, Snapshot)
 
 
 class _Start(NamedTuple):
@@ -322,12 +352,20 @@ def _starts() -> Iterator[_Start]:
     """Yield the dumps that are under way in this thread, the innermost first."""
     frame: types.FrameType | None = sys._getframe(1)
     while frame:
-        function = f"{frame.f_globals.get('__name__')}.{frame.f_code.co_name}"
-        if function in _VARIABLES:
-            variable, transport = _VARIABLES[function]
-            by_value = hasattr(frame.f_locals.get("self"), "reducer_override")
-            yield _Start(function, transport, by_value, frame.f_locals.get(variable))
+        start = _start(frame)
+        if start is not None:
+            yield start
         frame = frame.f_back
+
+
+def _start(frame: types.FrameType) -> _Start | None:
+    """Return the dump that a frame has started; None for a frame of another function."""
+    function = f"{frame.f_globals.get('__name__')}.{frame.f_code.co_name}"
+    if function not in _VARIABLES:
+        return None
+    variable, transport = _VARIABLES[function]
+    by_value = hasattr(frame.f_locals.get("self"), "reducer_override")
+    return _Start(function, transport, by_value, frame.f_locals.get(variable))
 
 
 # --- the walk ------------------------------------------------------------------------------------
@@ -615,6 +653,9 @@ class _DryPickler(pickle._Pickler):
             for variable, cell in zip(obj.__code__.co_freevars, value or (), strict=True):
                 with contextlib.suppress(ValueError):  # an empty cell
                     self._add(f".<closure {variable!r}>", cell.cell_contents)
+        elif type(value) in STAND_INS:
+            for path, inner in STAND_INS[type(value)](value).items():
+                self._add(f".{path}", inner)
         elif name == "_sk_params":
             self._add(".sk_params", value)  # our estimators' own name for it
         else:
@@ -649,6 +690,10 @@ class _DryPickler(pickle._Pickler):
         np.ndarray: _save_array,
         ByValue: _save_by_value,
     }
+
+
+# Type of a value in a state that stands for other attributes as well -> what returns these by path.
+STAND_INS: dict[type, Callable[[Any], Mapping[str, Any]]] = {}
 
 
 class _DryCopier(_DryPickler):

@@ -29,6 +29,7 @@ __all__ = [
     "rebuild_weak_attribute",
     "rebuilding",
     "targets",
+    "within",
 ]
 
 PROXIES = (weakref.ProxyType, weakref.CallableProxyType)
@@ -89,10 +90,17 @@ class WeakAttribute:
     ----------
     outline : tuple
         How it is built: tuples of a kind and its contents, with tokens for what is referred to.
+
+    Attributes
+    ----------
+    before_writing : callable, optional
+        Called when a pickler asks for the reduce value. It raises an error if what is referred to
+        is not in the same pickle.
     """
 
     def __init__(self, outline: tuple[Any, ...]) -> None:
         self.outline = outline
+        self.before_writing: Callable[[], None] | None = None
 
     @classmethod
     def of(cls, value: Any) -> WeakAttribute:
@@ -101,10 +109,23 @@ class WeakAttribute:
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """Reduce to the same."""
+        if self.before_writing is not None:
+            self.before_writing()
         return rebuild_weak_attribute, (self.outline,)
+
+    def targets(self) -> Iterator[Any]:
+        """Yield what it refers to, as far as that is still there."""
+        found = (identity.obj for identity in _identities(self.outline))
+        return (target for target in found if target is not None)
+
+    def leave_out(self) -> None:
+        """Carry nothing: `attach` will do nothing."""
+        self.outline, self.before_writing = ("absent", None), None
 
     def attach(self, obj: Any, name: str) -> None:
         """Set the attribute of `obj`, and again whenever something that it refers to is rebuilt."""
+        if self.outline[0] == "absent":
+            return
         place = f"{type(obj).__qualname__}.{name}"
 
         def update(_: Any = None) -> None:
@@ -160,16 +181,17 @@ def detached(value: Any) -> Any:
 def attach_within(obj: Any, name: str) -> None:
     """Attach each `WeakAttribute` within an attribute of `obj`; see `detached`."""
     # Where a module of Torch's keeps what is set on it, there are no containers.
-    for found in list(_attributes_in(vars(obj).get(name))):
+    for found in list(within(vars(obj).get(name))):
         found.attach_inside(obj, name)
 
 
-def _attributes_in(value: Any) -> Iterator[WeakAttribute]:
+def within(value: Any) -> Iterator[WeakAttribute]:
+    """Yield each `WeakAttribute` within what `detached` has returned."""
     if isinstance(value, WeakAttribute):
         yield value
     elif isinstance(value, (list, tuple, set, frozenset, dict)):
         for item in value.values() if isinstance(value, dict) else value:
-            yield from _attributes_in(item)
+            yield from within(item)
 
 
 def _like(value: Any, items: list[Any]) -> Any:

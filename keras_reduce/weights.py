@@ -8,7 +8,6 @@ payload lacks, or the reverse, is an error: nothing is ever left at a random sta
 from __future__ import annotations
 
 import contextlib
-import functools
 import pickle
 import sys
 import threading
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import tensors
 from .errors import PayloadError
+from .frames import asks_for_reduce_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -157,21 +157,11 @@ def _call_of_a_pickler() -> object | None:
         return None
     if frame.f_code is _SAVE:
         return getattr(_calls, "own", None)
-    return None if _asks(frame.f_code) else (id(frame), frame.f_lasti)
+    return None if asks_for_reduce_values(frame.f_code) else (id(frame), frame.f_lasti)
 
 
 # By which the standard library's pickler in Python, and so joblib's and ours, asks.
 _SAVE = pickle._Pickler.save.__code__  # type: ignore[attr-defined]
-
-
-@functools.lru_cache(maxsize=256)
-def _asks(code: types.CodeType) -> bool:
-    """Tell whether `code` mentions the methods by which a pickler asks."""
-    texts = (constant for constant in code.co_consts if isinstance(constant, str))
-    return not _ASKING.isdisjoint((*code.co_names, *texts))
-
-
-_ASKING = frozenset({"__reduce__", "__reduce_ex__"})
 
 
 def read(

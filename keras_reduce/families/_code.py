@@ -5,12 +5,64 @@ from __future__ import annotations
 import dis
 import functools
 import types
-from typing import Any
+from typing import Any, NamedTuple
 
 
 def set_by(cls: type) -> frozenset[str]:
     """Return the names of the attributes that the methods of `cls` itself set on their object."""
     return frozenset().union(*(set_in(value) for value in list(vars(cls).values())))
+
+
+class Assignment(NamedTuple):
+    """An attribute that a method sets on its own object.
+
+    Attributes
+    ----------
+    name : str
+        Name of the attribute.
+    is_constant : bool
+        Whether the value is a constant.
+    value : object
+        The constant.
+    is_certain : bool
+        Whether each object has it when it has been made: a constructor sets it in any case.
+    """
+
+    name: str
+    is_constant: bool
+    value: Any
+    is_certain: bool
+
+
+def assignments(cls: type) -> list[Assignment]:
+    """Return what the methods of `cls` itself set on their object."""
+    found: list[Assignment] = []
+    for method_name, value in list(vars(cls).items()):
+        for function in _functions(value):
+            if function.__code__.co_argcount:
+                made = _assignments(function.__code__)
+                is_constructor = method_name == "__init__"
+                found += made if is_constructor else [a._replace(is_certain=False) for a in made]
+    return found
+
+
+@functools.lru_cache(maxsize=4096)
+def _assignments(code: types.CodeType) -> tuple[Assignment, ...]:
+    found = []
+    instructions = list(dis.get_instructions(code))
+    jumps = [(i.offset, i.argval) for i in instructions if i.opcode in dis.hasjrel + dis.hasjabs]
+    for value, target, instruction in zip(
+        instructions, instructions[1:], instructions[2:], strict=False
+    ):
+        # Python 3.13 may load the value, from a variable, and the object at once.
+        names = target.argval if isinstance(target.argval, tuple) else (target.argval,)
+        if instruction.opname == "STORE_ATTR" and names[-1] == code.co_varnames[0]:
+            is_constant = value.opname == "LOAD_CONST" and len(names) == 1
+            constant = value.argval if is_constant else None
+            here = instruction.offset
+            is_certain = not any(start < here < end for start, end in jumps)
+            found.append(Assignment(instruction.argval, is_constant, constant, is_certain))
+    return tuple(found)
 
 
 def set_in(method: Any) -> frozenset[str]:

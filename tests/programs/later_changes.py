@@ -10,6 +10,7 @@ import copy
 import inspect
 import itertools
 import json
+import operator
 import pickle
 import sys
 import threading
@@ -176,10 +177,19 @@ def state(model):
 
 def described(layer):
     names = ("note", "notes", "rate", "lora_rank", "lora_alpha", "lora_enabled", "trainable")
-    names += ("autocast", "supports_masking")
+    names += ("autocast", "supports_masking", "supports_jit", "_convert_input_args")
+    names += ("_allow_non_tensor_positional_args", "_remat_mode")
     activation = getattr(layer, "activation", None)
+    specifications = [
+        each and sorted(vars(each).items()) for each in keras.tree.flatten(layer._input_spec)
+    ]
     return {
         "policy": layer.dtype_policy.name,
+        "named": layer.name if layer.name.startswith("own_") else "",
+        "inputs": [type(layer._input_spec).__name__, specifications],
+        "context": sorted(layer._call_context_args),
+        "hands on": sorted(layer._call_has_context_arg.items()),
+        "remat": type(layer._remat_mode).__name__,
         "activation": getattr(activation, "__name__", ""),
         "config": type(getattr(layer, "quantization_config", None)).__name__,
         **{name: getattr(layer, name, None) for name in names},
@@ -474,14 +484,198 @@ def rules_and_casts_of_inner_layers():
     ship("rules", model)
 
 
+# Each of these takes a layer, and changes what only its class has set.
+SETTINGS = {
+    "masking": lambda layer: setattr(layer, "supports_masking", not layer.supports_masking),
+    "jit": lambda layer: setattr(layer, "supports_jit", not layer.supports_jit),
+    "casts": lambda layer: setattr(layer, "_convert_input_args", False),
+    "positions": lambda layer: setattr(layer, "_allow_non_tensor_positional_args", True),
+    "inputs": lambda layer: setattr(
+        layer, "_input_spec", keras.InputSpec(min_ndim=2, axes={0: None}, name="x", optional=True)
+    ),
+    "many inputs": lambda layer: setattr(
+        layer, "_input_spec", [keras.InputSpec(max_ndim=5, dtype="float32")]
+    ),
+    "any input": lambda layer: setattr(layer, "_input_spec", None),
+    "rematerialization": lambda layer: setattr(layer, "_remat_mode", REMATERIALIZED._remat_mode),
+    "context": lambda layer: (
+        setattr(layer, "_call_context_args", {"training", "own"}),
+        layer._call_has_context_arg.update({"own": False}),
+    ),
+    "name": lambda layer: setattr(layer, "name", f"own_{layer.name}"),
+}
+with keras.RematScope("larger_than", 10**9, ["dense"]):
+    REMATERIALIZED = layers.Identity()
+
+
+@check
+def settings_of_all_layers():
+    names = ["configured", "dense", "lstm", "bidirectional", "plain", "nested"]
+    changes = list(SETTINGS.values())
+    for first in range(0, len(changes), 3):
+        model = build(names)
+        found = [layer for layer in parts(model) if not isinstance(layer, layers.InputLayer)]
+        before = [checks.bits(described(layer)) for layer in found]
+        for number, layer in enumerate(found, first):
+            changes[number % len(changes)](layer)
+            changes[(number + 1) % len(changes)](layer)
+        after = [checks.bits(described(layer)) for layer in found]
+        assert sum(map(operator.ne, before, after)) > len(found) / 2
+        recompile(model, 0)
+        ship(f"settings {first}", model)
+
+
+@check
+def settings_of_single_layers():
+    for name, change in SETTINGS.items():
+        for layer in (
+            layers.Dense(8),
+            Configured(8),
+            Plain(8),
+            keras.Sequential([layers.Dense(8)]),
+        ):
+            change(layer)
+            layer.build((None, 4, 8))
+            for twice in (False, True):
+                change(layer) if twice and name != "name" else None
+                for copied in (
+                    pickle.loads(pickle.dumps(layer)),
+                    copy.deepcopy(layer),
+                    copy.copy(layer),
+                ):
+                    assert checks.bits(described(copied)) == checks.bits(described(layer)), name
+                    assert copied.name == layer.name
+
+
+@check
+def each_attribute_of_keras_layers_is_known():
+    """A newer Keras may have others."""
+    carried = {
+        *("_input_spec", "_supports_masking", "supports_jit", "_convert_input_args", "_remat_mode"),
+        *("_allow_non_tensor_positional_args", "_call_context_args", "_call_has_context_arg"),
+        *("name", "activity_regularizer", "autocast", "_dtype_policy", "_trainable", "built"),
+        *("_layers", "_metrics", "_seed_generators", "_trainable_variables", "_tracker"),
+        *("_non_trainable_variables", "_build_shapes_dict"),
+    }
+    made_again = {
+        *("_auto_config", "_call_signature", "call_signature_parameters", "build", "quantize"),
+        *("_call_has_mask_arg", "_call_has_training_arg", "_lock"),
+    }
+    # Connections to other layers, losses of the last call, and that there was one; in which scope
+    # build() was called.
+    not_carried = {
+        *("_inbound_nodes", "_outbound_nodes", "_called", "_path", "_parent_path"),
+        *("_losses", "_loss_ids", "_losses_override"),
+    }
+    of_frameworks = {
+        *("_saved_model_arg_spec", "_saved_model_inputs_spec", "_self_setattr_tracking"),
+        "_tracked",
+    }
+    found = set(vars(keras.Layer()))
+    if keras.backend.backend() == "torch":
+        import torch
+
+        found -= vars(torch.nn.Module()).keys()
+    assert found - of_frameworks == carried | made_again | not_carried
+
+
+@check
+def attributes_of_inner_layers_that_refer_to_others():
+    model = build(["configured", "dense"])
+    outer = next(layer for layer in parts(model) if isinstance(layer, Configured))
+    others = {"outer": outer, "inner": outer.inner, "model": model}
+    outer.inner.told = lambda name: others[name]
+    outer.inner.note = [{"codes": (lambda: outer.drop.rate, np.arange(2))}]
+    outer.drop.peer, vars(outer.drop)["proxy"] = weakref.ref(outer.attention), weakref.proxy(outer)
+    outer.drop.known = weakref.WeakKeyDictionary({outer.inner: 1, model: 2})
+    outer.drop.method = weakref.WeakMethod(outer.call)
+    (FOLDER / "others.bin").write_bytes(pickle.dumps(model))
+    keras_reduce.dump(model, FOLDER / "others.kr")
+    for found in pickle.loads(pickle.dumps(model)), keras_reduce.loads(keras_reduce.dumps(model)):
+        refers_well(found)
+        outer.inner.told("outer")
+    refers_well(model)
+    alone = pickle.loads(pickle.dumps([outer, model]))[0]
+    assert alone.inner.told("outer") is alone
+    copied = copy.copy(outer)
+    assert copied.inner.told is outer.inner.told
+    assert copied.drop.peer() is outer.attention
+    assert vars(outer).keys() == vars(alone).keys() == vars(copied).keys()
+    for duplicate in (copy.deepcopy(model), copy.deepcopy([model])[0]):
+        layer = next(each for each in parts(duplicate) if hasattr(each, "attention"))
+        assert layer.inner.told("outer") is layer
+        assert layer.drop.peer() is layer.attention
+    outer.inner.told = lambda: (outer, model)
+    first = joblib.hash(model)
+    assert joblib.hash(pickle.loads(pickle.dumps(model))) == first
+    outer.inner.told = lambda: (outer, model, 1)
+    assert joblib.hash(model) != first
+
+
+def refers_well(model):
+    outer = next(layer for layer in model.layers if hasattr(layer, "attention"))
+    told = outer.inner.told
+    assert told("outer") is outer
+    assert told("inner") is outer.inner
+    assert told("model") is model
+    assert outer.inner.note[0]["codes"][0]() == outer.drop.rate == 0.2
+    assert outer.drop.peer() is outer.attention
+    assert vars(outer.drop)["proxy"].units == outer.units
+    assert dict(outer.drop.known) == {outer.inner: 1, model: 2}
+    assert outer.drop.method().__self__ is outer
+    assert "None" not in str(outer.autocast)
+
+
+@check
+def variables_and_layers_that_are_set_before_others_are_made():
+    def extend(layer):
+        layer.first = keras.Variable(np.full(8, 3.0, "float32"))
+        layer.second = [keras.Variable(np.full(8, 4.0, "float32"), trainable=False, name="second")]
+        layer.third = {"a": keras.Variable(np.full(8, 5.0, "float32"))}
+
+    for name, chosen in {
+        "inner": lambda layer: layer.inner,
+        "outer": lambda layer: layer,
+        "attention": lambda layer: layer.attention,
+    }.items():
+        layer = Configured(8)
+        extend(chosen(layer))
+        layer.build((None, 4, 8))
+        ship_layer(f"order {name}", layer)
+    for name, layer in {
+        "dense": layers.Dense(8),
+        "attention": layers.MultiHeadAttention(2, 4),
+        "normalization": layers.BatchNormalization(),
+        "plain": Plain(8),
+    }.items():
+        extend(layer)
+        layer.peer = layers.Dense(3)
+        layer.build(*[(None, 4, 8)] * (2 if name == "attention" else 1))
+        layer.peer.build((None, 2))
+        ship_layer(f"order of {name}", layer)
+
+
+def ship_layer(name, layer):
+    blob = pickle.dumps(layer)
+    said = [(v.path, v.trainable, np.asarray(v)) for v in layer.weights]
+    assert len({checks.bits(each) for each in said}) == len(said)
+    for found in pickle.loads(blob), copy.deepcopy(layer), copy.copy(layer):
+        copied = [(v.path, v.trainable, np.asarray(v)) for v in found.weights]
+        assert checks.bits(copied) == checks.bits(said), [v.path for v in found.weights]
+        assert [v.path for v in found.variables] == [v.path for v in layer.variables]
+    (FOLDER / f"{name}.layer").write_bytes(pickle.dumps((layer, said)))
+
+
 @check
 def attributes_of_inner_layers_that_can_not_be_carried_are_left_with_a_warning():
-    for value in (weakref.ref(HOLDER), lambda: HOLDER, threading.Lock()):
+    outside, lock = layers.Dense(2), threading.Lock()
+    for value in (weakref.ref(HOLDER), weakref.ref(outside), lambda: lock, lock):
         layer = Configured(8)
         layer.build((None, 4, 8))
         vars(layer.inner)["note"] = value
         with checks.logged("keras_reduce") as messages:
-            for found in (pickle.loads(pickle.dumps(layer)), copy.deepcopy(layer)):
+            for dumps in (pickle.dumps, keras_reduce.dumps):
+                found = keras_reduce.loads(dumps([layer]), verify=False)[0]
                 assert not hasattr(found.inner, "note")
         (message,) = messages
         assert "'note'" in message
@@ -619,6 +813,15 @@ def read():
                 words[path.name] = ""
             except AssertionError as error:
                 words[path.name] = str(error)
+    for path in FOLDER.glob("*.layer"):
+        layer, said = pickle.loads(path.read_bytes())
+        found = [(v.path, v.trainable, np.asarray(v)) for v in layer.weights]
+        words[path.name] = "" if checks.bits(found) == checks.bits(said) else "another order"
+    if (FOLDER / "others.kr").exists():
+        refers_well(pickle.loads((FOLDER / "others.bin").read_bytes()))
+        # One after the other: a class that travels by value gets other methods each time.
+        refers_well(keras_reduce.load(FOLDER / "others.kr"))
+        words["others"] = ""
     print(f"\nWORDS {json.dumps(words)}")
 
 

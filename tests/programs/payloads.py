@@ -769,6 +769,103 @@ def weak_references_to_what_does_not_travel():
         lost.target()
 
 
+def pair(kind):
+    target = layers.Dense(2)
+    return kind([Referring(weakref.ref(target)), target])
+
+
+@check
+def weak_references_are_judged_by_the_graph_and_not_by_the_calling_line():
+    def dumped(obj):
+        file = io.BytesIO()
+        pickle.Pickler(file, 5).dump(obj)
+        return file.getvalue()
+
+    for kind in (list, tuple):
+        held = pair(kind)
+        orders = [
+            held,
+            held[::-1],
+            (1, held),
+            [{"a": (held[0],)}, {"b": held[1]}],
+            ([held[0]], held),
+        ]
+        for order in [pair(kind), *orders]:
+            for found in pickle.loads(pickle.dumps(order)), pickle.loads(dumped(order)):
+                flat = keras.tree.flatten(found)
+                (referring,) = {each for each in flat if isinstance(each, Referring)}
+                assert any(referring.target() is each for each in flat)
+    # Objects that are named in the calling line, or hold both, are not what is pickled.
+    held = pair(list)
+    for dumps in (pickle.dumps, dumped, cloudpickle.dumps, keras_reduce.dumps):
+        with raises(ReduceError, "A weak reference to a Dense can't be carried", "pickle both"):
+            dumps(held[0])
+        with raises(ReduceError, "is not in what is pickled", ".target"):
+            assert held is not dumps([held[0]])
+    # The pickler in C may have met a tuple that a running function holds.
+    held = pair(tuple)
+    lost = pickle.loads(pickle.dumps(held[0]))
+    with raises(PayloadError, "leads to nothing", "at .target"):
+        lost.target()
+    with raises(ReduceError, "A weak reference to a Dense can't be carried"):
+        cloudpickle.dumps(held[0])
+
+
+@check
+def weak_references_of_layers_to_the_model_around_need_the_model():
+    class Blocks(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.blocks = pair(tuple)
+
+    model = keras.Sequential([Referring(layers.Dense(2)), layers.Dense(2)])
+    model.layers[0].target = weakref.ref(model)
+    blocks = Blocks()
+    with raises(ReduceError, "A weak reference to a Sequential", "model.layers[0].target"):
+        pickle.dumps(model.layers[0])
+    with raises(ReduceError, "A weak reference to a Dense"):
+        pickle.dumps(blocks.blocks[0])
+    for order in (model.layers[0], model), [model.layers[0], model], [model, model.layers[0]]:
+        found = pickle.loads(pickle.dumps(order))
+        layer, copied = sorted(found, key=lambda each: isinstance(each, keras.Model))
+        assert layer.target() is copied
+        assert layer is copied.layers[0]
+    first, second = pickle.loads(pickle.dumps(blocks)).blocks
+    assert first.target() is second
+
+
+class Listing(layers.Layer):
+    """Refers weakly to a layer that its config lists, and something else keeps."""
+
+    kept = ()
+
+    def __init__(self, target, **kwargs):
+        super().__init__(**kwargs)
+        self.target = weakref.ref(target)
+
+    def get_config(self):
+        target = keras.saving.serialize_keras_object(self.target())
+        return {**super().get_config(), "target": target}
+
+    @classmethod
+    def from_config(cls, config):
+        target = keras.saving.deserialize_keras_object(config["target"])
+        cls.kept += (target,)
+        return cls(**{**config, "target": target})
+
+
+@check
+def weak_references_to_what_a_config_lists():
+    target = layers.Dense(2)
+    layer = Listing(target)
+    for duplicate in (lambda: pickle.loads(pickle.dumps(layer)), lambda: copy.deepcopy(layer)):
+        assert duplicate().target() is Listing.kept[-1] is not target
+    for order in [layer, target], [target, layer]:
+        found = pickle.loads(pickle.dumps(order))
+        referring = next(each for each in found if isinstance(each, Listing))
+        assert referring.target() in found
+
+
 @check
 def weak_references_to_the_model_around():
     scaled = layers.Dense(2)

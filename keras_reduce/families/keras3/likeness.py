@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ...tensors import dtype_name
 from .attributes import PLAIN
 from .kinds import as_module, attributes_of, bases, is_a, is_built_in
+from .settings import has_usual_context, is_automatic_name
 from .tree import own_variables, trainable_of
 from .writing import is_found_by_name
 
@@ -73,6 +74,8 @@ def likeness(layer: Any) -> Likeness | None:
             return None
         for part, own in zip(parts, by_part, strict=True):
             key += _part_token(part, own, places)
+            if part is not layer and not is_automatic_name(part):
+                key.append(part.name)
     except (_UnlikeAnyError, RuntimeError):  # the latter if another thread adds to a dictionary
         return None
     names = {_NAME: layer.name, _PATHS: [variable.path for variable in variables]}
@@ -112,6 +115,8 @@ def _part_token(part: Any, own: list[Any], places: dict[int, int]) -> list[Any]:
     attributes = attributes_of(part)
     lengths = [len(attributes.get(store) or ()) for store in ("_trainable_variables", *_STORES)]
     token: list[Any] = [type(part), *lengths, *as_module(part)]
+    if not has_usual_context(attributes):
+        raise _UnlikeAnyError
     token += _attributes_token(attributes, _BOOKKEEPING, places)
     token += [_variable_token(variable, attributes) for variable in own]
     return token

@@ -26,8 +26,10 @@ from .attributes import (
     own_attributes,
 )
 from .kinds import attributes_of, is_a
+from .order import order_of, restore_order
 from .reading import deserialize
 from .remaking import set_by_code
+from .settings import restore_settings, settings
 from .state import set_by_the_user
 from .tree import Tree, is_converted, own_variables
 from .writing import is_policy_map, serialize
@@ -90,14 +92,8 @@ def _state(layer: Any, root: Any, table: Table, serialize: Callable[[Any], Any])
 
 
 def _of_keras(layer: Any) -> dict[str, Any]:
-    """Return attributes of every layer that change what it computes, if they may have changed."""
-    found = {name: getattr(layer, name, None) for name in _ALWAYS}
-    others = {name: getattr(layer, name, default) for name, default in _IF_CHANGED.items()}
-    return found | {n: value for n, value in others.items() if value != _IF_CHANGED[n]}
-
-
-_ALWAYS = ("activity_regularizer", "autocast")
-_IF_CHANGED = {"supports_jit": True, "_supports_masking": False, "_convert_input_args": True}
+    """Return attributes of every layer that its config has, if it has one; see also `settings`."""
+    return {name: getattr(layer, name, None) for name in ("activity_regularizer", "autocast")}
 
 
 def _is_function(value: Any) -> bool:
@@ -240,10 +236,17 @@ def transfer_part_states(source: Tree, target: Tree) -> None:
     restore_part_states(target.nodes, states, table.objects, _as_it_is)
     for path, layer in source.nodes.items():
         if path in target.nodes and is_a(layer, "layer"):
-            with unlocked(target.nodes[path]):
+            twin = target.nodes[path]
+            with unlocked(twin):
                 for name, value in set_by_the_user(layer):
-                    setattr(target.nodes[path], name, unwrapped(value))
+                    setattr(twin, name, unwrapped(value))
+            restore_settings(twin, settings(layer, _held), _as_it_is)
+            restore_order(twin, order_of(layer))
 
 
 def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _held(value: Any, _: str) -> Any:
     return value

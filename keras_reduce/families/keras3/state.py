@@ -5,7 +5,6 @@ They may refer to the object, as a `History` does to its model: pickle has memoi
 
 from __future__ import annotations
 
-import logging
 import types
 import weakref
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from ...weak_references import holds
 from .. import _compile_methods
 from .._nests import is_data, unwrapped
 from .._remaking import is_carried
+from ..lost_attributes import warn_of_loss
 from .attributes import (
     describes_itself,
     holds_parts,
@@ -28,9 +28,8 @@ from .attributes import (
 from .kinds import has_config, is_a, is_built_in, is_saveable
 from .patches import current
 from .remaking import is_tensor, left_to_constructor, set_by_code
+from .settings import ATTRIBUTES as SETTINGS
 from .tree import Tree
-
-_log = logging.getLogger(__package__)
 
 
 def state(obj: Any, tree: Tree) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -47,8 +46,9 @@ def state(obj: Any, tree: Tree) -> tuple[dict[str, Any], dict[str, Any]]:
     -------
     dict, dict
         What pickle puts into ``__dict__``; and attributes with parts in them that Keras tracks, and
-        an optimizer may train, so that they have to be there before. Among these also attributes of
-        layers inside, as ``path:attribute``; for the plain ones see `part_states`.
+        an optimizer may train, so that they have to be there before. Both have also attributes of
+        layers inside, as ``path:attribute``: weak references and code in the first, which may refer
+        to the object; others in the second. For the plain ones see `part_states`.
 
     Raises
     ------
@@ -70,6 +70,7 @@ def state(obj: Any, tree: Tree) -> tuple[dict[str, Any], dict[str, Any]]:
         found["autocast"] = False  # A built-in class's config has no place for it.
     if has_config(obj) and describes_itself(obj):
         for name, value in set_by_the_user(obj):
+            _note_if_extended("", value)
             if _is_linked(name, "", value, tree):
                 continue
             # Or they are where a module of Torch's keeps what is set on it.
@@ -77,24 +78,37 @@ def state(obj: Any, tree: Tree) -> tuple[dict[str, Any], dict[str, Any]]:
             (tracked if is_tracked else found)[name] = unwrapped(value)
     for path, node in tree.own.items():
         if path and is_a(node, "layer"):
-            tracked.update(_inner_state(path, node, tree))
+            of_part, tracked_of_part = _inner_state(path, node, tree)
+            found |= of_part
+            tracked |= tracked_of_part
     return found, tracked
 
 
-def _inner_state(path: str, node: Any, tree: Tree) -> dict[str, Any]:
-    """Return attributes of a layer inside, by ``path:attribute``, that are not plain values."""
+def _inner_state(path: str, node: Any, tree: Tree) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return attributes of a layer inside that are not plain values, as `state` does."""
     found: dict[str, Any] = {}
+    tracked: dict[str, Any] = {}
     for name, value in set_by_the_user(node):
         is_plain = is_plain_state(value, node) and not isinstance(value, types.FunctionType)
+        _note_if_extended(path, value)
         if is_plain or _is_linked(name, path, value, tree):
             continue
-        # Nothing puts these back where they may refer to the object around the layer.
-        is_bound = holds(value) or has_foreign_code(value)
-        if is_bound or not (holds_parts(value) or is_carried(name, value)):
-            _warn_of_loss(node, name)
+        place, plain = f"{path}:{name}", unwrapped(value)
+        if holds(value):
+            found[place] = plain
+        elif not (holds_parts(value) or is_carried(name, plain)):
+            warn_of_loss(node, name)
+        elif has_foreign_code(plain) and not holds_parts(value):
+            found[place] = plain
         else:
-            found[f"{path}:{name}"] = unwrapped(value)
-    return found
+            tracked[place] = plain
+    return found, tracked
+
+
+def _note_if_extended(path: str, value: Any) -> None:
+    table = getattr(current, "table", None)
+    if table is not None and holds_parts(value):
+        table.extended.add(path)
 
 
 def _is_linked(name: str, path: str, value: Any, tree: Tree) -> bool:
@@ -119,21 +133,6 @@ def _made_elsewhere(part: Any, holder: Any, tree: Tree) -> str:
                 if child is part and name not in dict(set_by_the_user(node)):
                     return f"{path}/{name}" if path else name
     return ""
-
-
-def _warn_of_loss(layer: Any, name: str) -> None:
-    if layer not in _told:
-        _told.add(layer)
-        _log.warning(
-            "The attribute %r of the layer %r, which another layer's constructor makes, is not "
-            "carried: it is a weak reference, or code, or no pickler takes it",
-            name,
-            layer.name,
-        )
-
-
-# The layers that a warning was given for: a model is reduced many times.
-_told: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def _refuse_slots(obj: Any) -> None:
@@ -185,6 +184,8 @@ def set_by_the_user(obj: Any) -> Iterator[tuple[str, Any]]:
     by_compile = _set_by_compile(obj)
     is_set_again = not by_compile or (obj.compiled and not is_compiled_plainly(obj))
     for name, value in own_attributes(obj).items():
+        if name in SETTINGS and is_a(obj, "layer"):
+            continue
         if holds_parts(value):
             may_be_carried = name in by_compile and not is_set_again
         elif holds(value):

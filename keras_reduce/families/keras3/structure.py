@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +13,12 @@ from ...tensors import dtype_name
 from ...weak_references import attach_within
 from .. import _tree
 from .assets import assets, restore_assets
-from .attributes import describes_itself
+from .attributes import PLAIN, decoder, describes_itself, encoder
 from .compilation import compile_all
 from .kinds import as_module, has_identity, is_a, is_built_in, is_module
 from .making import tie
 from .optimizers import exclusions_of, optimizers_of, restore_optimizers
+from .order import order_of, restore_order
 from .part_states import (
     part_states,
     restore_links,
@@ -29,6 +30,7 @@ from .part_states import (
 from .patches import current
 from .reading import deserialize, make
 from .seeds import global_seed, restore_global_seed
+from .settings import restore_settings, settings
 from .tree import Tree, is_container, is_optimizer, nodes, own_variables, variables
 from .writing import is_lambda_layer, is_policy_map, serialize, ties_of
 
@@ -70,7 +72,8 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
         but don't list their variables as parameters of the module; ``unadapted``: paths of
         feature spaces that are yet to be adapted, of which Keras's own loading says that they are;
         ``layer_paths``: what Keras calls the parents of layers, and these, where a map of dtype
-        policies goes by it.
+        policies goes by it; ``settings``: see `settings`; ``order``: of variables and parts where a
+        program has set some, see `order`.
     """
     parts = tree.own
     paths = {id(variable): path for path, variable in tree.variables.items()}
@@ -103,6 +106,16 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
             if is_a(node, "metric") and getattr(node, "_built", False) and describes_itself(node)
         },
         "parts": part_states(tree, table),
+        "settings": {
+            path: found
+            for path, layer in layers.items()
+            if (found := settings(layer, _encoder(layer, table), is_root=not path))
+        },
+        "order": {
+            path: found
+            for path in sorted(table.extended & layers.keys())
+            if (found := order_of(layers[path]))
+        },
         "links": table.links,
         "seeds": {path: seeds for path, node in parts.items() if (seeds := _drawn_seeds(node))},
         "global_seed": global_seed(table.code),
@@ -126,6 +139,26 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
     if has_identity(tree.root):
         found["identity"] = table.identity(tree.root)
     return {name: value for name, value in found.items() if value or name == "identity"}
+
+
+def _encoder(layer: Any, table: Table) -> Callable[[Any, str], Any]:
+    def encode(value: Any, path: str) -> Any:
+        # Made when it is needed, as it looks at all variables of the layer.
+        return value if type(value) in PLAIN else encoder(layer, serialize, table)(value, path)
+
+    return encode
+
+
+def _restore_settings(
+    parts: Mapping[str, Any], structure: Mapping[str, Any], objects: Sequence[Any]
+) -> None:
+    for path, found in structure.get("settings", {}).items():
+        if path in parts:
+            decode = decoder(parts[path], own_variables(parts[path]), deserialize, objects)
+            restore_settings(parts[path], found, decode)
+    for path, found in structure.get("order", {}).items():
+        if path in parts:
+            restore_order(parts[path], found)
 
 
 def _paths_in_keras(layers: Mapping[str, Any]) -> dict[str, list[str | None]]:
@@ -292,6 +325,7 @@ def construct(
         tree = Tree(obj)
     parts = tree.nodes
     restore_links(parts, structure.get("links", {}))
+    _restore_settings(parts, structure, objects)
     is_changed = _adopt(parts, structure.get("children", {}), objects)
     _tie_variables(obj, parts, structure.get("aliases", {}))
     _mend_lambda_masks(parts)

@@ -318,3 +318,8 @@ def _names_by_attribute(
         if id(value) in wanted:
             names.setdefault(id(value), name)
     return names
+
+
+def below_attributes(node: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what is in the attributes of `node`, but Keras's own, by name and position."""
+    return _tree.below_attributes(attributes_of(node), _BOOKKEEPING)

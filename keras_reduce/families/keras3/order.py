@@ -1,0 +1,47 @@
+"""The order in which Keras tracks the variables and parts of a layer, which get_weights() shows.
+
+What a program sets on a layer before that is built comes before what ``build`` makes. Rebuilding
+sets it afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...weak_references import PROXIES
+from .tree import below_attributes
+
+# Private: the lists by which Keras tracks.
+_STORES = (
+    *("_trainable_variables", "_non_trainable_variables"),
+    *("_layers", "_metrics", "_seed_generators"),
+)
+
+
+def order_of(layer: Any) -> dict[str, list[str]]:
+    """Return the names of what a layer tracks, by list, in their order; see `_names`."""
+    stores = {name: getattr(layer, name, ()) for name in _STORES}
+    return {name: _names(layer, store) for name, store in stores.items() if len(store) > 1}
+
+
+def restore_order(layer: Any, order: Mapping[str, Sequence[str]]) -> None:
+    """Bring what a rebuilt layer tracks into the order that `order_of` returned."""
+    for name, wanted in order.items():
+        store = getattr(layer, name, [])
+        places = {each: place for place, each in enumerate(wanted) if each}
+        # Those without a name keep their order among themselves.
+        unnamed = iter([place for place, each in enumerate(wanted) if not each])
+        keys = {
+            id(part): places.get(each, len(wanted)) if each else next(unnamed, len(wanted))
+            for part, each in zip(store, _names(layer, store), strict=True)
+        }
+        store.sort(key=lambda part: keys[id(part)])
+
+
+def _names(layer: Any, parts: Sequence[Any]) -> list[str]:
+    """Return the first attribute, by the alphabet, that holds each of `parts`; empty if none."""
+    names: dict[int, str] = {}
+    for name, value in sorted(below_attributes(layer), key=lambda found: found[0]):
+        names.setdefault(id(value), name)
+    return ["" if type(part) in PROXIES else names.get(id(part), "") for part in parts]

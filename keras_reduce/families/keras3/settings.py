@@ -1,0 +1,207 @@
+"""Settings that Keras keeps on every layer, and that no config knows.
+
+Such as ``input_spec`` or ``supports_masking``. The class of a layer sets them when it is made or
+built, and a program may set them afterwards. A header has those that may differ from what the class
+sets, so that most layers need none.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from .. import _code
+from .attributes import PLAIN, describes_itself
+
+
+class _Setting(NamedTuple):
+    """A setting.
+
+    Attributes
+    ----------
+    attribute : str
+        Where Keras keeps it; most are private.
+    name : str
+        How the code of a class sets it.
+    default : object
+        What `keras.Layer` sets.
+    """
+
+    attribute: str
+    name: str
+    default: Any
+
+
+_CONTEXT = "_call_context_args"
+_SETTINGS = (
+    _Setting("_input_spec", "input_spec", None),
+    _Setting("_supports_masking", "supports_masking", False),
+    _Setting("supports_jit", "supports_jit", True),
+    _Setting("_convert_input_args", "_convert_input_args", True),
+    _Setting("_allow_non_tensor_positional_args", "_allow_non_tensor_positional_args", False),
+    _Setting("_remat_mode", "_remat_mode", None),
+    _Setting(_CONTEXT, _CONTEXT, frozenset({"training"})),
+)
+
+
+ATTRIBUTES = frozenset(setting.attribute for setting in _SETTINGS)
+
+
+def settings(
+    layer: Any, encode: Callable[[Any, str], Any], *, is_root: bool = False
+) -> dict[str, Any]:
+    """Return the settings of a layer that its class may not make again, encoded.
+
+    Parameters
+    ----------
+    layer : keras.Layer
+        The layer.
+    encode : callable
+        Encodes a value at a path below the layer; see `attributes.encoder`.
+    is_root : bool
+        Whether the layer has a payload of its own, in which its name is.
+    """
+    found: dict[str, Any] = {}
+    # Layers that travel by their attributes carry all others among these.
+    wanted = _SETTINGS if describes_itself(layer) else _SETTINGS[-1:]
+    for setting in wanted:
+        value = vars(layer).get(setting.attribute, setting.default)
+        if not _is_usual(value, _usual(type(layer), setting)):
+            found[setting.attribute] = _encoded(value, encode, setting.attribute)
+    if not is_root and not is_automatic_name(layer):
+        found["name"] = layer.name
+    return found
+
+
+def restore_settings(layer: Any, settings: Mapping[str, Any], decode: Callable[[Any], Any]) -> None:
+    """Give a rebuilt layer the settings that `settings` returned."""
+    import keras
+
+    for attribute, encoded in settings.items():
+        value = _decoded(encoded, decode)
+        if attribute == _CONTEXT:
+            # Private: as Keras's own method does, which refuses layers that have been called.
+            layer._call_context_args = value
+            layer._call_has_context_arg.update(
+                {name: name in layer.call_signature_parameters for name in value}
+            )
+        elif attribute != "name" or not isinstance(layer, keras.layers.InputLayer):
+            setattr(layer, attribute, value)
+
+
+def is_automatic_name(layer: Any) -> bool:
+    """Tell whether `layer` has a name that Keras gives to a layer of its class."""
+    words = str(layer.name).rstrip("0123456789").rstrip("_") or str(layer.name)
+    return _letters(words) == _letters(type(layer).__name__)
+
+
+def has_usual_context(attributes: Mapping[str, Any]) -> bool:
+    """Tell whether a layer with these attributes hands on to others what all layers hand on."""
+    return _is_usual(attributes.get(_CONTEXT, _SETTINGS[-1].default), _SETTINGS[-1].default)
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, text)).lower()
+
+
+_UNKNOWN = object()
+_known: weakref.WeakKeyDictionary[type, dict[str, Any]] = weakref.WeakKeyDictionary()
+
+
+def _usual(cls: type, setting: _Setting) -> Any:
+    """Return what a setting is on every layer of a class; `_UNKNOWN` if that may differ."""
+    by_name = _known.setdefault(cls, {})
+    if setting.name not in by_name:
+        by_name[setting.name] = _look_up(cls, setting)
+    return by_name[setting.name]
+
+
+def _look_up(cls: type, setting: _Setting) -> Any:
+    import keras
+
+    set_by_code = [
+        assignment
+        for base in cls.__mro__[: cls.__mro__.index(keras.Layer)]
+        for assignment in _code.assignments(base)
+        if assignment.name in (setting.name, setting.attribute)
+    ]
+    if not all(assignment.is_constant for assignment in set_by_code):
+        return _UNKNOWN
+    default = setting.default
+    if setting.name == "supports_masking":
+        default = cls.compute_mask is not keras.Layer.compute_mask  # type: ignore[attr-defined]
+    values = [assignment.value for assignment in set_by_code]
+    if not any(assignment.is_certain for assignment in set_by_code):
+        values.append(default)
+    first, *others = values
+    return first if all(_is_usual(other, first) for other in others) else _UNKNOWN
+
+
+def _is_usual(value: Any, usual: Any) -> bool:
+    if isinstance(usual, frozenset):
+        return isinstance(value, (set, frozenset)) and value == usual
+    return type(value) in PLAIN and type(value) is type(usual) and value == usual
+
+
+def _encoded(value: Any, encode: Callable[[Any, str], Any], path: str) -> Any:
+    """Return what `_decoded` makes the value of a setting of again."""
+    if _is_plain_specification(value):
+        given = {name: each for name, each in vars(value).items() if each not in (None, False, {})}
+        if "axes" in given:
+            given["axes"] = list(value.axes.items())  # JSON has texts for keys only.
+        return {"specification": given}
+    if hasattr(value, "_fields") and _is_rematerialization(value):
+        return {"rematerialization": [value[0], value[1], list(value[2])]}
+    if isinstance(value, (set, frozenset)) and all(type(item) is str for item in value):
+        return {"names": sorted(value)}
+    if isinstance(value, (list, tuple)) and all(map(_is_plain_specification, value)):
+        kind = "tuple of settings" if isinstance(value, tuple) else "list of settings"
+        return {kind: [_encoded(item, encode, path) for item in value]}
+    return encode(value, path)
+
+
+def _decoded(encoded: Any, decode: Callable[[Any], Any]) -> Any:
+    import keras
+
+    ((kind, content),) = encoded.items() if isinstance(encoded, dict) else ((None, None),)
+    if kind == "specification":
+        specification = keras.InputSpec()
+        found = dict(content)
+        if "axes" in found:
+            found["axes"] = dict(map(tuple, found["axes"]))
+        if "shape" in found:
+            found["shape"] = tuple(found["shape"])
+        vars(specification).update(found)
+        return specification
+    if kind == "rematerialization":
+        # An operation takes its mode from the scope that it is made in.
+        with keras.RematScope(*content):
+            return keras.Operation(name="keras_reduce_specimen")._remat_mode
+    if kind == "names":
+        return set(content)
+    if kind in ("tuple of settings", "list of settings"):
+        items = [_decoded(item, decode) for item in content]
+        return tuple(items) if kind.startswith("tuple") else items
+    return decode(encoded)
+
+
+def _is_rematerialization(value: Any) -> bool:
+    """Tell whether `value` is a mode of rematerialization that JSON can hold."""
+    if type(value)._fields != ("mode", "output_size_threshold", "layer_names"):
+        return False
+    mode, threshold, names = value
+    is_listed = isinstance(names, (list, tuple)) and all(type(name) is str for name in names)
+    return type(mode) in PLAIN and type(threshold) in PLAIN and is_listed
+
+
+def _is_plain_specification(value: Any) -> bool:
+    import keras
+
+    if type(value) is not keras.InputSpec:
+        return False
+    attributes = dict(vars(value))
+    shape, axes = attributes.pop("shape", None), attributes.pop("axes", None)
+    is_shape = shape is None or type(shape) is tuple
+    items = [*attributes.values(), *(shape or ()), *(axes or {}).keys(), *(axes or {}).values()]
+    return is_shape and type(axes) is dict and all(type(item) in PLAIN for item in items)

@@ -1,0 +1,25 @@
+"""The warning about attributes of layers inside another layer that are not carried."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from typing import Any
+
+_log = logging.getLogger(__package__)
+
+
+def warn_of_loss(layer: Any, name: str) -> None:
+    """Log that an attribute of a layer inside is not carried, once for a layer."""
+    if layer not in _told:
+        _told.add(layer)
+        _log.warning(
+            "The attribute %r of the layer %r, which another layer's constructor makes, is not "
+            "carried: no pickler takes it, or it refers weakly to what is not in the pickle",
+            name,
+            layer.name,
+        )
+
+
+# The layers that a warning was given for: a model is reduced many times.
+_told: weakref.WeakSet[Any] = weakref.WeakSet()

@@ -136,7 +136,7 @@ def layer_names(node: Any) -> list[str]:
     """Return the attributes that hold the layers which `node` tracks, in the order of tracking."""
     tracked = getattr(node, "_layers", ())
     stored = {id(layer): layer for layer in tracked if type(layer) not in PROXIES}
-    names = _names_by_attribute(_below_attributes(node), stored)
+    names = _names_by_attribute(below_attributes(node), stored)
     return [names.get(key, "") for key in stored]
 
 
@@ -263,7 +263,7 @@ def _children(node: Any) -> Iterator[tuple[str, Any]]:
         # A built Sequential wraps its layers in a functional model; they are named already.
         stored.pop(id(getattr(node, "_functional", None)), None)
     may_hold_optimizers = _may_hold_optimizers(node)
-    attributes = _below_attributes(node) if stored or may_hold_optimizers else []
+    attributes = below_attributes(node) if stored or may_hold_optimizers else []
     by_attribute = _names_by_attribute(attributes, stored)
     for key, (fallback, part) in stored.items():
         yield by_attribute.get(key, fallback), part
@@ -288,7 +288,7 @@ def _may_hold_optimizers(node: Any) -> bool:
     return is_a(node, "model", "optimizer") or not is_built_in(type(node))
 
 
-def _below_attributes(node: Any) -> list[tuple[str, Any]]:
+def below_attributes(node: Any) -> list[tuple[str, Any]]:
     """Return what the attributes of `node`, and containers there, hold, by name and position."""
     return list(_tree.below_attributes(attributes_of(node), _BOOKKEEPING))
 
@@ -312,14 +312,9 @@ def compiled_metrics(model: Any) -> Iterator[tuple[str, Any]]:
 def _names_by_attribute(
     attributes: list[tuple[str, Any]], wanted: Mapping[int, Any]
 ) -> dict[int, str]:
-    """Return the first names in `attributes`, see `_below_attributes`, of the wanted ids."""
+    """Return the first names in `attributes`, see `below_attributes`, of the wanted ids."""
     names: dict[int, str] = {}
     for name, value in attributes if wanted else ():
         if id(value) in wanted:
             names.setdefault(id(value), name)
     return names
-
-
-def below_attributes(node: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what is in the attributes of `node`, but Keras's own, by name and position."""
-    return _tree.below_attributes(attributes_of(node), _BOOKKEEPING)

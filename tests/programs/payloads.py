@@ -805,7 +805,7 @@ def weak_references_are_judged_by_the_graph_and_not_by_the_calling_line():
     # The pickler in C may have met a tuple that a running function holds.
     held = pair(tuple)
     lost = pickle.loads(pickle.dumps(held[0]))
-    with raises(PayloadError, "leads to nothing", "at .target"):
+    with raises(PayloadError, "leads to nothing", "at Referring.target"):
         lost.target()
     with raises(ReduceError, "A weak reference to a Dense can't be carried"):
         cloudpickle.dumps(held[0])

@@ -51,7 +51,7 @@ def pytest_xdist_auto_num_workers(config):
     return 0 if is_few else min(len(os.sched_getaffinity(0)), 8)
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(wrapper=True)  # Before pytest-xdist looks at the marks.
 def pytest_collection_modifyitems(items):
     """Keep the tests of a module in one process, or in so many as its ``PARTS`` says.
 
@@ -67,6 +67,7 @@ def pytest_collection_modifyitems(items):
         for test in tests:
             part = f"{module.__name__}-{numbers[_subject(test)]}"
             test.add_marker(pytest.mark.xdist_group(part))
+    return (yield)
 
 
 def _subject(item):
@@ -143,8 +144,14 @@ def once(request):
     def call(function, *arguments):
         key = _part(request.node), function.__qualname__, arguments
         if key not in results:
-            results[key] = function(*arguments)
-        return results[key]
+            try:
+                results[key] = function(*arguments), None
+            except Exception as error:
+                results[key] = None, error
+        result, error = results[key]
+        if error is not None:
+            raise error
+        return result
 
     return call
 

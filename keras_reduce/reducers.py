@@ -527,7 +527,7 @@ class _Dissection(NamedTuple):
         found = {name: transform(value) for name, value in self.attributes.items()}
         of_parts = {name: found.pop(name) for name in list(found) if ":" in name}
         if of_parts:
-            owner = self.tree.root
+            owner = self.tree.nodes[""]
             # Which each layer has, and pickle sets again in any case.
             value = found.get("autocast", owner.autocast)
             found["autocast"] = PartAttributes(owner, of_parts, value)

@@ -174,9 +174,7 @@ def stable_diffusion():
         "mmdit_position_size": 192,
         "mmdit_qk_norm": None,
         "mmdit_dual_attention_indices": None,
-        "vae": VAEBackbone(
-            [32, 32, 32, 32], [1, 1, 1, 1], [32, 32, 32, 32], [1, 1, 1, 1], name="vae"
-        ),
+        "vae": VAEBackbone(4 * [32], 4 * [1], 4 * [32], 4 * [1], name="vae"),
         "clip_l": MODELS.CLIPTextEncoder(**text, intermediate_output_index=0, name="clip_l"),
         "clip_g": MODELS.CLIPTextEncoder(**text, intermediate_output_index=0, name="clip_g"),
         "image_shape": (64, 64, 3),

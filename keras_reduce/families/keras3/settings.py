@@ -164,7 +164,7 @@ def _encoded(value: Any, encode: Callable[[Any, str], Any], path: str) -> Any:
 def _decoded(encoded: Any, decode: Callable[[Any], Any]) -> Any:
     import keras
 
-    ((kind, content),) = encoded.items() if isinstance(encoded, dict) else ((None, None),)
+    kind, content = next(iter(encoded.items())) if isinstance(encoded, dict) else ("", encoded)
     if kind == "specification":
         specification = keras.InputSpec()
         found = dict(content)

@@ -107,14 +107,14 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
         },
         "parts": part_states(tree, table),
         "settings": {
-            path: found
+            path: changed
             for path, layer in layers.items()
-            if (found := settings(layer, _encoder(layer, table), is_root=not path))
+            if (changed := settings(layer, _encoder(layer, table), is_root=not path))
         },
         "order": {
-            path: found
+            path: names
             for path in sorted(table.extended & layers.keys())
-            if (found := order_of(layers[path]))
+            if (names := order_of(layers[path]))
         },
         "links": table.links,
         "seeds": {path: seeds for path, node in parts.items() if (seeds := _drawn_seeds(node))},

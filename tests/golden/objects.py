@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 import types
+import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -244,6 +245,21 @@ def weak_reference(keras, code):
 
 
 @golden("model", by_value=True, **ONLY_KERAS_3)
+def changed_parts(keras, code):
+    """A layer whose constructor makes others, which a program has changed."""
+    attention = keras.layers.MultiHeadAttention(2, 3, name="attention")
+    attention.scale = keras.Variable([1.0, 2.0], name="scale")
+    inputs = keras.Input((3,))
+    rows = keras.layers.Reshape((3, 1), name="rows")(inputs)
+    found = keras.layers.Flatten(name="found")(attention(rows, rows))
+    outputs = keras.layers.Dense(1, name="last")(found)
+    query, key = attention._query_dense, attention._key_dense
+    query.name, query.input_spec, key.supports_masking = "own", None, False
+    key.peer, query.told = weakref.ref(query), lambda: (attention.name, query.name)
+    return trained(keras, keras.Model(inputs, outputs, name="changed"))
+
+
+@golden("model", by_value=True, **ONLY_KERAS_3)
 def loss_over_its_model(keras, code):
     hidden = keras.layers.Dense(2, name="hidden")
     last = keras.layers.Dense(1, name="last")
@@ -367,6 +383,12 @@ def _of_model(keras, model):
         "compiled": bool(getattr(model, "compiled", False)),
         "remark": getattr(model, "remark", None),
     }
+    # What a program has set on layers that another layer's constructor makes.
+    told = [layer for layer in model._flatten_layers() if hasattr(layer, "told")]
+    if told:
+        said["told"] = [[*layer.told(), layer.input_spec] for layer in told]
+        peers = [layer for layer in model._flatten_layers() if hasattr(layer, "peer")]
+        said["peers"] = [[layer.peer().name, layer.supports_masking] for layer in peers]
     found = {"state": state, "says": said, "answer": {}}
     if getattr(model, "optimizer", None) is not None:
         slots = _numbers(keras, _variables_of(model.optimizer))

@@ -18,9 +18,6 @@ CASES = [
 CASES = rows.zoo_of(os.environ.get("KERAS_REDUCE_ROW", ""), CASES)
 
 
-PARTS = 4
-
-
 @pytest.fixture
 def arrivals(once, selected_names, tmp_path_factory):
     """Words for each case and transport, as the sender and the reader wrote them down."""

@@ -58,12 +58,14 @@ def _compile_each(obj: Any, specs: dict[str, Any]) -> None:
             model.optimizer = deserialize(spec["optimizer"])
             continue
         arguments = deserialize(spec["config"])
-        is_plain = spec["plainly"] or not _compile_methods.accepts(model.compile, arguments)
-        if overrides(model, "compile") and not is_plain:
-            _compile_methods.call(model.compile, path, **arguments)
-        else:
+        is_own = overrides(model, "compile")
+        if spec["plainly"] or (is_own and not _compile_methods.accepts(model.compile, arguments)):
             # What a user-defined compile() sets beyond that are attributes, carried as such.
             keras().Model.compile(model, **arguments)
+        elif is_own:
+            _compile_methods.call(model.compile, path, **arguments)
+        else:  # A class of Keras's may have a method of its own, too.
+            model.compile(**arguments)
         for name, trainable in spec.get("trained", {}).items():
             model._compiled_trainable_state[parts[name]] = trainable
         _restore_metrics(model.compiled_metrics, spec.get("metrics"))

@@ -177,13 +177,15 @@ def _compile(model: Any, config: dict[str, Any], path: str, *, plainly: bool) ->
         _compile_methods.call(model.compile_from_config, path, config)
         return
     arguments = deserialize(config)
-    is_plain = plainly or not _compile_methods.accepts(model.compile, arguments)
-    if overrides(model, "compile") and not is_plain:
-        _compile_methods.call(model.compile, path, **arguments)
-    else:
+    is_own = overrides(model, "compile")
+    if plainly or (is_own and not _compile_methods.accepts(model.compile, arguments)):
         # What a user-defined compile() sets beyond that are attributes, which are carried as such.
         # The optimizer that was carried is wrapped already, if it ever was.
         keras.Model.compile(model, **arguments, auto_scale_loss=False)
+    elif is_own:
+        _compile_methods.call(model.compile, path, **arguments)
+    else:  # A class of Keras's may have a method of its own, too.
+        model.compile(**arguments, auto_scale_loss=False)
 
 
 def _metrics_list(item: Any) -> Any:

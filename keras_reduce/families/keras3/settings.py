@@ -49,7 +49,11 @@ ATTRIBUTES = frozenset(setting.attribute for setting in _SETTINGS)
 
 
 def settings(
-    layer: Any, encode: Callable[[Any, str], Any], *, is_root: bool = False
+    layer: Any,
+    encode: Callable[[Any, str], Any],
+    *,
+    is_root: bool = False,
+    owner_name: str = "",
 ) -> dict[str, Any]:
     """Return the settings of a layer that its class may not make again, encoded.
 
@@ -61,6 +65,9 @@ def settings(
         Encodes a value at a path below the layer; see `attributes.encoder`.
     is_root : bool
         Whether the layer has a payload of its own, in which its name is.
+    owner_name : str
+        The name of what the layer is a part of. Some constructors hand their own name on to the
+        layers that they make, if they are given one.
     """
     found: dict[str, Any] = {}
     # Layers that travel by their attributes carry all others among these.
@@ -69,7 +76,7 @@ def settings(
         value = vars(layer).get(setting.attribute, setting.default)
         if not _is_usual(value, _usual(type(layer), setting)):
             found[setting.attribute] = _encoded(value, encode, setting.attribute)
-    if not is_root and not is_automatic_name(layer):
+    if not (is_root or layer.name == owner_name or is_automatic_name(layer)):
         found["name"] = layer.name
     return found
 
@@ -147,7 +154,9 @@ def _is_usual(value: Any, usual: Any) -> bool:
 def _encoded(value: Any, encode: Callable[[Any, str], Any], path: str) -> Any:
     """Return what `_decoded` makes the value of a setting of again."""
     if _is_plain_specification(value):
-        given = {name: each for name, each in vars(value).items() if each not in (None, False, {})}
+        # In an order that does not depend on how it was made: `joblib.hash` looks at the text.
+        items = sorted(vars(value).items())
+        given = {name: each for name, each in items if each not in (None, False, {})}
         if "axes" in given:
             given["axes"] = list(value.axes.items())  # JSON has texts for keys only.
         return {"specification": given}

@@ -109,7 +109,7 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
         "settings": {
             path: changed
             for path, layer in layers.items()
-            if (changed := settings(layer, _encoder(layer, table), is_root=not path))
+            if (changed := _settings(path, layer, tree, table))
         },
         "order": {
             path: names
@@ -195,6 +195,15 @@ def _build_configs(layers: Mapping[str, Any]) -> list[tuple[str, Any]]:
         if not is_container(layer) and not is_built_in(type(layer)):
             custom.append(f"{path}/" if path else "")
     return found
+
+
+def _settings(path: str, layer: Any, tree: Tree, table: Table) -> dict[str, Any]:
+    """Return the settings of a layer below the root of `tree`, or of the root."""
+    above = path.rpartition("/")[0]
+    while above and above not in tree.nodes:
+        above = above.rpartition("/")[0]
+    owner_name = getattr(tree.nodes[above], "name", "")
+    return settings(layer, _encoder(layer, table), is_root=not path, owner_name=owner_name)
 
 
 def _odd_flags(layers: Mapping[str, Any], paths: Mapping[int, str]) -> dict[str, bool]:

@@ -10,7 +10,7 @@ from test_readme import OF_ENGINES, programs
 
 @pytest.mark.parametrize("name", decorated("dask_cluster.py", "check"))
 def test_dask(run_checks, name):
-    run_checks("dask_cluster.py", timeout=600).demand(name)
+    run_checks("dask_cluster.py", timeout=600, fresh=True).demand(name)
 
 
 @pytest.mark.parametrize("name", sorted(OF_ENGINES))

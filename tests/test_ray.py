@@ -7,4 +7,4 @@ from processes import decorated
 
 @pytest.mark.parametrize("name", decorated("ray_cluster.py", "check"))
 def test_ray(run_checks, name):
-    run_checks("ray_cluster.py", timeout=600).demand(name)
+    run_checks("ray_cluster.py", timeout=600, fresh=True).demand(name)

@@ -56,6 +56,8 @@ def linear(meta):
     They compare results up to rounding in double precision, and weigh samples so that a weight of
     2 is a repeated sample: a mean over weights, which Keras has as a reduction.
     """
+    import keras  # Workers import this module.
+
     losses = keras.losses
     if "n_classes_" in meta:
         units, activation, loss = (
@@ -93,6 +95,8 @@ def test_scikit_learn_checks(estimator, check):
 
 
 def create_model(units=4, loss="mse", outputs=1, activation=None, dropout=0.0):
+    import keras  # Workers import this module.
+
     layers = keras.layers
     model = keras.Sequential(
         [
@@ -112,6 +116,7 @@ def create_classifier(loss="sparse_categorical_crossentropy", outputs=3, activat
 
 def recording(record, *, accept=("epochs", "batch_size")):
     """Return a build function whose model tells in `record` how it was called."""
+    import keras  # Workers import this module.
 
     class Recording(keras.Model):
         def __init__(self):
@@ -465,6 +470,8 @@ def slow_model(seed_of_another=None):
 
     Where `seed_of_another` is given, other estimators are fitted in between.
     """
+    import keras  # Workers import this module.
+
     layers = [keras.Input((5,)), keras.layers.Dense(3)]
     if seed_of_another is None:
         time.sleep(0.05)
@@ -676,6 +683,8 @@ def test_ragged_tensors_and_targets():
 
 
 def sequences(units=1, loss="mse"):
+    import keras  # Workers import this module.
+
     model = keras.Sequential([keras.Input((None, 2)), keras.layers.Dense(units)])
     model.compile("sgd", loss, **fast)
     return model
@@ -716,6 +725,8 @@ def test_weights_of_steps_that_are_none(X, y, weights, parameters):  # noqa: N80
 
 
 def heads(kind, activation=None):
+    import keras  # Workers import this module.
+
     inputs = keras.Input((5,))
     outputs = [keras.layers.Dense(3, activation, name=f"head{i}")(inputs) for i in range(2)]
     kinds = {

@@ -40,7 +40,9 @@ collect_ignore += [
 def pytest_configure(config):
     """Say where the servers of test programs are; they end when the folder is gone."""
     if forking.FOLDER not in os.environ:  # Otherwise this is a worker of pytest-xdist.
-        folder = tempfile.mkdtemp(prefix="keras-reduce-")
+        # The path of a socket must be short, and TMPDIR may be long.
+        short = "/tmp" if os.access("/tmp", os.W_OK) else None
+        folder = tempfile.mkdtemp(prefix="keras-reduce-", dir=short)
         Path(folder, forking.OWNER).write_text(str(os.getpid()))
         os.environ[forking.FOLDER] = folder
         config.add_cleanup(lambda: os.environ.pop(forking.FOLDER))

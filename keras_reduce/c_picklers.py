@@ -19,7 +19,7 @@ __all__ = ["memo_with", "unfinished_tuples"]
 
 
 def memo_with(witness: Any) -> list[Any] | None:
-    """Return what the pickler has met that has met `witness`; None if there is no such pickler.
+    """Return the memo of the pickler that has met `witness`; None if there is no such pickler.
 
     Takes milliseconds: all objects that the garbage collector knows are looked at.
 

@@ -923,10 +923,7 @@ class _TargetSearch:
             missing = []
             for target in found.targets() if self._is_on else ():
                 if not _has_token(target):
-                    cause = (
-                        "it is no layer, model, optimizer, metric or trainable variable of Keras's"
-                    )
-                    raise _no_target(where, target, cause)
+                    raise _no_target(where, target, _NO_TOKEN)
                 if not self._is_near(target):
                     missing.append(target)
             roots = tracing.roots() if missing else ()

@@ -170,16 +170,16 @@ def write_and_read(once, selected_names, tmp_path_factory):
     The reader has sets in another order, and none of the writer's modules beside it.
     """
 
-    def run(program, timeout=600):
+    def run(program):
         folder = tmp_path_factory.mktemp(Path(program).stem)
-        options = {"timeout": timeout, SELECTED: json.dumps(selected_names)}
+        options = {"timeout": 600, SELECTED: json.dumps(selected_names)}
         python(PROGRAMS / program, "write", folder, **options)
         python(PROGRAMS / program, "read", folder, **options, **ELSEWHERE)
         return {
             role: json.loads((folder / f"{role}.json").read_text()) for role in ("write", "read")
         }
 
-    return lambda program, **options: once(run, program, *options.values())
+    return lambda program: once(run, program)
 
 
 def pytest_sessionfinish(session):

@@ -47,7 +47,7 @@ _STATUS = struct.Struct("i")
 
 
 class Forked:
-    """A program in a forked process, with the methods of `subprocess.Popen` that the tests need.
+    """A program in a forked process, with as much of `subprocess.Popen` as the tests need.
 
     Parameters
     ----------
@@ -68,22 +68,12 @@ class Forked:
             self._connection.sendall(message)
         (self.pid,) = _STATUS.unpack(_receive(self._connection, _STATUS.size))
 
-    def wait(self, timeout=None):
-        """Return the exit status; raise `subprocess.TimeoutExpired` if it takes too long."""
+    def wait(self):
+        """Wait for the end of the process and return its exit status."""
         if self.returncode is None:
-            self._connection.settimeout(timeout)
-            try:
-                (self.returncode,) = _STATUS.unpack(_receive(self._connection, _STATUS.size))
-            except TimeoutError:
-                raise subprocess.TimeoutExpired("a forked program", timeout) from None
+            (self.returncode,) = _STATUS.unpack(_receive(self._connection, _STATUS.size))
             self._connection.close()
         return self.returncode
-
-    def kill(self):
-        """End the process and those that it has started."""
-        if self.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
 
 
 def settings(environment):

@@ -9,6 +9,7 @@ interpreter has each process of this interpreter report; it is removed afterward
 
 from __future__ import annotations
 
+import ast
 import collections
 import contextlib
 import os
@@ -23,7 +24,7 @@ REPORT = "KERAS_REDUCE_IMPORTS"
 # The first module that each of them imports of its own: it may be looked for without an import.
 FRAMEWORKS = ("tensorflow.python", "jax._src", "torch._C")
 HOOK = f"""
-import os, sys, time
+import os, sys
 class Finder:
     @staticmethod
     def find_spec(name, path=None, target=None):
@@ -57,15 +58,9 @@ def counted(report):
     """Return how many processes have imported a framework, by what they were started with."""
     by_process = {}
     for line in report.read_text().splitlines():
-        process, _, *arguments = ast_literal(line)
+        process, _, *arguments = ast.literal_eval(line)
         by_process.setdefault(process, " ".join(arguments))
     return collections.Counter(by_process.values())
-
-
-def ast_literal(line):
-    import ast
-
-    return ast.literal_eval(line)
 
 
 def main(*arguments):

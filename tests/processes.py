@@ -65,7 +65,6 @@ class Running:
         self._pieces = {self._output: bytearray(), self._errors: bytearray()}
         for source in self._pieces:
             self._selector.register(source, selectors.EVENT_READ)
-        self._timeout, self._deadline = timeout, time.monotonic() + timeout
         try:
             if fresh or not _may_be_forked(whole):
                 self._process = subprocess.Popen(
@@ -92,6 +91,8 @@ class Running:
         finally:
             os.close(out)
             os.close(err)
+        # From here on: a server that has just been started has imported before.
+        self._timeout, self._deadline = timeout, time.monotonic() + timeout
 
     @property
     def stdout(self):

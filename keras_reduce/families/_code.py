@@ -35,7 +35,7 @@ class Assignment(NamedTuple):
 
 
 def assignments(cls: type) -> list[Assignment]:
-    """Return what the methods of `cls` itself set on their object."""
+    """Return the attributes that the methods of `cls` itself set."""
     found: list[Assignment] = []
     for method_name, value in list(vars(cls).items()):
         for function in _functions(value):

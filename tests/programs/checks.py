@@ -48,7 +48,7 @@ def main(*texts):
 
     Those with one of `texts` in their names, if there are any; else what pytest has selected.
     """
-    # Whoever waits too long for a check asks where it is.
+    # Sent when the time of a check is up: all threads then print their stacks.
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     for name in CHECKS if texts else selected(CHECKS):
         if texts and not any(text in name for text in texts):

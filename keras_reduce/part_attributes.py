@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import families, tracing, transit
+from .families.lost_attributes import warn_of_missing_parts
 from .parcels import Parcel
 
 
@@ -45,14 +46,18 @@ tracing.STAND_INS[PartAttributes] = _by_path
 def rebuild_part_attributes(owner: Any, attributes: Mapping[str, Any], value: Any) -> Any:
     """Set the attributes that a `PartAttributes` carried; return its value.
 
-    Its path is wire format. Parts that this version of a class doesn't make are passed over.
+    Its path is wire format. What this version of a class has no part for is lost, with a warning.
     """
     if transit.is_passing():
         return Parcel(rebuild_part_attributes, (owner, attributes, value))
     family = families.of(owner)
     parts = family.survey(owner).nodes if family else {}
+    missing = []
     for place, attribute in attributes.items():
         path, _, name = place.rpartition(":")
         if path in parts:
             setattr(parts[path], name, attribute)
+        else:
+            missing.append(place)
+    warn_of_missing_parts(owner, missing)
     return value

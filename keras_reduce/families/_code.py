@@ -34,13 +34,15 @@ class Assignment(NamedTuple):
     is_certain: bool
 
 
-def assignments(cls: type) -> list[Assignment]:
-    """Return the attributes that the methods of `cls` itself set."""
+def assignments(cls: type, names: frozenset[str]) -> list[Assignment]:
+    """Return the attributes among `names` that the methods of `cls` itself set."""
     found: list[Assignment] = []
     for method_name, value in list(vars(cls).items()):
         for function in _functions(value):
-            if function.__code__.co_argcount:
-                made = _assignments(function.__code__)
+            code = function.__code__
+            # Most methods know none of these names, which costs less to see than what they do.
+            if code.co_argcount and not names.isdisjoint(code.co_names):
+                made = [a for a in _assignments(code) if a.name in names]
                 is_constructor = method_name == "__init__"
                 found += made if is_constructor else [a._replace(is_certain=False) for a in made]
     return found

@@ -1,9 +1,10 @@
-"""The warning about attributes of layers inside another layer that are not carried."""
+"""The warnings about attributes of layers inside another layer that are not carried."""
 
 from __future__ import annotations
 
 import logging
 import weakref
+from collections.abc import Iterable
 from typing import Any
 
 _log = logging.getLogger(__package__)
@@ -23,3 +24,14 @@ def warn_of_loss(layer: Any, name: str) -> None:
 
 # The layers that a warning was given for: a model is reduced many times.
 _told: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def warn_of_missing_parts(owner: Any, places: Iterable[str]) -> None:
+    """Log which attributes, ``path:attribute``, belong to parts that a class no longer makes."""
+    if missing := sorted(places):
+        _log.warning(
+            "%s has changed since its object was pickled: it no longer makes the layers of these "
+            "attributes, which are lost: %s",
+            type(owner).__qualname__,
+            ", ".join(place.replace("/", ".").replace(":", ".") for place in missing),
+        )

@@ -8,6 +8,7 @@ import io
 import json
 import operator
 import pickle
+import re
 import sys
 import tempfile
 import threading
@@ -1381,6 +1382,46 @@ def layers_and_weak_references_in_one_attribute():
     keyed.by_key = {weakref.ref(watched): layers.Dense(1)}
     with raises(ReduceError, "can't be carried", "keyed.by_key.<key"):
         pickle.dumps([keyed, watched])
+
+
+class MayDrop(layers.Layer):
+    """Makes a layer inside, until the class changes."""
+
+    drops = True
+
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(2)
+        if self.drops:
+            self.drop = layers.Activation("relu")
+
+    def get_config(self):
+        return {}
+
+    def call(self, inputs):
+        return self.drop(self.dense(inputs)) if self.drops else self.dense(inputs)
+
+
+@check
+def attributes_of_layers_that_a_class_no_longer_makes():
+    model = keras.Sequential([keras.Input((2,)), MayDrop()])
+    model.layers[0].drop.note = lambda: 1
+    model.layers[0].drop.level = 3
+    written = cloudpickle.dumps(model)
+    with logged("keras_reduce") as messages:
+        found = pickle.loads(written).layers[0]
+    assert not messages
+    assert found.drop.note() == 1
+    try:
+        MayDrop.drops = False
+        with logged("keras_reduce") as messages:
+            found = cloudpickle.loads(written).layers[0]
+    finally:
+        MayDrop.drops = True
+    assert not hasattr(found, "drop")
+    lost = set(re.findall(r"drop\.\w+", " ".join(messages)))
+    assert {"drop.note", "drop.level"} <= lost, messages
+    assert all("no longer makes" in message for message in messages)
 
 
 @check

@@ -17,6 +17,7 @@ from typing import Any
 from ...custom_objects import Table
 from .._nests import unwrapped
 from ..lookups import LOOKUPS
+from ..lost_attributes import warn_of_missing_parts
 from .attributes import (
     decoder,
     describe_variable,
@@ -130,12 +131,16 @@ def restore_part_states(
 ) -> None:
     """Bring the layers `parts` of a rebuilt object into the states that `part_states` found.
 
-    A part that this version of a class doesn't make is passed over; if it had variables,
-    `weights.assign` names them.
+    What this version of a class has no part for is lost, with a warning; if the part had variables,
+    `weights.assign` names them and raises.
     """
+    missing = []
     for path, state in states.items():
         if path in parts:
             _restore(parts[path], state, parts[""], objects, deserialize)
+        else:
+            missing += [f"{path}:{name}" for name in state.get("attributes", ())]
+    warn_of_missing_parts(parts[""], missing)
 
 
 def _restore(
@@ -183,11 +188,13 @@ def restore_part_attributes(
     parts: Mapping[str, Any], tracked: Mapping[str, int], objects: Sequence[Any]
 ) -> bool:
     """Set the attributes that `state.state` named ``path:attribute``; return if there are any."""
-    found = [(*place.rpartition(":")[::2], number) for place, number in tracked.items()]
-    found = [(path, name, number) for path, name, number in found if path in parts and path]
-    for path, name, number in found:
+    inner = [place for place in tracked if place.rpartition(":")[0]]
+    found = [place for place in inner if place.rpartition(":")[0] in parts]
+    warn_of_missing_parts(parts[""], set(inner) - set(found))
+    for place in found:
+        path, _, name = place.rpartition(":")
         with unlocked(parts[path]):
-            setattr(parts[path], name, objects[number])
+            setattr(parts[path], name, objects[tracked[place]])
     return bool(found)
 
 

@@ -46,6 +46,7 @@ _SETTINGS = (
 
 
 ATTRIBUTES = frozenset(setting.attribute for setting in _SETTINGS)
+_NAMES = ATTRIBUTES | {setting.name for setting in _SETTINGS}
 
 
 def settings(
@@ -71,10 +72,10 @@ def settings(
     """
     found: dict[str, Any] = {}
     # Layers that travel by their attributes carry all others among these.
-    wanted = _SETTINGS if describes_itself(layer) else _SETTINGS[-1:]
-    for setting in wanted:
+    by_class = _usual(type(layer))
+    for setting, usual in by_class if describes_itself(layer) else by_class[-1:]:
         value = vars(layer).get(setting.attribute, setting.default)
-        if not _is_usual(value, _usual(type(layer), setting)):
+        if not _is_usual(value, usual):
             found[setting.attribute] = _encoded(value, encode, setting.attribute)
     if not (is_root or layer.name == owner_name or is_automatic_name(layer)):
         found["name"] = layer.name
@@ -113,26 +114,24 @@ def _letters(text: str) -> str:
 
 
 _UNKNOWN = object()
-_known: weakref.WeakKeyDictionary[type, dict[str, Any]] = weakref.WeakKeyDictionary()
+_known: weakref.WeakKeyDictionary[type, list[tuple[_Setting, Any]]] = weakref.WeakKeyDictionary()
 
 
-def _usual(cls: type, setting: _Setting) -> Any:
-    """Return what a setting is on every layer of a class; `_UNKNOWN` if that may differ."""
-    by_name = _known.setdefault(cls, {})
-    if setting.name not in by_name:
-        by_name[setting.name] = _look_up(cls, setting)
-    return by_name[setting.name]
-
-
-def _look_up(cls: type, setting: _Setting) -> Any:
+def _usual(cls: type) -> list[tuple[_Setting, Any]]:
+    """Return each setting with what it is on every layer of a class, `_UNKNOWN` if that differs."""
     import keras
 
-    set_by_code = [
-        assignment
-        for base in cls.__mro__[: cls.__mro__.index(keras.Layer)]
-        for assignment in _code.assignments(base)
-        if assignment.name in (setting.name, setting.attribute)
-    ]
+    if cls not in _known:
+        bases = cls.__mro__[: cls.__mro__.index(keras.Layer)]
+        set_by_code = [each for base in bases for each in _code.assignments(base, _NAMES)]
+        _known[cls] = [(each, _usual_value(cls, each, set_by_code)) for each in _SETTINGS]
+    return _known[cls]
+
+
+def _usual_value(cls: type, setting: _Setting, set_by_code: list[_code.Assignment]) -> Any:
+    import keras
+
+    set_by_code = [each for each in set_by_code if each.name in (setting.name, setting.attribute)]
     if not all(assignment.is_constant for assignment in set_by_code):
         return _UNKNOWN
     default = setting.default

@@ -15,7 +15,7 @@ import nox
 
 sys.path.insert(0, str(Path(__file__).parent / "tests"))
 
-from rows import ROWS, declared
+from rows import ROWS, declared, path_of
 
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "venv"
@@ -55,7 +55,7 @@ def _name(requirement: str) -> str:
 def run(session: nox.Session, name: str) -> None:
     """Run the tests of a row."""
     parts = [test.partition("::") for test in ROWS[name].tests]
-    files = [f"tests/test_{file}.py{colons}{test}" for file, colons, test in parts]
+    files = [f"tests/{path_of(file)}{colons}{test}" for file, colons, test in parts]
     arguments = session.posargs or files
     session.run(
         python(name),
@@ -94,13 +94,13 @@ def versions(session: nox.Session) -> None:
     readers = session.posargs or [name for name, row in ROWS.items() if row.reads and row.in_gate]
     for name in dict.fromkeys(writer for reader in readers for writer in ROWS[reader].reads):
         session.run(
-            *(python(name), "tests/programs/versions.py", "write", str(DUMPS / name)),
+            *(python(name), "tests/core/between_versions.py", "write", str(DUMPS / name)),
             env=environment(name),
             external=True,
         )
     for name in readers:
         session.run(
-            *(python(name), "-m", "pytest", "-q", "tests/test_versions.py"),
+            *(python(name), "-m", "pytest", "-q", "tests/core/test_versions.py"),
             env=environment(name) | {"KERAS_REDUCE_DUMPS": str(DUMPS.absolute())},
             external=True,
         )

@@ -17,7 +17,7 @@ from xdist.scheduler import LoadScopeScheduling
 import forking
 import rows
 from keras_reduce.families._versions import generation
-from processes import ELSEWHERE, PROGRAMS, SELECTED, Checks, python
+from processes import ELSEWHERE, SELECTED, Checks, decorated, program, python
 
 # A check of scikit-learn's is skipped without it. SciPy reads it when it is imported.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
@@ -26,12 +26,11 @@ ROW = os.environ.get("KERAS_REDUCE_ROW", "")
 ALLOWED = rows.MAY_BE_SKIPPED.get(ROW, {})
 
 # What is not there is not tested; a row that lists it must have it.
-collect_ignore = [] if 2 in map(generation, ("keras", "tf_keras")) else ["test_keras2.py"]
+absent = [] if 2 in map(generation, ("keras", "tf_keras")) else ["keras2"]
 ENGINES = {"dask": "dask_ml", "ray": "ray", "spark": "joblibspark"}
 LIBRARIES = {"libraries": "keras_hub", "libraries_keras2": "tensorflow_decision_forests"}
-collect_ignore += [
-    f"test_{name}.py" for name, module in (ENGINES | LIBRARIES).items() if not find_spec(module)
-]
+absent += [name for name, module in (ENGINES | LIBRARIES).items() if not find_spec(module)]
+collect_ignore = [rows.path_of(name) for name in absent]
 
 
 # --- over processes ---------------------------------------------------------------------------
@@ -108,7 +107,7 @@ def run_checks(request):
     def run(program, *arguments, needed=None, **options):
         selected = needed
         if needed is None and "name" in _parameters(item):
-            needed, selected = [_parameters(item)["name"]], _selected_with(item)
+            needed, selected = [_parameters(item)["name"]], _selected_with(item, program)
         started = runs.setdefault((_part(item), program, repr((arguments, options))), [])
         for checks in started:
             if checks.has(needed):
@@ -119,14 +118,16 @@ def run_checks(request):
     return run
 
 
-def _selected_with(item):
-    """Return the names of the checks that tests as `item` are selected for."""
+def _selected_with(item, program):
+    """Return the names of the checks that tests as `item` are selected for; None if all are."""
 
     def key(each):
         others = {name: value for name, value in _parameters(each).items() if name != "name"}
         return each.module, each.originalname, _part(each), others
 
-    return [each.callspec.params["name"] for each in item.session.items if key(each) == key(item)]
+    names = [each.callspec.params["name"] for each in item.session.items if key(each) == key(item)]
+    checks = decorated(program, "check")
+    return None if checks and set(checks) <= set(names) else names
 
 
 @pytest.fixture
@@ -170,16 +171,16 @@ def write_and_read(once, selected_names, tmp_path_factory):
     The reader has sets in another order, and none of the writer's modules beside it.
     """
 
-    def run(program):
-        folder = tmp_path_factory.mktemp(Path(program).stem)
+    def run(name):
+        folder = tmp_path_factory.mktemp(Path(name).stem)
         options = {"timeout": 600, SELECTED: json.dumps(selected_names)}
-        python(PROGRAMS / program, "write", folder, **options)
-        python(PROGRAMS / program, "read", folder, **options, **ELSEWHERE)
+        python(program(name), "write", folder, **options)
+        python(program(name), "read", folder, **options, **ELSEWHERE)
         return {
             role: json.loads((folder / f"{role}.json").read_text()) for role in ("write", "read")
         }
 
-    return lambda program: once(run, program)
+    return lambda name: once(run, name)
 
 
 def pytest_sessionfinish(session):

@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import fcntl
+import gc
 import hashlib
 import json
 import os
@@ -153,6 +154,9 @@ def serve():
     for module in PRELOADED:
         with contextlib.suppress(ImportError):
             __import__(module)
+    # What has been imported stays: no collection of a program needs to look at it again.
+    gc.collect()
+    gc.freeze()
     # The monitors; nobody waits for them.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with selectors.DefaultSelector() as selector:

@@ -19,12 +19,19 @@ import pytest
 import forking
 from keras_reduce import backends
 
+# Modules that programs share; each program finds them.
 PROGRAMS = Path(__file__).parent / "programs"
 ROOT = Path(__file__).parents[1]
 # What Keras computes with in the programs: what ``KERAS_BACKEND`` says, as for any program.
 BACKEND = backends.expected()
 # Which checks a program of checks is to run, as JSON; see ``programs/checks.py``.
 SELECTED = "KERAS_REDUCE_CHECKS"
+
+
+def program(name):
+    """Return the path of a program of the tests, by its name, which no other has."""
+    (found,) = Path(__file__).parent.glob(f"*/{name}")
+    return found
 
 
 class Running:
@@ -53,7 +60,7 @@ class Running:
     def __init__(
         self, code, *arguments, path=(), cwd=None, timeout=300, fresh=False, **environment
     ):
-        search = [*map(str, path), str(ROOT)]
+        search = [*map(str, path), str(PROGRAMS), str(ROOT)]
         environment = {**_default_environment(), **environment}
         whole = {**os.environ, "PYTHONPATH": os.pathsep.join(search), **environment}
         file = str(code) if isinstance(code, Path) else None
@@ -168,9 +175,9 @@ def python(code, *arguments, **options):
         running.close()
 
 
-def words(program, *arguments, **options):
+def words(name, *arguments, **options):
     """Run a program of checks, or one that prints words itself, and return its words by name."""
-    printed = python(PROGRAMS / program, *arguments, **options)
+    printed = python(program(name), *arguments, **options)
     lines = [line.removeprefix("WORDS ") for line in printed.splitlines() if line[:6] == "WORDS "]
     return {name: word for line in lines for name, word in json.loads(line).items()}
 
@@ -180,7 +187,7 @@ class Checks:
 
     Parameters
     ----------
-    program : str
+    name : str
         Its name.
     *arguments : object
         Its command line.
@@ -190,11 +197,11 @@ class Checks:
         As for `Running`.
     """
 
-    def __init__(self, program, *arguments, selected=None, **options):
+    def __init__(self, name, *arguments, selected=None, **options):
         if selected is not None:
             options[SELECTED] = json.dumps(selected)
         self._selected = selected
-        self._running = Running(PROGRAMS / program, *arguments, **options)
+        self._running = Running(program(name), *arguments, **options)
         self._words = {}
         self._failure = ""
 
@@ -251,7 +258,7 @@ def _may_be_forked(environment):
     return {**usual, **hash_seed} == {**forking.settings(environment), **hash_seed}
 
 
-def decorated(program, decorator):
+def decorated(name, decorator):
     """Return the names of a program's functions with `decorator`, without importing it.
 
     Those that need another backend than the programs have, ``@check(needs="tensorflow")``, are
@@ -259,7 +266,7 @@ def decorated(program, decorator):
     """
     return [
         node.name
-        for node in ast.walk(ast.parse((PROGRAMS / program).read_text()))
+        for node in ast.walk(ast.parse(program(name).read_text()))
         if isinstance(node, ast.FunctionDef)
         and any(_is_marked(mark, decorator) for mark in node.decorator_list)
     ]
@@ -283,12 +290,10 @@ TRANSPORTS = (
 
 def shipped(zoo, folder, *cases, **environment):
     """Run a zoo, or some cases of it, and its reader; return the words by case and transport."""
-    python(PROGRAMS / zoo, folder, *cases, timeout=1500, **environment)
+    python(program(zoo), folder, *cases, timeout=1500, **environment)
     # From elsewhere: the reader's folder must not make the zoo importable by chance. And with
     # another order of sets.
-    python(
-        *(PROGRAMS / "shipping.py", folder), cwd=folder, timeout=1500, **environment, **ELSEWHERE
-    )
+    python(*(program("shipping.py"), folder), cwd=folder, timeout=1500, **environment, **ELSEWHERE)
     written = json.loads((folder / "written.json").read_text())
     found = json.loads((folder / "read.json").read_text())
     for name, words in found.items():

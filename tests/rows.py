@@ -13,6 +13,13 @@ from typing import NamedTuple
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
 
 
+def path_of(name: str) -> str:
+    """Return the path of ``test_NAME.py`` below the tests."""
+    tests = Path(__file__).parent
+    (found,) = tests.glob(f"*/test_{name}.py")
+    return found.relative_to(tests).as_posix()
+
+
 def declared(*names: str, extra: str | None = None) -> tuple[str, ...]:
     """Return requirements as pyproject.toml has them: those called `names`, or all.
 

@@ -1,0 +1,117 @@
+"""`inspect`: see ``audit/inspecting.py`` and ``hiding.py``; and its command."""
+
+import json
+import os
+import pickle
+import pty
+import subprocess
+import sys
+
+import pytest
+
+from processes import ROOT, decorated, python
+
+GOLDEN = ROOT / "tests" / "golden" / "protocol-1" / "keras3"
+
+
+PROGRAMS = ("inspecting.py", "hiding.py")
+
+
+@pytest.mark.parametrize(
+    ("program", "name"),
+    [(program, name) for program in PROGRAMS for name in decorated(program, "check")],
+)
+def test_inspection(run_checks, program, name):
+    run_checks(program, timeout=900).demand(name)
+
+
+def test_needs_no_keras():
+    printed = python(
+        """
+        import sys
+        import keras_reduce
+        assert "numpy" not in sys.modules
+        report = keras_reduce.inspect(sys.argv[1])
+        print(report)
+        assert not {"keras", "tensorflow", "jax", "torch", "sklearn"} & set(sys.modules)
+        """,
+        GOLDEN / "code_by_value.joblib",
+        fresh=True,
+    )
+    assert "Keras model Sequential" in printed
+    assert "Code in the file itself" in printed
+
+
+def command(*arguments, **more):
+    return subprocess.run(
+        [sys.executable, "-m", "keras_reduce", *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        **more,
+    )
+
+
+def test_command(tmp_path):
+    path, page = GOLDEN / "functional.pickle", tmp_path / "page.html"
+    found = command("inspect", path)
+    assert found.returncode == 0, found.stderr
+    assert "Would import, of somebody else\n    golden_code_keras3.Scale" in found.stdout
+    found = command("inspect", path, "--json", "--html", page)
+    assert json.loads(found.stdout)["models"][0]["cls"] == "Functional"
+    assert "<svg" in page.read_text()
+    assert command("inspect", path, "--html", page).stdout == ""
+
+
+def test_command_says_what_is_wrong(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(pickle.dumps([1, 2]) + b"more")
+    found = command("inspect", path)
+    assert found.returncode == 1
+    assert "4 bytes follow that are no pickle" in found.stdout
+    path.write_bytes(b"")
+    for wrong in (path, tmp_path / "nowhere"):
+        found = command("inspect", wrong)
+        assert found.returncode == 1
+        assert str(wrong) in found.stderr
+        assert "What to do" in found.stderr
+        assert "Traceback" not in found.stderr
+    found = command("inspect", GOLDEN / "layer.pickle", "--html", tmp_path / "no" / "where")
+    assert found.returncode == 1
+    assert "can't be written" in found.stderr
+
+
+def test_explanations_have_the_same_dress(tmp_path):
+    (tmp_path / "program.py").write_text("import threading\njob = {'<b>': threading.Lock()}\n")
+    page = tmp_path / "page.html"
+    found = command("explain", "program:job", "--json", "--html", page, cwd=tmp_path)
+    assert found.returncode == 1
+    (obstacle,) = json.loads(found.stdout)["obstacles"]
+    assert obstacle["path"] == "job['<b>']"
+    assert "job[&#x27;&lt;b&gt;&#x27;]" in page.read_text()
+
+
+def test_terminals_get_a_tree_with_colours():
+    parent, child = pty.openpty()
+    subprocess.run(
+        [sys.executable, "-m", "keras_reduce", "inspect", str(GOLDEN / "layer.pickle")],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "COLUMNS": "100"},
+        stdout=child,
+        timeout=120,
+        check=True,
+    )
+    os.close(child)
+    shown = b""
+    try:
+        while data := os.read(parent, 1 << 16):
+            shown += data
+    except OSError:  # its other end is closed
+        pass
+    os.close(parent)
+    text = shown.decode()
+    assert "\x1b[1m" in text
+    assert "├── " in text
+    assert "Dense" in text

@@ -1,0 +1,84 @@
+"""Versions of Keras that lack something, or are untested: see ``core/names_that_have_gone.py``."""
+
+import ast
+import tomllib
+
+import pytest
+
+from keras_reduce.families.keras3 import private
+from processes import ROOT, decorated, python
+
+CHECKS = decorated("names_that_have_gone.py", "check")
+ADAPTER = ROOT / "keras_reduce" / "families" / "keras3"
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_private(run_checks, name):
+    run_checks("names_that_have_gone.py").demand(name)
+
+
+def test_with_a_keras_that_lacks_a_name_only_pickling_fails():
+    python(
+        """
+        import pickle
+        import keras
+        import numpy as np
+        from keras.src.saving.keras_saveable import KerasSaveable
+        from keras.src.utils import python_utils
+        import keras_reduce
+
+        before = dict(vars(KerasSaveable))
+        del python_utils.func_dump
+        keras_reduce.install()
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        model.fit(np.ones((4, 1)), np.ones((4, 1)), verbose=0)
+        for write in (pickle.dumps, keras_reduce.dumps):
+            try:
+                write({"model": model})
+            except keras_reduce.FrameworkError as error:
+                assert "keras.src.utils.python_utils.func_dump can't be found" in str(error)
+            else:
+                raise AssertionError("carried")
+        assert keras_reduce.loads(keras_reduce.dumps([1, "a"])) == [1, "a"]
+        keras_reduce.uninstall()
+        assert dict(vars(KerasSaveable)) == before
+        """
+    )
+
+
+def private_imports(path):
+    """Yield what a module of the adapter imports from where no promise holds."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        module = getattr(node, "module", None) or ""
+        if isinstance(node, ast.ImportFrom) and module.startswith(
+            ("keras.src", "tensorflow.python")
+        ):
+            yield from ((module, alias.name) for alias in node.names)
+
+
+@pytest.mark.parametrize("path", sorted(ADAPTER.glob("*.py")), ids=lambda path: path.name)
+def test_every_private_import_is_listed(path):
+    with_backends = (name for names in private._NEEDED_WITH.values() for name in names)
+    listed = (*private._NEEDED, *with_backends, *private._NEEDED_FOR_TRACES)
+    modules = {name.partition(":")[0] for name in listed}
+    for module, name in private_imports(path):
+        is_listed = f"{module}.{name}" in modules or f"{module}:{name}" in listed
+        assert is_listed or any(entry.startswith(f"{module}:{name}.") for entry in listed), name
+
+
+def test_the_oldest_tested_version_is_the_declared_one():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (bound,) = [
+        requirement.partition(">=")[2]
+        for requirement in project["optional-dependencies"]["tensorflow"]
+        if requirement.startswith("keras>=")
+    ]
+    assert private.TESTED[0] == bound
+
+
+def test_readme_names_the_tested_versions():
+    readme = (ROOT / "README.md").read_text()
+    oldest, newest = private.TESTED
+    assert f"dumps of Keras {oldest}, the oldest that is supported, load with {newest}" in readme
+    assert f"A version newer than the newest that was tested, {newest}," in readme

@@ -1,0 +1,12 @@
+"""Memory that is shared, threads side by side, work not done twice: ``core/sharing_weights.py``."""
+
+import pytest
+
+from processes import decorated
+
+CHECKS = decorated("sharing_weights.py", "check")
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_sharing(run_checks, name):
+    run_checks("sharing_weights.py").demand(name)

@@ -1,0 +1,27 @@
+"""Objects of other libraries: see ``families/libraries_on_keras3.py`` and ``docs/libraries.md``."""
+
+import pytest
+
+import library_table
+from processes import decorated
+
+PROGRAM = "libraries_on_keras3.py"
+CARRIED, REFUSED = decorated(PROGRAM, "carried"), decorated(PROGRAM, "refused")
+PREFIXES = ("hub_", "tuner_", "hgq2_")
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    return library_table.run(PROGRAM, tmp_path_factory.mktemp("libraries"))
+
+
+@pytest.mark.parametrize("group", CARRIED + REFUSED)
+def test_objects(found, group):
+    assert library_table.words(found, group) == ({}, {})
+
+
+def test_table_is_what_was_found(found):
+    expected = dict.fromkeys(CARRIED, "carried") | dict.fromkeys(REFUSED, "refused")
+    natively = {group: library_table.natively(found, group) for group in expected}
+    rows = {group: (natively[group], said) for group, said in expected.items()}
+    assert library_table.table(PREFIXES) == rows

@@ -1,0 +1,180 @@
+"""Files of every protocol there has been load, and answer as they did when they were written.
+
+They stand in ``golden/protocol-N/FAMILY``, with a manifest; ``golden/write.py`` writes them.
+"""
+
+import hashlib
+import json
+import sys
+
+import pytest
+
+from keras_reduce import payload, reducers
+from keras_reduce.families import _base
+from keras_reduce.families._versions import generation
+from keras_reduce.persistence import trailer
+from processes import BACKEND, ROOT, python
+
+GOLDEN = ROOT / "tests" / "golden"
+MANIFESTS = sorted(GOLDEN.glob("protocol-*/*/manifest.json"))
+FOLDERS = [path.parent for path in MANIFESTS]
+
+
+def manifest_of(folder):
+    return json.loads((folder / "manifest.json").read_text())
+
+
+def name_of(folder):
+    return folder.relative_to(GOLDEN).as_posix() if hasattr(folder, "parts") else folder
+
+
+def is_installed(family):
+    if family == "keras3":
+        return generation("keras") == 3
+    return generation("keras") == 2 or generation("tf_keras") == 2
+
+
+def loadable():
+    """Return the files that this environment has everything for."""
+    minor = f"{sys.version_info.major}.{sys.version_info.minor}."
+    return [
+        (folder, name)
+        for folder in FOLDERS
+        if is_installed(manifest_of(folder)["family"])
+        for name, entry in manifest_of(folder)["files"].items()
+        if entry["backend"] in (None, BACKEND)
+        if entry["python"] is None or entry["python"].startswith(minor)
+    ]
+
+
+LOADABLE = loadable()
+
+
+# --- the files --------------------------------------------------------------------------------
+
+
+def test_every_protocol_has_files():
+    found = {manifest_of(folder)["protocol"] for folder in FOLDERS}
+    assert found == set(range(1, payload.PROTOCOL + 1))
+
+
+# Kinds of objects that Keras 2 has not, or not as something of its own.
+ONLY_KERAS_3 = {
+    *("function", "operation", "seed_generator", "variable", "tensor", "node", "tf_function"),
+}
+
+
+@pytest.mark.parametrize("family", sorted(set(_base._ADAPTERS.values())))
+def test_every_kind_has_a_file_of_the_current_protocol(family):
+    folder = GOLDEN / f"protocol-{payload.PROTOCOL}" / family
+    kinds = {entry["kind"] for entry in manifest_of(folder)["files"].values()}
+    missing = reducers.TABLE.keys() - kinds
+    assert missing == (set() if family == "keras3" else ONLY_KERAS_3)
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=name_of)
+def test_files_are_those_of_the_manifest(folder):
+    listed = {name: entry["sha256"] for name, entry in manifest_of(folder)["files"].items()}
+    found = {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "manifest.json"
+    }
+    assert found == listed
+
+
+def test_no_file_is_without_a_manifest():
+    stray = [path for path in GOLDEN.glob("protocol-*/**/*") if path.is_file()]
+    assert {path.parent for path in stray} == set(FOLDERS)
+    assert sum(path.stat().st_size for path in stray) < 2_000_000
+
+
+@pytest.mark.parametrize("folder", sorted({folder for folder, _ in LOADABLE}), ids=name_of)
+def test_loads_by_a_list_of_what_is_trusted(folder):
+    """Code by value, which only one version of Python reads, is refused by any."""
+    entries = manifest_of(folder)["files"]
+    names = [name for each, name in LOADABLE if each == folder]
+    by_value = [name for name in names if entries[name]["python"]]
+    by_name = [name for name in names if name not in by_value]
+    assert len(by_name) > 20
+    python(
+        """
+        import sys
+        import keras_reduce
+        folder, *names = sys.argv[1:]
+        trusted = [f"golden_code_{each}." for each in ("keras2", "keras3", "tensorflow")]
+        for name in names:
+            is_by_value, name = name.split(":")
+            try:
+                keras_reduce.load(f"{folder}/{name}", verify=False, trusted=trusted)
+            except keras_reduce.UntrustedError as error:
+                assert is_by_value == "True", (name, str(error))
+                assert "no list can trust" in str(error)
+            else:
+                assert is_by_value == "False", name
+        """,
+        folder,
+        *(f"{name in by_value}:{name}" for name in names),
+        path=[GOLDEN],
+    )
+
+
+# --- what they answer -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("folder", "name"), LOADABLE, ids=name_of)
+def test_loads_and_answers_as_written(run_checks, folder, name):
+    run_checks("read_again.py", folder, path=[GOLDEN]).demand(name)
+
+
+# --- the format -------------------------------------------------------------------------------
+
+
+CHANGED = """
+The format of what is written has changed:
+
+{}
+
+If all readers of protocol {} read it right, note it: python tests/golden/write.py --note. If not,
+raise payload.PROTOCOL, where it says how, keep the reader of the old one, and write golden files.
+"""
+
+
+def items(path):
+    """Yield each item of a format as a line."""
+    for name, parts in json.loads(path.read_text()).items():
+        for part, found in parts.items():
+            yield from (f"{name}, {part}: {item}" for item in found)
+
+
+FAMILIES = sorted({manifest_of(folder)["family"] for folder, _ in LOADABLE})
+
+
+def _either(item):
+    """Return what was noted of a call without telling whether a backend of Keras 3 was chosen."""
+    return str(item).replace(
+        "receive(bool, bool, bool, NoneType)", "receive(bool, bool, bool, str)"
+    )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_format_is_the_one_that_was_noted(family, tmp_path):
+    path = tmp_path / "found.json"
+    python(GOLDEN / "write.py", "--note", "--family", family, "--into", path, path=[GOLDEN])
+    backend = BACKEND if family == "keras3" else "tensorflow"
+    noted_in = GOLDEN / "wire" / f"{family}-{backend}.json"
+    found, noted = ({_either(item) for item in items(each)} for each in (path, noted_in))
+    changes = [f"+ {item}" for item in found - noted] + [f"- {item}" for item in noted - found]
+    assert not changes, CHANGED.format("\n".join(sorted(changes)), payload.PROTOCOL)
+
+
+def test_format_of_files_is_the_one_that_was_promised():
+    folder = GOLDEN / f"protocol-{payload.PROTOCOL}" / "keras3"
+    assert manifest_of(folder)["format"] == trailer.VERSION
+
+
+def test_files_are_not_overwritten(tmp_path):
+    (tmp_path / "there").write_text("")
+    with pytest.raises(AssertionError, match=r"has files: raise payload.PROTOCOL"):
+        python(GOLDEN / "write.py", "--into", tmp_path, path=[GOLDEN])
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]

@@ -1,0 +1,34 @@
+"""Clusters of Dask: see ``integrations/dask_cluster.py``; and the benchmark of all engines."""
+
+import json
+
+import pytest
+
+from processes import ROOT, decorated, python
+from readme import OF_ENGINES, programs
+
+
+@pytest.mark.parametrize("name", decorated("dask_cluster.py", "check"))
+def test_dask(run_checks, name):
+    run_checks("dask_cluster.py", timeout=600, fresh=True).demand(name)
+
+
+@pytest.mark.parametrize("name", sorted(OF_ENGINES))
+def test_programs_of_readme(tmp_path, name):
+    (tmp_path / name).write_text(programs()[name])
+    assert python(tmp_path / name, cwd=tmp_path).splitlines()[-1] in (
+        "{'units': 4}",
+        "{'units': 8}",
+    )
+
+
+def test_benchmark(tmp_path):
+    """How long it takes is not tested."""
+    choice = ["--engines", "Dask", "--repeat", "1", "--out", tmp_path]
+    python(ROOT / "benchmarks" / "clusters.py", *choice, cwd=tmp_path)
+    found = json.loads((tmp_path / "clusters.json").read_text())["results"]["Dask"]
+    assert list(found) == ["native", "ours"]
+    for [figures] in found.values():
+        assert figures["seconds"] > 0
+        assert figures["MB over loopback"] > 400
+    assert "| Dask | ours | 1 |" in (tmp_path / "clusters.md").read_text()

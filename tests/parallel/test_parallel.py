@@ -1,0 +1,309 @@
+"""The backend ``"keras"``: see ``parallel/warm_workers.py``; here, what is around a program."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from processes import ROOT, decorated, python
+
+CHECKS = decorated("warm_workers.py", "check")
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_parallel(run_checks, name):
+    run_checks("warm_workers.py").demand(name)
+
+
+# Without a guard: a worker that ran it again would start workers of its own.
+SCRIPT = """
+import os
+import keras_reduce
+from joblib import Parallel, delayed
+
+keras_reduce.install()
+print("main part")
+OFFSET = 10
+
+class Pair:
+    def __init__(self, value):
+        self.value = value
+
+def work(pair):
+    return Pair(pair.value + OFFSET), os.getpid()
+
+found = Parallel(2)(delayed(work)(Pair(i)) for i in range(4))
+print([pair.value for pair, _ in found], os.getpid() in {worker for _, worker in found})
+"""
+PRINTED = ["main part", "[10, 11, 12, 13] False"]
+
+
+def printed(result):
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout.splitlines()
+
+
+def run(*arguments, cwd=None, **options):
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        **options,
+    )
+
+
+def test_a_script_without_a_guard(tmp_path):
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT)
+    result = run(str(path))
+    assert printed(result) == PRINTED
+    # Neither TensorFlow's greetings nor anything of ours.
+    assert result.stderr == ""
+
+
+def test_code_of_the_command_line():
+    assert printed(run("-c", SCRIPT)) == PRINTED
+
+
+def test_code_from_standard_input():
+    assert printed(run("-", input=SCRIPT)) == PRINTED
+
+
+def test_a_module_run_as_a_program(tmp_path):
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__init__.py").write_text("")
+    (tmp_path / "package" / "__main__.py").write_text(SCRIPT)
+    (tmp_path / "module.py").write_text(SCRIPT)
+    assert printed(run("-m", "package", cwd=tmp_path)) == PRINTED
+    assert printed(run("-m", "module", cwd=tmp_path)) == PRINTED
+
+
+def test_a_session(tmp_path):
+    blocks = SCRIPT.replace("\n\n", "\n").replace("\nfound", "\n\nfound")
+    result = run("-i", "-q", input=blocks.replace("\ndef", "\n\ndef"))
+    assert [line for line in printed(result) if line in PRINTED] == PRINTED
+
+
+def test_within_pytest(tmp_path):
+    (tmp_path / "test_it.py").write_text(
+        "def test_it(capsys):\n"
+        f"    exec({SCRIPT!r}, {{'__name__': 'test_it'}})\n"
+        f"    assert capsys.readouterr().out.splitlines() == {PRINTED!r}\n"
+    )
+    result = run("-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path), cwd=tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_a_notebook(tmp_path):
+    nbclient = pytest.importorskip("nbclient")
+    import nbformat
+
+    cells = [nbformat.v4.new_code_cell(cell) for cell in SCRIPT.split("\n\n")]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    resources = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(notebook, timeout=120, resources=resources).execute()
+    text = "".join(
+        output.get("text", "")
+        for cell in notebook.cells
+        for output in cell.outputs
+        if output.get("name") == "stdout"
+    )
+    assert text.splitlines() == PRINTED
+
+
+def test_after_the_program_has_computed_with_tensorflow():
+    code = """
+    import keras_reduce, numpy as np, tensorflow as tf
+    from joblib import Parallel, delayed
+    keras_reduce.install()
+    def product():
+        import keras, tensorflow as tf
+        keras.Sequential([keras.layers.Dense(2)]).predict(np.ones((3, 3)), verbose=0)
+        return float(tf.reduce_sum(tf.linalg.matmul(tf.ones((400, 400)), tf.ones((400, 400)))))
+    here = product()
+    print(Parallel(2)(delayed(product)() for _ in range(4)) == [here] * 4)
+    """
+    assert python(code, fresh=True).strip() == "True"
+
+
+LONG = """
+import os, sys, threading, time
+import keras_reduce
+from joblib import Parallel, delayed
+keras_reduce.install()
+Parallel(2)(delayed(abs)(1) for _ in range(2))
+from keras_reduce.parallel import warm
+def pid():
+    time.sleep(0.1)
+    return os.getpid()
+pids = set(Parallel(2, pre_dispatch="all")(delayed(pid)() for _ in range(6)))
+import keras
+model = keras.Sequential([keras.Input((300,)), keras.layers.Dense(300)])
+print(warm.server().pid, *pids, flush=True)
+def spin(seconds, model=None):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        sum(range(10000))
+try:
+    Parallel(2)(delayed(spin)(60, model) for _ in range(4))
+except KeyboardInterrupt:
+    print("interrupted", time.time(), flush=True)
+    print(Parallel(2)(delayed(abs)(-i) for i in range(3)), flush=True)
+"""
+
+
+def started():
+    process = subprocess.Popen(
+        [sys.executable, "-c", LONG],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    helpers = [int(number) for number in process.stdout.readline().split()]
+    assert len(helpers) == 3, process.stderr.read()
+    time.sleep(0.5)
+    return process, helpers
+
+
+def is_running(number):
+    try:
+        status = Path(f"/proc/{number}/status").read_text()
+    except OSError:
+        return False
+    return "State:\tZ" not in status
+
+
+def shared_memory(*processes):
+    """Return what processes have in shared memory: by its names, as others may be at work."""
+    return [
+        path
+        for path in Path("/dev/shm").iterdir()
+        if set(re.split("[-_.]", path.name)) & set(map(str, processes))
+    ]
+
+
+def weights(process):
+    return [file for folder in shared_memory(process.pid) for file in folder.glob("weights-*")]
+
+
+@pytest.mark.parametrize("everybody", [True, False])
+def test_an_interrupted_call(everybody):
+    """From a terminal, the whole group of processes gets the signal; from a notebook, one does."""
+    process, _ = started()
+    at = time.time()
+    (os.killpg if everybody else os.kill)(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    word, when = out.splitlines()[0].split()
+    assert word == "interrupted"
+    assert float(when) - at < 1.0
+    assert out.splitlines()[1:] == ["[0, 1, 2]"]
+    # TensorFlow greets the program itself, which has imported it.
+    assert not re.search("Traceback|Error|resource_tracker", err), err
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_program_takes_all_with_it(number):
+    process, helpers = started()
+    # The weights are in their file.
+    end = time.monotonic() + 10
+    while time.monotonic() < end and not weights(process):
+        time.sleep(0.05)
+    assert weights(process)
+    process.send_signal(number)
+    process.wait()
+    end = time.monotonic() + 5
+    while time.monotonic() < end and (
+        any(map(is_running, helpers)) or shared_memory(process.pid, *helpers)
+    ):
+        time.sleep(0.05)
+    assert not [helper for helper in helpers if is_running(helper)]
+    assert not shared_memory(process.pid, *helpers)
+
+
+def test_a_server_may_start_ahead():
+    code = """
+    import sys, time
+    import keras_reduce
+    keras_reduce.install(prestart=True)
+    assert not {"joblib", "numpy", "keras"} & set(sys.modules)
+    from keras_reduce.parallel import warm
+    ahead = warm.server().pid
+    assert ahead
+    from joblib import Parallel, delayed
+    Parallel(2)(delayed(abs)(1) for _ in range(2))
+    assert warm.server().pid == ahead
+    print("ahead")
+    """
+    assert python(code, fresh=True).strip() == "ahead"
+
+
+def test_a_program_that_runs_nothing_in_parallel_pays_nothing():
+    code = """
+    import sys
+    import joblib.parallel
+    import keras_reduce
+    keras_reduce.install()
+    print([name for name in sys.modules if name.startswith("keras_reduce.parallel")])
+    """
+    assert python(code, fresh=True).strip() == "[]"
+
+
+def test_a_bar_shows_what_is_done():
+    """Behind a pseudo terminal, as a bar shows to nobody else."""
+    import pty
+    import termios
+
+    code = dedent("""
+    import keras_reduce
+    from joblib import Parallel, delayed, parallel_config
+    keras_reduce.install()
+    def nested(i):
+        return sum(Parallel(2)(delayed(abs)(-j) for j in range(3)))
+    with parallel_config("keras", progress=True):
+        Parallel(2)([delayed(nested)(i) for i in range(7)])
+        Parallel(2)(delayed(abs)(i) for i in range(5))
+    """)
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while piece := os.read(ours, 4096):
+            shown += piece
+    except OSError:
+        pass  # the other end is closed
+    assert process.wait() == 0
+    # What each bar has left on its line; it may have shown the same before.
+    lines = [line.rstrip("\r").rpartition("\r")[2] for line in shown.decode().split("\n")]
+    first, second = (line for line in lines if line.strip())
+    for line, done in ((first, "7/7"), (second, "5/5")):
+        assert "100%" in line, lines
+        assert done in line, lines
+
+
+def test_no_bar_where_nobody_looks():
+    code = """
+    import sys, keras_reduce
+    from joblib import Parallel, delayed
+    keras_reduce.install(progress=True)
+    Parallel(2)(delayed(abs)(i) for i in range(5))
+    """
+    result = run("-c", dedent(code))
+    assert (result.returncode, result.stderr) == (0, "")

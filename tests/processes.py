@@ -281,7 +281,7 @@ def _is_marked(mark, decorator):
     return BACKEND in needs.get("needs", "").split()
 
 
-# Over which ``programs/shipping.py`` ships a zoo.
+# Over which ``programs/transports.py`` ships a zoo.
 TRANSPORTS = (
     *("pickle", "cloudpickle", "joblib", "joblib compressed", "joblib mmap"),
     *("deepcopy", "clone", "loky", "multiprocessing"),
@@ -293,7 +293,9 @@ def shipped(zoo, folder, *cases, **environment):
     python(program(zoo), folder, *cases, timeout=1500, **environment)
     # From elsewhere: the reader's folder must not make the zoo importable by chance. And with
     # another order of sets.
-    python(*(program("shipping.py"), folder), cwd=folder, timeout=1500, **environment, **ELSEWHERE)
+    python(
+        *(program("transports.py"), folder), cwd=folder, timeout=1500, **environment, **ELSEWHERE
+    )
     written = json.loads((folder / "written.json").read_text())
     found = json.loads((folder / "read.json").read_text())
     for name, words in found.items():

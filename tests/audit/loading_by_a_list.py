@@ -21,7 +21,7 @@ from sklearn.utils import all_estimators
 import importable
 from checks import bits, check, main, raises
 from keras_reduce import KerasRegressor, UntrustedError, dump, dumps, installed, load, loads
-from shipping import compare, outcome
+from transports import compare, outcome
 
 ZOO = runpy.run_path(str(Path(importable.__file__).with_name("zoo.py")), run_name="zoo")["CASES"]
 

@@ -716,6 +716,6 @@ if keras.__version__.startswith("2.12"):
 
 
 if __name__ == "__main__":
-    import shipping
+    import transports
 
-    shipping.main(sys.argv[1], CASES, sys.argv[2:])
+    transports.main(sys.argv[1], CASES, sys.argv[2:])

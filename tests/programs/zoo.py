@@ -1549,6 +1549,6 @@ def wrapper_of_scikeras():
 if __name__ == "__main__":
     import sys
 
-    import shipping
+    import transports
 
-    shipping.main(sys.argv[1], CASES, sys.argv[2:])
+    transports.main(sys.argv[1], CASES, sys.argv[2:])

@@ -1,7 +1,7 @@
 """Ship the zoo over every transport and write down what arrived.
 
 ``python zoo.py FOLDER`` builds each case in ``__main__`` and sends it everywhere; afterwards
-``python shipping.py FOLDER`` reads the files in a process that never saw a class of the zoo, nor
+``python transports.py FOLDER`` reads the files in a process that never saw a class of the zoo, nor
 called `install`. Each transport's word is an empty string if all that arrived answers and trains
 bit for bit as the original, else what differed. Another zoo may have probes of its own: it names
 them in the environment variable ``PROBES``, which workers see too.

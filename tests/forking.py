@@ -154,6 +154,10 @@ def serve():
     for module in PRELOADED:
         with contextlib.suppress(ImportError):
             __import__(module)
+    if getattr(sys.modules.get("keras"), "__version__", "").startswith("2."):
+        # TensorFlow's attribute is a stand-in until it is used, where Keras was there before; no
+        # pickler takes that, and a program that imports only TensorFlow never meets it.
+        sys.modules["tensorflow"].keras.layers  # noqa: B018
     # What has been imported stays: no collection of a program needs to look at it again.
     gc.collect()
     gc.freeze()

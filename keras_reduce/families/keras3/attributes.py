@@ -312,7 +312,7 @@ def _sort_layers(obj: Any, names: list[str]) -> None:
         id(layer): place.get(name, len(names)) if name else next(unnamed, len(names))
         for layer, name in zip(obj._layers, layer_names(obj), strict=True)
     }
-    obj._layers.sort(key=lambda layer: order[id(layer)])
+    obj._layers[:] = sorted(obj._layers, key=lambda layer: order[id(layer)])
 
 
 def _in_order(values: Any, obj: Any) -> list[Any]:

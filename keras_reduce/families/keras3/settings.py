@@ -183,9 +183,9 @@ def _decoded(encoded: Any, decode: Callable[[Any], Any]) -> Any:
         vars(specification).update(found)
         return specification
     if kind == "rematerialization":
-        # An operation takes its mode from the scope that it is made in.
+        # A layer takes its mode from the scope that it is made in.
         with keras.RematScope(*content):
-            return keras.Operation(name="keras_reduce_specimen")._remat_mode
+            return keras.Layer(name="keras_reduce_specimen")._remat_mode
     if kind == "names":
         return set(content)
     if kind in ("tuple of settings", "list of settings"):

@@ -17,7 +17,7 @@ from xdist.scheduler import LoadScopeScheduling
 import forking
 import rows
 from keras_reduce.families._versions import generation
-from processes import ELSEWHERE, SELECTED, Checks, decorated, program, python
+from processes import ELSEWHERE, SELECTED, Checks, decorated, prepare, program, python
 
 # A check of scikit-learn's is skipped without it. SciPy reads it when it is imported.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
@@ -46,6 +46,8 @@ def pytest_configure(config):
         os.environ[forking.FOLDER] = folder
         config.add_cleanup(lambda: os.environ.pop(forking.FOLDER))
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+        if not config.option.collectonly:
+            prepare()  # It imports while pytest collects.
 
 
 def pytest_xdist_auto_num_workers(config):
@@ -56,7 +58,9 @@ def pytest_xdist_auto_num_workers(config):
 
 # Modules whose tests need not stay in one process; each of these parts does. A test belongs to the
 # part of what its name has in brackets, up to a hyphen.
-PARTS = {"test_keras2.py": 4, "test_zoo.py": 4}
+PARTS = {"test_keras2.py": 2, "test_zoo.py": 2}
+# The modules that take longest come first, so that all workers end at about the same time.
+LONGEST = ("test_zoo.py", "test_keras2.py", "test_traces.py", "test_later_changes.py")
 
 
 def part_of(nodeid):
@@ -80,6 +84,12 @@ class Scheduling(LoadScopeScheduling):
 def pytest_xdist_make_scheduler(config, log):
     """Return what distributes tests over workers."""
     return Scheduling(config, log)
+
+
+def pytest_collection_modifyitems(items):
+    """Order the tests."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
 
 
 def _parameters(item):
@@ -131,14 +141,21 @@ def _selected_with(item, program):
 
 
 @pytest.fixture
-def selected_names(request):
-    """The values of the parameter ``name`` in the selected tests of this module, or its part."""
-    names = dict.fromkeys(
-        _parameters(each).get("name")
-        for each in request.session.items
-        if (each.module, _part(each)) == (request.module, _part(request.node))
-    )
-    return [name for name in names if name is not None]
+def selected(request):
+    """A function that returns the values of a parameter in the selected tests of this module.
+
+    Or of the part of it that the test belongs to.
+    """
+
+    def values(parameter):
+        found = dict.fromkeys(
+            _parameters(each).get(parameter)
+            for each in request.session.items
+            if (each.module, _part(each)) == (request.module, _part(request.node))
+        )
+        return [value for value in found if value is not None]
+
+    return values
 
 
 _RESULTS = pytest.StashKey()
@@ -165,7 +182,7 @@ def once(request):
 
 
 @pytest.fixture
-def write_and_read(once, selected_names, tmp_path_factory):
+def write_and_read(once, selected, tmp_path_factory):
     """A function that runs a program twice, to write and to read; returns what each has found.
 
     The reader has sets in another order, and none of the writer's modules beside it.
@@ -173,7 +190,8 @@ def write_and_read(once, selected_names, tmp_path_factory):
 
     def run(name):
         folder = tmp_path_factory.mktemp(Path(name).stem)
-        options = {"timeout": 600, SELECTED: json.dumps(selected_names)}
+        options = {"timeout": 600, SELECTED: json.dumps(selected("name"))}
+        prepare(**ELSEWHERE)
         python(program(name), "write", folder, **options)
         python(program(name), "read", folder, **options, **ELSEWHERE)
         return {

@@ -61,7 +61,7 @@ class Forked:
 
     def __init__(self, request, stdout, stderr):
         self.returncode = None
-        self._connection = _connect(request["environment"])
+        self._connection = _connected(request["environment"])
         message = json.dumps(request).encode()
         with Path(os.devnull).open() as stdin:
             descriptors = [stdin.fileno(), stdout, stderr]
@@ -86,27 +86,21 @@ def settings(environment):
     }
 
 
-def _connect(environment):
-    """Return a connection with the server for `environment`, which is started if need be."""
+def start(environment):
+    """Start the server for `environment`, unless it has been; return its address."""
     key = hashlib.sha256(json.dumps(settings(environment)).encode()).hexdigest()[:16]
     folder = Path(os.environ[FOLDER])
     address = folder / key
     with (folder / f"{key}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with contextlib.suppress(OSError):
-            return _connected(address)
-        address.unlink(missing_ok=True)
-        _start(address, environment)
-        return _connected(address)
+        if not address.exists():
+            _start(address, environment)
+    return address
 
 
-def _connected(address):
+def _connected(environment):
     connection = socket.socket(socket.AF_UNIX)
-    try:
-        connection.connect(str(address))
-    except BaseException:
-        connection.close()
-        raise
+    connection.connect(str(start(environment)))
     return connection
 
 

@@ -34,6 +34,17 @@ def program(name):
     return found
 
 
+def prepare(**environment):
+    """Have a server ready for programs with this environment; it imports while others run."""
+    forking.start(_whole(environment))
+
+
+def _whole(environment, *path):
+    """Return the environment of a program: ours, with what is added to it."""
+    search = os.pathsep.join([*map(str, path), str(PROGRAMS), str(ROOT)])
+    return {**os.environ, "PYTHONPATH": search, **_default_environment(), **environment}
+
+
 class Running:
     """A program that runs as ``__main__`` of a process of its own.
 
@@ -60,9 +71,8 @@ class Running:
     def __init__(
         self, code, *arguments, path=(), cwd=None, timeout=300, fresh=False, **environment
     ):
-        search = [*map(str, path), str(PROGRAMS), str(ROOT)]
-        environment = {**_default_environment(), **environment}
-        whole = {**os.environ, "PYTHONPATH": os.pathsep.join(search), **environment}
+        whole = _whole(environment, *path)
+        search = whole["PYTHONPATH"].split(os.pathsep)
         file = str(code) if isinstance(code, Path) else None
         text = Path(code).read_text() if file else dedent(code)
         arguments = list(map(str, arguments))
@@ -288,8 +298,22 @@ TRANSPORTS = (
 )
 
 
-def shipped(zoo, folder, *cases, **environment):
-    """Run a zoo, or some cases of it, and its reader; return the words by case and transport."""
+def shipped(zoo, folder, cases, transports, **environment):
+    """Ship cases of a zoo over transports, and read them; return the words by case and transport.
+
+    Parameters
+    ----------
+    zoo : str
+        Name of the program.
+    folder : Path
+        Where it puts its files.
+    cases, transports : sequence of str
+        Their names.
+    **environment : str
+        Added to ours, for both programs.
+    """
+    environment["KERAS_REDUCE_TRANSPORTS"] = json.dumps(transports)
+    prepare(**environment, **ELSEWHERE)
     python(program(zoo), folder, *cases, timeout=1500, **environment)
     # From elsewhere: the reader's folder must not make the zoo importable by chance. And with
     # another order of sets.

@@ -43,12 +43,12 @@ USING = {
 
 
 @pytest.fixture
-def arrivals(once, selected_names, tmp_path_factory):
+def arrivals(once, selected, tmp_path_factory):
     """Words for each case and transport, and the kinds of objects for each case."""
 
     def ship():
         folder = tmp_path_factory.mktemp("zoo")
-        words = shipped("zoo.py", folder, *selected_names)
+        words = shipped("zoo.py", folder, selected("name"), selected("transport"))
         return words, json.loads((folder / "kinds.json").read_text())
 
     return once(ship)
@@ -87,5 +87,4 @@ def test_every_row_of_the_table_keeps_the_contract(kind):
 @pytest.mark.parametrize("name", CASES)
 def test_arrives_and_continues_bit_for_bit(arrivals, name, transport):
     words, _ = arrivals
-    assert set(words[name]) == set(TRANSPORTS)
     assert words[name][transport] == ""

@@ -20,13 +20,14 @@ CASES = rows.zoo_of(os.environ.get("KERAS_REDUCE_ROW", ""), CASES)
 
 
 @pytest.fixture
-def arrivals(once, selected_names, tmp_path_factory):
+def arrivals(once, selected, tmp_path_factory):
     """Words for each case and transport, as the sender and the reader wrote them down."""
 
     def ship():
         folder = tmp_path_factory.mktemp("keras2")
-        cases = [name for name in selected_names if name in CASES]
-        return shipped("keras2_zoo.py", folder, *cases, PROBES="keras2_probes")
+        cases = [name for name in selected("name") if name in CASES]
+        zoo, transports = "keras2_zoo.py", selected("transport")
+        return shipped(zoo, folder, cases, transports, PROBES="keras2_probes")
 
     return once(ship)
 
@@ -34,7 +35,6 @@ def arrivals(once, selected_names, tmp_path_factory):
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("name", CASES)
 def test_arrives_and_continues_bit_for_bit(arrivals, name, transport):
-    assert set(arrivals[name]) == set(TRANSPORTS)
     assert arrivals[name][transport] == ""
 
 

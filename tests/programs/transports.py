@@ -9,6 +9,7 @@ them in the environment variable ``PROBES``, which workers see too.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import importlib
 import json
@@ -52,7 +53,10 @@ FILES: dict[str, tuple[Callable[[Any, Path], Any], Callable[[Path], Any]]] = {
 }
 IN_PROCESS = ("deepcopy", "clone")
 WORKERS = ("loky", "multiprocessing")
-TRANSPORTS = (*FILES, *IN_PROCESS, *WORKERS)
+# Those that pytest has selected; elsewhere all.
+SELECTED = json.loads(os.environ.get("KERAS_REDUCE_TRANSPORTS", "[]"))
+TRANSPORTS = [t for t in (*FILES, *IN_PROCESS, *WORKERS) if t in SELECTED or not SELECTED]
+FILES = {transport: FILES[transport] for transport in FILES if transport in TRANSPORTS}
 
 
 class Holder(BaseEstimator):
@@ -91,8 +95,12 @@ def write(cases: dict[str, Callable], folder: Path, only: list[str]) -> dict[str
     used = _noted_kinds()
     kinds: dict[str, list[str]] = {}
     results: dict[str, dict[str, str]] = {}
-    spawned = multiprocessing.get_context("spawn").Pool(1)
-    with spawned, joblib.Parallel(n_jobs=2, backend="loky") as loky:
+    with contextlib.ExitStack() as stack:
+        spawned = loky = None
+        if "multiprocessing" in TRANSPORTS:
+            spawned = stack.enter_context(multiprocessing.get_context("spawn").Pool(1))
+        if "loky" in TRANSPORTS:
+            loky = stack.enter_context(joblib.Parallel(n_jobs=2, backend="loky"))
         for name, build in cases.items():
             if only and name not in only:
                 continue
@@ -140,18 +148,21 @@ def attempt_all(name: str, build: Callable, folder: Path, loky: Any, spawned: An
     # shared afterwards; inside an object it leaves them to deepcopy.
     is_estimator = hasattr(obj, "get_params")
     held = obj if is_estimator else Holder(SimpleNamespace(content=obj))
-    words["deepcopy"] = attempt(lambda: copies.update(deepcopy=copy.deepcopy(obj)) or "")
-    words["clone"] = attempt(lambda: copies.update(clone=clone(held)) or "")
     visits: dict[str, Any] = {}
-    words["multiprocessing"] = attempt(
-        lambda: visits.update(multiprocessing=spawned.apply_async(visit, (obj, x, y))) or ""
-    )
-    words["loky"] = attempt(
-        lambda: visits.update(loky=loky([joblib.delayed(visit)(obj, x, y)])[0]) or ""
-    )
-    words["multiprocessing"] = words["multiprocessing"] or attempt(
-        lambda: visits.update(multiprocessing=visits["multiprocessing"].get(120)) or ""
-    )
+    ways = {
+        "deepcopy": lambda: copy.deepcopy(obj),
+        "clone": lambda: clone(held),
+        "multiprocessing": lambda: spawned.apply_async(visit, (obj, x, y)),
+        "loky": lambda: loky([joblib.delayed(visit)(obj, x, y)])[0],
+    }
+    for transport in filter(TRANSPORTS.__contains__, ways):
+        into = copies if transport in IN_PROCESS else visits
+        words[transport] = attempt(_put, into, transport, ways[transport])
+    if "multiprocessing" in visits:
+        waiting = visits["multiprocessing"]
+        words["multiprocessing"] = attempt(
+            _put, visits, "multiprocessing", lambda: waiting.get(120)
+        )
 
     # The original only now: even answering changes some (random seeds, states of a stateful RNN).
     expected = outcome(obj, x, y)
@@ -165,12 +176,17 @@ def attempt_all(name: str, build: Callable, folder: Path, loky: Any, spawned: An
     elif "clone" in copies:
         words["clone"] = _differing_parameters(obj, copies["clone"])
     for transport in WORKERS:
-        if not words[transport]:
+        if words.get(transport) == "":
             there, returned = visits[transport]
             words[transport] = compare(expected, there) or attempt(
                 lambda r=returned: probes.difference(trained_answers, probes.probe(r, x, y))
             )
     return words
+
+
+def _put(into: dict[str, Any], transport: str, make: Callable[[], Any]) -> str:
+    into[transport] = make()
+    return ""
 
 
 def _differing_parameters(estimator: Any, copied: Any) -> str:

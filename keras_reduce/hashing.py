@@ -16,7 +16,7 @@ from typing import Any
 
 from . import callables, families, reducers
 from .custom_objects import ByValue, is_importable
-from .part_attributes import PartAttributes
+from .reducers import PartAttributes
 from .weak_references import WeakAttribute
 
 _CACHED = type(functools.lru_cache(len))

@@ -12,7 +12,7 @@ import re
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from . import (
@@ -34,9 +34,8 @@ from ._version import __version__
 from .callables import root_module
 from .errors import FrameworkError, KerasReduceError, PayloadError, ReduceError
 from .families.lookups import LOOKUPS
-from .families.lost_attributes import warn_of_loss
+from .families.lost_attributes import warn_of_loss, warn_of_missing_parts
 from .parcels import Parcel, Refused
-from .part_attributes import PartAttributes
 
 State = dict[str, Any] | None
 # With the identity tokens, of variables, of others and of targets, at the end.
@@ -437,6 +436,57 @@ TABLE: dict[families.Kind, Callable[[Any], Reduced]] = {
     "node": reduce_node,
     "tf_function": reduce_tf_function,
 }
+
+
+class PartAttributes:
+    """The value of an attribute of an object, with attributes of layers inside.
+
+    Pickle has no place for those. They may refer to the outer layer, so they are set once that has
+    been rebuilt; a pickler carries them with one of its attributes.
+
+    Parameters
+    ----------
+    owner : object
+        The Keras object.
+    attributes : mapping
+        Attributes of its parts, as ``path:attribute``.
+    value : object
+        The value.
+    """
+
+    def __init__(self, owner: Any, attributes: Mapping[str, Any], value: Any) -> None:
+        self.owner, self.attributes, self.value = owner, dict(attributes), value
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """Reduce to the owner, the attributes and the value."""
+        return rebuild_part_attributes, (self.owner, self.attributes, self.value)
+
+
+def _by_path(found: PartAttributes) -> dict[str, Any]:
+    return {re.sub("[/:]", ".", place): value for place, value in found.attributes.items()}
+
+
+tracing.STAND_INS[PartAttributes] = _by_path
+
+
+def rebuild_part_attributes(owner: Any, attributes: Mapping[str, Any], value: Any) -> Any:
+    """Set the attributes that a `PartAttributes` carried; return its value.
+
+    Its path is wire format. What this version of a class has no part for is lost, with a warning.
+    """
+    if transit.is_passing():
+        return Parcel(rebuild_part_attributes, (owner, attributes, value))
+    family = families.of(owner)
+    parts = family.survey(owner).nodes if family else {}
+    missing = []
+    for place, attribute in attributes.items():
+        path, _, name = place.rpartition(":")
+        if path in parts:
+            setattr(parts[path], name, attribute)
+        else:
+            missing.append(place)
+    warn_of_missing_parts(owner, missing)
+    return value
 
 
 def says_itself(obj: Any, *methods: str) -> bool:

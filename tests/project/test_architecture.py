@@ -21,7 +21,7 @@ ROWS = (
     ("dask_admission", "dask_batches", "dask_registries", "skops_refusal", "spark_batches"),
     ("estimators",),
     ("reducers",),
-    ("closures", "part_attributes"),
+    ("closures",),
     ("families",),
     ("tracing",),
     ("custom_objects", "weak_references", "weights"),

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Sequence
 
 from ._version import __version__
+from .core.report_tree import plain
 from .errors import KerasReduceError
-from .rendering import plain
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -72,7 +72,7 @@ def _add_formats(parser: argparse.ArgumentParser) -> None:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from . import demo
+    from .examples import demo
 
     return demo.main()
 

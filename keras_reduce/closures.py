@@ -14,7 +14,7 @@ from typing import Any
 from . import families
 from .custom_objects import CodePickler, CodeUnpickler, by_value, has_foreign_code, nested
 from .errors import CustomObjectError, PayloadError, ReduceError
-from .families.lookups import LOOKUPS
+from .families._shared.lookups import LOOKUPS
 
 
 class Closure:

@@ -28,10 +28,10 @@ from typing import Any, ClassVar, NamedTuple
 
 import cloudpickle
 
-from . import backends, transit
+from .core import keras_backend, transport_detection
+from .core.placeholders import Parcel
 from .errors import CustomObjectError, KerasReduceError, PayloadError, ReduceError
 from .identities import Identity, is_detached
-from .parcels import Parcel
 from .weak_references import detached
 
 __all__ = ["ByValue", "Reference", "Table", "by_value", "is_importable", "resolve"]
@@ -143,7 +143,7 @@ class Lookups(NamedTuple):
     """Functions that tell a pickler of code about the objects around it.
 
     Modules above this one pass them, which know Keras and the dump that is under way:
-    `keras_reduce.families.lookups`.
+    `keras_reduce.families._shared.lookups`.
 
     Attributes
     ----------
@@ -701,7 +701,7 @@ class ByValue:
         return rebuild_by_value, (
             *(pickler.file.getvalue(), _name(obj), token),
             tuple(pickler.referents),
-            backends.current() or "",
+            keras_backend.current() or "",
         )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
@@ -803,12 +803,12 @@ def rebuild_by_value(
     CustomObjectError
         If the code can't be rebuilt in this process.
     """
-    if transit.is_passing():
+    if transport_detection.is_passing():
         return Parcel(rebuild_by_value, (blob, name, token, referents, backend))
     live = _recognised(token)
     if live is not None:
         return live
-    backends.prefer(backend)
+    keras_backend.prefer(backend)
     try:
         obj = CodeUnpickler(blob, referents).load()
     except Exception as error:
@@ -871,7 +871,7 @@ class LateCode:
         if not pickler.placed:
             return None
         referents = tuple(pickler.referents)
-        return cls(pickler.file.getvalue(), _name(obj), referents, backends.current() or "")
+        return cls(pickler.file.getvalue(), _name(obj), referents, keras_backend.current() or "")
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """Reduce to the same."""
@@ -899,9 +899,9 @@ def rebuild_late_code(
     blob: bytes, name: str = "", referents: tuple[Any, ...] = (), backend: str = ""
 ) -> Any:
     """Rebuild a `LateCode`; its path is wire format."""
-    if transit.is_passing():
+    if transport_detection.is_passing():
         return Parcel(rebuild_late_code, (blob, name, referents, backend))
-    backends.prefer(backend)
+    keras_backend.prefer(backend)
     return LateCode(blob, name, referents, backend)
 
 

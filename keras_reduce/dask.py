@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from . import registry
-from .admission import Sealed
+from .core.placeholders import Parcel
 from .errors import FrameworkError
-from .parcels import Parcel
+from .integrations.worker_requirements import Sealed
 
 __all__ = ["plugin"]
 

@@ -12,9 +12,9 @@ from typing import Any
 from joblib.numpy_pickle import NumpyPickler
 
 from . import registry
+from .core.dry_pickler import Obstacle, Transport, obstacles
+from .core.report_tree import Branch, Presentable, as_text, present
 from .errors import KerasReduceError
-from .rendering import Branch, Presentable, as_text, present
-from .tracing import Obstacle, Transport, obstacles
 
 __all__ = ["Explanation", "TargetError", "explain", "main"]
 

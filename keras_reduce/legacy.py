@@ -3,7 +3,8 @@
 The estimators of `keras_reduce.wrappers` with three habits of old: ``fit`` returns the
 ``History``, a regressor's ``score`` is the negative loss, and its ``predict`` drops axes of
 length 1. New code is better off with `keras_reduce.wrappers`, where these are as scikit-learn
-defines them. See `keras_reduce.legacy_path` for the module that programs import them from.
+defines them. See `keras_reduce.integrations.legacy_path` for the module that programs import them
+from.
 """
 
 # Subclasses: code that asks for today's estimators may well get these.

@@ -10,8 +10,9 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-from . import backends, registry
-from .admission import Sealed
+from . import registry
+from .core import keras_backend
+from .integrations.worker_requirements import Sealed
 
 __all__ = ["runtime_env"]
 
@@ -51,7 +52,7 @@ def runtime_env(**more: Any) -> dict[str, Any]:
     --------
     >>> ray.init(runtime_env=keras_reduce.ray.runtime_env())  # doctest: +SKIP
     """
-    wanted = {"KERAS_BACKEND": backends.expected()}
+    wanted = {"KERAS_BACKEND": keras_backend.expected()}
     variables = {**wanted, **(more.get("env_vars") or {})}
     if variables["KERAS_BACKEND"] != wanted["KERAS_BACKEND"]:
         raise ValueError(

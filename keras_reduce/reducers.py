@@ -15,27 +15,24 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from . import (
-    backends,
-    c_picklers,
-    closures,
-    families,
-    frames,
-    identities,
-    payload,
-    tensors,
-    tracing,
-    transit,
-    weak_references,
-    weights,
-)
+from . import closures, families, identities, weak_references
 from . import custom_objects as _custom_objects
 from ._version import __version__
-from .callables import root_module
+from .core import (
+    array_backends,
+    c_picklers,
+    call_stacks,
+    dry_pickler,
+    keras_backend,
+    payload,
+    transport_detection,
+    weights,
+)
+from .core.code_objects import root_module
+from .core.placeholders import Parcel, Refused
 from .errors import FrameworkError, KerasReduceError, PayloadError, ReduceError
-from .families.lookups import LOOKUPS
-from .families.lost_attributes import warn_of_loss, warn_of_missing_parts
-from .parcels import Parcel, Refused
+from .families._shared.lookups import LOOKUPS
+from .families._shared.lost_attributes import warn_of_loss, warn_of_missing_parts
 
 State = dict[str, Any] | None
 # With the identity tokens, of variables, of others and of targets, at the end.
@@ -101,7 +98,7 @@ def rebuild_model(
     FrameworkError
         If Keras can't be imported here, or lacks what is needed of it.
     """
-    if transit.is_passing():
+    if transport_detection.is_passing():
         everything = json, arrays, compile_config, custom_objects, objects, installation
         return Parcel(rebuild_model, (*everything, of_variables, of_others, of_targets))
     if isinstance(installation, Refused):
@@ -128,7 +125,7 @@ def rebuild_model(
         if path == "" and getattr(token, "obj", None) is not None:
             return token.obj
     written_on = header.get("versions", {}).get("backend", "")
-    backends.prefer(written_on)
+    keras_backend.prefer(written_on)
     family = families.required(header["family"], written_on)
     compilation = None if compile_config is None else payload.decode(compile_config)
     own = _custom_objects.resolve(custom_objects)
@@ -466,7 +463,7 @@ def _by_path(found: PartAttributes) -> dict[str, Any]:
     return {re.sub("[/:]", ".", place): value for place, value in found.attributes.items()}
 
 
-tracing.STAND_INS[PartAttributes] = _by_path
+dry_pickler.STAND_INS[PartAttributes] = _by_path
 
 
 def rebuild_part_attributes(owner: Any, attributes: Mapping[str, Any], value: Any) -> Any:
@@ -474,7 +471,7 @@ def rebuild_part_attributes(owner: Any, attributes: Mapping[str, Any], value: An
 
     Its path is wire format. What this version of a class has no part for is lost, with a warning.
     """
-    if transit.is_passing():
+    if transport_detection.is_passing():
         return Parcel(rebuild_part_attributes, (owner, attributes, value))
     family = families.of(owner)
     parts = family.survey(owner).nodes if family else {}
@@ -538,7 +535,7 @@ def complete(
 def for_a_deep_copy(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return the arguments of a rebuilder for `copy.deepcopy`, which need not copy the arrays."""
     json, arrays, *others = arguments
-    return json, tuple(map(tensors.unchanging, arrays)), *others
+    return json, tuple(map(array_backends.unchanging, arrays)), *others
 
 
 def fingerprint(obj: Any) -> tuple[tuple[Any, ...], State]:
@@ -603,7 +600,7 @@ def _take_apart(
         places = None
         if found.table.has_late_code:
             places = closures.Places(obj, obj, found.tree).before_compiling()
-        code = found.table.pack(bounds, places, carries_code=tracing.carries_code())
+        code = found.table.pack(bounds, places, carries_code=dry_pickler.carries_code())
         objects = tuple(
             _custom_objects.by_value(value, LOOKUPS, bounds) for value in found.table.objects
         )
@@ -747,7 +744,7 @@ def _dissect(obj: Any) -> _Dissection:
         if time.monotonic() > give_up:
             raise ReduceError(
                 f"This {type(obj).__qualname__} is being built in another thread",
-                where=tracing.root_path(obj),
+                where=dry_pickler.root_path(obj),
                 cause=f"for {_PATIENCE:g} s it has not come to rest. The first step of training "
                 "makes the variables of an optimizer; or the thread that builds waits for this one",
                 cure="pickle it when the first batch is done, and not from within build()",
@@ -796,7 +793,7 @@ def _is_changing(
 
 def _is_being_built(tree: families.Tree) -> bool:
     """Tell whether another thread is at the ``build`` of a part, which says at once that it is."""
-    return frames.run_elsewhere(
+    return call_stacks.run_elsewhere(
         lambda frame: (
             frame.f_code.co_name == "build" and id(frame.f_locals.get("self")) in tree.parts
         )
@@ -848,18 +845,20 @@ def _look_into(obj: Any, family: families.Family) -> _Dissection:
                     search.check(reference, place)
             attributes = {name: v for name, v in attributes.items() if name not in weak}
             unchecked |= {tree.expression(n): value.plain() for n, value in apart.items()}
-        tracing.check(obj, unchecked, name="", skip=lambda value: families.of(value) is not None)
+        dry_pickler.check(
+            obj, unchecked, name="", skip=lambda value: families.of(value) is not None
+        )
         lists, arrays = weights.collect(
             tree.own_variables, family.assets(tree), family.backend(), snapshot
         )
     except ReduceError as error:
-        raise tracing.located(_with_gaps(error, obj, family), obj) from error
+        raise dry_pickler.located(_with_gaps(error, obj, family), obj) from error
     except FrameworkError:
         raise
     except Exception as error:
         raise ReduceError(
             f"This {type(obj).__qualname__} can't be taken apart",
-            where=tracing.root_path(obj) or where,
+            where=dry_pickler.root_path(obj) or where,
             cause=f"{type(error).__name__}: {error}" + _untested(family),
             cure="if the message speaks of a config, implement get_config() and from_config() on "
             "the class that it names; else please report it",
@@ -931,7 +930,7 @@ class _TargetSearch:
         self._obj, self._tree, self._snapshot, self._listed = obj, tree, snapshot, listed
         self._witness: Any = None
         # `copy.deepcopy` lets references refer to what they refer to now.
-        self._is_on = tracing.is_asked() and not tracing.is_copying()
+        self._is_on = dry_pickler.is_asked() and not dry_pickler.is_copying()
 
     def taken_apart(self, name: str, value: Any) -> weak_references.WeakAttribute:
         """Return what a pickler carries for an attribute with weak references in it.
@@ -976,7 +975,7 @@ class _TargetSearch:
                     raise _no_target(where, target, _NO_TOKEN)
                 if not self._is_near(target):
                     missing.append(target)
-            roots = tracing.roots() if missing else ()
+            roots = dry_pickler.roots() if missing else ()
             if roots:
                 self._require(where, missing, roots)
             elif missing:
@@ -1009,7 +1008,7 @@ class _TargetSearch:
 
     def _require(self, where: str, targets: Sequence[Any], roots: Sequence[Any]) -> None:
         for target in targets:
-            if not tracing.reaches(roots, functools.partial(_is_below, target=target)):
+            if not dry_pickler.reaches(roots, functools.partial(_is_below, target=target)):
                 raise _no_target(where, target, "what it refers to is not in what is pickled")
 
     def _require_later(
@@ -1019,7 +1018,7 @@ class _TargetSearch:
         part: tuple[str, str] | None,
         targets: Sequence[Any],
     ) -> None:
-        if tracing.is_searching():
+        if dry_pickler.is_searching():
             return
         memo = c_picklers.memo_with(self._witness)
         if memo is None:
@@ -1033,7 +1032,7 @@ class _TargetSearch:
                     self._require(where, targets, around)
         except ReduceError as error:
             weights.Snapshot.drop_all()
-            raise tracing.located(error, self._obj) from None
+            raise dry_pickler.located(error, self._obj) from None
 
 
 _NO_TOKEN = "it is no layer, model, optimizer, metric or trainable variable of Keras's"

@@ -19,12 +19,13 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from . import backends, engines, transit, workers
-from .admission import Sealed
+from .core import keras_backend, process_role, transport_detection
+from .core.import_hooks import ImportHooks
+from .core.placeholders import Parcel, Refused
+from .core.replacements import MISSING, Replacements
 from .errors import FrameworkError
-from .import_hooks import ImportHooks
-from .parcels import Parcel, Refused
-from .replacements import MISSING, Replacements
+from .integrations import patch_table
+from .integrations.worker_requirements import Sealed
 
 __all__ = ["install", "installed", "is_installed", "uninstall"]
 
@@ -48,7 +49,7 @@ class Installation(NamedTuple):
 
     def _received(self) -> tuple[Any, ...]:
         """Return the arguments of `receive`."""
-        return self.functions_by_value, self.legacy_wrappers, self.reuse, backends.chosen()
+        return self.functions_by_value, self.legacy_wrappers, self.reuse, keras_backend.chosen()
 
 
 class Order:
@@ -257,8 +258,10 @@ def _settle() -> None:
         _hooks.when_imported("joblib.parallel", _install_batches)
         _hooks.when_imported("joblib.hashing", _install_hashing)
         _hooks.when_imported("joblib.numpy_pickle", _install_dumps)
-        for module in engines.CHANGES:
-            _hooks.when_imported(module, functools.partial(engines.apply, module, _patches, order))
+        for module in patch_table.CHANGES:
+            _hooks.when_imported(
+                module, functools.partial(patch_table.apply, module, _patches, order)
+            )
     if wanted is None:
         _hooks.clear()
         _patches.undo()
@@ -274,7 +277,7 @@ def _settle() -> None:
             _hooks.when_imported("keras", _install_reuse)
     was_legacy, is_legacy = (bool(each and each.legacy_wrappers) for each in (before, wanted))
     if is_legacy != was_legacy:
-        from . import legacy_path
+        from .integrations import legacy_path
 
         legacy_path.enable() if is_legacy else legacy_path.disable()
 
@@ -371,8 +374,8 @@ def _install_by_value() -> None:
     import cloudpickle
     from joblib.numpy_pickle import NumpyPickler
 
+    from .core.dispatch import standardized
     from .custom_objects import companion
-    from .dispatch import standardized
 
     def reducer_override(self: Any, obj: Any) -> Any:
         pickler = vars(self).get("_keras_reduce_companion")
@@ -394,12 +397,12 @@ def _install_dumps() -> None:
 
     def dump(self: Any, obj: Any) -> None:
         # Imported when it is first needed.
-        from .joblib_dumps import dump_whole
+        from .integrations.joblib_dumps import dump_whole
 
         dump_whole(self, obj, original_dump)
 
     def save(self: Any, obj: Any) -> None:
-        from .joblib_dumps import save_in_one_pickle
+        from .integrations.joblib_dumps import save_in_one_pickle
 
         save_in_one_pickle(self, obj, original_save)
 
@@ -412,11 +415,11 @@ def _install_hashing() -> None:
     """Tell joblib's Hasher, a Python class as well, what makes two objects the same."""
     from joblib.hashing import Hasher
 
-    from .dispatch import standardized
+    from .core.dispatch import standardized
 
     def reducer_override(self: Any, obj: Any) -> Any:
         # Imported when it is first needed: most programs never hash.
-        from .hashing import canonical
+        from .integrations.joblib_hashing import canonical
 
         return NotImplemented if isinstance(obj, _PLAIN) else canonical(obj)
 
@@ -524,16 +527,16 @@ def receive(
     FrameworkError
         If the Keras of this worker has another backend.
     """
-    if transit.is_passing():
+    if transport_detection.is_passing():
         options = functions_by_value, legacy_wrappers, reuse, framework, is_order
         return Parcel(receive, options)
-    if not workers.is_worker() or not (is_order or transit.is_sent()):
+    if not process_role.is_worker() or not (is_order or transport_detection.is_sent()):
         return None
     if framework is not None:
         try:
-            backends.follow(framework)
+            keras_backend.follow(framework)
         except FrameworkError as error:
-            if is_order or not transit.are_errors_lost():
+            if is_order or not transport_detection.are_errors_lost():
                 raise
             return Refused(error)
     install(

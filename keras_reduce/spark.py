@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from . import registry
-from .admission import Sealed
-from .parcels import Parcel
+from .core.placeholders import Parcel
+from .integrations.worker_requirements import Sealed
 
 __all__ = ["prepared"]
 

@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .callables import root_module
+from .core.code_objects import root_module
 from .errors import PayloadError
 from .identities import Identity
 

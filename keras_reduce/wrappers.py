@@ -37,11 +37,12 @@ except ImportError:  # scikit-learn 1.5, the last that the wrappers of Keras 2.1
         estimator._check_n_features(X, reset=reset)
 
 
-from . import families, tracing
+from . import families
+from .core import dry_pickler
 from .custom_objects import by_value
 from .errors import EstimatorError, ReduceError
 from .estimators import callbacks, data, seeding
-from .families.lookups import LOOKUPS
+from .families._shared.lookups import LOOKUPS
 
 _Array = NDArray[Any]
 
@@ -501,7 +502,7 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
         own = self._get_param_names()
         for name, value in parameters.items():
             path = name if name in own else f"sk_params[{name!r}]"
-            obstacles = tracing.obstacles(value, f"{type(self).__name__}.{path}", "deepcopy")
+            obstacles = dry_pickler.obstacles(value, f"{type(self).__name__}.{path}", "deepcopy")
             for obstacle in obstacles:
                 raise EstimatorError(
                     f"The parameter {name} can't be copied for a clone",
@@ -525,16 +526,16 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
         state = super().__getstate__()
         attributes = {name: state[name] for name in state if name not in ("build_fn", "_sk_params")}
         try:
-            tracing.check(self, attributes, name="", skip=lambda v: families.of(v) is not None)
+            dry_pickler.check(self, attributes, name="", skip=lambda v: families.of(v) is not None)
         except ReduceError as error:
-            raise tracing.located(error, self) from error
+            raise dry_pickler.located(error, self) from error
         packed = {name: by_value(value, LOOKUPS) for name, value in self.sk_params.items()}
         return {**state, "build_fn": by_value(self.build_fn, LOOKUPS), "_sk_params": packed}
 
     def _check_callbacks(self) -> None:
         given = _pick(self.sk_params, {"callbacks"})
         try:
-            tracing.check(
+            dry_pickler.check(
                 self, {"sk_params": given}, name=type(self).__name__, skip=lambda _: False
             )
         except ReduceError as error:

@@ -16,7 +16,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 import forking
 import rows
-from keras_reduce.families._versions import generation
+from keras_reduce.families._shared.versions import generation
 from processes import ELSEWHERE, SELECTED, Checks, decorated, prepare, program, python
 
 # A check of scikit-learn's is skipped without it. SciPy reads it when it is imported.

@@ -17,13 +17,13 @@ from textwrap import dedent
 import pytest
 
 import forking
-from keras_reduce import backends
+from keras_reduce.core import keras_backend
 
 # Modules that programs share; each program finds them.
 PROGRAMS = Path(__file__).parent / "programs"
 ROOT = Path(__file__).parents[1]
 # What Keras computes with in the programs: what ``KERAS_BACKEND`` says, as for any program.
-BACKEND = backends.expected()
+BACKEND = keras_backend.expected()
 # Which checks a program of checks is to run, as JSON; see ``programs/checks.py``.
 SELECTED = "KERAS_REDUCE_CHECKS"
 

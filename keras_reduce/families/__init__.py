@@ -6,7 +6,7 @@ names its framework, inside functions, so that importing this package never impo
 
 from __future__ import annotations
 
-from ._base import (
+from .protocol import (
     ROOTS,
     Family,
     Kind,

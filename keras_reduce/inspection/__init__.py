@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import os
 
+from ..audit.opcodes import read
+from ..core.report_tree import present
 from ..errors import PayloadError
-from ..persistence import decompression, signing
-from ..persistence.files import opened
-from ..persistence.sources import FileSource, Source
-from ..persistence.trailer import Trailer
-from ..rendering import present
+from ..files import compression, signing
+from ..files.atomic import opened
+from ..files.sources import FileSource, Source
+from ..files.trailer import Trailer
 from .content import Content
-from .opcodes import read
 from .report import Report, named
 
 __all__ = ["Report", "inspect", "main"]
@@ -55,7 +55,7 @@ def inspect(path: str | os.PathLike[str]) -> Report:
     with opened(name) as file:
         source: Source = FileSource(file, name)
         report = Report(name, source.size)
-        report.compression = decompression.compressor_of(source.bytes_at(0, 16))
+        report.compression = compression.compressor_of(source.bytes_at(0, 16))
         if report.compression:
             too_much = PayloadError(
                 "The file holds more than inspect decompresses",
@@ -63,7 +63,7 @@ def inspect(path: str | os.PathLike[str]) -> Report:
                 cause=f"its {report.size} bytes stand for more than {_MOST >> 30} GiB",
                 cure="decompress it into another file, and inspect that",
             )
-            source = decompression.decompressed(file, report.compression, name, _MOST, too_much)
+            source = compression.decompressed(file, report.compression, name, _MOST, too_much)
         report.signed = signing.take_off(source)
         report.digests = _digests(source)
         found = read(source)

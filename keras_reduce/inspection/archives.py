@@ -8,10 +8,10 @@ import zipfile
 from collections.abc import Iterator
 from typing import Any
 
-from .. import payload
-from .arrays import bytes_of
+from ..audit.arrays import bytes_of
+from ..audit.descriptions import Call, Items
+from ..core import payload
 from .configs import describe_compilation, dictionary, inputs, look_at
-from .descriptions import Call, Items
 from .models import Budget, Layer, Model, OddError
 
 __all__ = ["of_archive"]

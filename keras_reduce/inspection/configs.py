@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ..trust import standing
-from .descriptions import Global
+from ..audit.descriptions import Global
+from ..audit.trust_policy import standing
 from .models import Model
 
 __all__ = ["Reference", "describe_compilation", "dictionary", "inputs", "look_at"]

@@ -7,13 +7,13 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from ..persistence.sources import MemorySource
-from ..rendering import Branch
-from .arrays import array_of, bytes_of, scalar_of
+from ..audit.arrays import array_of, bytes_of, scalar_of
+from ..audit.descriptions import Array, Bytes, Call, Global, Items, Pairs, Reading, Unknown
+from ..audit.opcodes import read
+from ..core.report_tree import Branch
+from ..files.sources import MemorySource
 from .describer import Describer
-from .descriptions import Array, Bytes, Call, Global, Items, Pairs, Reading, Unknown
 from .models import Model
-from .opcodes import read
 
 __all__ = ["Content"]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ..audit.descriptions import Call, is_method_of_keras
 from .archives import of_archive
-from .descriptions import Call, is_method_of_keras
 from .models import Budget, Model
 from .payloads import kind_of, of_payload
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from .descriptions import Global
+from ..audit.descriptions import Global
 
 __all__ = ["Budget", "Layer", "Model", "OddError"]
 

@@ -9,10 +9,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from .. import payload
-from .arrays import is_shape
+from ..audit.arrays import is_shape
+from ..audit.descriptions import Call, Global, Items
+from ..core import payload
 from .configs import Reference, describe_compilation, dictionary, inputs, look_at
-from .descriptions import Call, Global, Items
 from .models import Budget, Layer, Model, OddError
 
 __all__ = ["kind_of", "of_payload"]

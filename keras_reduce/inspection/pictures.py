@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 
-from ..rendering import plain
+from ..core.report_tree import plain
 from .models import Layer, Model
 
 __all__ = ["picture"]

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from .. import trust
-from ..rendering import Branch, Presentable, as_text, shortened
-from .descriptions import Global, Reading
+from ..audit import trust_policy
+from ..audit.descriptions import Global, Reading
+from ..core.report_tree import Branch, Presentable, as_text, shortened
 from .models import Layer, Model
 from .pictures import picture
 
@@ -157,7 +157,9 @@ def named(reading: Reading, imports: list[Global]) -> list[Name]:
     """Return all that would be imported, sorted by whose it is."""
     counts = reading.globals + Counter(imports)
     found = [
-        Name(each.path, count, *trust.standing(each.module, each.name, each in reading.called))
+        Name(
+            each.path, count, *trust_policy.standing(each.module, each.name, each in reading.called)
+        )
         for each, count in counts.items()
     ]
     return sorted(found, key=lambda name: (name.kind, name.path))

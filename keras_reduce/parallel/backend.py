@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from joblib._parallel_backends import FallbackToBackend, LokyBackend, SequentialBackend
 
-from .. import backends
+from ..core import keras_backend
 from . import gpus, limits, warm
 from .executor import Pool, Settings
 from .progress import Progress
@@ -78,7 +78,7 @@ class KerasBackend(LokyBackend):  # type: ignore[misc]
             idle_worker_timeout = options.get("idle_worker_timeout", 300)
         environment = self._prepare_worker_env(n_jobs=n_jobs)
         # Part of what a pool is known by: when the program chooses anew, other workers are forked.
-        environment |= backends.environment()
+        environment |= keras_backend.environment()
         settings = Settings(
             timeout=float(idle_worker_timeout or 300),
             environment=tuple(sorted(environment.items())),
@@ -167,7 +167,7 @@ def _obstacle() -> str | None:
     """Return what keeps this backend from working here, None if nothing does."""
     if not sys.platform.startswith("linux"):
         return f"processes with Keras are not forked on {sys.platform}"
-    framework = backends.expected()
+    framework = keras_backend.expected()
     if framework not in _SAFE_TO_FORK:
         return f"whether {framework} survives a fork is not known"
     return None

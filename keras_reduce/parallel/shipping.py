@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from joblib.externals.loky.backend import resource_tracker
 
-from .. import tensors
+from ..core import array_backends
 
 # Bytes. A smaller array costs less in the message than its place in the file does.
 _LEAST = 2048
@@ -50,7 +50,7 @@ class Shipper:
 
     def __call__(self, array: Array) -> Any:
         """Return what a pickler shall write for `array`."""
-        if array.nbytes < _LEAST or not tensors.never_changes(array):
+        if array.nbytes < _LEAST or not array_backends.never_changes(array):
             return self._plain(array)
         folder = self._folder()
         with self._lock:
@@ -98,7 +98,7 @@ class _File:
         key = (array.__array_interface__["data"][0], array.dtype.str, array.shape, array.strides)
         self._used.add(key)
         if key not in self._written:
-            offset = -(-self._size // tensors.ALIGNMENT) * tensors.ALIGNMENT
+            offset = -(-self._size // array_backends.ALIGNMENT) * array_backends.ALIGNMENT
             with self.path.open("r+b") as file:
                 file.seek(offset)
                 file.write(np.ascontiguousarray(array).data)

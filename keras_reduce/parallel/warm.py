@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 
-from .. import backends
+from ..core import keras_backend
 from .server import Server
 
 # What a worker of a search is likely to need. Importing is safe to fork after: the libraries start
@@ -52,7 +52,7 @@ def server() -> Server:
     """Return what workers are forked from. It starts when it is asked for one, or told to."""
     global _server, _imported
     with _lock:
-        backend = backends.expected()
+        backend = keras_backend.expected()
         if _server is not None and backend != _imported:
             # A program says which framework it takes before it imports Keras, but may have
             # had the server started even before.
@@ -64,7 +64,7 @@ def server() -> Server:
             used += tuple(name for name in _EXACTLY if name in sys.modules)
             # TensorFlow greets with lines on its build at each import; errors still come.
             level = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2")
-            environment = {"TF_CPP_MIN_LOG_LEVEL": level, **backends.environment()}
+            environment = {"TF_CPP_MIN_LOG_LEVEL": level, **keras_backend.environment()}
             _server = Server(_MODULES + used, environment)
         return _server
 

@@ -16,11 +16,12 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
-from ..trust import Policy
-from . import decompression, reading, signing, writing
-from .files import opened, replacing
-from .signing import Keys
-from .sources import FileSource, MemorySource, Source, in_memory
+from ..audit.trust_policy import Policy
+from ..files import compression, signing
+from ..files.atomic import opened, replacing
+from ..files.signing import Keys
+from ..files.sources import FileSource, MemorySource, Source, in_memory
+from . import reader, writer
 
 __all__ = ["dump", "dumps", "load", "loads"]
 
@@ -63,8 +64,8 @@ def dump(
         If `key` is too short, or `compress` is no compression.
     """
     name = os.fspath(path)
-    method, secrets = writing.chosen_compression(compress, name), _secrets(key)
-    with replacing(name) as file, writing.emitting(file, name, method) as emit:
+    method, secrets = writer.chosen_compression(compress, name), _secrets(key)
+    with replacing(name) as file, writer.emitting(file, name, method) as emit:
         _write(obj, emit, secrets)
 
 
@@ -127,17 +128,17 @@ def load(
     with opened(name) as file:
         source: Source = FileSource(file, name)
         mapping = None
-        compressor = decompression.compressor_of(source.bytes_at(0, 16))
+        compressor = compression.compressor_of(source.bytes_at(0, 16))
         if compressor:
             size = None
             if secrets:
                 # Bytes of anybody's may be ever so many when they are decompressed.
-                blocks = decompression.decompressed_blocks(file, compressor, name)
+                blocks = compression.decompressed_blocks(file, compressor, name)
                 size = signing.check(blocks, secrets, name)
                 file.seek(0)
-            source = decompression.decompressed(file, compressor, name, size)
+            source = compression.decompressed(file, compressor, name, size)
         elif mmap_mode and source.size:
-            mapping = reading.mapped(file, mmap_mode)
+            mapping = reader.mapped(file, mmap_mode)
         elif secrets:
             source, mapping = in_memory(file, name)
         if secrets and mmap_mode and mapping is not None:
@@ -147,7 +148,7 @@ def load(
         are_read = verify is True or not mmap_mode or bool(compressor)
         _verify(source, verify, is_signed=secrets is not None, arrays=are_read)
         is_known = verify is not False or secrets is not None
-        return reading.unpickled(source, verified=is_known, mapping=mapping, policy=policy)
+        return reader.unpickled(source, verified=is_known, mapping=mapping, policy=policy)
 
 
 def dumps(obj: Any, compress: Any = 0, *, key: Keys | None = None) -> bytes:
@@ -165,14 +166,14 @@ def dumps(obj: Any, compress: Any = 0, *, key: Keys | None = None) -> bytes:
     SignatureError, ValueError
         As for `dump`.
     """
-    method, secrets = writing.chosen_compression(compress), _secrets(key)
+    method, secrets = writer.chosen_compression(compress), _secrets(key)
     if method is None:
         # Arrays lend their memory until all is put together.
         pieces: list[bytes | memoryview] = []
         _write(obj, pieces.append, secrets)
         return b"".join(pieces)
     buffer = io.BytesIO()
-    with writing.emitting(buffer, _BYTES, method) as emit:
+    with writer.emitting(buffer, _BYTES, method) as emit:
         _write(obj, emit, secrets)
     return buffer.getvalue()
 
@@ -205,20 +206,20 @@ def loads(
         If a module, class or function that they need is missing.
     """
     view, secrets, policy = memoryview(data).cast("B"), _secrets(key), _policy(trusted)
-    compressor = decompression.compressor_of(bytes(view[:16]))
+    compressor = compression.compressor_of(bytes(view[:16]))
     if compressor:
         size = None
         if secrets:
-            blocks = decompression.decompressed_blocks(io.BytesIO(view), compressor, _BYTES)
+            blocks = compression.decompressed_blocks(io.BytesIO(view), compressor, _BYTES)
             size = signing.check(blocks, secrets, _BYTES)
-        source = decompression.decompressed(io.BytesIO(view), compressor, _BYTES, size)
+        source = compression.decompressed(io.BytesIO(view), compressor, _BYTES, size)
     else:
         source = MemorySource([view], _BYTES)
     if secrets:
         signing.check(source.blocks(0, source.size), secrets, _BYTES)
     _verify(source, verify, is_signed=secrets is not None, arrays=True)
     is_known = verify is not False or secrets is not None
-    return reading.unpickled(source, verified=is_known, policy=policy)
+    return reader.unpickled(source, verified=is_known, policy=policy)
 
 
 def _secrets(key: Keys | None) -> list[bytes] | None:
@@ -229,9 +230,9 @@ def _policy(trusted: Trusted | None) -> Policy | None:
     return None if trusted is None else Policy(trusted)
 
 
-def _write(obj: Any, emit: writing.Emit, secrets: list[bytes] | None) -> None:
+def _write(obj: Any, emit: writer.Emit, secrets: list[bytes] | None) -> None:
     with signing.signed(emit, secrets) as emit_signed:
-        writing.write(obj, emit_signed)
+        writer.write(obj, emit_signed)
 
 
 def _verify(source: Source, verify: bool | None, *, is_signed: bool, arrays: bool) -> None:
@@ -239,4 +240,4 @@ def _verify(source: Source, verify: bool | None, *, is_signed: bool, arrays: boo
     signing.take_off(source)
     # A signature covers all that the digests do.
     if verify or (verify is None and not is_signed):
-        reading.checked(source, arrays=arrays)
+        reader.checked(source, arrays=arrays)

@@ -32,7 +32,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from keras_reduce import KerasReduceError, dumps, inspect, load, trust
+from keras_reduce import KerasReduceError, dumps, inspect, load
+from keras_reduce.audit import trust_policy
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "protocol-1" / "keras3"
 TRUSTED = ["golden_code_keras3.", "golden_code_tensorflow."]
@@ -110,7 +111,7 @@ def _with_another_text(data, rng):
 def program(rng):
     """Return a pickle that keeps to the rules of the stack, and calls what is known as harmless."""
     parts, depth = [b"\x80\x04"], 0
-    names = sorted(trust.CONSTRUCTORS | trust.REFERENCES)
+    names = sorted(trust_policy.CONSTRUCTORS | trust_policy.REFERENCES)
     for _ in range(rng.randrange(4, 60)):
         choices = [(_value(rng), 1), (b"c%b\n%b\n" % _split(rng.choice(names)), 1)]
         choices += [(b")", 1), (b"]", 1), (b"}", 1), (b"\x8f", 1)]

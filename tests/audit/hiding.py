@@ -28,8 +28,8 @@ import sklearn.base  # noqa: F401
 
 from checks import check, main, raises
 from keras_reduce import PayloadError, inspect, inspection
-from keras_reduce.inspection import opcodes
-from keras_reduce.persistence.trailer import Trailer
+from keras_reduce.audit import opcodes
+from keras_reduce.files.trailer import Trailer
 
 # --- opcodes ---------------------------------------------------------------------------------
 

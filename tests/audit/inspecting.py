@@ -26,7 +26,7 @@ import importable
 import keras_reduce
 from checks import check, main, raises
 from keras_reduce import KerasRegressor, PayloadError, dump, inspect
-from keras_reduce.rendering import Branch, as_html, as_text
+from keras_reduce.core.report_tree import Branch, as_html, as_text
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 ZOO = runpy.run_path(str(Path(importable.__file__).with_name("zoo.py")), run_name="zoo")["CASES"]

@@ -27,7 +27,8 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 import keras_reduce
 from checks import check, is_path, main, raises
-from keras_reduce import KerasRegressor, ReduceError, explain, tracing
+from keras_reduce import KerasRegressor, ReduceError, explain
+from keras_reduce.core import dry_pickler
 
 keras_reduce.install()
 
@@ -341,7 +342,7 @@ def cycles_and_depth_are_no_trouble():
     deep = [LOCK]
     for _ in range(100_000):
         deep = [deep]
-    (found,) = tracing.obstacles(deep, "obj", "pickle")
+    (found,) = dry_pickler.obstacles(deep, "obj", "pickle")
     assert found.path == f"obj{'[0]' * 100_001}"
     while deep is not LOCK:  # so that it does not go by recursion
         deep = deep[0]
@@ -375,7 +376,7 @@ class Careful(Thing):
     """Reduces itself as a Keras object does: checked, and with a name of its own."""
 
     def __reduce__(self):
-        tracing.check(self, vars(self), name="careful", skip=is_keras)
+        dry_pickler.check(self, vars(self), name="careful", skip=is_keras)
         return Careful, (), vars(self)
 
 
@@ -386,7 +387,7 @@ def attributes_are_checked():
             raise AssertionError("asked")
 
     fine = {"a": [1.0], "b": {"c": [np.ones(2)]}, "d": lambda: 0, "e": Stubborn(), "f": [Scale]}
-    assert tracing.check(None, fine, name="x", skip=is_keras) is None
+    assert dry_pickler.check(None, fine, name="x", skip=is_keras) is None
     obj = Careful(**fine, note=[1, 2, {"lock": LOCK}])
     with raises(ReduceError, "at careful.note[2]['lock']", "cannot pickle", "__setstate__"):
         cloudpickle.dumps(obj)
@@ -413,7 +414,7 @@ class Failing(Thing):
     """Asks for its path before it fails."""
 
     def __reduce__(self):
-        paths.append(tracing.root_path(self))
+        paths.append(dry_pickler.root_path(self))
         raise ReduceError("It fails", where=f"Failing {self.part!r}.inner[2]", cure="do not")
 
 
@@ -458,14 +459,14 @@ def the_path_from_the_root_of_a_dump():
     }
     (obstacle,) = explained(pipeline, f"obj{path.removeprefix('pipeline')}.inner[2]")
     assert (obstacle.why, obstacle.cure) == ("It fails", "do not")
-    assert tracing.root_path(failing) == ""
+    assert dry_pickler.root_path(failing) == ""
 
 
 @check
 def the_path_of_a_model_inside_another():
     class Refusing(layers.Layer):
         def __reduce__(self):
-            paths.append(tracing.root_path(self, "mine"))
+            paths.append(dry_pickler.root_path(self, "mine"))
             return super().__reduce__()
 
     model = keras.Sequential([keras.Input((2,)), Refusing()])

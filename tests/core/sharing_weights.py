@@ -24,8 +24,9 @@ from keras import layers
 
 import keras_reduce
 from checks import check, main, raises
-from keras_reduce import ReduceError, reducers, tensors, weights
-from keras_reduce.dispatch import STANDARD
+from keras_reduce import ReduceError, reducers
+from keras_reduce.core import array_backends, weights
+from keras_reduce.core.dispatch import STANDARD
 
 # The package shows functions of the same names.
 alike, reading, writing = (
@@ -168,12 +169,12 @@ def values_of_any_type():
     for name in ("float64", "float32", "float16", "bfloat16", "int8", "uint8", "int64", "bool"):
         for shape in ((), (0,), (3, 5)):
             original = keras.Variable(np.ones(shape), dtype=name)
-            array = tensors.read(original, "tensorflow")
+            array = array_backends.read(original, "tensorflow")
             block = aligned(array.nbytes).view(array.dtype).reshape(shape)
             block[...] = array
             for given in (array, block):
                 variable = keras.Variable(np.zeros(shape), dtype=name)
-                tensors.write(variable, given, name, "tensorflow")
+                array_backends.write(variable, given, name, "tensorflow")
                 assert variable.dtype == name
                 assert variable.numpy().tobytes() == original.numpy().tobytes()
                 assert variable.value.shape == shape
@@ -187,7 +188,7 @@ def a_map_that_writes_to_its_file_is_copied():
         for mode, shares in (("r", True), ("c", True), ("r+", False)):
             array = np.memmap(path, "float32", mode, shape=(32, 32))[:16]
             variable = keras.Variable(np.ones((16, 32)), dtype="float32")
-            tensors.write(variable, array, "float32", "tensorflow")
+            array_backends.write(variable, array, "float32", "tensorflow")
             assert (address(held(variable)) == address(array)) == shares, mode
             assert not held(variable).any()
 
@@ -274,13 +275,13 @@ def every_variable_is_made_and_filled_once():
 
         return noted
 
-    write, initialize = tensors.write, keras.Variable._initialize
-    tensors.write = noting(filled, write)
+    write, initialize = array_backends.write, keras.Variable._initialize
+    array_backends.write = noting(filled, write)
     keras.Variable._initialize = noting(made, initialize)
     try:
         copied = pickle.loads(content)
     finally:
-        tensors.write, keras.Variable._initialize = write, initialize
+        array_backends.write, keras.Variable._initialize = write, initialize
     everything = [*variables(copied), *(v for metric in copied.metrics for v in metric.variables)]
     assert sorted(made) == sorted(filled) == sorted(map(id, everything))
 

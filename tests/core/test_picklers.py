@@ -17,7 +17,7 @@ def test_the_standard_table():
     python(
         """
         import pickle, sys
-        from keras_reduce.dispatch import STANDARD
+        from keras_reduce.core.dispatch import STANDARD
         assert "dill" not in sys.modules
         assert STANDARD == pickle._Pickler.dispatch
         """,

@@ -192,17 +192,17 @@ def odd_values_keep_their_bits():
     import ml_dtypes
 
     variable = keras.Variable(np.zeros(5), dtype="bfloat16")
-    from keras_reduce import tensors
+    from keras_reduce.core import array_backends
 
-    tensors.write(variable, bits, "bfloat16", BACKEND)
-    assert tensors.read(variable, BACKEND).tolist() == bits.tolist()
+    array_backends.write(variable, bits, "bfloat16", BACKEND)
+    assert array_backends.read(variable, BACKEND).tolist() == bits.tolist()
     again = pickle.loads(pickle.dumps(variable))
-    assert tensors.read(again, BACKEND).tolist() == bits.tolist()
+    assert array_backends.read(again, BACKEND).tolist() == bits.tolist()
     assert ml_dtypes.bfloat16 is not None
     single = np.array([0x7FA00001, 0xFFC00001, 0x80000000, 1], "uint32").view("float32")
     variable = keras.Variable(np.zeros(4), dtype="float32")
-    tensors.write(variable, single, "float32", BACKEND)
-    found = tensors.read(pickle.loads(pickle.dumps(variable)), BACKEND)
+    array_backends.write(variable, single, "float32", BACKEND)
+    found = array_backends.read(pickle.loads(pickle.dumps(variable)), BACKEND)
     assert found.tobytes() == single.tobytes()
 
 

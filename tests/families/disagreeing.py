@@ -16,7 +16,7 @@ from joblib.externals.loky import get_reusable_executor
 
 import keras_reduce
 from checks import check, main, raises
-from keras_reduce import backends
+from keras_reduce.core import keras_backend
 
 keras_reduce.install()
 model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
@@ -58,7 +58,7 @@ def under_loky():
 @contextlib.contextmanager
 def as_if_on_another():
     """Let what is pickled say that the program computes with a backend which workers don't have."""
-    with mock.patch.object(backends, "chosen", return_value="another"):
+    with mock.patch.object(keras_backend, "chosen", return_value="another"):
         yield
 
 

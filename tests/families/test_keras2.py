@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import rows
-from keras_reduce.families._versions import generation
+from keras_reduce.families._shared.versions import generation
 from processes import TRANSPORTS, decorated, program, python, shipped
 from readme import OF_KERAS_2, programs
 

@@ -33,9 +33,9 @@ from keras_reduce.errors import (
     PayloadError,
     ReduceError,
 )
-from keras_reduce.persistence import files
-from keras_reduce.persistence.sources import MemorySource
-from keras_reduce.persistence.trailer import Trailer
+from keras_reduce.files import atomic
+from keras_reduce.files.sources import MemorySource
+from keras_reduce.files.trailer import Trailer
 
 GRID = np.arange(12.0).reshape(3, 4)
 ARRAYS = {
@@ -614,12 +614,12 @@ def the_folder_is_synced():
         synced.append(stat.S_IFMT(os.fstat(number).st_mode))
         original(number)
 
-    files.os.fsync = watch
+    atomic.os.fsync = watch
     try:
         with folder() as place:
             dump(1, place / "a")
     finally:
-        files.os.fsync = original
+        atomic.os.fsync = original
     assert synced == [stat.S_IFREG, stat.S_IFDIR]
 
 

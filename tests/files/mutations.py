@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 import keras_reduce
-from keras_reduce.persistence.sources import MemorySource
-from keras_reduce.persistence.trailer import Trailer
+from keras_reduce.files.sources import MemorySource
+from keras_reduce.files.trailer import Trailer
 
 COMPRESSORS = {"plain": 0, "zlib": ("zlib", 3), "lzma": ("lzma", 1)}
 # Each way to load, how often it is taken, and the files that it is for.

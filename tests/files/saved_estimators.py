@@ -14,7 +14,8 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 import keras_reduce
 from checks import check, main, raises
-from keras_reduce import KerasRegressor, dump, dumps, load, loads, payload
+from keras_reduce import KerasRegressor, dump, dumps, load, loads
+from keras_reduce.core import payload
 from keras_reduce.errors import PayloadError, ReduceError
 
 FOLDER = Path(sys.argv[1])

@@ -14,9 +14,9 @@ import numpy as np
 from checks import check, main, raises
 from keras_reduce import dump, dumps, load, loads
 from keras_reduce.errors import FileError, KerasReduceError, PayloadError, SignatureError
-from keras_reduce.persistence import signing
-from keras_reduce.persistence.sources import MemorySource
-from keras_reduce.persistence.trailer import Trailer
+from keras_reduce.files import signing
+from keras_reduce.files.sources import MemorySource
+from keras_reduce.files.trailer import Trailer
 
 KEY, OTHER = b"0123456789abcdef", b"fedcba9876543210"
 SIZE = 48  # bytes of a signature

@@ -9,10 +9,11 @@ import sys
 
 import pytest
 
-from keras_reduce import payload, reducers
-from keras_reduce.families import _base
-from keras_reduce.families._versions import generation
-from keras_reduce.persistence import trailer
+from keras_reduce import reducers
+from keras_reduce.core import payload
+from keras_reduce.families import protocol
+from keras_reduce.families._shared.versions import generation
+from keras_reduce.files import trailer
 from processes import BACKEND, ROOT, python
 
 GOLDEN = ROOT / "tests" / "golden"
@@ -64,7 +65,7 @@ ONLY_KERAS_3 = {
 }
 
 
-@pytest.mark.parametrize("family", sorted(set(_base._ADAPTERS.values())))
+@pytest.mark.parametrize("family", sorted(set(protocol._ADAPTERS.values())))
 def test_every_kind_has_a_file_of_the_current_protocol(family):
     folder = GOLDEN / f"protocol-{payload.PROTOCOL}" / family
     kinds = {entry["kind"] for entry in manifest_of(folder)["files"].values()}

@@ -33,8 +33,9 @@ import joblib
 import keras_reduce
 import objects
 import wire
-from keras_reduce import families, payload
-from keras_reduce.persistence import trailer
+from keras_reduce import families
+from keras_reduce.core import payload
+from keras_reduce.files import trailer
 
 HERE = Path(__file__).parent
 

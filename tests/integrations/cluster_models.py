@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 import keras_reduce
 from checks import bits
-from keras_reduce import backends
+from keras_reduce.core import keras_backend
 
 # Those are the program's that takes them from here: no worker can import them.
 __name__ = "__main__"
@@ -138,7 +138,7 @@ def read(path):
 @contextlib.contextmanager
 def as_if_on(backend):
     """Let what is pickled say that the program computes with another backend."""
-    with mock.patch.object(backends, "chosen", return_value=backend):
+    with mock.patch.object(keras_backend, "chosen", return_value=backend):
         yield
 
 

@@ -61,7 +61,8 @@ from cluster_models import (
     trained,
     validated,
 )
-from keras_reduce import dask_admission, tensors
+from keras_reduce.core import array_backends
+from keras_reduce.integrations import dask_admission
 
 # --- by way of joblib ------------------------------------------------------------------------
 
@@ -260,7 +261,7 @@ def a_pipeline_predicts_the_blocks_of_an_array():
 @check
 def weights_are_frames_of_their_own():
     model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(256)])
-    kernel = tensors.read(model.layers[0].kernel, "tensorflow")
+    kernel = array_backends.read(model.layers[0].kernel, "tensorflow")
     header, frames = serialize(model)
     assert header["serializer"] == "pickle"
     arrays = [np.frombuffer(frame, "float32") for frame in frames[1:] if len(frame) % 4 == 0]

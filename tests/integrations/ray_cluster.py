@@ -49,7 +49,7 @@ from cluster_models import (
     trained,
     validated,
 )
-from keras_reduce import tensors
+from keras_reduce.core import array_backends
 
 MEBIBYTE = 1 << 20
 
@@ -318,7 +318,7 @@ def row(model):
 
 def is_shared(variable):
     """Tell whether a variable's memory is that of a file which others have mapped as well."""
-    address = tensors.read(variable, "tensorflow").__array_interface__["data"][0]
+    address = array_backends.read(variable, "tensorflow").__array_interface__["data"][0]
     for line in Path("/proc/self/maps").read_text().splitlines():
         span, access, _, _, _, *path = line.split(maxsplit=5)
         first, end = (int(each, 16) for each in span.split("-"))

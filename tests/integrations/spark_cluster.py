@@ -51,7 +51,8 @@ from cluster_models import (
     trained,
     validated,
 )
-from keras_reduce import registry, workers
+from keras_reduce import registry
+from keras_reduce.core import process_role
 
 # --- by way of joblib ------------------------------------------------------------------------
 
@@ -165,17 +166,17 @@ class Asked:
     """Comes out of a pickle as the name of the process that has unpickled it."""
 
     def __reduce__(self):
-        return workers.here, ()
+        return process_role.here, ()
 
 
 @check
 def workers_are_told_from_the_program():
     asked = Asked()
-    for name, is_worker in ran(lambda _: (asked, workers.is_worker()), 0, 1):
+    for name, is_worker in ran(lambda _: (asked, process_role.is_worker()), 0, 1):
         assert name.startswith("Spark worker, stage ")
         assert is_worker
-    assert not workers.is_worker()
-    assert workers.here().startswith("process ")
+    assert not process_role.is_worker()
+    assert process_role.here().startswith("process ")
 
 
 @check

@@ -702,7 +702,7 @@ def models_go_and_come():
 @check(needs="tensorflow")
 def weights_are_written_once_and_anew_when_they_change():
     def where(net):
-        import keras_reduce.tensors as tensors
+        import keras_reduce.core.array_backends as tensors
 
         array = tensors.read(net.layers[0].kernel, "tensorflow")
         lines = Path("/proc/self/maps").read_text().splitlines()

@@ -11,7 +11,7 @@ import signal
 import sys
 import traceback
 
-from keras_reduce import backends
+from keras_reduce.core import keras_backend
 
 CHECKS = {}
 # Where pytest has not selected all. A program that this one starts has a selection of its own.
@@ -32,7 +32,7 @@ def entering(entries):
     def enter(function=None, *, needs=""):
         if function is None:
             return lambda marked: enter(marked, needs=needs)
-        if not needs or backends.expected() in needs.split():
+        if not needs or keras_backend.expected() in needs.split():
             entries[function.__name__] = function
         return function
 

@@ -27,10 +27,11 @@ import cloudpickle
 import joblib
 from sklearn.base import BaseEstimator, clone
 
-from keras_reduce import backends, families
+from keras_reduce import families
+from keras_reduce.core import keras_backend
 
 probes = importlib.import_module(os.environ.get("PROBES", "probes"))
-if backends.expected() == "torch":
+if keras_backend.expected() == "torch":
     import torch
 
     # With other numbers of threads, as workers have, sums differ in the last bit.

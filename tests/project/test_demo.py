@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import keras_reduce
-from keras_reduce import demo
 from keras_reduce.__main__ import main
+from keras_reduce.examples import demo
 from processes import ROOT, python
 
 

@@ -30,7 +30,7 @@ from sklearn.utils import get_tags
 import keras_reduce
 from checks import bits, check, main
 from keras_reduce import KerasClassifier, KerasRegressor
-from keras_reduce.families.keras3 import traces
+from keras_reduce.trace_cache import cache
 
 keras_reduce.install()
 rng = np.random.default_rng(0)
@@ -40,7 +40,7 @@ LABELS = np.where(Y > 0, "up", "down")
 WEIGHTS = rng.random(36)
 
 borrowed = []
-_init = traces._Borrowed.__init__
+_init = cache._Borrowed.__init__
 
 
 def _noting(self, *arguments):
@@ -48,7 +48,7 @@ def _noting(self, *arguments):
     borrowed.append(self)
 
 
-traces._Borrowed.__init__ = _noting
+cache._Borrowed.__init__ = _noting
 
 
 # --- searches and ensembles ----------------------------------------------------------------------
@@ -263,11 +263,11 @@ def two_searches_at_once():
 @contextlib.contextmanager
 def alone():
     """Let models trace for themselves, and for nobody else."""
-    traces._is_on = False
+    cache._is_on = False
     try:
         yield
     finally:
-        traces._is_on = True
+        cache._is_on = True
 
 
 class Noisy(layers.Layer):

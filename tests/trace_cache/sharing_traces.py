@@ -25,7 +25,7 @@ from numpy import load
 import keras_reduce
 import zoo
 from checks import bits, check, main
-from keras_reduce.families.keras3 import pipelines, trace_keys, traces
+from keras_reduce.trace_cache import cache, keys, pipelines
 
 keras_reduce.install()
 X, Y = zoo.X, zoo.Y
@@ -44,8 +44,8 @@ def _noting(method, seen):
     return noting
 
 
-traces._Cache.add = _noting(traces._Cache.add, traced)
-traces._Borrowed.__init__ = _noting(traces._Borrowed.__init__, borrowed)
+cache._Cache.add = _noting(cache._Cache.add, traced)
+cache._Borrowed.__init__ = _noting(cache._Borrowed.__init__, borrowed)
 
 
 def traced_anew():
@@ -157,7 +157,7 @@ def model_of(name, position):
 def key(model, role="train"):
     """Return the key of a model whose parts have been built."""
     model._symbolic_build(data_batch=(X[:2], Y[:2]))
-    found = trace_keys.trace_key(model, role)
+    found = keys.trace_key(model, role)
     return found and found.key
 
 
@@ -371,7 +371,7 @@ def what_differs_in_one_thing_has_another_key():
         model = build()
         first = lambda data: [part[:2] for part in data] if isinstance(data, list) else data[:2]  # noqa: E731
         model._symbolic_build(data_batch=(first(x), first(y)))
-        found = trace_keys.trace_key(model, "train")
+        found = keys.trace_key(model, "train")
         assert found is not None, name
         assert found.key not in keys, (name, keys[found.key])
         keys[found.key] = name
@@ -437,7 +437,7 @@ def arrays_that_come_by_name_are_told_by_it():
                 results.add((name, answer.tobytes()))
     assert len(results) == 2
     numbered = [keras.Sequential([keras.Input((6,)), layers.Dense(4)]) for _ in range(2)]
-    keys = {trace_keys.trace_key(m, "predict", by_name=True).key for m in numbered}
+    keys = {keys.trace_key(m, "predict", by_name=True).key for m in numbered}
     assert len(keys) == 2
 
 
@@ -533,10 +533,10 @@ class Level(enum.Enum):
 def what_no_key_can_tell_is_traced_anew():
     for name, function in UNCLEAR.items():
         model = keras.Sequential([reading(function)])
-        assert trace_keys.trace_key(model, "predict") is None, name
+        assert keys.trace_key(model, "predict") is None, name
     assert key(mlp(reading(lambda layer, inputs: inputs * 2.0)), "predict") is not None
     with keras.RematScope(mode="full"):
-        assert trace_keys.trace_key(mlp(), "predict") is None
+        assert keys.trace_key(mlp(), "predict") is None
 
 
 class Counts(layers.Layer):
@@ -825,10 +825,10 @@ def kernels_are_cleared_now_and_then_but_not_from_under_another_thread():
     clear = context.context().clear_kernel_cache
     context.context().clear_kernel_cache = lambda: (cleared.append(1), clear())
     thread = threading.Thread(target=compute_and_wait)
-    traces._threads = {threading.get_ident()}
+    cache._threads = {threading.get_ident()}
     try:
         for expected in (True, False):
-            traces._variables_since = traces._MANY_VARIABLES
+            cache._variables_since = cache._MANY_VARIABLES
             life(mlp())
             life(mlp())
             assert bool(cleared) == expected
@@ -840,7 +840,7 @@ def kernels_are_cleared_now_and_then_but_not_from_under_another_thread():
         over.set()
         thread.join()
         del context.context().clear_kernel_cache
-        traces._threads.clear()
+        cache._threads.clear()
 
 
 @check
@@ -957,7 +957,7 @@ def nothing_is_kept_of_the_model_that_was_traced():
 
     model, variable = used()
     gc.collect()
-    assert len(traces.pool)
+    assert len(cache.pool)
     assert model() is None
     assert variable() is None
 
@@ -965,13 +965,13 @@ def nothing_is_kept_of_the_model_that_was_traced():
 @check
 def a_session_that_is_cleared_takes_the_traces_along():
     life(mlp())
-    assert len(traces.pool)
+    assert len(cache.pool)
     keras.utils.clear_session()
-    assert not len(traces.pool)
+    assert not len(cache.pool)
     life(mlp())
-    assert len(traces.pool)
+    assert len(cache.pool)
     keras.utils.clear_session()
-    assert not len(traces.pool)
+    assert not len(cache.pool)
 
 
 @check
@@ -979,12 +979,12 @@ def it_can_be_turned_off():
     life(mlp())
     traced_anew()
     with keras_reduce.installed(reuse=False):
-        assert not len(traces.pool)
+        assert not len(cache.pool)
         for _ in range(2):
             borrowed.clear()
             life(mlp())
             assert not borrowed
-            assert not len(traces.pool)
+            assert not len(cache.pool)
     life(mlp())
     life(mlp())
     assert borrowed
@@ -992,22 +992,22 @@ def it_can_be_turned_off():
 
 @check
 def no_more_is_kept_than_is_allowed():
-    pool = traces._Pool()
-    trace = traces.Trace(None, [], traces._MOST_BYTES // 10)
+    pool = cache._Pool()
+    trace = cache.Trace(None, [], cache._MOST_BYTES // 10)
     for number in range(12):
         pool.put(number, trace)
     assert len(pool) == 10
     assert pool.get(1) is None
     assert pool.get(2) is trace
-    pool.put("large", trace._replace(size=traces._MOST_BYTES + 1))
+    pool.put("large", trace._replace(size=cache._MOST_BYTES + 1))
     assert len(pool) == 10
     pool.put("new", trace)  # 3 was used longest ago
     assert pool.get(3) is None
     assert pool.get(2) is trace
     pool.clear()
-    for number in range(traces._MOST_TRACES + 5):
+    for number in range(cache._MOST_TRACES + 5):
         pool.put(number, trace._replace(size=1))
-    assert len(pool) == traces._MOST_TRACES
+    assert len(pool) == cache._MOST_TRACES
 
 
 @check
@@ -1035,15 +1035,15 @@ def threads_may_train_at_once():
 @check
 def what_workers_get_they_run_with_traces_of_before():
     def answer(model):
-        from keras_reduce.families.keras3 import traces
+        from keras_reduce.trace_cache import cache
 
         borrowed = []
-        init = traces._Borrowed.__init__
-        traces._Borrowed.__init__ = lambda self, *a: (init(self, *a), borrowed.append(self))[0]
+        init = cache._Borrowed.__init__
+        cache._Borrowed.__init__ = lambda self, *a: (init(self, *a), borrowed.append(self))[0]
         try:
             return model.predict(X, batch_size=8, verbose=0), len(borrowed)
         finally:
-            traces._Borrowed.__init__ = init
+            cache._Borrowed.__init__ = init
 
     model = mlp()
     expected = model.predict(X, batch_size=8, verbose=0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from .._tree import payloads_below
+from .._shared.tree import payloads_below
 from .assets import assets, finish, restore_assets
 from .attributes import await_state, left_out, state
 from .compilation import compilation

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...errors import PayloadError
-from .._counts import counts_of, restore_counts
+from .._shared.counts import counts_of, restore_counts
 from .framework import keras
 from .tree import Tree
 

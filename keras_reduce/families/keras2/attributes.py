@@ -14,13 +14,13 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from ... import callables
+from ...core import code_objects
 from ...custom_objects import Table
 from ...errors import ReduceError
 from ...weak_references import attach_within, is_weak
-from .. import _code, _compile_methods, _completeness
-from .._nests import is_data, is_nest, leaves, refuse_hidden, unwrapped
-from .._remaking import is_carried, plain_config
+from .._shared import assigned_attributes, compile_methods, completeness
+from .._shared.nests import is_data, is_nest, leaves, refuse_hidden, unwrapped
+from .._shared.remaking import is_carried, plain_config
 from . import others
 from .framework import MARK, is_built_in, keras, private
 from .kinds import bases, is_a, is_layer, is_part, is_variable
@@ -87,7 +87,7 @@ def left_out(obj: Any) -> list[str]:
     """Return the constructor arguments for which the config of a user-defined class fails."""
     if is_container(obj) or not overrides(obj, "get_config"):
         return []
-    return _completeness.left_out(obj, _plain_config, is_built_in)
+    return completeness.left_out(obj, _plain_config, is_built_in)
 
 
 def _plain_config(obj: Any) -> dict[str, Any] | None:
@@ -396,7 +396,7 @@ def _regularization(loss: Any) -> tuple[Any, Any]:
         function, loss = loss.func, loss.args[0]
     if not is_variable(loss) or not isinstance(function, types.FunctionType):
         return None, None
-    return loss, callables.closure(function).get("regularizer")
+    return loss, code_objects.closure(function).get("regularizer")
 
 
 def own_attributes(obj: Any) -> dict[str, Any]:
@@ -431,7 +431,7 @@ def _declared(root: str) -> frozenset[str]:
         "optimizer": lambda: api.optimizers.Optimizer(name=name),
     }
     specimen = makers[root]()
-    methods = (_code.set_by(base) for base in type(specimen).__mro__[:-1])
+    methods = (assigned_attributes.set_by(base) for base in type(specimen).__mro__[:-1])
     tracking = {"_self_setattr_tracking", "_self_tracked_trackables", "_obj_reference_counts_dict"}
     # What a lone optimizer that has travelled waits for; see `optimizers`.
     # One that says it is built would make no slots.
@@ -525,7 +525,7 @@ def _set_by_compile(obj: Any) -> frozenset[str]:
     """Return the attributes that a ``compile()`` sets whose arguments Keras doesn't record."""
     if not is_a(obj, "model") or not overrides(obj, "compile"):
         return frozenset()
-    return _compile_methods.attributes(type(obj), is_built_in) - {"optimizer", "loss"}
+    return compile_methods.attributes(type(obj), is_built_in) - {"optimizer", "loss"}
 
 
 def is_compiled_plainly(model: Any) -> bool:
@@ -537,7 +537,7 @@ def is_compiled_plainly(model: Any) -> bool:
         return True
     if not overrides(model, "compile"):
         return False
-    return not _compile_methods.is_repeatable(model, is_built_in, lost_by_compiling)
+    return not compile_methods.is_repeatable(model, is_built_in, lost_by_compiling)
 
 
 def lost_by_compiling(model: Any) -> list[str]:
@@ -578,7 +578,7 @@ def set_by_code(cls: type) -> tuple[frozenset[str], frozenset[str]]:
 
 def _set_by_code(cls: type) -> tuple[frozenset[str], frozenset[str]]:
     empty: frozenset[str] = frozenset()
-    methods = {base: _code.set_by(base) for base in cls.__mro__[:-1]}
+    methods = {base: assigned_attributes.set_by(base) for base in cls.__mro__[:-1]}
     by_keras = empty.union(*(names for base, names in methods.items() if is_built_in(base)))
     return by_keras, empty.union(*methods.values()) - by_keras
 

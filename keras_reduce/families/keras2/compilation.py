@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...errors import PayloadError
-from .. import _compile_methods
+from .._shared import compile_methods
 from .attributes import describes_itself, is_compiled_plainly, lost_by_compiling, overrides
 from .configs import compiling, deserialize, serialize, serialized_metric
 from .framework import keras
@@ -59,11 +59,11 @@ def _compile_each(obj: Any, specs: dict[str, Any]) -> None:
             continue
         arguments = deserialize(spec["config"])
         is_own = overrides(model, "compile")
-        if spec["plainly"] or (is_own and not _compile_methods.accepts(model.compile, arguments)):
+        if spec["plainly"] or (is_own and not compile_methods.accepts(model.compile, arguments)):
             # What a user-defined compile() sets beyond that are attributes, carried as such.
             keras().Model.compile(model, **arguments)
         elif is_own:
-            _compile_methods.call(model.compile, path, **arguments)
+            compile_methods.call(model.compile, path, **arguments)
         else:  # A class of Keras's may have a method of its own, too.
             model.compile(**arguments)
         for name, trainable in spec.get("trained", {}).items():
@@ -83,7 +83,7 @@ def _specification(model: Any) -> dict[str, Any]:
     }
     plainly = is_compiled_plainly(model)
     if plainly and describes_itself(model):
-        _compile_methods.warn_of_loss(model, lost_by_compiling(model))
+        compile_methods.warn_of_loss(model, lost_by_compiling(model))
     groups = {"metrics": model.compiled_metrics, "loss": model.compiled_loss}
     found = {
         name: _RESOLVED[name](group)

@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from ... import trust
-from ...callables import root_module
+from ...audit import trust_policy
+from ...core.code_objects import root_module
 from ...custom_objects import LateCode
 from ...errors import ReduceError
 from ...identities import by_number
-from .._nests import unwrapped
-from .._patches import Patch, Patches
+from .._shared.nests import unwrapped
+from .._shared.patches import Patch, Patches
 from . import others
 from .attributes import (
     describe,
@@ -418,7 +418,7 @@ def _made_of_root(config: dict[str, Any]) -> Any:
 
 def _trusted(module: str, name: str) -> Any:
     """Return what `framework.located` does, if that may be had."""
-    found, policy = located(module, name), trust.active()
+    found, policy = located(module, name), trust_policy.active()
     if policy is not None:
         policy.require(found, f"{root()}.{module}.{name}", is_harmless(found))
     return found

@@ -7,8 +7,8 @@ import importlib
 import importlib.util
 from typing import Any
 
-from ...callables import root_module
-from .._versions import generation
+from ...core.code_objects import root_module
+from .._shared.versions import generation
 
 # The key by which configs tell what is written by this package, and of which kind it is.
 MARK = "keras_reduce"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .framework import keras
 
 if TYPE_CHECKING:
-    from .._base import Kind
+    from ..protocol import Kind
 
 
 def kind(obj: Any) -> Kind | None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...errors import PayloadError, ReduceError
-from .. import _code
+from .._shared import assigned_attributes
 from .attributes import added_losses, describes_itself
 from .configs import deserialize, serialize, serialized_metric
 from .framework import is_built_in, keras
@@ -134,7 +134,7 @@ def _manners(node: Any) -> dict[str, Any]:
 
 def _masks(cls: type) -> bool:
     """Tell whether the code of a class says that it can handle masks."""
-    return any("supports_masking" in _code.set_by(base) for base in cls.__mro__[:-1])
+    return any("supports_masking" in assigned_attributes.set_by(base) for base in cls.__mro__[:-1])
 
 
 def _of_legacy_optimizer(node: Any) -> dict[str, Any]:

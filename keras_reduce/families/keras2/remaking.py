@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._nests import is_data, leaves
-from .._remaking import fits_constructor, is_carried, remembered
+from .._shared.nests import is_data, leaves
+from .._shared.remaking import fits_constructor, is_carried, remembered
 from .attributes import has_last_word, is_tensor, overrides, own_attributes, set_by_code
 from .kinds import is_a, is_layer, is_part, is_variable
 from .tree import is_trackable, own_variables

@@ -6,10 +6,11 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ... import identities, tensors
+from ... import identities
+from ...core import array_backends
 from ...errors import PayloadError
 from ...weak_references import attach_within
-from .._tree import payloads_below
+from .._shared.tree import payloads_below
 from . import leftovers
 from .attributes import await_state, describes_itself, own_attributes
 from .compilation import compile_all
@@ -133,7 +134,7 @@ def _without_initializers() -> Iterator[None]:
         shape, dtype = tf.TensorShape(arguments.get("shape")), arguments.get("dtype")
         is_known = shape.is_fully_defined() and dtype is not None
         if callable(arguments.get("initial_value")) and is_known and tf.executing_eagerly():
-            given = tensors.placeholder(tuple(shape), tf.as_dtype(dtype).name)
+            given = array_backends.placeholder(tuple(shape), tf.as_dtype(dtype).name)
             arguments["initial_value"] = arguments["initial_value"] if given is None else given
         return next_creator(**arguments)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ...identities import Identity
-from .. import _tree
+from .._shared import tree
 from .framework import is_built_in, keras, private
 from .kinds import is_a, is_layer, is_part, is_variable
 
@@ -35,7 +35,7 @@ _BOOKKEEPING = frozenset(
 _COUNTERS = ("_train_counter", "_test_counter", "_predict_counter")
 
 
-class Tree(_tree.Tree):
+class Tree(tree.Tree):
     """Everything below a Keras 2 object, and which of it travels on its own."""
 
     @staticmethod
@@ -56,7 +56,7 @@ class Tree(_tree.Tree):
 
 def nodes(obj: Any) -> dict[str, Any]:
     """Return `obj` and every layer, optimizer and metric below it, by path."""
-    return _tree.walk(obj, _children)[0]
+    return tree.walk(obj, _children)[0]
 
 
 def is_container(node: Any) -> bool:
@@ -128,7 +128,7 @@ def _of_trackables(layer: Any) -> Iterator[tuple[str, Any]]:
 
     Modules of TensorFlow's, whose variables Keras trains, and generators of random numbers.
     """
-    for name, value in _tree.below_attributes(vars(layer), _BOOKKEEPING):
+    for name, value in tree.below_attributes(vars(layer), _BOOKKEEPING):
         if is_trackable(value):
             # In the order of its attributes' names.
             held = value.variables if hasattr(value, "variables") else [value.state]
@@ -193,7 +193,7 @@ def untold_variables(optimizer: Any) -> list[tuple[str, Any]]:
     # Private: by which names an optimizer knows the variables that it was built for.
     listed = {id(variable) for variable in _of_optimizer(optimizer)}
     foreign = getattr(optimizer, "_index_dict", {})
-    below = _tree.below_attributes(vars(optimizer), _TOLD_BY_CONFIGS | _BOOKKEEPING)
+    below = tree.below_attributes(vars(optimizer), _TOLD_BY_CONFIGS | _BOOKKEEPING)
     return [
         (f"attribute/{name}", value)
         for name, value in below
@@ -210,7 +210,7 @@ def _children(node: Any) -> Iterator[tuple[str, Any]]:
         for layer in layers_of(node):
             yield f"layers/{layer.name}", layer
     if _may_hold_parts(node):
-        below = _tree.below_attributes(vars(node), _BOOKKEEPING)
+        below = tree.below_attributes(vars(node), _BOOKKEEPING)
         found = [(name, part) for name, part in below if is_part(part) and not is_variable(part)]
         # In an order that does not depend on which was set first.
         yield from sorted(found, key=lambda item: item[0])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ...custom_objects import by_value
-from ..lookups import LOOKUPS
+from .._shared.lookups import LOOKUPS
 from .framework import private
 
 

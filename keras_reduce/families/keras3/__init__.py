@@ -13,8 +13,9 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ... import frames
-from . import private, traces
+from ...core import call_stacks
+from ...trace_cache import cache
+from . import private
 from .assets import assets, finish, restore_assets
 from .attributes import left_out
 from .compilation import compilation
@@ -114,12 +115,12 @@ def _clone_with_fit_kwargs(original: Callable[[Any], Any]) -> Callable[[Any], An
 
 def trace_hooks() -> Iterable[tuple[Any, str, Callable[[Any], Any]]]:
     """Return where Keras makes what is traced: class, name, old -> new method."""
-    return traces.trace_hooks() if private.can_share_traces() else ()
+    return cache.trace_hooks() if private.can_share_traces() else ()
 
 
 def share_traces(on: bool) -> None:
     """Begin or cease to let models share traces; forget all that there are."""
-    traces.share_traces(on and private.can_share_traces())
+    cache.share_traces(on and private.can_share_traces())
 
 
 def versions() -> dict[str, str]:
@@ -170,7 +171,7 @@ def survey(root: Any, children: Iterable[Any] = ()) -> Tree:
 
 def _is_at_work(model: Any) -> bool:
     """Tell whether another thread is training `model`; to put values back would spoil that."""
-    return frames.run_elsewhere(
+    return call_stacks.run_elsewhere(
         lambda frame: frame.f_code.co_name in _AT_WORK and frame.f_locals.get("self") is model
     )
 

@@ -13,10 +13,10 @@ import types
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from ...core.array_backends import dtype_name
 from ...custom_objects import by_value, found_as
 from ...errors import PayloadError, ReduceError
-from ...tensors import dtype_name
-from ..lookups import LOOKUPS
+from .._shared.lookups import LOOKUPS
 from .kinds import bases
 
 Parts = tuple[dict[str, Any], tuple[Any, ...]]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import PayloadError
-from .._counts import counts_of, restore_counts
+from .._shared.counts import counts_of, restore_counts
 from .attributes import overrides
 from .kinds import is_built_in
 from .patches import current

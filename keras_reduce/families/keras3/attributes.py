@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 from ...custom_objects import Table, has_foreign_code
 from ...errors import ReduceError
 from ...weak_references import PROXIES, attach_within, holds, is_weak
-from .. import _completeness
-from .._nests import innermost, is_nest, leaves, unwrapped
-from .._remaking import plain_config
+from .._shared import completeness
+from .._shared.nests import innermost, is_nest, leaves, unwrapped
+from .._shared.remaking import plain_config
 from .kinds import attributes_of, bases, is_a, is_built_in, is_saveable
 from .patches import current
 from .tree import (
@@ -33,7 +33,7 @@ from .tree import (
 )
 
 if TYPE_CHECKING:
-    from .._base import Kind
+    from ..protocol import Kind
 
 # What Keras and TensorFlow set on their objects after construction.
 _SET_BY_TRAINING = frozenset(
@@ -93,10 +93,10 @@ def left_out(obj: Any) -> list[str]:
         return []
     noted = getattr(current, "gaps", None)
     if noted is None:
-        return _completeness.left_out(obj, _plain_config, is_built_in)
+        return completeness.left_out(obj, _plain_config, is_built_in)
     if id(obj) not in noted:
         noted[id(obj)] = obj, []  # For what asks meanwhile; held, so that the id stays its own.
-        noted[id(obj)] = obj, _completeness.left_out(obj, _plain_config, is_built_in)
+        noted[id(obj)] = obj, completeness.left_out(obj, _plain_config, is_built_in)
     names: list[str] = noted[id(obj)][1]
     return names
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...errors import PayloadError
-from .. import _compile_methods
+from .._shared import compile_methods
 from .attributes import PLAIN, describes_itself, overrides
 from .patches import current
 from .reading import deserialize
@@ -103,7 +103,7 @@ def _specification(model: Any) -> dict[str, Any]:
         }
         plainly = is_compiled_plainly(model)
         if plainly and describes_itself(model):
-            _compile_methods.warn_of_loss(model, lost_by_compiling(model))
+            compile_methods.warn_of_loss(model, lost_by_compiling(model))
         config = serialize(arguments)
         recorded = _record(model, arguments)
     spec: dict[str, Any] = {"config": config, "plainly": plainly}
@@ -174,16 +174,16 @@ def _compile(model: Any, config: dict[str, Any], path: str, *, plainly: bool) ->
     import keras
 
     if overrides(model, "compile_from_config"):
-        _compile_methods.call(model.compile_from_config, path, config)
+        compile_methods.call(model.compile_from_config, path, config)
         return
     arguments = deserialize(config)
     is_own = overrides(model, "compile")
-    if plainly or (is_own and not _compile_methods.accepts(model.compile, arguments)):
+    if plainly or (is_own and not compile_methods.accepts(model.compile, arguments)):
         # What a user-defined compile() sets beyond that are attributes, which are carried as such.
         # The optimizer that was carried is wrapped already, if it ever was.
         keras.Model.compile(model, **arguments, auto_scale_loss=False)
     elif is_own:
-        _compile_methods.call(model.compile, path, **arguments)
+        compile_methods.call(model.compile, path, **arguments)
     else:  # A class of Keras's may have a method of its own, too.
         model.compile(**arguments, auto_scale_loss=False)
 

@@ -7,11 +7,11 @@ import sys
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from ...callables import root_module
+from ...core.code_objects import root_module
 from .private import find
 
 if TYPE_CHECKING:
-    from .._base import Kind
+    from ..protocol import Kind
 
 
 def kind(obj: Any) -> Kind | None:

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Container
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...tensors import dtype_name
+from ...core.array_backends import dtype_name
 from .attributes import PLAIN
 from .kinds import as_module, attributes_of, bases, is_a, is_built_in
 from .settings import has_usual_context, is_automatic_name
@@ -20,7 +20,7 @@ from .tree import own_variables, trainable_of
 from .writing import is_found_by_name
 
 if TYPE_CHECKING:
-    from .._base import Kind
+    from ..protocol import Kind
 
 
 class Likeness(NamedTuple):

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from .._nests import is_nest
+from .._shared.nests import is_nest
 from .attributes import describes_itself
 from .kinds import is_a, is_built_in
 from .tree import Tree, is_container, nodes

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ...core.array_backends import dtype_name
 from ...identities import Identity, by_number
-from ...tensors import dtype_name
 from .patches import current
 from .tree import Tree, is_optimizer, nodes
 

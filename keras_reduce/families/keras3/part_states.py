@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from ...custom_objects import Table
-from .._nests import unwrapped
-from ..lookups import LOOKUPS
-from ..lost_attributes import warn_of_missing_parts
+from .._shared.lookups import LOOKUPS
+from .._shared.lost_attributes import warn_of_missing_parts
+from .._shared.nests import unwrapped
 from .attributes import (
     decoder,
     describe_variable,

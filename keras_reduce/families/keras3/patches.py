@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from .._patches import Patch, Patches
+from .._shared.patches import Patch, Patches
 
 __all__ = ["Patch", "current", "patches"]
 

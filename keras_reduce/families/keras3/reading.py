@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from ... import tensors, trust
+from ...audit import trust_policy
+from ...core import array_backends
 from ...custom_objects import LateCode
 from ...errors import PayloadError
 from ...identities import Identity, by_number
@@ -29,7 +30,7 @@ def deserialize(config: Any) -> Any:
 
     # Through the module, where `reading` has put its own. A pickle that is trusted as a whole gains
     # nothing from Keras's own check of a part of it.
-    is_trusted = trust.active() is None
+    is_trusted = trust_policy.active() is None
     return serialization_lib.deserialize_keras_object(config, safe_mode=not is_trusted)
 
 
@@ -153,7 +154,7 @@ class Reading:
         The program may keep some for itself: a model that is made once and then held by a module.
         """
         for variable, initializer in self._empty:
-            if tensors.is_placeholder(variable):
+            if array_backends.is_placeholder(variable):
                 variable.assign(initializer(variable._shape, dtype=variable._dtype))
 
 
@@ -193,7 +194,7 @@ def _mended_class(original: Callable[..., Any]) -> Callable[..., Any]:
         if reading is not None and "keras_reduce_root" in full_config:
             return _Child(reading.root)
         found = original(name, registered_name, module, obj_type, full_config, **more)
-        policy = trust.active()
+        policy = trust_policy.active()
         if policy is not None:
             is_own = reading is not None and any(found is obj for obj in reading.by_key.values())
             policy.require(found, f"{module}.{name}", is_own or is_harmless(found))
@@ -351,7 +352,7 @@ def _keyed_lambda(original: Callable[..., Any]) -> Callable[..., Any]:
         key = code[0] if isinstance(code, (list, tuple)) else code
         if reading is not None and isinstance(key, str) and key in reading.by_key:
             return reading.by_key[key]
-        policy = trust.active()
+        policy = trust_policy.active()
         if policy is not None:
             policy.refuse("a lambda in a config", "code that is in the file itself")
             raise policy.error("func_load")
@@ -366,7 +367,7 @@ def _uninitialized(original: Callable[..., Any]) -> Callable[..., Any]:
     def _initialize_with_initializer(variable: Any, initializer: Any) -> None:
         reading = getattr(current, "reading", None)
         is_ours = reading is not None and _is_made_by_keras() and tf.executing_eagerly()
-        tensor = tensors.placeholder(variable._shape, variable._dtype) if is_ours else None
+        tensor = array_backends.placeholder(variable._shape, variable._dtype) if is_ours else None
         if reading is None or tensor is None:
             original(variable, initializer)
         else:

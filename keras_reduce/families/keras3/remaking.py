@@ -11,10 +11,10 @@ import inspect
 import weakref
 from typing import Any
 
-from ...callables import root_module
-from .. import _code
-from .._nests import is_data
-from .._remaking import fits_constructor, is_carried, remembered
+from ...core.code_objects import root_module
+from .._shared import assigned_attributes
+from .._shared.nests import is_data
+from .._shared.remaking import fits_constructor, is_carried, remembered
 from .attributes import has_last_word, holds_parts, overrides, own_attributes
 from .kinds import is_built_in, is_saveable
 from .patches import current
@@ -80,7 +80,7 @@ def _look_through(cls: type) -> tuple[set[str], set[str]]:
         if base in general:
             continue
         names = by_keras if is_built_in(base) or _is_framework(base) else by_user
-        names |= _code.set_by(base)
+        names |= assigned_attributes.set_by(base)
     return by_keras, by_user
 
 

@@ -14,8 +14,8 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from ... import callables
-from ...tensors import converted, dtype_name
+from ...core import code_objects
+from ...core.array_backends import converted, dtype_name
 from .kinds import is_built_in
 
 # Private: the public functions of keras.random use it without ever showing it.
@@ -136,7 +136,7 @@ def _named(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
 
     A name that stands for nothing here, an attribute, has None.
     """
-    yield from callables.closure(function).items()
+    yield from code_objects.closure(function).items()
     open_ends = [function.__code__]
     while open_ends:
         code = open_ends.pop()

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from .. import _code
+from .._shared import assigned_attributes
 from .attributes import PLAIN, describes_itself
 
 
@@ -123,12 +123,16 @@ def _usual(cls: type) -> list[tuple[_Setting, Any]]:
 
     if cls not in _known:
         bases = cls.__mro__[: cls.__mro__.index(keras.Layer)]
-        set_by_code = [each for base in bases for each in _code.assignments(base, _NAMES)]
+        set_by_code = [
+            each for base in bases for each in assigned_attributes.assignments(base, _NAMES)
+        ]
         _known[cls] = [(each, _usual_value(cls, each, set_by_code)) for each in _SETTINGS]
     return _known[cls]
 
 
-def _usual_value(cls: type, setting: _Setting, set_by_code: list[_code.Assignment]) -> Any:
+def _usual_value(
+    cls: type, setting: _Setting, set_by_code: list[assigned_attributes.Assignment]
+) -> Any:
     import keras
 
     set_by_code = [each for each in set_by_code if each.name in (setting.name, setting.attribute)]

@@ -13,10 +13,10 @@ from typing import Any
 from ...custom_objects import has_foreign_code
 from ...errors import ReduceError
 from ...weak_references import holds
-from .. import _compile_methods
-from .._nests import is_data, unwrapped
-from .._remaking import is_carried
-from ..lost_attributes import warn_of_loss
+from .._shared import compile_methods
+from .._shared.lost_attributes import warn_of_loss
+from .._shared.nests import is_data, unwrapped
+from .._shared.remaking import is_carried
 from .attributes import (
     describes_itself,
     holds_parts,
@@ -206,7 +206,7 @@ def _set_by_compile(obj: Any) -> frozenset[str]:
         return frozenset()
     if overrides(obj, "compile_from_config"):
         return frozenset()
-    return _compile_methods.attributes(type(obj), is_built_in) - {"optimizer", "loss"}
+    return compile_methods.attributes(type(obj), is_built_in) - {"optimizer", "loss"}
 
 
 def is_compiled_plainly(model: Any) -> bool:
@@ -218,7 +218,7 @@ def is_compiled_plainly(model: Any) -> bool:
         return True
     if not overrides(model, "compile") or overrides(model, "compile_from_config"):
         return False
-    return not _compile_methods.is_repeatable(model, is_built_in, lost_by_compiling)
+    return not compile_methods.is_repeatable(model, is_built_in, lost_by_compiling)
 
 
 def lost_by_compiling(model: Any) -> list[str]:

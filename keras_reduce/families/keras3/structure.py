@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from ... import identities, weights
+from ... import identities
+from ...core import weights
+from ...core.array_backends import dtype_name
 from ...errors import PayloadError
-from ...tensors import dtype_name
 from ...weak_references import attach_within
-from .. import _tree
+from .._shared import tree
 from .assets import assets, restore_assets
 from .attributes import PLAIN, decoder, describes_itself, encoder
 from .compilation import compile_all
@@ -407,7 +408,7 @@ def _below(path: str, paths: Iterable[str]) -> list[str]:
 
 def payloads_below(structure: Mapping[str, Any]) -> list[Any]:
     """Return the parts that another payload fills: their paths, or, once known, themselves."""
-    return [*_tree.payloads_below(structure), *current.reading.filled]
+    return [*tree.payloads_below(structure), *current.reading.filled]
 
 
 def unfilled(tree: Tree, values: dict[str, Any]) -> dict[str, Any]:

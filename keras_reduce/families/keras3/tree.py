@@ -15,7 +15,7 @@ from typing import Any
 
 from ...identities import Identity
 from ...weak_references import PROXIES
-from .. import _tree
+from .._shared import tree
 from .kinds import attributes_of, bases, is_a, is_built_in, is_saveable
 
 # What Keras calls a variable that was not given a name; the counter differs between processes.
@@ -49,10 +49,10 @@ def nodes(obj: Any) -> dict[str, Any]:
 
     Parents precede their children. A part that is reached twice stands under its first path.
     """
-    return _tree.walk(obj, _children)[0]
+    return tree.walk(obj, _children)[0]
 
 
-class Tree(_tree.Tree):
+class Tree(tree.Tree):
     """Everything below a Keras 3 object, and which of it travels on its own."""
 
     @staticmethod
@@ -290,7 +290,7 @@ def _may_hold_optimizers(node: Any) -> bool:
 
 def below_attributes(node: Any) -> list[tuple[str, Any]]:
     """Return what the attributes of `node`, and containers there, hold, by name and position."""
-    return list(_tree.below_attributes(attributes_of(node), _BOOKKEEPING))
+    return list(tree.below_attributes(attributes_of(node), _BOOKKEEPING))
 
 
 def compiled_metrics(model: Any) -> Iterator[tuple[str, Any]]:

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from ...callables import root_module
-from .._nests import unwrapped
+from ...core.code_objects import root_module
+from .._shared.nests import unwrapped
 from .assembled import is_assembled, take_apart
 from .attributes import PLAIN, describe, describes_itself, overrides
 from .kinds import has_config, has_identity, is_a, is_built_in, is_saveable

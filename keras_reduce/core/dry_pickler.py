@@ -1,0 +1,805 @@
+"""Where an object can't be pickled: a dry run of a pickler that knows its way and doesn't stop.
+
+It asks the same reducers as the real one and writes nothing. It keeps a queue of what is left to
+visit instead of calling itself, so that no object is too deep for it, and each is found on the
+shortest way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dis
+import functools
+import pickle
+import re
+import sys
+import threading
+import types
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import cloudpickle
+import numpy as np
+
+from ..custom_objects import Bounds, ByValue, _nested, companion
+from ..errors import KerasReduceError, ReduceError
+from .call_stacks import asks_for_reduce_values
+from .code_objects import root_module
+from .dispatch import STANDARD
+from .weights import Snapshot
+
+__all__ = [
+    "Obstacle",
+    "Transport",
+    "carries_code",
+    "check",
+    "located",
+    "obstacles",
+    "root_path",
+]
+
+Transport = Literal["pickle", "cloudpickle", "joblib", "deepcopy"]
+
+
+class Obstacle(NamedTuple):
+    """One thing that stands in the way.
+
+    Attributes
+    ----------
+    path : str
+        A Python expression for it; parts in angle brackets, such as ``<closure 'lock'>``, stand
+        for what no expression reaches.
+    type : str
+        Qualified name of its type; empty where only the path is known.
+    why : str
+        What the pickler says.
+    cure : str
+        What to do.
+    transports : tuple of str
+        Whom it stops: ``pickle``, ``cloudpickle``, ``joblib``, ``deepcopy``.
+    """
+
+    path: str
+    type: str
+    why: str
+    cure: str
+    transports: tuple[Transport, ...] = ()
+
+
+def obstacles(
+    obj: Any, name: str, transport: Transport, *, by_value: bool = False
+) -> Iterator[Obstacle]:
+    """Yield what keeps `obj` from travelling: what is near the root first.
+
+    Parameters
+    ----------
+    obj : object
+        The root of the graph.
+    name : str
+        How to spell it.
+    transport : {"pickle", "cloudpickle", "joblib", "deepcopy"}
+        Whose rules to follow.
+    by_value : bool, default=False
+        For joblib: whether it carries functions and classes by value.
+    """
+    before, _search.roots = _search.roots, (obj,)
+    try:
+        for _, _, found in _walk(_pickler(transport, by_value), [(name, obj)]):
+            if found:
+                yield found._replace(transports=(transport,))
+    finally:
+        _search.roots = before
+
+
+def check(owner: Any, values: Mapping[str, Any], *, name: str, skip: Callable[[Any], bool]) -> None:
+    """Refuse attributes that can't be carried, before a pickler does so without naming them.
+
+    Carried is what cloudpickle, the most permissive pickler, carries; or what `copy.deepcopy` does,
+    where it is at work. Takes microseconds for plain data.
+
+    Parameters
+    ----------
+    owner : object
+        The object that is being reduced.
+    values : mapping
+        Its attributes by name.
+    name : str
+        How to spell the owner in a message.
+    skip : callable
+        Tells of an object whether to take it as fine: it checks itself.
+
+    Raises
+    ------
+    ReduceError
+        For one obstacle, with the path to it. Not within a dry run of `owner`, which lists them
+        all.
+    """
+    if all(map(_is_plain, values.values())):
+        return
+    found = _unfit(values, skip, "cloudpickle")
+    if found and is_copying():
+        found = _unfit(values, skip, "deepcopy")
+    visit = _visits.current
+    if found and visit and visit.obj is owner:
+        visit.found += found
+    elif found:
+        path, kind, why, cure, _ = found[0]
+        raise ReduceError(
+            f"This {kind or 'object'} can't be carried", where=f"{name}{path}", cause=why, cure=cure
+        )
+
+
+def located(error: ReduceError, obj: Any) -> ReduceError:
+    """Return `error`, which knows the place in `obj`, with the place in the graph around it."""
+    root = root_path(obj)
+    root = root or (type(obj).__name__ if error.where.startswith((".", "[")) else "")
+    if not root:
+        return error
+    inside = error.where if error.where[:1] in (".", "[", "") else f" ({error.where})"
+    return type(error)(error.what, root + inside, error.cause, error.cure)
+
+
+def _unfit(
+    values: Mapping[str, Any], skip: Callable[[Any], bool], transport: Transport
+) -> list[Obstacle]:
+    pickler = _pickler(transport)
+    pickler.nested, pickler.is_carried = (_nested.depth, _nested.bounds), skip
+    roots = ((f".{name}", value) for name, value in values.items())
+    return [found for _, _, found in _walk(pickler, roots, skip) if found]
+
+
+def is_copying() -> bool:
+    """Tell whether it is `copy.deepcopy` that asks for a reduce value."""
+    if _visits.current:
+        return isinstance(_visits.current.pickler, _DryCopier)
+    return next((start.transport == "deepcopy" for start in _starts()), False)
+
+
+def carries_code() -> bool:
+    """Tell whether what asks for a reduce value carries code by value, or copies it as it is.
+
+    That is so for cloudpickle's pickler, joblib's and ours, which are taught it, and for
+    `copy.deepcopy`. To be called while a reducer runs.
+    """
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame and str(frame.f_globals.get("__name__")).partition(".")[0] == __package__:
+        frame = frame.f_back
+    if frame is None:
+        return False
+    if frame.f_code in (_SAVE, copy.deepcopy.__code__):
+        pickler = frame.f_locals.get("self")
+        return frame.f_code is not _SAVE or hasattr(pickler, "reducer_override")
+    name = str(frame.f_globals.get("__name__"))
+    # Of joblib, Ray and Spark, which bring their own, too.
+    return frame.f_code.co_name == "dump" and f".{name}".endswith(".cloudpickle")
+
+
+# By which the standard library's pickler in Python, and so joblib's and ours, asks.
+_SAVE = pickle._Pickler.save.__code__  # type: ignore[attr-defined]
+
+
+def root_path(obj: Any, name: str = "") -> str:
+    """Return the path to `obj` from the root of the dump that is under way, such as ``a.b[1]``.
+
+    To be called when `obj` could not be reduced, while its reducer runs. It never raises.
+
+    Parameters
+    ----------
+    obj : object
+        What could not be reduced.
+    name : str, optional
+        How to spell the root; the name of its class in lower case if not given.
+
+    Returns
+    -------
+    str
+        Empty if nobody knows: the C pickler leaves no trace on Python's stack, so that all depends
+        on whether the line that calls it names the root.
+    """
+    if _visits.current:
+        return ""  # a dry run is under way, which knows the path itself
+    # What failed has an error of its own, which must not be lost over one in here.
+    with contextlib.suppress(Exception):
+        outermost: dict[str, _Start] = {}
+        for start in _starts():
+            outermost.pop(start.function, None)  # copy.deepcopy calls itself
+            outermost[start.function] = start
+        roots = [
+            (type(start.root).__name__.strip("_").lower(), start)
+            for start in reversed(outermost.values())
+        ]
+        for spelled, (_, transport, by_value, root) in roots or _named_by_the_caller():
+            pickler = _pickler(transport, by_value)
+            for path, visited, _ in _walk(pickler, [(name or spelled, root)]):
+                if visited is obj:
+                    return path
+    return ""
+
+
+def _named_by_the_caller() -> Iterator[tuple[str, _Start]]:
+    """Yield what the call that is under way outside of this package names, such as its argument.
+
+    For messages only: another line of code may well name something else.
+    """
+    frame: types.FrameType | None = sys._getframe(1)
+    is_reducing = False
+    while frame:
+        is_reducer = frame.f_code.co_name in ("__reduce__", "__reduce_ex__", "__getstate__")
+        is_reducing |= is_reducer
+        ours = str(frame.f_globals.get("__name__")).partition(".")[0] == __package__
+        if not ours and not is_reducer:
+            break
+        frame = frame.f_back
+    if frame is None or not is_reducing:
+        return
+    instructions = list(dis.get_instructions(frame.f_code))
+    call = next(i for i in instructions if i.offset == frame.f_lasti)
+    lines = call.positions
+    for instruction in instructions[: instructions.index(call)]:
+        place = instruction.positions
+        if not lines or not place or not instruction.opname.startswith("LOAD_"):
+            continue
+        if (lines.lineno or 0) <= (place.lineno or 0) <= (lines.end_lineno or 0):
+            known = {**frame.f_globals, **frame.f_locals}
+            names = instruction.argval
+            for name in names if isinstance(names, tuple) else (names,):
+                if isinstance(name, str) and not isinstance(known.get(name), types.ModuleType):
+                    yield name, _Start("", "pickle", False, known.get(name))
+
+
+def reaches(roots: Sequence[Any], is_wanted: Callable[[Any], bool]) -> bool:
+    """Tell whether an object is below one of `roots`.
+
+    To be called while a reducer runs. It never raises.
+
+    Parameters
+    ----------
+    roots : sequence
+        Objects that are being pickled.
+    is_wanted : callable
+        Tells of an object of the graph whether it is, or contains, the one.
+    """
+    if _search.is_on:
+        return True  # One search goes through everything.
+    outer = _search.roots
+    before, _visits.current = _visits.current, None
+    _search.is_on, _search.roots = True, tuple(roots)
+    try:
+        return any(is_wanted(visited) for root in roots for visited in _all_below(root))
+    except Exception:
+        return False
+    finally:
+        _search.is_on, _search.roots = False, outer
+        _visits.current = before
+
+
+def is_searching() -> bool:
+    """Tell whether `reaches` is under way in this thread."""
+    return _search.is_on
+
+
+class _Search(threading.local):
+    is_on = False
+    roots: tuple[Any, ...] = ()
+
+
+_search = _Search()
+
+
+def roots() -> tuple[Any, ...]:
+    """Return what is being dumped by the pickler that runs a reducer; empty if it is not known.
+
+    That is so for a pickler written in C, unless a function in Python has started it.
+    """
+    if _search.roots:
+        return _search.roots
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame and str(frame.f_globals.get("__name__")).partition(".")[0] == __package__:
+        frame = frame.f_back
+    # This is a pickler in Python, below the function that has started it; or the function that has
+    # called a pickler in C.
+    if frame and not asks_for_reduce_values(frame.f_code):
+        start = _start(frame)
+    else:
+        start = next(_starts(), None)
+    return (start.root,) if start else ()
+
+
+def is_asked() -> bool:
+    """Tell whether a pickler asks for a reduce value, and not a program by `reducers.reduce`."""
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame and str(frame.f_globals.get("__name__")).partition(".")[0] == __package__:
+        if frame.f_code.co_name == "__reduce__":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _all_below(root: Any) -> Iterator[Any]:
+    # A snapshot is in a reduce value, and writes nothing.
+    for _, visited, _ in _walk(_pickler("cloudpickle"), [("", root)], _is_snapshot):
+        yield visited
+
+
+def _is_snapshot(obj: Any) -> bool:
+    return isinstance(obj, Snapshot)
+
+
+class _Start(NamedTuple):
+    """A function that has started a dump."""
+
+    function: str
+    transport: Transport
+    by_value: bool
+    root: Any
+
+
+# Function, in Python, that starts a dump -> its variable that holds the root.
+_VARIABLES: dict[str, tuple[str, Transport]] = {
+    "cloudpickle.cloudpickle.dump": ("obj", "cloudpickle"),
+    "joblib.externals.cloudpickle.cloudpickle.dump": ("obj", "cloudpickle"),
+    "multiprocessing.reduction.dump": ("obj", "pickle"),
+    "multiprocessing.reduction.dumps": ("obj", "pickle"),
+    "pickle.dump": ("obj", "joblib"),  # of the pickler in Python, which is joblib's base
+    "copy.deepcopy": ("x", "deepcopy"),
+}
+
+
+def _starts() -> Iterator[_Start]:
+    """Yield the dumps that are under way in this thread, the innermost first."""
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame:
+        start = _start(frame)
+        if start is not None:
+            yield start
+        frame = frame.f_back
+
+
+def _start(frame: types.FrameType) -> _Start | None:
+    """Return the dump that a frame has started; None for a frame of another function."""
+    function = f"{frame.f_globals.get('__name__')}.{frame.f_code.co_name}"
+    if function not in _VARIABLES:
+        return None
+    variable, transport = _VARIABLES[function]
+    by_value = hasattr(frame.f_locals.get("self"), "reducer_override")
+    return _Start(function, transport, by_value, frame.f_locals.get(variable))
+
+
+# --- the walk ------------------------------------------------------------------------------------
+
+
+class _Child(NamedTuple):
+    """Something that is yet to be visited.
+
+    Attributes
+    ----------
+    head : tuple, optional
+        Path and value of the object above it whose inside is nobody's business.
+    names : _Names, optional
+        If it is a container that a reducer made up: the names of that reducer's object.
+    """
+
+    pickler: _DryPickler
+    path: str
+    value: Any
+    head: tuple[str, Any] | None = None
+    names: _Names | None = None
+
+
+class _Visit:
+    """A call of one object's reducer, and what has been found by it."""
+
+    def __init__(self, pickler: _DryPickler, obj: Any) -> None:
+        self.pickler, self.obj = pickler, obj
+        self.found: list[Obstacle] = []
+
+
+class _Visits(threading.local):
+    current: _Visit | None = None
+
+
+_visits = _Visits()
+
+# What is in the way inside of these are locks and handles that their user has not made.
+_OPAQUE = re.compile(r"threading\.\w+|tensorflow\.python\.(data|client|distribute|framework)\..*")
+
+
+def _walk(
+    pickler: _DryPickler,
+    roots: Iterable[tuple[str, Any]],
+    skip: Callable[[Any], bool] = lambda _: False,
+) -> Iterator[tuple[str, Any, Obstacle | None]]:
+    """Yield path, value, None for each object before it is reduced; then for each obstacle."""
+    left = deque(_Child(pickler, path, value) for path, value in roots if not _is_plain(value))
+    told: set[str] = set()
+    while left:
+        child = left.popleft()
+        if id(child.value) in child.pickler.memo or skip(child.value):
+            continue
+        yield child.path, child.value, None
+        if child.head is None and _OPAQUE.fullmatch(_type_name(child.value)):
+            child = child._replace(head=(child.path, child.value))
+        for obstacle in child.pickler.visit(child):
+            if child.head is None:
+                yield child.path, child.value, obstacle
+            elif child.head[0] not in told:
+                path, value = child.head
+                told.add(path)
+                why = f"cannot pickle {type(value).__qualname__!r} object"
+                yield path, value, Obstacle(path, _type_name(value), why, _cure(value))
+        left += child.pickler.children
+
+
+# Types of plain data: every pickler carries it, and no copy of it makes a difference.
+SCALARS = {
+    *(type(None), type(...), type(NotImplemented), bool, int, float, complex, range),
+    *(str, bytes, bytearray, pickle.PickleBuffer),
+    *(kind for kind in np.sctypeDict.values() if kind not in (np.object_, np.void)),
+}
+
+
+def _is_plain(value: Any, levels: int = 3) -> bool:
+    """Tell whether `value` is data that every pickler carries; cheap also where there is much."""
+    kind = type(value)
+    if kind in SCALARS:
+        return True
+    if kind in (np.ndarray, np.memmap):
+        return not value.dtype.hasobject
+    if kind is dict:
+        return _is_plain(list(value), levels) and _is_plain(list(value.values()), levels)
+    if kind not in (list, tuple, set, frozenset) or not levels:
+        return False
+    return SCALARS.issuperset(map(type, value)) or all(_is_plain(v, levels - 1) for v in value)
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+
+class _Names:
+    """The names under which an object's attributes, and the items in these, can be reached."""
+
+    def __init__(self, owner: Any, path: str) -> None:
+        self._owner, self._path = owner, path
+
+    def find(self, value: Any) -> str | None:
+        """Return the path of `value`, or None if it is neither an attribute nor in one."""
+        fallback = None
+        if isinstance(value, ByValue):
+            value = value.referent
+            kind = "class" if isinstance(value, type) else "function"
+            fallback = f".<{kind} {getattr(value, '__qualname__', _type_name(value))!r}>"
+        found = self._known.get(id(value), fallback)
+        return None if found is None else self._path + found
+
+    @functools.cached_property
+    def _known(self) -> dict[int, str]:
+        owner = self._owner
+        public, private = self._members = _members(owner)  # held, so that ids stay their own
+        known: dict[int, str] = {}
+        _add_items(known, "", owner)
+        for members in (public, private):
+            for name, value in members.items():
+                known.setdefault(id(value), f".{name}")
+            for name, value in members.items():
+                _add_items(known, f".{name}", value)
+            if members is public and _is_of_keras(owner):
+                # A property, of what a model holds in private.
+                _add_items(known, ".layers", getattr(owner, "layers", ()))
+        return known
+
+
+_MANY = 1000  # Among more items than these it takes too long to look for one.
+
+
+def _add_items(known: dict[int, str], path: str, value: Any, levels: int = 2) -> None:
+    if not levels or not isinstance(value, (list, tuple, dict)) or len(value) > _MANY:
+        return
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+        known.setdefault(id(item), f"{path}[{_spelled(key)}]")
+        _add_items(known, f"{path}[{_spelled(key)}]", item, levels - 1)
+
+
+def _members(obj: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the public and the private attributes of `obj`, with slots and those of C types."""
+    found = dict(getattr(obj, "__dict__", {}))
+    for store in ("_modules", "_parameters", "_buffers"):
+        # Where a module of Torch's, as a layer is one there, keeps what is set on it.
+        if isinstance(found.get(store), dict):
+            found = {**found[store], **found}
+    for cls in type(obj).__mro__:
+        for name, member in vars(cls).items():
+            if isinstance(member, types.MemberDescriptorType) and hasattr(obj, name):
+                found.setdefault(name, getattr(obj, name))
+    found["__class__"] = type(obj)
+    if isinstance(obj, type):
+        found["__bases__"] = obj.__bases__
+    elif isinstance(obj, types.BuiltinMethodType):
+        found["__self__"] = obj.__self__
+    public = {name: value for name, value in found.items() if not name.startswith("_")}
+    return public, {name: value for name, value in found.items() if name not in public}
+
+
+def _is_of_keras(obj: Any) -> bool:
+    roots = {root_module(base) for base in type(obj).__mro__}
+    return not roots.isdisjoint({"keras", "tf_keras"})
+
+
+def _spelled(key: Any) -> str:
+    parts = key if type(key) is tuple else (key,)
+    plain = all(type(part) in (str, bytes, int, float, bool, type(None)) for part in parts)
+    return repr(key) if plain else f"<{_type_name(key)}>"
+
+
+def _type_name(obj: Any) -> str:
+    return _full_name(type(obj)).removeprefix("builtins.")
+
+
+def _full_name(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+# --- the picklers --------------------------------------------------------------------------------
+
+
+def _pickler(transport: Transport, by_value: bool = False) -> _DryPickler:
+    kind = _DryCopier if transport == "deepcopy" else _DryPickler
+    pickler = kind(types.SimpleNamespace(write=len), kind.PROTOCOL)
+    if transport == "cloudpickle" or (transport == "joblib" and by_value):
+        pickler.reducer_override = companion().reducer_override
+        pickler.dispatch_table = cloudpickle.Pickler.dispatch_table
+    return pickler
+
+
+# The C pickler's twin in Python: private by its name, but joblib has built on it for years.
+class _DryPickler(pickle._Pickler):
+    """Visits one object at a time, and leaves what it would go on to in `children`.
+
+    Attributes
+    ----------
+    children : list of _Child
+        What the object consists of, but for plain data.
+    nested : tuple
+        What `custom_objects` knows while this pickler is at work.
+    """
+
+    PROTOCOL = 5  # of which arrays lend their memory
+    reducer_override: Any
+    dispatch_table: Any
+    memo: dict[int, Any]
+    children: list[_Child]
+    nested: tuple[int, Bounds] = (0, Bounds())
+    is_carried: Callable[[Any], bool] = staticmethod(lambda _: False)
+
+    def visit(self, child: _Child) -> list[Obstacle]:
+        """Ask for what an object consists of; return what stands in the way of that."""
+        self._here, self.children = child, []
+        visit = _Visit(self, child.value)
+        before = _visits.current, _nested.depth, _nested.bounds
+        _visits.current, (_nested.depth, _nested.bounds) = visit, self.nested
+        try:
+            super().save(child.value)  # type: ignore[misc]
+        except Exception as error:
+            visit.found.append(_obstacle(child.value, error))
+        finally:
+            _visits.current, _nested.depth, _nested.bounds = before
+        self.memo[id(child.value)] = 0, child.value  # held, so that the id stays its own
+        return [found._replace(path=child.path + found.path) for found in visit.found]
+
+    def save(self, obj: Any, save_persistent_id: bool = True) -> None:
+        """Do nothing: what comes this way is the module and name of a reference."""
+
+    def memoize(self, obj: Any) -> None:
+        """Do nothing: `visit` remembers."""
+
+    def save_reduce(
+        self,
+        func: Any,
+        args: Any,
+        state: Any = None,
+        listitems: Any = None,
+        dictitems: Any = None,
+        state_setter: Any = None,
+        *,
+        obj: Any = None,
+    ) -> None:
+        """Note what a reducer has returned."""
+        if not callable(func) or not isinstance(args, tuple):
+            raise pickle.PicklingError("its reducer returned neither a name nor a call")
+        names = _Names(obj, self._here.path)
+        if not isinstance(obj, types.FunctionType):  # whose state says it all
+            self._add_call(func, args, names)
+        for index, item in enumerate(listitems or ()):
+            self._add(f"[{index}]", item)
+        self._add_entries(dictitems or ())
+        parts = state if isinstance(state, tuple) and len(state) == 2 else (state,)
+        if all(isinstance(part, dict | None) for part in parts):
+            for name, value in ((n, v) for part in parts if part for n, v in part.items()):
+                self._add_attribute(obj, name, value)
+        else:
+            self._add(".<state>", state, names)
+
+    def _add(
+        self,
+        suffix: str,
+        value: Any,
+        names: _Names | None = None,
+        pickler: _DryPickler | None = None,
+    ) -> None:
+        if _is_plain(value):
+            return
+        known = names.find(value) if names else None
+        path = known or self._here.path + suffix
+        names = None if known else names
+        self.children.append(_Child(pickler or self, path, value, self._here.head, names))
+
+    def _add_call(self, func: Any, args: tuple[Any, ...], names: _Names) -> None:
+        self._add(".<reducer>", func, names)
+        for index, argument in enumerate(args):
+            self._add(f".<argument {index}>", argument, names)
+
+    def _add_entries(self, entries: Iterable[tuple[Any, Any]]) -> None:
+        for key, value in entries:
+            self._add(f".<key {_spelled(key)}>", key)
+            self._add(f"[{_spelled(key)}]", value, self._here.names)
+
+    def _add_attribute(self, obj: Any, name: Any, value: Any) -> None:
+        if isinstance(obj, types.FunctionType) and name == "__globals__":
+            for variable, found in value.items():
+                self._add(f".<global {variable!r}>", found)
+        elif isinstance(obj, types.FunctionType) and name == "__closure__":
+            for variable, cell in zip(obj.__code__.co_freevars, value or (), strict=True):
+                with contextlib.suppress(ValueError):  # an empty cell
+                    self._add(f".<closure {variable!r}>", cell.cell_contents)
+        elif type(value) in STAND_INS:
+            for path, inner in STAND_INS[type(value)](value).items():
+                self._add(f".{path}", inner)
+        elif name == "_sk_params":
+            self._add(".sk_params", value)  # our estimators' own name for it
+        else:
+            self._add(f".{name}", value)
+
+    def _save_items(self, obj: Any) -> None:
+        for index, item in enumerate(obj):
+            self._add(f"[{index}]", item, self._here.names)
+
+    def _save_entries(self, obj: Any) -> None:
+        self._add_entries(obj.items())
+
+    def _save_members(self, obj: Any) -> None:
+        for item in obj:
+            self._add(".<item>", item, self._here.names)
+
+    def _save_array(self, obj: Any) -> None:
+        for index, item in zip(np.ndindex(obj.shape), obj.ravel().tolist(), strict=True):
+            self._add(f"[{', '.join(map(str, index))}]", item)
+
+    def _save_by_value(self, obj: Any) -> None:
+        # Its own reducer runs a pickler that stops at the first obstacle.
+        pickler = _pickler("cloudpickle")
+        pickler.nested = 1, obj.bounds
+        self._add("", obj.referent, pickler=pickler)
+
+    dispatch: ClassVar[dict[type, Any]] = {
+        **STANDARD,
+        **dict.fromkeys((list, tuple), _save_items),
+        **dict.fromkeys((set, frozenset), _save_members),
+        dict: _save_entries,
+        np.ndarray: _save_array,
+        ByValue: _save_by_value,
+    }
+
+
+# Type of a value in a state that stands for other attributes as well -> what returns these by path.
+STAND_INS: dict[type, Callable[[Any], Mapping[str, Any]]] = {}
+
+
+class _DryCopier(_DryPickler):
+    """Follows `copy.deepcopy`, to which functions and classes are atoms."""
+
+    PROTOCOL = 4  # which copy.deepcopy asks for
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Take an object's word for it that it copies itself; ours copy their attributes."""
+        method = None if isinstance(obj, type) else getattr(obj, "__deepcopy__", None)
+        if method is None or type(obj) in self.dispatch:
+            return NotImplemented
+        is_ours = getattr(method, "__module__", "").partition(".")[0] == __package__
+        return (object, (), getattr(obj, "__dict__", {})) if is_ours else ""
+
+    def save_global(self, obj: Any, name: Any = None) -> None:
+        """Do nothing: what reduces to a name is an atom."""
+
+    def _add_call(self, func: Any, args: tuple[Any, ...], names: _Names) -> None:
+        super()._add_call(None, args, names)
+
+    def _save_method(self, obj: Any) -> None:
+        self._add(".__self__", obj.__self__)
+
+    def _save_by_value(self, obj: Any) -> None:
+        try:
+            referents = obj.copied_referents()
+        except ReduceError:
+            super()._save_by_value(obj)  # which leads to what is in the way
+            return
+        for referent in referents or ():
+            self._add("", referent)
+
+    def _save_atom(self, obj: Any) -> None:
+        pass
+
+    def _save_weak(self, obj: Any) -> None:
+        # An atom to copy.deepcopy: the copy would go on with a part of the original.
+        if self.is_carried(obj()):
+            raise TypeError(f"cannot copy a weak reference to {type(obj()).__qualname__!r}")
+
+    dispatch: ClassVar[dict[type, Any]] = {
+        **dict.fromkeys(copy._deepcopy_dispatch, _save_atom),  # type: ignore[attr-defined]
+        **{
+            kind: _DryPickler.dispatch[kind]
+            for kind in (list, tuple, dict, set, frozenset, np.ndarray)
+        },
+        types.MethodType: _save_method,
+        weakref.ref: _save_weak,
+        ByValue: _save_by_value,
+    }
+
+
+# --- what to say ---------------------------------------------------------------------------------
+
+# Qualified name of a type, as a pattern -> what to do about an object of that type.
+_CURES = {
+    r"builtins\.(function|type)": "move it to the top level of a module that the reader can "
+    "import; or use cloudpickle, or joblib.dump after keras_reduce.install(), which carry code "
+    "by value",
+    r"_thread\..*|threading\.(?!Thread$).*|multiprocessing\.synchronize\..*": "leave it out of the "
+    "state: drop it in __getstate__, and make a new one in __setstate__",
+    r"threading\.Thread": "leave it out of the state, and start one where it is needed",
+    r"builtins\.(async_)?generator|builtins\.coroutine": "keep a function that makes it, or a list "
+    "of what it yields",
+    r"_io\..*|tempfile\..*": "keep its path, and open it where it is used",
+    r"_?socket\..*|_?ssl\..*": "keep the address, and connect where it is used",
+    r"sqlite3\..*": "keep the path of the database, and connect where it is used",
+    r"builtins\.module": "import it in the function that uses it, or keep its name",
+    r"tensorflow\.python\.data\..*": "keep what it is made from (arrays, names of files), or a "
+    "function that makes it, and hand it to fit()",
+    r"tensorflow\.python\.distribute\..*": "make it in the function that builds the model, as a "
+    "strategy can't leave its process; a model that was made in its scope can",
+    r"tensorflow\..*(Graph|Session|ConcreteFunction)": "make it where it is used: neither graphs "
+    "nor sessions leave their process",
+    r"weakref\..*|builtins\.weak.*": "keep the object itself, or leave it out of the state",
+}
+_GENERIC = (
+    "leave it out of the state: drop it in the __getstate__ of the class that holds it, or give "
+    "its own class a __reduce__"
+)
+
+
+def _cure(obj: Any) -> str:
+    names = [_full_name(base) for base in type(obj).__mro__]
+    matching = (
+        cure for kind, cure in _CURES.items() if any(re.fullmatch(kind, name) for name in names)
+    )
+    return next(matching, _GENERIC)
+
+
+# A place in an object, such as "model.note[2]": how it is called, and the way from there.
+_PLACE = re.compile(r"[\w' ]*?((?:\.\w+|\.<[^>]+>|\[[^\]]+\])+)")
+
+
+def _obstacle(obj: Any, error: Exception) -> Obstacle:
+    """Return what `error` tells, which was raised when `obj` was reduced; its path starts there."""
+    if not isinstance(error, KerasReduceError):
+        why = re.sub(r" at 0x[0-9a-f]+", "", str(error)).strip().partition("\n")[0]
+        if not why or not isinstance(error, (TypeError, AttributeError, pickle.PicklingError)):
+            why = f"{type(error).__name__}: {why}".removesuffix(": ")
+        return Obstacle("", _type_name(obj), why, _cure(obj))
+    place = _PLACE.fullmatch(error.where)
+    path, kind, what = (place[1], "", error.what) if place else ("", _type_name(obj), error.what)
+    if error.where and not place:
+        what = f"{what} - at {error.where}"
+    return Obstacle(
+        path, kind, f"{what}: {error.cause}".removesuffix(": "), error.cure or _cure(obj)
+    )

@@ -1,0 +1,1 @@
+"""What the families of Keras have in common."""

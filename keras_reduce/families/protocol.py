@@ -1,0 +1,397 @@
+"""What a family must answer, and how one is found."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+
+from ..core import keras_backend
+from ..errors import FrameworkError
+from ._shared.versions import generation
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..custom_objects import Table
+    from ..identities import Identity
+
+Kind = Literal[
+    "model",
+    "layer",
+    "function",
+    "operation",
+    "optimizer",
+    "metric",
+    "loss",
+    "initializer",
+    "regularizer",
+    "constraint",
+    "schedule",
+    "policy",
+    "callback",
+    "seed_generator",
+    "variable",
+    "tensor",
+    "node",
+    "tf_function",
+]
+
+# The adapter that speaks for each generation of Keras, by root module and first number of its
+# version. A family counts as loaded once its root module is in ``sys.modules``: asking must never
+# import a framework.
+_ADAPTERS = {("keras", 3): "keras3", ("keras", 2): "keras2", ("tf_keras", 2): "keras2"}
+ROOTS = tuple(dict.fromkeys(root for root, _ in _ADAPTERS))
+
+
+class Tree(Protocol):
+    """Everything below an object, and which of it travels on its own."""
+
+    @property
+    def nodes(self) -> dict[str, Any]:
+        """The object and every layer, optimizer, metric and seed generator below it, by path."""
+        ...
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """Those of them that no part with a payload of its own has, by path."""
+        ...
+
+    @property
+    def children(self) -> dict[str, Any]:
+        """The parts that have payloads of their own, by path."""
+        ...
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """Every variable by its path."""
+        ...
+
+    @property
+    def own_variables(self) -> dict[str, Any]:
+        """The variables that no part with a payload of its own has, by path."""
+        ...
+
+    @property
+    def parts(self) -> Container[int]:
+        """The ids of the object, of every Keras object below it, and of the variables."""
+        ...
+
+    @property
+    def private(self) -> Container[int]:
+        """The ids of what has no payload of its own."""
+        ...
+
+    def with_children(self, children: Iterable[Any]) -> Tree:
+        """Return the same tree, of which `children` travel apart."""
+        ...
+
+    def expression(self, place: str) -> str:
+        """Return a Python expression, without a dot in front, for ``path:attribute``."""
+        ...
+
+    def places(self) -> Iterable[tuple[Any, str]]:
+        """Yield the object, what is below it, and the variables, each with a name for it."""
+        ...
+
+
+class Likeness(Protocol):
+    """A layer seen as one of its kind."""
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Equal for layers of which the same is written, but for names and arrays."""
+        ...
+
+    @property
+    def names(self) -> dict[str, Any]:
+        """What stands for the marks that `Family.form` puts in their place."""
+        ...
+
+    @property
+    def variables(self) -> list[Any]:
+        """The variables of the layer, in the order in which they are written."""
+        ...
+
+    @property
+    def trainable(self) -> list[Any]:
+        """The same list, with None in the place of those that no optimizer has slots for."""
+        ...
+
+
+class Family(Protocol):
+    """One generation of Keras, as the rest of the package sees it.
+
+    Adapters are modules of identical shape; a module satisfies this protocol by its functions.
+    """
+
+    NAME: str
+
+    def check(self) -> None:
+        """Raise `FrameworkError` if the framework lacks what this adapter takes from it."""
+        ...
+
+    def untested(self) -> str:
+        """Return a sentence about the framework's version if it is none that was tested."""
+        ...
+
+    def kind(self, obj: Any) -> Kind | None:
+        """Tell which kind of this family's objects `obj` is; None if it is none that we carry."""
+        ...
+
+    def base_classes(self) -> tuple[type, ...]:
+        """Return the classes that define how all others of this family are reduced."""
+        ...
+
+    def public_classes(self) -> tuple[type, ...]:
+        """Return the public classes of which everything that we carry is a subclass."""
+        ...
+
+    def repairs(self) -> Iterable[tuple[Any, str, Callable[[Any], Any]]]:
+        """Return what loses data in the framework: class or module, name, old -> new function."""
+        ...
+
+    def shortcuts(self) -> Iterable[tuple[type, str]]:
+        """Return the methods by which objects are copied past their ``__reduce__``."""
+        ...
+
+    def trace_hooks(self) -> Iterable[tuple[Any, str, Callable[[Any], Any]]]:
+        """Return where models get functions that are traced: class, name, old -> new method."""
+        ...
+
+    def share_traces(self, on: bool) -> None:
+        """Begin or cease to let models that are alike share traces; forget all that there are."""
+        ...
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions that a payload's header records."""
+        ...
+
+    def backend(self) -> str:
+        """Return the name of the array library below Keras."""
+        ...
+
+    def set_random_seed(self, seed: int) -> None:
+        """Seed Python, NumPy and the framework, as ``keras.utils.set_random_seed`` does."""
+        ...
+
+    def is_model(self, obj: Any) -> bool:
+        """Tell whether `obj` is a model of this family."""
+        ...
+
+    def is_harmless(self, obj: Any) -> bool:
+        """Tell whether `obj` is a class that models are made of, or a function of tensors."""
+        ...
+
+    def writing(self, table: Table) -> AbstractContextManager[None]:
+        """Enter the user's classes and functions into `table` while configs are made."""
+        ...
+
+    def reading(
+        self,
+        custom_objects: Mapping[str, tuple[Any, str | None]],
+        objects: tuple[Any, ...] = (),
+        identities: tuple[Any, ...] = (),
+    ) -> AbstractContextManager[None]:
+        """Let configs find `custom_objects`, `objects` and identity tokens meanwhile."""
+        ...
+
+    def survey(self, root: Any, children: Iterable[Any] = ()) -> Tree:
+        """Return what is below `root`, of which `children` (or their paths) travel apart."""
+        ...
+
+    def architecture(self, obj: Any) -> dict[str, Any]:
+        """Return the config from which `construct` makes an object like `obj`."""
+        ...
+
+    def structure(self, tree: Tree, table: Table) -> dict[str, Any]:
+        """Return what the config leaves out and `construct` needs to create the same variables.
+
+        Under ``children`` the numbers of the parts that have payloads of their own, by path.
+        """
+        ...
+
+    def compilation(self, tree: Tree) -> dict[str, Any] | None:
+        """Return how an object, and models inside it, were compiled; None if nothing was."""
+        ...
+
+    def construct(
+        self,
+        architecture: dict[str, Any],
+        structure: dict[str, Any],
+        compilation: dict[str, Any] | None,
+        objects: Sequence[Any],
+    ) -> Any:
+        """Return a new object with all its variables created, their values to be overwritten."""
+        ...
+
+    def left_out(self, obj: Any) -> list[str]:
+        """Return the constructor arguments for which the config of `obj` can't make it."""
+        ...
+
+    def likeness(self, obj: Any) -> Likeness | None:
+        """Return what tells `obj` from others but its name and arrays; None if too much does."""
+        ...
+
+    def form(
+        self, architecture: dict[str, Any], structure: dict[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what is written about an object that has a likeness, without its names."""
+        ...
+
+    def identities(self, tree: Tree) -> list[Identity | None]:
+        """Return the tokens of a tree's own variables, in their order.
+
+        None stands for variables that no optimizer has slots for.
+        """
+        ...
+
+    def payloads_below(self, structure: Mapping[str, Any]) -> Iterable[Any]:
+        """Return the parts that have payloads of their own, themselves or their paths."""
+        ...
+
+    def unfilled(self, tree: Tree, values: dict[str, Any]) -> dict[str, Any]:
+        """Return `values`, by path, without those that another payload has given already."""
+        ...
+
+    def assets(self, tree: Tree) -> dict[tuple[str, str], np.ndarray[Any, Any]]:
+        """Return the state that is not in variables, as arrays by path and name."""
+        ...
+
+    def restore_assets(
+        self, tree: Tree, assets: Mapping[tuple[str, str], np.ndarray[Any, Any]]
+    ) -> None:
+        """Give an object what `assets` returned for its original."""
+        ...
+
+    def finish(self, tree: Tree) -> None:
+        """Bring what an object derives from its variables up to date with them."""
+        ...
+
+    def await_state(self, obj: Any) -> None:
+        """Let a rebuilt object take the state that a pickler is about to give it."""
+        ...
+
+    def owner(self, obj: Any) -> Any:
+        """Return the object that code in the attributes of `obj` may refer to."""
+        ...
+
+    def state(self, obj: Any, tree: Tree) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return attributes: those that pickle shall put back, and those that `construct` shall.
+
+        The latter by the numbers under ``tracked`` in the structure; an attribute of a part that
+        has no payload of its own, see `tree`, is named ``path:attribute``.
+        """
+        ...
+
+
+@functools.cache
+def by_name(name: str) -> Family:
+    """Return the family called `name`, as a payload's header spells it.
+
+    Raises
+    ------
+    FrameworkError
+        If this version of the package doesn't know it.
+    """
+    if name not in _ADAPTERS.values():
+        raise FrameworkError(
+            f"Unknown Keras family {name!r}",
+            cause="the payload was written by a newer version of keras_reduce",
+            cure="upgrade keras_reduce: pip install -U keras_reduce",
+        )
+    return cast(Family, importlib.import_module(f"{__package__}.{name}"))
+
+
+def required(name: str, backend: str = "") -> Family:
+    """Return the family called `name` with its framework imported.
+
+    Parameters
+    ----------
+    name : str
+        As for `by_name`.
+    backend : str, optional
+        What Keras computed with where the object was written.
+
+    Raises
+    ------
+    FrameworkError
+        If the family is unknown, or its framework can't be imported here, or is a version that
+        lacks what is needed of it.
+    """
+    family = by_name(name)
+    roots = [root for (root, _), adapter in _ADAPTERS.items() if adapter == name]
+    root = next((root for root in roots if _speaks_for(root) == name), roots[-1])
+    try:
+        if generation(root) and _speaks_for(root) != name:
+            raise ImportError(f"{root} is of generation {generation(root)}")
+        importlib.import_module(root)
+    except ImportError as error:
+        wanted = keras_backend.expected()
+        install = _INSTALL.get(name, f"pip install {root} {wanted}")
+        cure = f"install what is missing, for example: {install}"
+        if backend not in ("", wanted):
+            cure += (
+                f"; or compute with what the object was made with: set KERAS_BACKEND={backend} "
+                "before the program imports Keras"
+            )
+        raise FrameworkError(
+            f"Keras objects of the family {name!r} can't be rebuilt without {root!r}",
+            cause=f"{error}. Keras, or {wanted}, with which it is to compute, is not installed in "
+            f"{sys.prefix}, or is one of another generation",
+            cure=cure,
+        ) from error
+    family.check()
+    return family
+
+
+_INSTALL = {"keras2": "pip install tf_keras tensorflow"}
+
+
+def loaded() -> tuple[Family, ...]:
+    """Return the families whose framework this process has imported."""
+    return _by_names(*[_adapter(root) for root in ROOTS if root in sys.modules])
+
+
+@functools.cache
+def _by_names(*names: str | None) -> tuple[Family, ...]:
+    return tuple(by_name(name) for name in dict.fromkeys(names) if name is not None)
+
+
+def of_module(root: str) -> Family | None:
+    """Return the family that speaks for an imported module, None if there is none."""
+    name = _adapter(root)
+    return None if name is None else by_name(name)
+
+
+def _speaks_for(root: str) -> str | None:
+    """Return the name of the adapter for a module, imported or not; None if there is none."""
+    return _ADAPTERS.get((root, generation(root)))
+
+
+def _adapter(root: str) -> str | None:
+    """Return what `_speaks_for` does, remembered: every object that is pickled asks."""
+    if root not in _adapters:
+        if not hasattr(sys.modules[root], "__version__"):
+            return _speaks_for(root)  # Still being imported.
+        _adapters[root] = _speaks_for(root)
+    return _adapters[root]
+
+
+_adapters: dict[str, str | None] = {}
+
+
+def of(obj: Any) -> Family | None:
+    """Return the family that carries `obj`, or None."""
+    for family in loaded():
+        if family.kind(obj) is not None:
+            return family
+    return None
+
+
+def active() -> Family:
+    """Return the family that a program means by "Keras": what the module `keras` is."""
+    return by_name("keras2" if generation("keras") == 2 else "keras3")

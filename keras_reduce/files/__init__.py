@@ -1,0 +1,1 @@
+"""Files as bytes: where they come from, atomic writing, compression, trailers, signatures."""

@@ -1,0 +1,126 @@
+"""What a compressed file holds; nothing of it is unpickled here."""
+
+from __future__ import annotations
+
+import bz2
+import io
+import lzma
+import zlib
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from joblib.compressor import _COMPRESSORS
+
+# Named as private, but the one place that knows the prefixes of all that is registered.
+from joblib.numpy_pickle_utils import _detect_compressor
+
+from ..errors import KerasReduceError, PayloadError
+from .atomic import file_error
+from .sources import BLOCK, MemorySource, gather
+from .trailer import damaged
+
+_LONGEST_PREFIX = 16
+
+
+def compressor_of(first_bytes: bytes) -> str:
+    """Return the name of the compressor that `first_bytes` come from; empty if from none."""
+    name: str = _detect_compressor(io.BytesIO(first_bytes[:_LONGEST_PREFIX]))
+    return "" if name == "not-compressed" else name
+
+
+def decompressed(
+    file: BinaryIO,
+    compressor: str,
+    name: str,
+    size: int | None = None,
+    too_much: PayloadError | None = None,
+) -> MemorySource:
+    """Return what a compressed file holds, once.
+
+    Parameters
+    ----------
+    file : file
+        From where it stands.
+    compressor : str
+        What `compressor_of` has returned.
+    name : str
+        How to call it in a message.
+    size : int, optional
+        How many bytes it may hold.
+    too_much : PayloadError, optional
+        What to raise if it holds more; if left out, it must have grown meanwhile.
+
+    Raises
+    ------
+    PayloadError
+        If it is damaged, or holds more.
+    """
+
+    def blocks() -> Iterator[bytes]:
+        left = size
+        for block in decompressed_blocks(file, compressor, name):
+            if left is not None:
+                left -= len(block)
+                if left < 0:
+                    raise too_much or damaged(name, "it has grown since it was checked")
+            yield block
+
+    return MemorySource(list(gather(blocks())), name)
+
+
+def decompressed_blocks(file: BinaryIO, compressor: str, name: str) -> Iterator[bytes]:
+    """Yield what a compressed file holds, from where it stands, block by block.
+
+    Raises
+    ------
+    PayloadError
+        If it is damaged.
+    """
+    try:
+        yield from _blocks(file, compressor)
+    except KerasReduceError:
+        raise
+    except (zlib.error, lzma.LZMAError, EOFError, ValueError, OSError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # bz2's and lz4's have none
+            raise file_error(error, "read", name) from error
+        raise damaged(name, f"it can't be decompressed ({error})") from error
+
+
+def _blocks(file: BinaryIO, compressor: str) -> Iterator[bytes]:
+    if compressor == "compat":
+        raise outdated()
+    if compressor not in _MAKERS:  # lz4, or one that the program has registered
+        with _COMPRESSORS[compressor].decompressor_file(file) as opened:
+            while block := opened.read(BLOCK):
+                yield block
+        return
+    # Not by joblib's own files, which never end if bytes follow the end of a zlib stream.
+    machine: Any = _MAKERS[compressor]()
+    data = b""
+    while not machine.eof:
+        if not data and getattr(machine, "needs_input", True):
+            data = file.read(BLOCK // 16)
+            if not data:
+                raise EOFError("it ends too early")
+        block = machine.decompress(data, BLOCK)
+        data = getattr(machine, "unconsumed_tail", b"")
+        yield block
+    if data or machine.unused_data or file.read(1):
+        raise EOFError("it goes on after its end")
+
+
+_MAKERS = {
+    "zlib": zlib.decompressobj,
+    "gzip": lambda: zlib.decompressobj(16 + zlib.MAX_WBITS),
+    "bz2": bz2.BZ2Decompressor,
+    "lzma": lzma.LZMADecompressor,
+    "xz": lzma.LZMADecompressor,
+}
+
+
+def outdated() -> PayloadError:
+    """Return the error for a file that an old joblib has compressed."""
+    return PayloadError(
+        "The file has the format of joblib 0.9 or older",
+        cure="read it with joblib.load, and write it anew",
+    )

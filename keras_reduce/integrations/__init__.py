@@ -1,0 +1,1 @@
+"""What is changed in other people's modules, and what their engines need."""

@@ -1,0 +1,1 @@
+"""Traces that models share: which models are alike, and the functions traced for them."""

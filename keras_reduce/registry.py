@@ -308,9 +308,11 @@ def _install_reuse() -> None:
     if not is_wanted and not _reuse:
         return
     _reuse.undo()
-    for family in families.loaded():
-        family.share_traces(is_wanted)
-        for owner, name, hook in family.trace_hooks() if is_wanted else ():
+    if "keras3" in (family.NAME for family in families.loaded()):
+        from .trace_cache import cache
+
+        cache.share_traces(is_wanted)
+        for owner, name, hook in cache.trace_hooks() if is_wanted else ():
             _reuse.set(owner, name, hook(vars(owner)[name]))
 
 

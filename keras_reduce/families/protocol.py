@@ -158,14 +158,6 @@ class Family(Protocol):
         """Return the methods by which objects are copied past their ``__reduce__``."""
         ...
 
-    def trace_hooks(self) -> Iterable[tuple[Any, str, Callable[[Any], Any]]]:
-        """Return where models get functions that are traced: class, name, old -> new method."""
-        ...
-
-    def share_traces(self, on: bool) -> None:
-        """Begin or cease to let models that are alike share traces; forget all that there are."""
-        ...
-
     def versions(self) -> dict[str, str]:
         """Return the versions that a payload's header records."""
         ...

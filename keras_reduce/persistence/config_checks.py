@@ -11,6 +11,7 @@ from typing import Any
 
 from ..audit.trust_policy import Policy
 from ..core import payload
+from .trusted_names import resolve
 
 
 def check(policy: Policy, json: str, compile_config: Any, custom_objects: Any) -> None:
@@ -30,8 +31,6 @@ def check(policy: Policy, json: str, compile_config: Any, custom_objects: Any) -
     PayloadError
         If a text is no JSON.
     """
-    from .trusted_unpickler import resolve
-
     keys = set()
     for key, module, qualname, position, *_ in custom_objects[0] if custom_objects else ():
         keys.add(key)
@@ -45,8 +44,6 @@ def check(policy: Policy, json: str, compile_config: Any, custom_objects: Any) -
 
 
 def _check_node(policy: Policy, node: dict[Any, Any], keys: set[str]) -> None:
-    from .trusted_unpickler import resolve
-
     name, module = node.get("class_name"), node.get("module")
     registered, config = node.get("registered_name"), node.get("config")
     if "assembly" in node:
@@ -81,8 +78,6 @@ def _check_node(policy: Policy, node: dict[Any, Any], keys: set[str]) -> None:
 
 
 def _check_name(policy: Policy, module: Any, name: Any) -> None:
-    from .trusted_unpickler import resolve
-
     if module is None or str(module).partition(".")[0] in ("keras", "tf_keras"):
         return  # The family looks at what that is.
     resolve(policy, str(module), str(name))

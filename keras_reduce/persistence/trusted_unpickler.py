@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import _compat_pickle
 import enum
-import importlib
 import pickle
-import sys
 import types
 from collections import deque
 from collections.abc import Callable
@@ -20,13 +18,14 @@ from typing import Any, ClassVar
 import numpy as np
 from joblib.numpy_pickle import NumpyArrayWrapper
 
-from .. import families, reducers
-from ..audit import numpy_states, trust_policy
+from .. import reducers
+from ..audit import trust_policy
 from ..audit.trust_policy import Policy
 from ..errors import PayloadError, UntrustedError
 from ..files.sources import Source
-from . import config_checks
-from .reader import ArrayUnpickler
+from . import config_checks, numpy_states
+from .array_unpickler import ArrayUnpickler
+from .trusted_names import Nothing, resolve
 
 
 def unpickled_by(policy: Policy, source: Source, mapping: Any) -> Any:
@@ -59,29 +58,6 @@ def unpickled_by(policy: Policy, source: Source, mapping: Any) -> Any:
 
 class _MisuseError(pickle.UnpicklingError):
     """A pickle does with what is trusted what no pickler does."""
-
-
-class _Nothing:
-    """What takes the place of all that is not trusted.
-
-    Parameters
-    ----------
-    name : str, optional
-        What it takes the place of.
-    """
-
-    def __init__(self, name: str = "") -> None:
-        self.name = name
-
-    def __setstate__(self, state: Any) -> None: ...
-
-    def __setitem__(self, key: Any, value: Any) -> None: ...
-
-    def append(self, value: Any) -> None: ...
-
-    def extend(self, values: Any) -> None: ...
-
-    def add(self, value: Any) -> None: ...
 
 
 class _TrustingUnpickler(ArrayUnpickler):
@@ -119,7 +95,7 @@ class _TrustingUnpickler(ArrayUnpickler):
     def get_extension(self, code: int) -> None:
         """Refuse a number that stands for a name."""
         self._policy.refuse(f"extension {code}", "a number in place of a name")
-        self.append(_Nothing())
+        self.append(Nothing())
 
     def objects(self) -> Any:
         """Return what is in an array of objects."""
@@ -142,7 +118,7 @@ class _TrustingUnpickler(ArrayUnpickler):
     # --- what is called ----------------------------------------------------------------------
 
     def _may_call(self, function: Any, arguments: tuple[Any, ...]) -> bool:
-        if isinstance(function, _Nothing):
+        if isinstance(function, Nothing):
             if function.name in _CODE:
                 # By its own name rather than by that of what carries it.
                 self._policy.refused.pop(function.name, None)
@@ -180,7 +156,7 @@ class _TrustingUnpickler(ArrayUnpickler):
         is_trusted = self._may_call(function, arguments)
         if is_trusted and not self.is_plain(function, _has_own_init):
             raise _MisuseError(f"{_spelled(function)} is called as no pickler calls it")
-        self.append(function(*arguments) if is_trusted else _Nothing())
+        self.append(function(*arguments) if is_trusted else Nothing())
 
     dispatch[pickle.REDUCE[0]] = load_reduce
 
@@ -200,7 +176,7 @@ class _TrustingUnpickler(ArrayUnpickler):
             raise _MisuseError("an object is made of something that is no class")
         if is_trusted and (arguments or named) and not self.is_plain(cls, _has_own_new):
             raise _MisuseError(f"{_spelled(cls)} is made as no pickler makes it")
-        self.append(cls.__new__(cls, *arguments, **named) if is_trusted else _Nothing())
+        self.append(cls.__new__(cls, *arguments, **named) if is_trusted else Nothing())
 
     def load_newobj(self) -> None:
         """Make an object of a class that may be called."""
@@ -221,7 +197,7 @@ class _TrustingUnpickler(ArrayUnpickler):
         is_trusted = self._may_call(klass, arguments)
         if is_trusted and not self.is_plain(klass, _has_own_init):
             raise _MisuseError(f"{_spelled(klass)} is called as no pickler calls it")
-        self.append(klass(*arguments) if is_trusted else _Nothing())
+        self.append(klass(*arguments) if is_trusted else Nothing())
 
     def load_build(self) -> None:
         """Give an object its state; classes and functions have none that a pickle may set."""
@@ -239,7 +215,7 @@ class _TrustingUnpickler(ArrayUnpickler):
     def _check_container(self, obj: Any, kinds: tuple[type, ...]) -> None:
         """Refuse items for what is no container: others do something with them, in C at that."""
         name = f"{type(obj).__module__}.{type(obj).__qualname__}"
-        if not (isinstance(obj, (*kinds, _Nothing)) or self._policy.lists(name)):
+        if not (isinstance(obj, (*kinds, Nothing)) or self._policy.lists(name)):
             raise _MisuseError(f"items are put into a {name}, as no pickler does")
 
     def load_append(self) -> None:
@@ -367,7 +343,7 @@ class _Rebuilder:
         are_arrays = type(arrays) is tuple and all(type(each) in _ARRAYS for each in arrays)
         if not (are_arrays and isinstance(json, str) and isinstance(objects, tuple | None)):
             if self._policy.refused:
-                return _Nothing()
+                return Nothing()
             raise PayloadError(
                 "A payload is none that this package writes",
                 cause="it was damaged, or made by hand",
@@ -375,7 +351,7 @@ class _Rebuilder:
             )
         config_checks.check(self._policy, json, compile_config, custom_objects)
         if self._policy.refused:
-            return _Nothing()
+            return Nothing()
         pairs = tokens.pop()
         pairs = pairs if type(pairs) is tuple else ()
         tokens.append(tuple(p for p in pairs if type(p) is tuple and len(p) == _PAIR))
@@ -400,61 +376,3 @@ def _name_of_today(module: str, name: str) -> tuple[str, str]:
     if (module, name) in names:
         return names[module, name]
     return modules.get(module, module), name
-
-
-def resolve(policy: Policy, module: str, name: str) -> tuple[Any, bool]:
-    """Return what is named, and whether a pickle may call it; else what does nothing.
-
-    Raises
-    ------
-    ImportError, AttributeError
-        If it is trusted, but not here.
-    """
-    full = f"{module}.{name}"
-    if not policy.may_be_imported(module, name):
-        return _Nothing(full), False
-    found: Any = importlib.import_module(module)
-    for part in name.split("."):
-        # By way of a module, a name would be one of another module.
-        if isinstance(found, types.ModuleType) and found is not sys.modules[module]:
-            policy.refuse(full)
-            return _Nothing(), False
-        found = getattr(found, part)
-    if policy.lists(full, exactly=True):
-        return found, True
-    own = f"{getattr(found, '__module__', None)}.{getattr(found, '__qualname__', None)}"
-    if policy.lists(full) and policy.lists(own):
-        return found, True
-    if full in trust_policy.CONSTRUCTORS:
-        return found, True
-    if full in trust_policy.REFERENCES:
-        return found, False
-    is_known, may_be_called = _is_known(found, own)
-    if not is_known:
-        policy.refuse(full)
-        return _Nothing(), False
-    return found, may_be_called
-
-
-def _is_known(obj: Any, name: str) -> tuple[bool, bool]:
-    """Tell whether something of a package that is known is harmless, and whether to be called."""
-    root, *parts = name.split(".")
-    if trust_policy.APART & {*parts} or name.startswith(trust_policy.CONNECTING):
-        return False, False
-    if isinstance(obj, np.ufunc):
-        return True, False
-    if root == "numpy":
-        return isinstance(obj, type) and issubclass(obj, np.generic | np.dtype), False
-    if root == "scipy":
-        return isinstance(obj, type) and name.startswith("scipy.sparse."), True
-    if root == "sklearn":
-        is_class = isinstance(obj, type)
-        return is_class or name.startswith(_FUNCTIONS_OF_SKLEARN), is_class
-    family = families.of_module(root) if root in sys.modules and root in families.ROOTS else None
-    return family is not None and family.is_harmless(obj), False
-
-
-_FUNCTIONS_OF_SKLEARN = tuple(
-    f"sklearn.{name}."
-    for name in ("cluster", "feature_selection", "metrics", "preprocessing", "utils.extmath")
-)

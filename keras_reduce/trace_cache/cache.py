@@ -22,6 +22,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+from ..families.keras3 import private
 from ..families.keras3.kinds import is_built_in
 from ..families.keras3.tree import is_container
 from . import pipelines
@@ -96,9 +97,9 @@ _is_on = False
 def share_traces(on: bool) -> None:
     """Begin or cease to share traces; what has been traced is forgotten."""
     global _is_on
-    _is_on = on
+    _is_on = on and private.can_share_traces()
     _forget()
-    if on:
+    if _is_on:
         _forget_with_session()
 
 
@@ -129,7 +130,7 @@ def trace_hooks() -> Iterable[tuple[Any, str, Callable[[Any], Any]]]:
     """Return where Keras makes what is traced: class, name, old -> new method."""
     import keras
 
-    if keras.backend.backend() != "tensorflow":
+    if keras.backend.backend() != "tensorflow" or not private.can_share_traces():
         return
     # Private: the base class of models that trains them on TensorFlow.
     from keras.src.backend.tensorflow.trainer import TensorFlowTrainer

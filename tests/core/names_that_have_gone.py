@@ -10,8 +10,8 @@ import keras_reduce
 from checks import check, main, raises
 from keras_reduce import families, reducers
 from keras_reduce.errors import FrameworkError, PayloadError, ReduceError
-from keras_reduce.families import keras3
 from keras_reduce.families.keras3 import private, tree
+from keras_reduce.trace_cache import cache
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 NEEDED = (*private._NEEDED, *private._NEEDED_WITH.get(keras.backend.backend(), ()))
@@ -101,7 +101,7 @@ def without_what_traces_need_models_ship_all_the_same():
         with without(name):
             assert not private.can_share_traces()
             assert private.missing() == ()
-            assert tuple(keras3.trace_hooks()) == ()
+            assert tuple(cache.trace_hooks()) == ()
     with without(name), keras_reduce.installed(reuse=True):
         made = model()
         made.fit(x, y, verbose=0)

@@ -7,7 +7,7 @@ turns objects into configs and back, `attributes` those that no config describes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .._shared.tree import payloads_below
@@ -47,12 +47,10 @@ __all__ = [
     "repairs",
     "restore_assets",
     "set_random_seed",
-    "share_traces",
     "shortcuts",
     "state",
     "structure",
     "survey",
-    "trace_hooks",
     "unfilled",
     "untested",
     "versions",
@@ -82,15 +80,6 @@ def shortcuts() -> Iterator[tuple[type, str]]:
         for name in ("__deepcopy__", "__copy__"):
             if name in vars(cls):
                 yield cls, name
-
-
-def trace_hooks() -> Iterable[tuple[Any, str, Callable[[Any], Any]]]:
-    """Return nothing: models of Keras 2 are traced as ever."""
-    return ()
-
-
-def share_traces(on: bool) -> None:
-    """Do nothing; see `trace_hooks`."""
 
 
 def versions() -> dict[str, str]:

@@ -2,9 +2,8 @@
 
 `tree` names everything below an object; `writing` and `reading` turn objects into configs and back,
 `attributes` those that no config describes; `structure`, `compilation` and `assets` add what a
-config leaves out; `likeness` tells what need not be asked twice, and `traces` what need not be
-traced twice; `private` knows what all of them take from Keras without a promise. This module puts
-them together into a family.
+config leaves out; `likeness` tells what need not be asked twice; `private` knows what all of them
+take from Keras without a promise. This module puts them together into a family.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ...core import call_stacks
-from ...trace_cache import cache
 from . import private
 from .assets import assets, finish, restore_assets
 from .attributes import left_out
@@ -55,12 +53,10 @@ __all__ = [
     "repairs",
     "restore_assets",
     "set_random_seed",
-    "share_traces",
     "shortcuts",
     "state",
     "structure",
     "survey",
-    "trace_hooks",
     "unfilled",
     "untested",
     "versions",
@@ -111,16 +107,6 @@ def _clone_with_fit_kwargs(original: Callable[[Any], Any]) -> Callable[[Any], An
         return clone
 
     return __sklearn_clone__
-
-
-def trace_hooks() -> Iterable[tuple[Any, str, Callable[[Any], Any]]]:
-    """Return where Keras makes what is traced: class, name, old -> new method."""
-    return cache.trace_hooks() if private.can_share_traces() else ()
-
-
-def share_traces(on: bool) -> None:
-    """Begin or cease to let models share traces; forget all that there are."""
-    cache.share_traces(on and private.can_share_traces())
 
 
 def versions() -> dict[str, str]:

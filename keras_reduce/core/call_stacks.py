@@ -8,6 +8,9 @@ import threading
 import types
 from collections.abc import Callable
 
+# The name of this package, which is the first part of the names of all of its modules.
+PACKAGE = __name__.partition(".")[0]
+
 
 def run_elsewhere(is_wanted: Callable[[types.FrameType], bool]) -> bool:
     """Tell whether another thread is within a call that `is_wanted` recognises by its frame."""

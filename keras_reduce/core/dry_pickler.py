@@ -26,7 +26,7 @@ import numpy as np
 
 from ..custom_objects import Bounds, ByValue, _nested, companion
 from ..errors import KerasReduceError, ReduceError
-from .call_stacks import asks_for_reduce_values
+from .call_stacks import PACKAGE, asks_for_reduce_values
 from .code_objects import root_module
 from .dispatch import STANDARD
 from .weights import Snapshot
@@ -165,7 +165,7 @@ def carries_code() -> bool:
     `copy.deepcopy`. To be called while a reducer runs.
     """
     frame: types.FrameType | None = sys._getframe(1)
-    while frame and str(frame.f_globals.get("__name__")).partition(".")[0] == __package__:
+    while frame and str(frame.f_globals.get("__name__")).partition(".")[0] == PACKAGE:
         frame = frame.f_back
     if frame is None:
         return False
@@ -229,7 +229,7 @@ def _named_by_the_caller() -> Iterator[tuple[str, _Start]]:
     while frame:
         is_reducer = frame.f_code.co_name in ("__reduce__", "__reduce_ex__", "__getstate__")
         is_reducing |= is_reducer
-        ours = str(frame.f_globals.get("__name__")).partition(".")[0] == __package__
+        ours = str(frame.f_globals.get("__name__")).partition(".")[0] == PACKAGE
         if not ours and not is_reducer:
             break
         frame = frame.f_back
@@ -297,7 +297,7 @@ def roots() -> tuple[Any, ...]:
     if _search.roots:
         return _search.roots
     frame: types.FrameType | None = sys._getframe(1)
-    while frame and str(frame.f_globals.get("__name__")).partition(".")[0] == __package__:
+    while frame and str(frame.f_globals.get("__name__")).partition(".")[0] == PACKAGE:
         frame = frame.f_back
     # This is a pickler in Python, below the function that has started it; or the function that has
     # called a pickler in C.
@@ -311,7 +311,7 @@ def roots() -> tuple[Any, ...]:
 def is_asked() -> bool:
     """Tell whether a pickler asks for a reduce value, and not a program by `reducers.reduce`."""
     frame: types.FrameType | None = sys._getframe(1)
-    while frame and str(frame.f_globals.get("__name__")).partition(".")[0] == __package__:
+    while frame and str(frame.f_globals.get("__name__")).partition(".")[0] == PACKAGE:
         if frame.f_code.co_name == "__reduce__":
             return True
         frame = frame.f_back
@@ -706,7 +706,7 @@ class _DryCopier(_DryPickler):
         method = None if isinstance(obj, type) else getattr(obj, "__deepcopy__", None)
         if method is None or type(obj) in self.dispatch:
             return NotImplemented
-        is_ours = getattr(method, "__module__", "").partition(".")[0] == __package__
+        is_ours = getattr(method, "__module__", "").partition(".")[0] == PACKAGE
         return (object, (), getattr(obj, "__dict__", {})) if is_ours else ""
 
     def save_global(self, obj: Any, name: Any = None) -> None:

@@ -1,7 +1,7 @@
 """Whether this process works for another one, what it is called, and whether it is fit for that.
 
 Nothing is imported to find out: a process that works for an engine has imported it. The text of
-this module travels to workers where this package may be missing (see `admission`); so it uses the
+this module travels to workers where this package may be missing (see `worker_requirements`); so it uses the
 standard library only.
 """
 

@@ -11,6 +11,8 @@ import types
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from .call_stacks import PACKAGE
+
 __all__ = ["are_errors_lost", "is_passing", "is_sent"]
 
 
@@ -43,7 +45,7 @@ _CHANNELS = (
     _Channel("pyspark.core.broadcast", frozenset({"load"})),
 )
 # They call each other while one object is unpickled.
-_UNPICKLERS = (__package__, "pickle", "cloudpickle")
+_UNPICKLERS = (PACKAGE, "pickle", "cloudpickle")
 
 
 def is_sent() -> bool:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import PayloadError
 from . import array_backends
-from .call_stacks import asks_for_reduce_values
+from .call_stacks import PACKAGE, asks_for_reduce_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -150,7 +150,7 @@ def _call_of_a_pickler() -> object | None:
     """
     frame: types.FrameType | None = sys._getframe(1)
     while frame is not None:
-        if str(frame.f_globals.get("__name__", "")).partition(".")[0] != __package__:
+        if str(frame.f_globals.get("__name__", "")).partition(".")[0] != PACKAGE:
             break
         frame = frame.f_back
     if frame is None:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from ..core import process_role
+from ..core.call_stacks import PACKAGE
 from ..errors import FrameworkError
 from . import worker_requirements
 
@@ -26,7 +27,7 @@ __all__ = ["repairs"]
 # Seconds: for which the workers are taken to be those that have been asked; for which an address is
 # taken to be the same worker; that one has to answer; and for which nobody is asked if one has not.
 _FRESH, _SAME, _PATIENCE, _PAUSE = 1.0, 60.0, 5.0, 60.0
-_OURS = re.compile(re.escape((__package__ or "").encode()))
+_OURS = re.compile(re.escape(PACKAGE.encode()))
 
 
 def repairs() -> Iterable[tuple[Any, str, Callable[[Any], Any]]]:

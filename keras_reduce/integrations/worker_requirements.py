@@ -1,7 +1,7 @@
 """What comes first in a pickle for a worker of an engine: whether it has this package, and Keras.
 
 Where this package is missing, nothing of it can say so. What travels is therefore the text of
-`workers`, to be executed there, before anything that needs this package is unpickled.
+`process_role`, to be executed there, before anything that needs this package is unpickled.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class _Check:
 
 
 def requirements() -> Requirements:
-    """Return what a worker must have to work for this program: see `workers.check`."""
+    """Return what a worker must have to work for this program: see `process_role.check`."""
     versions = {"keras_reduce": __version__}
     for name in ("keras", "tf_keras"):
         version = process_role.version_of(name) if name in sys.modules else None
@@ -61,6 +61,6 @@ def requirements() -> Requirements:
 def text_of_check() -> str:
     """Return what is to be executed where `wanted` is what `requirements` has returned."""
     # From a zip file as well, as which Spark ships packages.
-    text = pkgutil.get_data(__package__, "workers.py")
+    text = pkgutil.get_data(process_role.__package__ or "", "process_role.py")
     assert text is not None
     return f"{text.decode()}\ncheck(*wanted)"

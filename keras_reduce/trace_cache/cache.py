@@ -3,7 +3,7 @@
 Keras wraps the steps of a model in functions that TensorFlow traces, which for a small model takes
 longer than to train it, and leaves megabytes behind each time. A graph takes variables from
 outside. So a graph of one model, given the variables of another, is that one's graph, if both
-follow from the same key (`trace_keys`).
+follow from the same key (`keys`).
 
 No model changes hands, and nothing of a model is kept. TensorFlow keeps the graphs of a function
 in a cache, where it looks before it traces. `_Cache` stands in its place: what the function itself

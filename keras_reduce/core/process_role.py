@@ -1,8 +1,8 @@
 """Whether this process works for another one, what it is called, and whether it is fit for that.
 
 Nothing is imported to find out: a process that works for an engine has imported it. The text of
-this module travels to workers where this package may be missing (see `worker_requirements`); so it uses the
-standard library only.
+this module travels to workers where this package may be missing (see `worker_requirements`); so it
+uses the standard library only.
 """
 
 from __future__ import annotations

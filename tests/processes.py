@@ -22,6 +22,9 @@ from keras_reduce.core import keras_backend
 # Modules that programs share; each program finds them.
 PROGRAMS = Path(__file__).parent / "programs"
 ROOT = Path(__file__).parents[1]
+# Here, Keras and scikit-learn can't be imported. What workers are forked from imports them if it
+# finds them, which takes it seconds: programs about something else hide them.
+UNIMPORTABLE = PROGRAMS / "unimportable"
 # What Keras computes with in the programs: what ``KERAS_BACKEND`` says, as for any program.
 BACKEND = keras_backend.expected()
 # Which checks a program of checks is to run, as JSON; see ``programs/checks.py``.
@@ -110,6 +113,11 @@ class Running:
             os.close(err)
         # From here on: a server that has just been started has imported before.
         self._timeout, self._deadline = timeout, time.monotonic() + timeout
+
+    @property
+    def pid(self):
+        """The number of its process."""
+        return self._process.pid
 
     @property
     def stdout(self):

@@ -361,6 +361,10 @@ def reads_what_is_of_tensorflow(square, words):
 
 if __name__ == "__main__":
     task, FOLDER = sys.argv[1], Path(sys.argv[2])
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.run_functions_eagerly(True)  # To compile is most of the work.
     if task == "write":
         write(FOLDER)
     else:

@@ -1,6 +1,7 @@
 """A worker that has imported Keras with another backend than the program's says so."""
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import pickle
@@ -20,6 +21,7 @@ from keras_reduce.core import keras_backend
 
 keras_reduce.install()
 model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+os.environ["KERAS_BACKEND"] = keras.config.backend()  # for all workers
 
 
 def have_another(_=None):
@@ -52,7 +54,7 @@ def under_loky():
     # Others take it.
     joblib.externals.loky.get_reusable_executor().shutdown(wait=True)
     with joblib.parallel_config("loky", n_jobs=2):
-        assert joblib.Parallel()(joblib.delayed(count)(model) for _ in range(2)) == [9, 9]
+        assert joblib.Parallel()([joblib.delayed(count)(model)]) == [9]
 
 
 @contextlib.contextmanager
@@ -68,21 +70,27 @@ def count_in_a_file(path):
     return found, os.environ.get("KERAS_BACKEND")
 
 
+@functools.cache
+def spawned():
+    """Return a pool for all checks: its worker imports Keras."""
+    return multiprocessing.get_context("spawn").Pool(1)
+
+
 @check
 def a_model_that_is_sent_is_refused_and_one_in_a_file_is_not():
     said = "of its program"
-    with tempfile.TemporaryDirectory() as folder, multiprocessing.get_context("spawn").Pool(1) as p:
+    with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.pickle")
         with as_if_on_another():
             path.write_bytes(pickle.dumps(model))
             # An error while it is read would end the pool's worker, and nobody would hear of it.
             with raises(keras_reduce.FrameworkError, said, "'another'", "process "):
-                p.apply_async(count, (model,)).get(120)
+                spawned().apply_async(count, (model,)).get(120)
             with raises(Exception) as demand:
                 get_reusable_executor(1).submit(count, model).result(120)
             assert said in told(demand.error), told(demand.error)
         expected = 9, os.environ.get("KERAS_BACKEND")
-        assert p.apply_async(count_in_a_file, (path,)).get(120) == expected
+        assert spawned().apply_async(count_in_a_file, (path,)).get(120) == expected
         assert get_reusable_executor(1).submit(count_in_a_file, path).result(120) == expected
         with joblib.parallel_config("keras", n_jobs=2):
             found = joblib.Parallel()(joblib.delayed(count_in_a_file)(path) for _ in range(2))
@@ -97,13 +105,13 @@ def a_file_changes_nothing_in_a_worker():
         path.write_bytes(pickle.dumps(model))
         keras_reduce.uninstall()
         try:
-            with multiprocessing.get_context("spawn").Pool(1) as pool:
-                pool.apply(keras_reduce.uninstall)
-                pool.apply(count_in_a_file, (path,))
-                assert not pool.apply(keras_reduce.is_installed)
+            spawned().apply(keras_reduce.uninstall)
+            spawned().apply(count_in_a_file, (path,))
+            assert not spawned().apply(keras_reduce.is_installed)
         finally:
             keras_reduce.install()
 
 
 if __name__ == "__main__":
     main()
+    spawned().terminate()

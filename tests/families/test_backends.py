@@ -43,8 +43,8 @@ if BACKEND != "tensorflow":  # Which workers would have anyway.
         assert not any(found.values()), found
 
 
-def test_a_worker_that_has_another_backend_says_so(tmp_path):
-    found = words("disagreeing.py", KERAS_BACKEND=BACKEND)
+def test_a_worker_that_has_another_backend_says_so():
+    found = words("disagreeing.py")
     assert list(found) == decorated("disagreeing.py", "check")
     assert not any(found.values()), "\n".join(found.values())
 
@@ -64,7 +64,8 @@ def present():
 
 
 def assert_reads(folder, backend):
-    found = words("crossing.py", "read", folder, KERAS_BACKEND=backend, timeout=900)
+    other = {} if backend == BACKEND else {"KERAS_BACKEND": backend}
+    found = words("crossing.py", "read", folder, timeout=900, **other)
     assert set(json.loads((folder / "writer.json").read_text())["models"]) <= set(found)
     wrong = {name: word for name, word in found.items() if word}
     assert not wrong, "\n".join(f"{name}: {word}" for name, word in wrong.items())
@@ -83,34 +84,64 @@ def test_what_one_backend_writes_another_reads(folder, writer, reader, tmp_path)
     assert_reads(folder, reader)
 
 
-@pytest.mark.parametrize("content", ["model", "code"])
-def test_a_program_that_has_chosen_nothing_takes_what_the_file_was_written_with(content, tmp_path):
-    code = {
-        "model": "keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])",
-        "code": "keras_reduce.KerasRegressor(lambda: keras.Sequential([keras.layers.Dense(1)]))",
-    }
-    file = tmp_path / "content.pickle"
-    python(
-        f"""
-        import pickle, sys
-        from pathlib import Path
-        import keras, keras_reduce
-        keras_reduce.install()
-        Path(sys.argv[1]).write_bytes(pickle.dumps([{code[content]}]))
-        """,
-        file,
-        KERAS_BACKEND=BACKEND,
-    )
-    home = {"KERAS_HOME": str(tmp_path)}
-    default = "tensorflow" if importlib.util.find_spec("tensorflow") else BACKEND
-    loading = program("loading.py")
-    assert python(loading, file, **home, **UNSET).split()[-1] == default
+CONTENTS = {
+    "model": "keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])",
+    "code": "keras_reduce.KerasRegressor(lambda: keras.Sequential([keras.layers.Dense(1)]))",
+}
+
+
+@pytest.fixture(scope="module")
+def taken(tmp_path_factory):
+    """What programs take that have chosen nothing, or something, by content and choice."""
+    folder = tmp_path_factory.mktemp("taken")
+    code = "import pickle\nfrom pathlib import Path\nimport keras, keras_reduce\n"
+    code += "keras_reduce.install()\n"
+    for name, content in CONTENTS.items():
+        code += f"Path({name!r}).write_bytes(pickle.dumps([{content}]))\n"
+    python(code, cwd=folder)
+    found = {}
+
+    def load(framework, choices, **environment):
+        cases = {}
+        for name in CONTENTS:
+            for choice, variables in choices.items():
+                # A home for each: Keras leaves its settings there.
+                home = folder / f"{name} {choice}"
+                home.mkdir()
+                if choice == "settings":
+                    (home / "keras.json").write_text(json.dumps({"backend": present()[-1]}))
+                variables = {"KERAS_HOME": str(home), **variables}
+                cases[name, choice] = str(folder / name), variables
+        arguments = (framework, json.dumps(list(cases.values())))
+        printed = python(program("loading.py"), *arguments, fresh=True, **environment)
+        lines = [line.split()[1] for line in printed.splitlines() if line[:6] == "FOUND "]
+        found.update(zip(cases, lines, strict=True))
+
+    sets = {f"sets {name}": {"KERAS_BACKEND": name} for name in present()}
+    load(framework_of(default()), {"nothing": {}, "settings": {}, **sets}, **UNSET)
+    for name in present():
+        load(framework_of(name), {f"is given {name}": {}}, KERAS_BACKEND=name)
+    return found
+
+
+def default():
+    """Return what Keras takes if it is told nothing; here it is there."""
+    return "tensorflow" if "tensorflow" in present() else BACKEND
+
+
+def framework_of(backend):
+    """Return what a backend imports."""
+    return "jax" if backend == "numpy" else backend
+
+
+@pytest.mark.parametrize("content", CONTENTS)
+def test_a_program_that_has_chosen_nothing_takes_what_the_file_was_written_with(content, taken):
+    assert taken[content, "nothing"] == default()
     # Its own choice wins, however it makes it; and so does what Keras is told in its settings.
     for other in present():
-        assert python(loading, file, other, **home, **UNSET).split()[-1] == other
-        assert python(loading, file, **home, KERAS_BACKEND=other).split()[-1] == other
-    (tmp_path / "keras.json").write_text(json.dumps({"backend": present()[-1]}))
-    assert python(loading, file, **home, **UNSET).split()[-1] == present()[-1]
+        assert taken[content, f"sets {other}"] == other
+        assert taken[content, f"is given {other}"] == other
+    assert taken[content, "settings"] == present()[-1]
 
 
 def test_what_is_missing_is_named(tmp_path):
@@ -128,7 +159,6 @@ def test_what_is_missing_is_named(tmp_path):
         Path(sys.argv[1]).write_bytes(pickle.dumps(keras.layers.Dense(1)))
         """,
         file,
-        KERAS_BACKEND=BACKEND,
     )
     said = python(
         """

@@ -1,11 +1,12 @@
 """Map a model, predict, and print how much memory of its own that took; see test_persistence.py.
 
-``python mapping.py write path`` writes the model; ``python mapping.py read path`` maps it, prints
-a line, and waits for another on its standard input, so that several can hold it at once.
+``python mapped_model.py write path`` writes it; with ``read path``, the program maps it, prints
+a line, and stays until it is ended, so that several can hold it at once.
 """
 
 import gc
 import re
+import signal
 import sys
 from pathlib import Path
 
@@ -48,4 +49,4 @@ def main(role, path):
 if __name__ == "__main__":
     main(*sys.argv[1:])
     if sys.argv[1] == "read":
-        input()
+        signal.pause()

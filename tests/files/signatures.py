@@ -1,6 +1,7 @@
 """Files that are signed: what changes them is refused before any of it runs."""
 
 import contextlib
+import functools
 import os
 import resource
 import tempfile
@@ -187,9 +188,11 @@ def overwriting(path, data):
     return mock.patch.object(signing, "check", checked_and_overwritten)
 
 
+@functools.cache
 def trap_of(size):
     """Return a file with a trap that has a certain size, signed with another key."""
-    padded = (dumps((Trap(), b"." * n), key=OTHER) for n in range(size))
+    most = size - len(dumps((Trap(), b""), key=OTHER))
+    padded = (dumps((Trap(), b"." * n), key=OTHER) for n in range(most, 0, -1))
     return next(data for data in padded if len(data) == size)
 
 

@@ -1,13 +1,10 @@
-"""`dump`, `load`, `dumps`, `loads`; see ``files.py``, ``signatures.py``, ``persistence.py``."""
+"""`dump`, `load`, `dumps`, `loads`; see the programs beside this."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
-from processes import ROOT, decorated, program, python
+from processes import Running, decorated, program, python
 
 FILES = decorated("formats_of_files.py", "check")
 SIGNATURES = decorated("signatures.py", "check")
@@ -78,26 +75,23 @@ def test_processes_share_a_mapped_model(tmp_path):
     """Weights that are mapped need no memory of each process that holds them."""
     path = tmp_path / "model"
     python(program("mapped_model.py"), "write", path)
-    command = [sys.executable, program("mapped_model.py"), "read", path]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    readers = [subprocess.Popen(command, env=environment, **pipes) for _ in range(2)]
+    readers = [Running(program("mapped_model.py"), "read", path) for _ in range(2)]
     try:
         for reader in readers:
-            line = next(line for line in reader.stdout if line.startswith("GROWTH"))
-            *growths, weights = map(int, line.split()[1:])
+            assert reader.read_until(lambda reader=reader: "\n" in reader.stdout)
+            *growths, weights = map(int, reader.stdout.split()[1:])
             assert weights > 64 << 20
             assert max(growths) < weights / 10, (growths, weights)
     finally:
         for reader in readers:
-            reader.communicate("\n", timeout=60)
+            reader.close()
 
 
 def test_damaged_files_are_refused():
     """A sample; ``python tests/files/mutations.py 20000`` is the whole of it."""
-    printed = python(program("mutations.py"), 1000)
+    printed = python(program("mutations.py"), 300)
     (line,) = [line for line in printed.splitlines() if line.startswith("TABLE ")]
     found = json.loads(line.removeprefix("TABLE "))
     assert found["wrong"] == []
-    assert sum(found["table"].values()) == 1000
+    assert sum(found["table"].values()) == 300
     assert not [name for name in found["table"] if name.startswith("default") and "gap" in name]

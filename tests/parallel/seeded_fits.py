@@ -86,9 +86,10 @@ def main(folder, role):
             if role == "own":
                 found[name] = np.ravel(keras.random.normal((3,))).tolist()
             elif role == "workers":
-                tasks = [joblib.delayed(go_on)(model) for _ in range(4)]
+                # One of two workers does it twice.
+                tasks = [joblib.delayed(go_on)(model) for _ in range(3)]
                 first, *others = joblib.Parallel(n_jobs=2)(tasks)
-                assert others == 3 * [first], (name, first, others)
+                assert others == 2 * [first], (name, first, others)
                 found[name] = first
             else:
                 found[name] = go_on(model)

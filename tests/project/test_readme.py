@@ -69,7 +69,7 @@ def test_training_times_are_shown(printed):
 
 
 def test_files_are_read_by_joblib_alone(printed, folder):
-    assert printed["formats_of_files.py"].split() == ["9", "4"]
+    assert printed["files.py"].split() == ["9", "4"]
     python(
         """
         import joblib

@@ -18,9 +18,9 @@ import joblib
 import keras
 import numpy as np
 import tensorflow as tf
-from by_any_pickler_read import trained
 
 import keras_reduce
+from by_any_pickler_read import trained
 from checks import check, compute_eagerly, main, raises
 
 compute_eagerly()

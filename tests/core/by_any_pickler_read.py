@@ -1,4 +1,4 @@
-"""Read what ``by_any_pickler.py`` wrote, by stock `joblib.load` as well, and go on training with it."""
+"""Read what ``by_any_pickler.py`` wrote, by stock `joblib.load` as well, and train on with it."""
 
 import json
 import pickle

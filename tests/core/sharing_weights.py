@@ -38,7 +38,7 @@ keras_reduce.install()
 X, Y = np.ones((8, 32), "float32"), np.ones((8, 1), "float32")
 
 
-def trained(width=64, *, jit_compile=False):
+def trained(width=64, **how):
     model = keras.Sequential(
         [
             keras.Input((32,)),
@@ -47,7 +47,7 @@ def trained(width=64, *, jit_compile=False):
             layers.Dense(1),
         ]
     )
-    model.compile("adam", "mse", jit_compile=jit_compile)
+    model.compile("adam", "mse", **(how or {"run_eagerly": True}))
     model.fit(X, Y, verbose=0)
     return model
 

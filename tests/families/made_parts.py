@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_reduce
-from checks import bits, entering, raises, selected
+from checks import bits, compute_eagerly, entering, raises, selected
 
 TOKENS = np.arange(12, dtype="int32").reshape(4, 3) % 5
 TARGETS = (TOKENS + 1) % 5
@@ -190,6 +190,7 @@ def read(folder):
 
 
 if __name__ == "__main__":
+    compute_eagerly()
     place = Path(sys.argv[2])
     if sys.argv[1] == "write":
         keras_reduce.install()

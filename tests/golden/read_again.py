@@ -40,6 +40,7 @@ def main(folder):
     warnings.filterwarnings("ignore", message="Trying to unpickle estimator")
     manifest = json.loads((Path(folder) / "manifest.json").read_text())
     module = objects.framework(manifest["family"])
+    checks.compute_eagerly()
     for name in checks.selected(manifest["files"]):
         module.backend.clear_session()
         words = {name: word(Path(folder), name, manifest, module)}

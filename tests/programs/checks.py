@@ -43,6 +43,14 @@ def entering(entries):
 check = entering(CHECKS)
 
 
+def compute_eagerly():
+    """Have Keras compute without traces: each takes a second, and small models gain nothing."""
+    if backends.expected() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.run_functions_eagerly(True)
+
+
 def main(*texts):
     """Run checks in order, and print a word for each as it ends: empty, or what went wrong.
 

@@ -56,7 +56,7 @@ def pytest_xdist_auto_num_workers(config):
 
 # Modules whose tests need not stay in one process; each of these parts does. A test belongs to the
 # part of what its name has in brackets, up to a hyphen.
-PARTS = {"test_keras2.py": 4, "test_zoo.py": 4}
+PARTS = {"test_keras2.py": 4, "test_traces.py": 2, "test_zoo.py": 4}
 
 
 def part_of(nodeid):

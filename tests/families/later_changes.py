@@ -1,7 +1,8 @@
 """Models that a program changes after it built them: LoRA, quantization, flags, attributes.
 
-``later_changes.py write FOLDER`` tries copies in this process, and writes what each model answers
-and becomes; ``later_changes.py read FOLDER`` tries the files in a process that lacks the classes.
+``later_changes.py write FOLDER [NAME [EXAMPLES]]`` tries copies in this process, and writes what
+each model answers and becomes; ``later_changes.py read FOLDER`` tries the files in a process that
+lacks the classes.
 """
 
 from __future__ import annotations
@@ -28,13 +29,19 @@ import checks
 import keras_reduce
 from checks import check
 
-ROLE, FOLDER = sys.argv[1], Path(sys.argv[2])
-rng = np.random.default_rng(0)
-X = rng.normal(size=(8, 4, 8)).astype("float32")
-Y = rng.normal(size=(8, 4, 1)).astype("float32")
-TOKENS = (rng.random((8, 4)) * 10).astype("int32")
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
 
-# --- models: blocks that keep the shape (batch, 4, 8) ---------------------------------------
+    # Tracing what these models answer would take longer than all else.
+    tf.config.run_functions_eagerly(True)
+ROLE, FOLDER = sys.argv[1], Path(sys.argv[2])
+EXAMPLES = int(sys.argv[4]) if len(sys.argv) > 4 else 12
+rng = np.random.default_rng(0)
+X = rng.normal(size=(4, 2, 8)).astype("float32")
+Y = rng.normal(size=(4, 2, 1)).astype("float32")
+TOKENS = (rng.random((4, 4)) * 10).astype("int32")
+
+# --- models: blocks that keep the shape (batch, 2, 8) ---------------------------------------
 
 
 class Configured(layers.Layer):
@@ -98,7 +105,7 @@ BLOCKS = {
 
 
 def build(names, *, repeated=False):
-    inputs = keras.Input((4, 8))
+    inputs = keras.Input((2, 8))
     x = inputs
     for name in names:
         block = BLOCKS[name]()
@@ -263,11 +270,11 @@ def models_with_random_changes_come_back_or_are_refused_as_by_keras():
     # No shrinking: a case is small, and takes a second.
     phases = (Phase.generate,)
 
-    @settings(max_examples=30, deadline=None, derandomize=True, database=None, phases=phases)
+    @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, phases=phases)
     @given(drawn)
     def come_back(case):
         names, repeated, changes = case
-        keras.utils.clear_session()
+        keras.utils.clear_session(free_memory=False)
         keras.utils.set_random_seed(1)
         model = build(names, repeated=repeated)
         for change, number in changes:
@@ -371,7 +378,7 @@ def slots_of_replaced_kernels_are_left_behind_with_one_warning():
     assert "/kernel" in message, message
     # Two kernels, with one slot each for the momentum.
     assert len(found.optimizer.variables) == slots - 2
-    assert int(found.optimizer.iterations) == int(model.optimizer.iterations) == 2
+    assert int(found.optimizer.iterations) == int(model.optimizer.iterations) == 1
     kept = {variable.path for variable in model.trainable_variables}
     assert [v.path for v in found.optimizer._trainable_variables] == [
         v.path for v in model.optimizer._trainable_variables if v.path in kept
@@ -385,7 +392,8 @@ def slots_of_all_kinds_are_left_behind():
     for optimizer in (inner, keras.optimizers.LossScaleOptimizer(keras.optimizers.Muon(0.01))):
         model = build(["dense", "normalization"])
         model.compile(optimizer, "mse", run_eagerly=True)
-        train(model, 0)
+        for _ in range(2):  # Gradients accumulate over two steps.
+            train(model, 0)
         model.quantize("int8")
         expected = outcome_before_training(model)
         found = pickle.loads(pickle.dumps(model))
@@ -463,7 +471,7 @@ def attributes_that_are_other_parts():
     for name, change in changes.items():
         layer = Configured(8)
         change(layer)
-        layer.build((None, 4, 8))
+        layer.build((None, 2, 8))
         for found in (pickle.loads(pickle.dumps(layer)), copy.deepcopy(layer)):
             assert [v.path for v in found.weights] == [v.path for v in layer.weights], name
             assert all(map(np.array_equal, found.get_weights(), layer.get_weights())), name
@@ -521,7 +529,8 @@ def settings_of_all_layers():
             changes[(number + 1) % len(changes)](layer)
         after = [checks.bits(described(layer)) for layer in found]
         assert sum(map(operator.ne, before, after)) > len(found) / 2
-        recompile(model, 0)
+        if not first:  # All settings are in it, on one layer or the other.
+            recompile(model, 1)
         ship(f"settings {first}", model)
 
 
@@ -535,7 +544,7 @@ def settings_of_single_layers():
             keras.Sequential([layers.Dense(8)]),
         ):
             change(layer)
-            layer.build((None, 4, 8))
+            layer.build((None, 2, 8))
             for twice in (False, True):
                 change(layer) if twice and name != "name" else None
                 for copied in (
@@ -640,7 +649,7 @@ def variables_and_layers_that_are_set_before_others_are_made():
     }.items():
         layer = Configured(8)
         extend(chosen(layer))
-        layer.build((None, 4, 8))
+        layer.build((None, 2, 8))
         ship_layer(f"order {name}", layer)
     for name, layer in {
         "dense": layers.Dense(8),
@@ -650,7 +659,7 @@ def variables_and_layers_that_are_set_before_others_are_made():
     }.items():
         extend(layer)
         layer.peer = layers.Dense(3)
-        layer.build(*[(None, 4, 8)] * (2 if name == "attention" else 1))
+        layer.build(*[(None, 2, 8)] * (2 if name == "attention" else 1))
         layer.peer.build((None, 2))
         ship_layer(f"order of {name}", layer)
 
@@ -671,7 +680,7 @@ def attributes_of_inner_layers_that_can_not_be_carried_are_left_with_a_warning()
     outside, lock = layers.Dense(2), threading.Lock()
     for value in (weakref.ref(HOLDER), weakref.ref(outside), lambda: lock, lock):
         layer = Configured(8)
-        layer.build((None, 4, 8))
+        layer.build((None, 2, 8))
         vars(layer.inner)["note"] = value
         with checks.logged("keras_reduce") as messages:
             for dumps in (pickle.dumps, keras_reduce.dumps):
@@ -827,7 +836,7 @@ def read():
 
 if ROLE == "write":
     keras_reduce.install()
-    checks.main(*sys.argv[3:])
+    checks.main(*sys.argv[3:4])
     (FOLDER / "written.json").write_text(json.dumps(written))
 else:
     read()

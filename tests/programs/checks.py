@@ -45,7 +45,7 @@ check = entering(CHECKS)
 
 def compute_eagerly():
     """Have Keras compute without traces: each takes a second, and small models gain nothing."""
-    if backends.expected() == "tensorflow":
+    if keras_backend.expected() == "tensorflow":
         import tensorflow as tf
 
         tf.config.run_functions_eagerly(True)

@@ -1,6 +1,6 @@
 """Searches, ensembles and long lives of estimators: the same to the bit, with shared traces or not.
 
-Run with the name of a part: ``searches`` or ``lives``.
+``reuse.py lives 200`` tries two hundred random lives.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def skewed(factor):
     return loss
 
 
-def build(units=4, rate=0.2, optimizer="adam", loss="mse", depth=1, norm=True):
+def build(units=4, rate=0.2, optimizer="sgd", loss="mse", depth=1, norm=True):
     """Build a model that sees the number of features with the data only."""
     hidden = [layers.Dense(units, "relu") for _ in range(depth)]
     norms = [layers.BatchNormalization()] if norm else []
@@ -98,9 +98,9 @@ def scores(found):
 
 def grid_search(n_jobs):
     grid = [
-        {"kerasregressor__units": [4, 6]},
+        {"kerasregressor__units": [6]},
         {"kerasregressor__batch_size": [9]},
-        {"kerasregressor__optimizer": ["sgd"], "kerasregressor__norm": [False]},
+        {"kerasregressor__optimizer": ["adam"], "kerasregressor__norm": [False]},
         {"kerasregressor__loss": [0.3, 0.7], "kerasregressor__depth": [2]},
     ]
     pipeline = make_pipeline(StandardScaler(), regressor())
@@ -115,7 +115,7 @@ def randomized_search(n_jobs):
     search = RandomizedSearchCV(
         estimator,
         {"units": [3, 4], "epochs": [1, 2, 3]},
-        n_iter=3,
+        n_iter=2,
         cv=2,
         n_jobs=n_jobs,
         random_state=0,
@@ -131,14 +131,14 @@ def cross_validation(n_jobs):
         estimator,
         X,
         Y,
-        cv=3,
+        cv=2,
         n_jobs=n_jobs,
         return_estimator=True,
         error_score="raise",
         params={"sample_weight": WEIGHTS},
     )
     models = [fitted.model_ for fitted in found["estimator"]]
-    assert len(set(map(id, models))) == 3
+    assert len(set(map(id, models))) == 2
     answers = [fitted.predict(X) for fitted in found["estimator"]]
     # Each has a model of its own: what becomes of one is nothing to the others.
     models[0].set_weights([np.zeros_like(array) for array in models[0].get_weights()])
@@ -149,7 +149,7 @@ def cross_validation(n_jobs):
 
 def bagging(n_jobs):
     ensemble = BaggingRegressor(
-        regressor(), n_estimators=3, max_features=0.6, n_jobs=n_jobs, random_state=0
+        regressor(), n_estimators=2, max_features=0.6, n_jobs=n_jobs, random_state=0
     )
     return ensemble.fit(X, Y, sample_weight=WEIGHTS).predict(X)
 
@@ -157,7 +157,7 @@ def bagging(n_jobs):
 def importance(n_jobs):
     fitted = make_pipeline(StandardScaler(), regressor()).fit(X, Y)
     return permutation_importance(
-        fitted, X, Y, n_repeats=3, n_jobs=n_jobs, random_state=0
+        fitted, X, Y, n_repeats=2, n_jobs=n_jobs, random_state=0
     ).importances
 
 
@@ -170,7 +170,7 @@ def without_seeds_of_their_own(n_jobs):
         (regressor(random_state=None), {"units": [4, 5]}),
         (
             SciKerasClassifier(build_with_input, units=4, epochs=2, verbose=0),
-            {"units": [4, 5], "optimizer__learning_rate": [0.1, 0.2]},
+            [{"units": [5]}, {"optimizer__learning_rate": [0.1, 0.2]}],
         ),
         (
             keras.wrappers.SKLearnRegressor(
@@ -197,40 +197,76 @@ def has_tags(estimator):
 
 
 def the_same(function, n_jobs):
-    """Tell whether a function finds the same with shared traces and without."""
+    """Demand that a function finds the same with shared traces and without."""
     borrowed.clear()
     with keras_reduce.installed(reuse=False):
         keras.utils.set_random_seed(0)
         expected = bits(function(n_jobs))
         assert not borrowed
     # The second time, all has been traced; the first time, what is alike within a search.
-    again = function in (grid_search, importance) and n_jobs == 1
+    again = function in (randomized_search, importance) and n_jobs == 1
     for _ in range(1 + again):
         keras.utils.set_random_seed(0)
-        found = bits(function(n_jobs))
-        if found != expected:
-            return False
-    return n_jobs > 1 or borrowed
+        assert bits(function(n_jobs)) == expected
+    assert n_jobs > 1 or borrowed
 
 
-def searches():
-    for function in (grid_search, randomized_search, cross_validation, bagging, importance):
-        for n_jobs in (1, 2):
-            name = f"{function.__name__}_with_{n_jobs}_jobs"
-            case = functools.partial(the_same, function, n_jobs)
-            check(named(name, case))
-    check(named("estimators_of_others", functools.partial(the_same, without_seeds_of_their_own, 1)))
-    check(two_searches_at_once)
+@check
+def grid_search_with_1_jobs():
+    the_same(grid_search, 1)
 
 
-def named(name, case):
-    def checked():
-        assert case()
-
-    checked.__name__ = name
-    return checked
+@check
+def grid_search_with_2_jobs():
+    the_same(grid_search, 2)
 
 
+@check
+def randomized_search_with_1_jobs():
+    the_same(randomized_search, 1)
+
+
+@check
+def randomized_search_with_2_jobs():
+    the_same(randomized_search, 2)
+
+
+@check
+def cross_validation_with_1_jobs():
+    the_same(cross_validation, 1)
+
+
+@check
+def cross_validation_with_2_jobs():
+    the_same(cross_validation, 2)
+
+
+@check
+def bagging_with_1_jobs():
+    the_same(bagging, 1)
+
+
+@check
+def bagging_with_2_jobs():
+    the_same(bagging, 2)
+
+
+@check
+def importance_with_1_jobs():
+    the_same(importance, 1)
+
+
+@check
+def importance_with_2_jobs():
+    the_same(importance, 2)
+
+
+@check
+def estimators_of_others():
+    the_same(without_seeds_of_their_own, 1)
+
+
+@check
 def two_searches_at_once():
     """In two threads of one process; all is seeded by the build function, as seeds are global."""
 
@@ -244,7 +280,7 @@ def two_searches_at_once():
 
     def search(units):
         estimator = KerasRegressor(build, units=4, epochs=2, shuffle=False)
-        grid = {"units": units, "batch_size": [8, 9]}
+        grid = {"units": units, "batch_size": [9]}
         found = GridSearchCV(estimator, grid, cv=2, n_jobs=1, error_score="raise").fit(X, Y)
         return bits(scores(found.cv_results_))
 
@@ -402,25 +438,23 @@ def seen(model):
     return [np.asarray(variable) for variable in variables]
 
 
-def lives():
-    @check
-    def estimators_live_as_their_twins_do():
-        run(
-            Lives,
-            settings=settings(
-                max_examples=EXAMPLES,
-                stateful_step_count=14,
-                deadline=None,
-                derandomize=True,
-                database=None,
-                suppress_health_check=list(HealthCheck),
-            ),
-        )
-        assert borrowed
+@check
+def random_lives_are_as_those_of_their_twins():
+    run(
+        Lives,
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=14,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+    assert borrowed
 
 
-EXAMPLES = int(sys.argv[2]) if len(sys.argv) > 2 else 12
+EXAMPLES = int(sys.argv[2]) if len(sys.argv) > 2 else 6
 
 if __name__ == "__main__":
-    {"searches": searches, "lives": lives}[sys.argv[1]]()
-    main()
+    main(*sys.argv[1:2])

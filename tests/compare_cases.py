@@ -17,6 +17,12 @@ from pathlib import Path
 RENAMED = {
     r"(?<=_scikit_learn_checks\[)(Keras\w+)\(batch_size.*?\)(?=-check_)": r"\1",
     r"(?<=test_trust\[)trusting\.py": "loading_by_a_list.py",
+    r"(?<=shared_traces\[)searches(?=\])": "estimators_of_others",
+    r"(?<=shared_traces\[)lives(?=\])": "random_lives_are_as_those_of_their_twins",
+    r"test_arrows_point_down\[.*": "test_no_circle",
+    r"test_every_module_has_a_row\[.*": "test_every_module_has_a_room",
+    r"(?<=test_frameworks_are_named_in_their_rooms_only)\[.*": "[errors.py]",
+    r"test_inspection_can_rebuild_nothing": "test_audit_and_inspection_can_rebuild_nothing",
     r"an_array_of_functions_in_joblib": "an_array_of_functions",
     r"layers_in_a_named_tuple_or_a_set": "layers_in_named_tuples_and_sets",
 }

@@ -181,7 +181,7 @@ ROWS = {
             *("later_changes", "installation", "golden::test_loads_and_answers_as_written"),
             "golden::test_loads_by_a_list_of_what_is_trusted",
             "parallel::test_after_the_program_has_computed_with_tensorflow",
-            "traces::test_estimators_find_the_same_with_shared_traces[lives]",
+            "traces::test_estimators_find_the_same_with_shared_traces[random_lives_are_as_those_of_their_twins]",
         ),
         installs=oldest(),
         expects=oldest(),

@@ -435,6 +435,7 @@ def small_files_cost_little():
 
 @check
 def reading_ends_where_it_would_cost_too_much():
+    # Private: to reach the bounds themselves would take minutes.
     before = opcodes._MOST, inspection._MOST
     opcodes._MOST = inspection._MOST = 1000
     try:

@@ -50,6 +50,7 @@ def waits_for_keras_and_imports_nothing():
     keras_reduce.install()
     for name in ("keras", "tensorflow", "numpy", "sklearn", "joblib"):
         assert name not in sys.modules, name
+    # Private: nothing public tells what is in effect.
     assert registry._hooks in sys.meta_path
     import keras
 
@@ -115,6 +116,7 @@ def installed_for_a_block():
     with keras_reduce.installed(functions_by_value=False):
         assert reduces(keras.layers.Dense(1))
         with keras_reduce.installed(functions_by_value=True):
+            # Private: nothing public tells what is in effect.
             assert registry._current.functions_by_value
         assert not registry._current.functions_by_value
         assert keras_reduce.is_installed()

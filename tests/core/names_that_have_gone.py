@@ -14,6 +14,7 @@ from keras_reduce.families.keras3 import private, tree
 from keras_reduce.trace_cache import cache
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
+# Private: the lists themselves are what is tested.
 NEEDED = (*private._NEEDED, *private._NEEDED_WITH.get(keras.backend.backend(), ()))
 
 
@@ -83,6 +84,7 @@ def without_a_private_name_nothing_is_carried_and_the_cure_is_named():
 
 @check
 def without_an_attribute_of_layers_nothing_is_carried():
+    # Private: the lists themselves are what is tested.
     more = private._ATTRIBUTES_OF_LAYERS
     private._ATTRIBUTES_OF_LAYERS = (*more, "_moved_by_a_release")
     forget()
@@ -97,6 +99,7 @@ def without_an_attribute_of_layers_nothing_is_carried():
 @check
 def without_what_traces_need_models_ship_all_the_same():
     x, y = np.ones((8, 3), "float32"), np.ones((8, 2), "float32")
+    # Private: the lists themselves are what is tested.
     for name in private._NEEDED_FOR_TRACES:
         with without(name):
             assert not private.can_share_traces()

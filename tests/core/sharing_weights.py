@@ -637,6 +637,7 @@ def built(kind):
 
 def plainly(layer):
     """Return the text about a layer as Keras is asked for it."""
+    # Private: whether a form served can be seen nowhere else.
     reducers._forms.clear()
     text = layer.__reduce__()[1][0]
     assert all(reducers._forms.values())
@@ -653,6 +654,7 @@ def a_layer_like_another_is_written_as_if_it_were_the_first():
         plainly(first)
         assert second.__reduce__()[1][0] == expected, kind
         known = joblib.hash(second)
+        # Private: whether a form served can be seen nowhere else.
         reducers._forms.clear()
         assert joblib.hash(second) == known, kind
         returned = pickle.loads(pickle.dumps(second))
@@ -752,6 +754,7 @@ def layers_whose_parts_travel_apart_have_no_form():
         layer = layers.Bidirectional(inner)
         layer.build((2, *SHAPE[1:]))
         for each in (layer, layer.forward_layer):
+            # Private: whether a form served can be seen nowhere else.
             reducers._forms.clear()
             pickle.dumps(each)
             for _ in range(2):
@@ -783,6 +786,7 @@ def names_may_look_like_anything():
 
 @check
 def what_changes_while_it_is_written_is_no_form_for_others():
+    # Private: whether a form served can be seen nowhere else.
     reducers._forms.clear()
     look = reducers._look_into
 
@@ -815,6 +819,7 @@ def what_never_comes_to_rest_is_refused():
             thread.join()
 
     refusals = []
+    # Private: to wait as long as users do would take seconds.
     patience, reducers._PATIENCE = reducers._PATIENCE, 0.2
     try:
         Waiting().build((None, 3))
@@ -851,6 +856,7 @@ def attributes_may_come_and_go_meanwhile():
 
 @check
 def forms_are_bounded():
+    # Private: whether a form served can be seen nowhere else.
     reducers._forms.clear()
     most, reducers._MOST_FORMS = reducers._MOST_FORMS, 3
     try:

@@ -228,6 +228,7 @@ def test_a_refused_set_changes_nothing():
 def test_names_of_kerass_own_methods():
     # The estimator knows them by heart, so as not to import Keras.
     def names(method):
+        # Private: what the estimator knows by heart is compared.
         return set(wrappers._names(method)) - {"self", "x", "y"}
 
     assert names(keras.Model.fit) == wrappers._FIT

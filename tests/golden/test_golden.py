@@ -65,6 +65,7 @@ ONLY_KERAS_3 = {
 }
 
 
+# Private: which families there are has no public name.
 @pytest.mark.parametrize("family", sorted(set(protocol._ADAPTERS.values())))
 def test_every_kind_has_a_file_of_the_current_protocol(family):
     folder = GOLDEN / f"protocol-{payload.PROTOCOL}" / family

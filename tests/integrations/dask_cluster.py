@@ -555,6 +555,7 @@ async def messages_that_wait():
         for message in messages:
             client.send(message)
         assert client.sent == []
+    # Private: lines of messages must end with their client.
     dask_admission._LINES[closing].dissolve()
     assert closing.sent == messages
     await asyncio.sleep(0.1)

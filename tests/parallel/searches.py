@@ -213,6 +213,7 @@ def a_batch_carries_the_installation():
 @check
 def options_travel_with_it():
     with keras_reduce.installed(functions_by_value=False):
+        # Private: nothing public tells what is in effect.
         work = joblib.delayed(lambda: keras_reduce.registry._current.functions_by_value)
         # Workers of their own: those that stand have been installed with other options.
         with joblib.parallel_config(backend="loky", inner_max_num_threads=1):

@@ -387,6 +387,7 @@ def where_a_fork_is_not_safe_joblibs_own_backend_runs():
     def limit():
         return os.environ["TF_NUM_INTRAOP_THREADS"], os.getppid()
 
+    # Private: no machine of the tests has what stands in the way.
     known = backend._obstacle
     backend._obstacle = lambda: "a test forbids it"
     try:
@@ -560,6 +561,7 @@ def nothing_grows_over_many_calls():
         return net.count_params() + array.sum()
 
     array, net = np.ones(200_000), model()
+    # Private: what the backend keeps from call to call has no public name.
     backend._pool.shutdown()
     for _ in range(20):
         Parallel(2)(delayed(work)(net, array) for _ in range(4))
@@ -772,6 +774,7 @@ def workers_are_where_the_program_is():
         return str(Path.cwd()), os.environ.get("SET_LATE"), sys.path[-1], sys.argv
 
     Parallel(2)(delayed(pid)() for _ in range(2))  # the server stands by now
+    # Private: what the backend keeps from call to call has no public name.
     backend._pool.shutdown()
     before = str(Path.cwd())
     with tempfile.TemporaryDirectory() as folder:
@@ -799,6 +802,7 @@ def the_server_may_be_killed():
     assert Parallel(2)(delayed(abs)(-i) for i in range(4)) == [0, 1, 2, 3]
     # While nothing is under way: the pool notices when it is at rest.
     os.kill(warm.server().pid, signal.SIGKILL)
+    # Private: what the backend keeps from call to call has no public name.
     assert eventually(lambda: backend._pool._executor._flags.broken is not None)
     assert Parallel(2)(delayed(abs)(-i) for i in range(4)) == [0, 1, 2, 3]
 

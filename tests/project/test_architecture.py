@@ -1,11 +1,13 @@
 """The rooms of the house, and which may import which: arrows point down only."""
 
 import ast
-from pathlib import Path
+import re
 
 import pytest
 
-PACKAGE = Path(__file__).parents[2] / "keras_reduce"
+from processes import ROOT
+
+PACKAGE = ROOT / "keras_reduce"
 
 # The rooms of the house, which are the modules at the top of the package and its folders; each with
 # those that it may import.
@@ -153,3 +155,29 @@ def test_audit_and_inspection_can_rebuild_nothing():
 
 
 UNPICKLERS = {"cloudpickle", "dill", "importlib", "joblib", "keras", "marshal", "numpy", "pickle"}
+
+
+def private_names(tree):
+    """Yield the lines in which a test reaches for what is private in a module of the package."""
+    modules = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("keras_reduce")
+        for alias in node.names
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and re.match("_[a-z]", node.attr, re.IGNORECASE):
+            root = ast.unparse(node.value)
+            if root in modules or root.startswith("keras_reduce."):
+                yield node.lineno
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "tests").glob("*/*.py")), ids=lambda path: path.name
+)
+def test_tests_say_why_they_reach_for_private_names(path):
+    text = path.read_text()
+    tree, lines = ast.parse(text), text.splitlines()
+    for line in private_names(tree):
+        first = max(node.end_lineno for node in tree.body if node.end_lineno < line)
+        assert "# Private:" in "\n".join(lines[first:line]), f"line {line}"

@@ -49,6 +49,7 @@ def test_disagreement_is_an_error(monkeypatch, capfd):
 
 def test_same_means_every_bit():
     here = [np.array([0.0, np.nan]), np.arange(3)]
+    # Private: what the demo compares by must see a single bit.
     assert demo._same(here, [array.copy() for array in here])
     assert not demo._same(here, here[:1])
     assert not demo._same(here, [-here[0], here[1]])
@@ -58,6 +59,7 @@ def test_same_means_every_bit():
 
 def test_what_was_logged_is_shown_when_something_fails(capfd):
     def fail():
+        # Private: parts of the demo are tested one by one.
         with demo._stderr_aside():
             os.write(2, b"the framework's last words\n")
             raise RuntimeError
@@ -75,6 +77,7 @@ class Terminal(io.StringIO):
 
 @pytest.mark.parametrize(("stream", "shown"), [(Terminal(), True), (io.StringIO(), False)])
 def test_bar_shows_in_a_terminal_only(stream, shown):
+    # Private: parts of the demo are tested one by one.
     with demo._Bar(4, stream) as bar:
         bar.stage("searching")
         bar.step()

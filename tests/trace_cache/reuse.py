@@ -40,6 +40,7 @@ LABELS = np.where(Y > 0, "up", "down")
 WEIGHTS = rng.random(36)
 
 borrowed = []
+# Private: what is traced and what is borrowed can be seen nowhere else.
 _init = cache._Borrowed.__init__
 
 
@@ -48,6 +49,7 @@ def _noting(self, *arguments):
     borrowed.append(self)
 
 
+# Private: what is traced and what is borrowed can be seen nowhere else.
 cache._Borrowed.__init__ = _noting
 
 
@@ -299,6 +301,7 @@ def two_searches_at_once():
 @contextlib.contextmanager
 def alone():
     """Let models trace for themselves, and for nobody else."""
+    # Private: a twin traces for itself in the same process.
     cache._is_on = False
     try:
         yield

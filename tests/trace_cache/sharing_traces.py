@@ -45,7 +45,9 @@ def _noting(method, seen):
     return noting
 
 
+# Private: what is traced and what is borrowed can be seen nowhere else.
 cache._Cache.add = _noting(cache._Cache.add, traced)
+# Private: what is traced and what is borrowed can be seen nowhere else.
 cache._Borrowed.__init__ = _noting(cache._Borrowed.__init__, borrowed)
 
 
@@ -844,6 +846,7 @@ def kernels_are_cleared_now_and_then_but_not_from_under_another_thread():
     clear = context.context().clear_kernel_cache
     context.context().clear_kernel_cache = lambda: (cleared.append(1), clear())
     thread = threading.Thread(target=compute_and_wait)
+    # Private: as if many models had been made, and no thread but this had run any.
     cache._threads = {threading.get_ident()}
     try:
         for expected in (True, False):
@@ -949,6 +952,7 @@ def no_more_pipelines_are_kept_than_is_allowed():
     for _ in range(3):
         kept = dataset(9)
     assert len(pipelines.pipelines)
+    # Private: to reach the bound itself would take minutes.
     most, pipelines._MOST = pipelines._MOST, 3
     try:
         for rows in range(2, 8):
@@ -1011,6 +1015,7 @@ def it_can_be_turned_off():
 
 @check
 def no_more_is_kept_than_is_allowed():
+    # Private: a pool of its own has bounds that are reached soon.
     pool = cache._Pool()
     trace = cache.Trace(None, [], cache._MOST_BYTES // 10)
     for number in range(12):
@@ -1057,6 +1062,7 @@ def what_workers_get_they_run_with_traces_of_before():
         from keras_reduce.trace_cache import cache
 
         borrowed = []
+        # Private: what is traced and what is borrowed can be seen nowhere else.
         init = cache._Borrowed.__init__
         cache._Borrowed.__init__ = lambda self, *a: (init(self, *a), borrowed.append(self))[0]
         try:

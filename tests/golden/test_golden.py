@@ -5,6 +5,7 @@ They stand in ``golden/protocol-N/FAMILY``, with a manifest; ``golden/write.py``
 
 import hashlib
 import json
+import re
 import sys
 
 import pytest
@@ -180,3 +181,19 @@ def test_files_are_not_overwritten(tmp_path):
     with pytest.raises(AssertionError, match=r"has files: raise payload.PROTOCOL"):
         python(GOLDEN / "write.py", "--into", tmp_path, path=[GOLDEN])
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def test_the_documentation_names_all_that_stands_in_pickles():
+    said = (ROOT / "docs" / "wire-format.md").read_text()
+    rebuilders, marks = set(), set()
+    for path in (ROOT / "keras_reduce").rglob("*.py"):
+        text = path.read_text()
+        if path.parent.name == "keras_reduce":
+            rebuilders |= set(re.findall(r"^def (rebuild_\w+|receive)\(", text, re.MULTILINE))
+        marks |= set(re.findall(r'"?\b(keras_reduce_[a-z_]+)\b', text))
+    marks -= {"keras_reduce_specimen", "keras_reduce_setup"}  # A name of a layer; a function.
+    assert set(re.findall(r"`(?:keras_reduce\.\w+\.)?(rebuild_\w+|receive)`", said)) == rebuilders
+    assert set(re.findall(r"`(keras_reduce_\w+)`", said)) == marks
+    for module, name in re.findall(r"`keras_reduce\.(\w+)\.(\w+)`", said):
+        text = (ROOT / "keras_reduce" / f"{module}.py").read_text()
+        assert re.search(rf"^(?:def|class) {name}\b", text, re.MULTILINE), name

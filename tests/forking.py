@@ -208,6 +208,8 @@ def _become(request, descriptors):
         os.dup2(descriptor, target)
         os.close(descriptor)
     faulthandler.register(signal.SIGUSR1, all_threads=True)  # See `processes.Running`.
+    # As in a terminal; what starts tests in the background has them ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["folder"])

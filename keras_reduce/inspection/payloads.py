@@ -17,7 +17,7 @@ from .models import Budget, Layer, Model, OddError
 
 __all__ = ["kind_of", "of_payload"]
 
-_REBUILDERS = re.compile(r"keras_reduce\.reducers\.rebuild_([a-z_]+)")
+_REBUILDERS = re.compile(r"keras_reduce\.reducers\.rebuild_(?!part_attributes$)([a-z_]+)")
 _MOST_BYTES = 1 << 62  # of one array; no memory is larger
 
 

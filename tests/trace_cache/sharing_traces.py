@@ -26,7 +26,8 @@ from numpy import load
 import keras_reduce
 import zoo
 from checks import bits, check, main
-from keras_reduce.trace_cache import cache, keys, pipelines
+from keras_reduce.trace_cache import cache, pipelines
+from keras_reduce.trace_cache import keys as trace_keys
 
 keras_reduce.install()
 X, Y = zoo.X, zoo.Y
@@ -178,7 +179,7 @@ def short_life(model, batches):
 def key(model, role="train"):
     """Return the key of a model whose parts have been built."""
     model._symbolic_build(data_batch=(X[:2], Y[:2]))
-    found = keys.trace_key(model, role)
+    found = trace_keys.trace_key(model, role)
     return found and found.key
 
 
@@ -392,7 +393,7 @@ def what_differs_in_one_thing_has_another_key():
         model = build()
         first = lambda data: [part[:2] for part in data] if isinstance(data, list) else data[:2]  # noqa: E731
         model._symbolic_build(data_batch=(first(x), first(y)))
-        found = keys.trace_key(model, "train")
+        found = trace_keys.trace_key(model, "train")
         assert found is not None, name
         assert found.key not in keys, (name, keys[found.key])
         keys[found.key] = name
@@ -458,7 +459,7 @@ def arrays_that_come_by_name_are_told_by_it():
                 results.add((name, answer.tobytes()))
     assert len(results) == 2
     numbered = [keras.Sequential([keras.Input((6,)), layers.Dense(4)]) for _ in range(2)]
-    keys = {keys.trace_key(m, "predict", by_name=True).key for m in numbered}
+    keys = {trace_keys.trace_key(m, "predict", by_name=True).key for m in numbered}
     assert len(keys) == 2
 
 
@@ -554,10 +555,10 @@ class Level(enum.Enum):
 def what_no_key_can_tell_is_traced_anew():
     for name, function in UNCLEAR.items():
         model = keras.Sequential([reading(function)])
-        assert keys.trace_key(model, "predict") is None, name
+        assert trace_keys.trace_key(model, "predict") is None, name
     assert key(mlp(reading(lambda layer, inputs: inputs * 2.0)), "predict") is not None
     with keras.RematScope(mode="full"):
-        assert keys.trace_key(mlp(), "predict") is None
+        assert trace_keys.trace_key(mlp(), "predict") is None
 
 
 class Counts(layers.Layer):

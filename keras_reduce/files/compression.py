@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import bz2
-import io
 import lzma
+import sys
 import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO
-
-from joblib.compressor import _COMPRESSORS
-
-# Named as private, but the one place that knows the prefixes of all that is registered.
-from joblib.numpy_pickle_utils import _detect_compressor
 
 from ..errors import KerasReduceError, PayloadError
 from .atomic import file_error
 from .sources import BLOCK, MemorySource, gather
 from .trailer import damaged
 
-_LONGEST_PREFIX = 16
+# What files of joblib's own compressors begin with, so that to look at one loads no joblib.
+PREFIXES = {
+    "compat": b"ZF",  # of joblib 0.9
+    "zlib": b"\x78",
+    "gzip": b"\x1f\x8b",
+    "bz2": b"BZ",
+    "lzma": b"\x5d\x00",
+    "xz": b"\xfd7zXZ",
+    "lz4": b"\x04\x22\x4d\x18",
+}
 
 
 def compressor_of(first_bytes: bytes) -> str:
     """Return the name of the compressor that `first_bytes` come from; empty if from none."""
-    name: str = _detect_compressor(io.BytesIO(first_bytes[:_LONGEST_PREFIX]))
-    return "" if name == "not-compressed" else name
+    # Private: where joblib puts what a program registers, and loads joblib for.
+    joblib = sys.modules.get("joblib.compressor")
+    registered = vars(joblib)["_COMPRESSORS"] if joblib else {}
+    prefixes = PREFIXES | {name: each.prefix for name, each in registered.items()}
+    return next((name for name in prefixes if first_bytes.startswith(prefixes[name])), "")
 
 
 def decompressed(
@@ -90,6 +97,8 @@ def _blocks(file: BinaryIO, compressor: str) -> Iterator[bytes]:
     if compressor == "compat":
         raise outdated()
     if compressor not in _MAKERS:  # lz4, or one that the program has registered
+        from joblib.compressor import _COMPRESSORS
+
         with _COMPRESSORS[compressor].decompressor_file(file) as opened:
             while block := opened.read(BLOCK):
                 yield block

@@ -33,7 +33,7 @@ from keras_reduce.errors import (
     PayloadError,
     ReduceError,
 )
-from keras_reduce.files import atomic
+from keras_reduce.files import atomic, compression
 from keras_reduce.files.sources import MemorySource
 from keras_reduce.files.trailer import Trailer
 
@@ -96,6 +96,15 @@ class Calling:
 
 
 # --- round trips ---------------------------------------------------------------------------------
+
+
+@check
+def compressors_are_told_apart_as_joblib_does():
+    from joblib.compressor import _COMPRESSORS
+    from joblib.numpy_pickle_utils import _ZFILE_PREFIX
+
+    theirs = {name: _COMPRESSORS[name].prefix for name in compression.PREFIXES.keys() - {"compat"}}
+    assert {**theirs, "compat": _ZFILE_PREFIX} == compression.PREFIXES
 
 
 @check

@@ -185,6 +185,9 @@ class ForeignCodePickler(cloudpickle.Pickler):  # type: ignore[misc]
         if not isinstance(obj, _NAMED_BY_MODULE):
             return super().reducer_override(obj)
         is_module = isinstance(obj, types.ModuleType)
+        if is_module and type(obj) is not types.ModuleType and not _has_reducer(obj):
+            # One that loads a module when it is used, as `tensorflow.keras` of TensorFlow 2.12.
+            return importlib.import_module, (obj.__name__,)
         name = str(obj.__name__ if is_module else getattr(obj, "__module__", None))
         module = sys.modules.get(name)
         if module is None or name == "__main__" or can_be_imported_again(name):
@@ -196,6 +199,14 @@ class ForeignCodePickler(cloudpickle.Pickler):  # type: ignore[misc]
 
 
 _NAMED_BY_MODULE = (types.FunctionType, type, types.ModuleType)
+
+
+def _has_reducer(obj: Any) -> bool:
+    """Tell whether the class of `obj` says how it is pickled."""
+    names = ("__reduce__", "__reduce_ex__")
+    return any(getattr(type(obj), name) is not getattr(object, name) for name in names)
+
+
 _registration = threading.RLock()
 
 

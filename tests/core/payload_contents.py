@@ -1385,6 +1385,27 @@ def layers_and_weak_references_in_one_attribute():
         pickle.dumps([keyed, watched])
 
 
+class StandIn(types.ModuleType):
+    """Loads a module when it is used, as ``tensorflow.keras`` of TensorFlow 2.12 may do."""
+
+    def __getattr__(self, name):
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+stand_in = StandIn("fractions")
+
+
+@check
+def a_stand_in_for_a_module_in_code():
+    def half():
+        return stand_in.Fraction(1, 2)
+
+    assert pickle.loads(pickle.dumps(keras_reduce.KerasRegressor(half))).build_fn() == half()
+    found = keras_reduce.loads(keras_reduce.dumps(half))
+    assert found() == half()
+    assert found.__globals__["stand_in"] is sys.modules["fractions"]
+
+
 class MayDrop(layers.Layer):
     """Makes a layer inside, until the class changes."""
 

@@ -7,6 +7,7 @@ lacks the classes.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
 import itertools
@@ -287,7 +288,14 @@ def models_with_random_changes_come_back_or_are_refused_as_by_keras():
         except keras_reduce.KerasReduceError:
             assert not natively_carried(model)
             return
-        copies = [pickle.loads(blob), copy.deepcopy(model)]
+        try:
+            copies = [pickle.loads(blob), copy.deepcopy(model)]
+        except keras_reduce.PayloadError:
+            # Keras 3.13 makes layers that it can't call: of LoRA, then quantized to float8.
+            with contextlib.suppress(NotImplementedError):
+                model(X)
+                raise
+            return
         expected = outcome(model, X, Y)
         for each in copies:
             equal(outcome(each, X, Y), expected)

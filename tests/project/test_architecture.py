@@ -82,6 +82,8 @@ def imports(path):
 
 def test_every_module_has_a_room():
     assert {room(path) for path in modules()} == set(ALLOWED)
+    # What is installed are folders with this file.
+    assert all((path.parent / "__init__.py").is_file() for path in modules())
     # Beside folders: what a reader sees first.
     assert len(list(PACKAGE.glob("*.py"))) <= 16
 

@@ -131,8 +131,8 @@ def _asking_before_data(original: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         unfit = await _ask(self)
         if unfit and _refers_to_us(_frames(data)):
-            _refuse(unfit, process_role)
-        return await original(self, data, process_role, *more, **options)
+            _refuse(unfit, workers)
+        return await original(self, data, workers, *more, **options)
 
     return _scatter
 

@@ -73,6 +73,7 @@ def files_for_another_program():
 
 @check
 def a_pipeline_comes_back_bit_for_bit_and_goes_on():
+    files_for_another_program()
     expected = PIPELINE.predict(X).tobytes()
     fresh = [
         load(FOLDER / "plain"),

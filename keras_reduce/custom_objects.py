@@ -202,7 +202,7 @@ _NAMED_BY_MODULE = (types.FunctionType, type, types.ModuleType)
 
 
 def _has_reducer(obj: Any) -> bool:
-    """Tell whether the class of `obj` says how it is pickled."""
+    """Tell whether the class of `obj` defines ``__reduce__`` or ``__reduce_ex__``."""
     names = ("__reduce__", "__reduce_ex__")
     return any(getattr(type(obj), name) is not getattr(object, name) for name in names)
 

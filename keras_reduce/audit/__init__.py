@@ -1,1 +1,1 @@
-"""What a pickle names and what its bytes say; nothing here can build an object."""
+"""Reading pickles without executing them, and the list of what is trusted."""

@@ -1,1 +1,1 @@
-"""What reducing is made of: payloads, weights, code by value, and what picklers are asked."""
+"""Payloads, weights, code by value, and what can be known of the pickler at work."""

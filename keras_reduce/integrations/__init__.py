@@ -1,1 +1,1 @@
-"""What is changed in other people's modules, and what their engines need."""
+"""Patches of other libraries, and what workers of their engines need."""

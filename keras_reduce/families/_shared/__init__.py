@@ -1,1 +1,1 @@
-"""What the families of Keras have in common."""
+"""Code that the families of Keras 2 and Keras 3 share."""

@@ -49,7 +49,8 @@ def test_every_way_to_name_the_module_and_no_trace_afterwards():
     python(
         """
         import sys
-        from keras_reduce import legacy, legacy_path
+        from keras_reduce import legacy
+        from keras_reduce.integrations import legacy_path
 
         def ours():
             return [f for f in sys.meta_path if type(f).__module__.startswith("keras_reduce")]
@@ -111,7 +112,8 @@ def test_a_module_that_exists_is_left_alone(tmp_path, enabled_first):
     lines = ["legacy_path.enable()", "import keras.wrappers.scikit_learn as module"]
     code = "\n".join(lines if enabled_first else reversed(lines))
     python(
-        f"from keras_reduce import legacy, legacy_path\n{code}\n"
+        "from keras_reduce import legacy\n"
+        f"from keras_reduce.integrations import legacy_path\n{code}\n"
         "assert module.KerasRegressor == 'the real one'\n"
         "legacy_path.disable()\n"
         "import sys\n"
@@ -125,7 +127,8 @@ def test_a_keras_without_any_wrappers(tmp_path):
     python(
         """
         import sys
-        from keras_reduce import legacy, legacy_path
+        from keras_reduce import legacy
+        from keras_reduce.integrations import legacy_path
 
         legacy_path.enable()
         import keras.wrappers.scikit_learn
@@ -143,7 +146,8 @@ def test_no_keras_at_all(tmp_path):
     python(
         """
         import sys
-        from keras_reduce import legacy, legacy_path
+        from keras_reduce import legacy
+        from keras_reduce.integrations import legacy_path
 
         sys.modules["keras"] = None
         legacy_path.enable()

@@ -24,10 +24,11 @@ from sklearn.preprocessing import StandardScaler
 
 import importable
 import keras_reduce
-from checks import check, main, raises
+from checks import check, compute_eagerly, main, raises
 from keras_reduce import KerasRegressor, PayloadError, dump, inspect
 from keras_reduce.core.report_tree import Branch, as_html, as_text
 
+compute_eagerly()
 GOLDEN = Path(__file__).parents[1] / "golden"
 ZOO = runpy.run_path(str(Path(importable.__file__).with_name("zoo.py")), run_name="zoo")["CASES"]
 MODELS = (

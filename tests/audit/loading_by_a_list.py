@@ -19,10 +19,11 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import all_estimators
 
 import importable
-from checks import bits, check, main, raises
+from checks import bits, check, compute_eagerly, main, raises
 from keras_reduce import KerasRegressor, UntrustedError, dump, dumps, installed, load, loads
 from transports import compare, outcome
 
+compute_eagerly()
 ZOO = runpy.run_path(str(Path(importable.__file__).with_name("zoo.py")), run_name="zoo")["CASES"]
 
 # Of Keras's own parts only, one of each kind that is written in a way of its own.

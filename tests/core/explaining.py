@@ -26,11 +26,12 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 import keras_reduce
-from checks import check, is_path, main, raises
+from checks import check, compute_eagerly, is_path, main, raises
 from keras_reduce import KerasRegressor, ReduceError, explain
 from keras_reduce.core import dry_pickler
 
 keras_reduce.install()
+compute_eagerly()
 
 LOCK = threading.Lock()
 TRANSPORTS = {

@@ -13,11 +13,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 import keras_reduce
-from checks import check, main, raises
+from checks import check, compute_eagerly, main, raises
 from keras_reduce import KerasRegressor, dump, dumps, load, loads
 from keras_reduce.core import payload
 from keras_reduce.errors import PayloadError, ReduceError
 
+compute_eagerly()
 FOLDER = Path(sys.argv[1])
 X = np.random.default_rng(0).normal(size=(32, 6)).astype("float32")
 Y = X.sum(1)

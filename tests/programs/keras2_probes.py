@@ -93,7 +93,7 @@ def _state(part: Any) -> dict[str, Any]:
 def _answer(part: Any, x: Any, y: Any) -> Any:
     api = keras()
     if isinstance(part, api.Model):
-        return part.predict(x, batch_size=8, verbose=0) if part.built else 0
+        return [part.predict_on_batch(some) for some in _batches(x)] if part.built else []
     if isinstance(part, api.metrics.Metric):
         return part.result()
     if isinstance(part, api.layers.Layer):
@@ -111,6 +111,17 @@ def _answer(part: Any, x: Any, y: Any) -> Any:
     return 0
 
 
+def _batches(data: Any) -> list[Any]:
+    """Return `data` in batches: `fit` and `predict` would make an input pipeline each time."""
+    import tensorflow as tf
+
+    count = len(tf.nest.flatten(data)[0])
+    return [
+        tf.nest.map_structure(lambda array, s=start: array[s : s + 8], data)
+        for start in range(0, count, 8)
+    ]
+
+
 def _advance(part: Any, x: Any, y: Any) -> Any:
     import tensorflow as tf
 
@@ -118,8 +129,11 @@ def _advance(part: Any, x: Any, y: Any) -> Any:
     if isinstance(part, api.Model):
         if not part.built or not part._is_compiled:
             return 0
-        fitted = part.fit(x, y, epochs=1, batch_size=8, shuffle=False, verbose=0)
-        return fitted.history
+        part.reset_metrics()
+        return [
+            part.train_on_batch(*both, reset_metrics=False, return_dict=True)
+            for both in _batches((x, y))
+        ]
     if isinstance(part, api.metrics.Metric):
         part.update_state(*((x,) if type(part) is api.metrics.Mean else (y, x)))
         return part.result()

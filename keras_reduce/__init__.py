@@ -12,6 +12,7 @@ from . import errors
 from ._version import __version__
 from .errors import (
     CustomObjectError,
+    DamagedFileError,
     FileError,
     FrameworkError,
     KerasReduceError,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CustomObjectError",
+    "DamagedFileError",
     "FileError",
     "FrameworkError",
     "KerasClassifier",
@@ -81,3 +83,8 @@ def __getattr__(name: str) -> Any:
     if name in _ENGINES:
         return importlib.import_module(f".{name}", __name__)
     return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    """Return what is public: what is not imported yet as well, and no module that only helps."""
+    return sorted((*__all__, *_ENGINES))

@@ -11,6 +11,7 @@ from typing import Any
 
 __all__ = [
     "CustomObjectError",
+    "DamagedFileError",
     "EstimatorError",
     "FileError",
     "FrameworkError",
@@ -64,6 +65,10 @@ class ReduceError(KerasReduceError, pickle.PicklingError):
 
 class PayloadError(KerasReduceError, pickle.UnpicklingError):
     """A payload disagrees with itself or with this version of the package."""
+
+
+class DamagedFileError(PayloadError):
+    """A file is not as it was written: changed, cut off, or continued."""
 
 
 class SignatureError(PayloadError):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import dis
 import functools
 import pickle
 import re
@@ -134,12 +133,18 @@ def check(owner: Any, values: Mapping[str, Any], *, name: str, skip: Callable[[A
 
 def located(error: ReduceError, obj: Any) -> ReduceError:
     """Return `error`, which knows the place in `obj`, with the place in the graph around it."""
-    root = root_path(obj)
-    root = root or (type(obj).__name__ if error.where.startswith((".", "[")) else "")
-    if not root:
-        return error
-    inside = error.where if error.where[:1] in (".", "[", "") else f" ({error.where})"
-    return type(error)(error.what, root + inside, error.cause, error.cure)
+    root, is_inside = root_path(obj), error.where.startswith((".", "["))
+    if root:
+        where = root + (error.where if is_inside or not error.where else f" ({error.where})")
+        return type(error)(error.what, where, error.cause, error.cure)
+    if is_inside and not _visits.current:
+        where, cure = type(obj).__name__ + error.where, f"{error.cure}; {_WHOLE_PATH}"
+        return type(error)(error.what, where, error.cause, cure.removeprefix("; "))
+    return error
+
+
+# The C pickler does not tell what it was given.
+_WHOLE_PATH = "keras_reduce.explain, given what you pickle, says where in it this is"
 
 
 def _unfit(
@@ -196,8 +201,8 @@ def root_path(obj: Any, name: str = "") -> str:
     Returns
     -------
     str
-        Empty if nobody knows: the C pickler leaves no trace on Python's stack, so that all depends
-        on whether the line that calls it names the root.
+        Empty if nobody knows: the C pickler leaves no trace on Python's stack, unless a function in
+        Python, such as cloudpickle's, has started it.
     """
     if _visits.current:
         return ""  # a dry run is under way, which knows the path itself
@@ -211,43 +216,12 @@ def root_path(obj: Any, name: str = "") -> str:
             (type(start.root).__name__.strip("_").lower(), start)
             for start in reversed(outermost.values())
         ]
-        for spelled, (_, transport, by_value, root) in roots or _named_by_the_caller():
+        for spelled, (_, transport, by_value, root) in roots:
             pickler = _pickler(transport, by_value)
             for path, visited, _ in _walk(pickler, [(name or spelled, root)]):
                 if visited is obj:
                     return path
     return ""
-
-
-def _named_by_the_caller() -> Iterator[tuple[str, _Start]]:
-    """Yield what the call that is under way outside of this package names, such as its argument.
-
-    For messages only: another line of code may well name something else.
-    """
-    frame: types.FrameType | None = sys._getframe(1)
-    is_reducing = False
-    while frame:
-        is_reducer = frame.f_code.co_name in ("__reduce__", "__reduce_ex__", "__getstate__")
-        is_reducing |= is_reducer
-        ours = str(frame.f_globals.get("__name__")).partition(".")[0] == PACKAGE
-        if not ours and not is_reducer:
-            break
-        frame = frame.f_back
-    if frame is None or not is_reducing:
-        return
-    instructions = list(dis.get_instructions(frame.f_code))
-    call = next(i for i in instructions if i.offset == frame.f_lasti)
-    lines = call.positions
-    for instruction in instructions[: instructions.index(call)]:
-        place = instruction.positions
-        if not lines or not place or not instruction.opname.startswith("LOAD_"):
-            continue
-        if (lines.lineno or 0) <= (place.lineno or 0) <= (lines.end_lineno or 0):
-            known = {**frame.f_globals, **frame.f_locals}
-            names = instruction.argval
-            for name in names if isinstance(names, tuple) else (names,):
-                if isinstance(name, str) and not isinstance(known.get(name), types.ModuleType):
-                    yield name, _Start("", "pickle", False, known.get(name))
 
 
 def reaches(roots: Sequence[Any], is_wanted: Callable[[Any], bool]) -> bool:

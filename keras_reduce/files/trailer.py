@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import xxhash
 
-from ..errors import PayloadError
+from ..errors import DamagedFileError, PayloadError
 from .sources import Source
 
 VERSION = 1
@@ -76,7 +76,9 @@ class Trailer(NamedTuple):
         Raises
         ------
         PayloadError
-            If there is none that this version can read, or it is damaged.
+            If there is none that this version can read.
+        DamagedFileError
+            If it is not the one that was written.
         """
         if source.size == 0:
             raise _foreign(source, "is empty")
@@ -120,7 +122,7 @@ class Trailer(NamedTuple):
 
         Raises
         ------
-        PayloadError
+        DamagedFileError
             If they differ.
         """
         found, position = Digests(), 0
@@ -136,9 +138,9 @@ class Trailer(NamedTuple):
             raise damaged(source.name, "the bytes of an array are not those that were written")
 
 
-def damaged(where: str, cause: str) -> PayloadError:
+def damaged(where: str, cause: str) -> DamagedFileError:
     """Return the error for a file of ours that is not as it was written."""
-    return PayloadError(
+    return DamagedFileError(
         "The file is damaged",
         where=where,
         cause=cause,

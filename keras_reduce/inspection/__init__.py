@@ -11,7 +11,7 @@ import os
 
 from ..audit.opcodes import read
 from ..core.report_tree import present
-from ..errors import PayloadError
+from ..errors import DamagedFileError, PayloadError
 from ..files import compression, signing
 from ..files.atomic import opened
 from ..files.sources import FileSource, Source
@@ -87,8 +87,10 @@ def _digests(source: Source) -> str:
     """Tell whether a source is as it was written, and let it end with its content."""
     try:
         trailer = Trailer.read(source)
-    except PayloadError as error:
-        return "wrong" if "damaged" in error.what else "none"
+    except DamagedFileError:
+        return "wrong"
+    except PayloadError:
+        return "none"
     try:
         trailer.verify(source, arrays=True)
     except PayloadError:

@@ -204,14 +204,19 @@ _OTHER_ANSWERS = {
 
 
 def _tensors(x: Any) -> Any:
-    """Return `x` with text as tensors: Keras takes no arrays of strings."""
-    if isinstance(x, list):
-        return [_tensors(item) for item in x]
-    if not isinstance(x, np.ndarray) or x.dtype != object:
+    """Return `x` as tensors if there is text in it: Keras takes no arrays of strings."""
+    if not any(isinstance(item, np.ndarray) and item.dtype == object for item in _items(x)):
         return x
     import tensorflow as tf
 
-    return tf.constant(x)
+    return tf.nest.map_structure(tf.constant, x)
+
+
+def _items(x: Any) -> list[Any]:
+    import keras
+
+    items: list[Any] = keras.tree.flatten(x)
+    return items
 
 
 def _fits(model: Any, x: Any) -> bool:
@@ -231,7 +236,7 @@ def _batches(model: Any, data: Any) -> list[Any]:
 
     if not _fits(model, data[0] if isinstance(data, tuple) else data):
         return []
-    count = len(keras.tree.flatten(data)[0])
+    count = len(_items(data)[0])
     return [
         keras.tree.map_structure(lambda array, s=start: array[s : s + 8], data)
         for start in range(0, count, 8)

@@ -25,6 +25,7 @@ from .core.placeholders import Parcel, Refused
 from .core.replacements import MISSING, Replacements
 from .errors import FrameworkError
 from .integrations import patch_table
+from .integrations.private import MANIFESTS
 from .integrations.worker_requirements import Sealed
 
 __all__ = ["install", "installed", "is_installed", "uninstall"]
@@ -256,11 +257,9 @@ def _settle() -> None:
             _hooks.when_imported(root, functools.partial(_install_keras, root))
         _hooks.when_imported("scikeras", _set_scikeras_aside)
         _hooks.when_imported("joblib.parallel", _install_batches)
-        _hooks.when_imported("joblib.hashing", _install_hashing)
-        _hooks.when_imported("joblib.numpy_pickle", _install_dumps)
-        for module in patch_table.CHANGES:
+        for change in patch_table.CHANGES:
             _hooks.when_imported(
-                module, functools.partial(patch_table.apply, module, _patches, order)
+                change.module, functools.partial(patch_table.apply, change, _patches, order)
             )
     if wanted is None:
         _hooks.clear()
@@ -270,9 +269,9 @@ def _settle() -> None:
         _forget_batches()
         _forget_backend()
     elif before is None or wanted.functions_by_value != before.functions_by_value:
-        _hooks.when_imported("joblib.numpy_pickle", _install_by_value)
+        _hooks.when_imported("joblib.numpy_pickle", _settle_code)
     if wanted is not None:
-        _hooks.when_imported("joblib.parallel", _install_backend)
+        _hooks.when_imported("joblib.parallel", _settle_backend)
         if before is None or wanted.reuse != before.reuse:
             _hooks.when_imported("keras", _install_reuse)
     was_legacy, is_legacy = (bool(each and each.legacy_wrappers) for each in (before, wanted))
@@ -365,98 +364,36 @@ def _set_scikeras_aside() -> None:
 # --- joblib ----------------------------------------------------------------------------------
 
 
-def _install_by_value() -> None:
-    """Teach joblib's pickler, a Python class, what cloudpickle knows of functions and classes.
-
-    Or let it forget that, as the option says by now.
-    """
+def _settle_code() -> None:
+    """Let joblib's pickler carry code by value, or no longer, as the option says by now."""
     _by_value.undo()
-    if _current is None or not _current.functions_by_value:
-        return
-    import cloudpickle
-    from joblib.numpy_pickle import NumpyPickler
-
-    from .core.dispatch import standardized
-    from .custom_objects import companion
-
-    def reducer_override(self: Any, obj: Any) -> Any:
-        pickler = vars(self).get("_keras_reduce_companion")
-        if pickler is None:
-            pickler = self._keras_reduce_companion = companion()
-            # Code objects and cells, of which functions consist, are cloudpickle's as well. Set on
-            # the pickler, as a subclass may have a table of its own.
-            self.dispatch = standardized(type(self))
-        return pickler.reducer_override(obj)
-
-    _by_value.set(NumpyPickler, "reducer_override", reducer_override)
-    # Cells, code objects and the like, of which functions consist; copyreg's table is part of it.
-    _by_value.set(NumpyPickler, "dispatch_table", cloudpickle.Pickler.dispatch_table)
+    if _current is not None and _current.functions_by_value:
+        patch_table.apply(patch_table.CODE_BY_VALUE, _by_value, order)
 
 
-def _install_dumps() -> None:
-    """Let a `joblib.dump` that fails take back what it has written, and keep one object one."""
-    from joblib.numpy_pickle import NumpyPickler
-
-    def dump(self: Any, obj: Any) -> None:
-        # Imported when it is first needed.
-        from .integrations.joblib_dumps import dump_whole
-
-        dump_whole(self, obj, original_dump)
-
-    def save(self: Any, obj: Any) -> None:
-        from .integrations.joblib_dumps import save_in_one_pickle
-
-        save_in_one_pickle(self, obj, original_save)
-
-    original_dump, original_save = NumpyPickler.dump, NumpyPickler.save
-    _patches.set(NumpyPickler, "dump", functools.wraps(original_dump)(dump))
-    _patches.set(NumpyPickler, "save", functools.wraps(original_save)(save))
-
-
-def _install_hashing() -> None:
-    """Tell joblib's Hasher, a Python class as well, what makes two objects the same."""
-    from joblib.hashing import Hasher
-
-    from .core.dispatch import standardized
-
-    def reducer_override(self: Any, obj: Any) -> Any:
-        # Imported when it is first needed: most programs never hash.
-        from .integrations.joblib_hashing import canonical
-
-        return NotImplemented if isinstance(obj, _PLAIN) else canonical(obj)
-
-    _patches.set(Hasher, "reducer_override", reducer_override)
-    # The hash of an object must not depend on what was imported before joblib.
-    _patches.set(Hasher, "dispatch", standardized(Hasher))
-
-
-_PLAIN = (str, int, float, bytes, tuple, list, dict, type(None))
-
-
-def _install_backend() -> None:
+def _settle_backend() -> None:
     """Make the backend known to joblib, and its default if that is wished."""
-    from joblib import parallel
+    from .integrations import joblib_patches
 
-    parallel.BACKENDS["keras"] = _backend
     _default.undo()
-    if _current is not None and _current.backend is not None:
-        _default.set(parallel, "DEFAULT_BACKEND", _current.backend)
+    if MANIFESTS["backend"].is_complete():
+        is_default = _current is not None and _current.backend is not None
+        joblib_patches.offer_backend(_default, _backend, is_default=is_default)
 
 
 def _backend(**options: Any) -> Any:
     """Return a backend for a call of joblib's `Parallel`."""
-    # Imported when it is first needed: most programs run nothing in parallel.
-    from .parallel.backend import KerasBackend
+    from . import parallel
 
     progress = _current is not None and _current.progress
-    return KerasBackend(**{"progress": progress, **options})
+    return parallel.make_backend(**{"progress": progress, **options})
 
 
 def _forget_backend() -> None:
+    from .integrations import joblib_patches
+
     _default.undo()
-    joblib = sys.modules.get("joblib.parallel")
-    if joblib is not None and joblib.BACKENDS.get("keras") is _backend:
-        del joblib.BACKENDS["keras"]
+    joblib_patches.forget_backend(_backend)
     for name, end in (("backend", "shutdown"), ("warm", "stop")):
         module = sys.modules.get(f"{__package__}.parallel.{name}")
         if module is not None:
@@ -464,6 +401,8 @@ def _forget_backend() -> None:
 
 
 def _install_batches() -> None:
+    if not MANIFESTS["batches"].is_complete():
+        return
     from joblib.parallel import BatchedCalls
 
     _forgotten[BatchedCalls] = copyreg.dispatch_table.get(BatchedCalls, MISSING)

@@ -58,9 +58,9 @@ def pytest_xdist_auto_num_workers(config):
 
 # Modules whose tests need not stay in one process; each of these parts does. A test belongs to the
 # part of what its name has in brackets, up to a hyphen.
-PARTS = {"test_keras2.py": 2, "test_traces.py": 2, "test_zoo.py": 2}
+PARTS = {"test_keras2.py": 2}
 # The modules that take longest come first, so that all workers end at about the same time.
-LONGEST = ("test_zoo.py", "test_keras2.py", "test_traces.py", "test_later_changes.py")
+LONGEST = ("test_traces.py", "test_zoo.py", "test_keras2.py", "test_later_changes.py")
 
 
 def part_of(nodeid):

@@ -22,10 +22,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import joblib
-from joblib._parallel_backends import LokyBackend, MultiprocessingBackend
 from joblib.parallel import get_active_backend
 
 from .. import families
+from ..core.private_names import find
 
 __all__ = ["GeneratorLock", "PrivateRandom", "fitting", "set_seed"]
 
@@ -204,10 +204,17 @@ def set_seed(seed: int) -> None:
     _random.align()
 
 
+# Private: those whose tasks run in other processes. Where one has gone, its tasks run one by one.
+_OTHER_PROCESSES = (
+    "joblib._parallel_backends:LokyBackend",
+    "joblib._parallel_backends:MultiprocessingBackend",
+)
+
+
 def _without_inner_threads() -> contextlib.AbstractContextManager[object]:
     backend, _ = get_active_backend()
-    # Private classes: those whose tasks run in other processes.
-    if isinstance(backend, (LokyBackend, MultiprocessingBackend)):
+    classes = map(find, _OTHER_PROCESSES)
+    if isinstance(backend, tuple(cls for cls in classes if cls is not None)):
         return contextlib.nullcontext()
     context: contextlib.AbstractContextManager[object] = joblib.parallel_config("sequential")
     return context

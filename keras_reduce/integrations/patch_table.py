@@ -1,30 +1,60 @@
-"""What is changed in engines that joblib's calls may run on, and in skops, once imported.
+"""What is changed in joblib, in engines that its calls may run on, and in skops, once imported.
 
 Nothing that does it is imported before.
 """
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..core.replacements import Replacements
+from .private import MANIFESTS
 
-__all__ = ["CHANGES", "apply"]
-
-# Takes where to enter what it replaces, and what returns what sets up a worker.
-Change = Callable[[Replacements, Callable[[], Any]], None]
+__all__ = ["CHANGES", "CODE_BY_VALUE", "apply"]
 
 
-def apply(module: str, replaced: Replacements, order: Callable[[], Any]) -> None:
-    """Change what concerns a module that has been imported.
+class Change(NamedTuple):
+    """A change to another library.
 
-    A version without the private names that are changed stays as it is: nobody's import shall fail.
+    Attributes
+    ----------
+    module : str
+        The module that is waited for.
+    feature : str
+        The manifest of the names that it needs.
+    make : callable
+        Makes it; takes where to enter what it replaces, and what returns what sets up a worker.
     """
-    with contextlib.suppress(AttributeError, KeyError, ImportError):
-        CHANGES[module](replaced, order)
+
+    module: str
+    feature: str
+    make: Callable[[Replacements, Callable[[], Any]], None]
+
+
+def apply(change: Change, replaced: Replacements, order: Callable[[], Any]) -> None:
+    """Make a change to a module that has been imported, if what it needs is there."""
+    if MANIFESTS[change.feature].is_complete():
+        change.make(replaced, order)
+
+
+def _keep_dumps_whole(replaced: Replacements, order: Callable[[], Any]) -> None:
+    from . import joblib_patches
+
+    joblib_patches.keep_dumps_whole(replaced)
+
+
+def _hash_by_content(replaced: Replacements, order: Callable[[], Any]) -> None:
+    from . import joblib_patches
+
+    joblib_patches.hash_by_content(replaced)
+
+
+def _carry_code_by_value(replaced: Replacements, order: Callable[[], Any]) -> None:
+    from . import joblib_patches
+
+    joblib_patches.carry_code_by_value(replaced)
 
 
 def _change_batches_for_dask(replaced: Replacements, order: Callable[[], Any]) -> None:
@@ -67,7 +97,7 @@ def _refuse_in_skops(replaced: Replacements, order: Callable[[], Any]) -> None:
         replaced.set(owner, name, repair(vars(owner)[name]))
 
 
-def _know_classes_of(path: str) -> Change:
+def _know_classes_of(path: str) -> Callable[[Replacements, Callable[[], Any]], None]:
     """Let an engine's copy of cloudpickle and cloudpickle itself know the same classes again.
 
     A class that a function has brought to a worker by way of the copy is the program's own once
@@ -78,10 +108,7 @@ def _know_classes_of(path: str) -> Change:
         import cloudpickle.cloudpickle as ours
 
         theirs: Any = sys.modules[path]
-        # Private: ids of classes that travel by value. A version without them knows none again.
         names = [f"_DYNAMIC_CLASS_TRACKER_{name}" for name in ("BY_CLASS", "BY_ID", "LOCK")]
-        if not all(name in vars(module) for name in names for module in (ours, theirs)):
-            return
         for name in names[:2]:
             for key, value in list(vars(theirs)[name].items()):
                 vars(ours)[name].setdefault(key, value)
@@ -91,14 +118,24 @@ def _know_classes_of(path: str) -> Change:
     return change
 
 
-# By the module that is waited for.
-CHANGES: dict[str, Change] = {
-    "joblib._dask": _change_batches_for_dask,
-    "distributed.client": _ask_workers_of_dask,
-    "distributed.protocol": _set_adapters_aside,
-    "dask.sizeof": _measure,
-    "ray.cloudpickle.cloudpickle": _know_classes_of("ray.cloudpickle.cloudpickle"),
-    "pyspark.cloudpickle.cloudpickle": _know_classes_of("pyspark.cloudpickle.cloudpickle"),
-    "joblibspark.backend": _change_batches_for_spark,
-    "skops.io._persist": _refuse_in_skops,
-}
+CODE_BY_VALUE = Change("joblib.numpy_pickle", "by value", _carry_code_by_value)
+CHANGES = (
+    Change("joblib.numpy_pickle", "whole dumps", _keep_dumps_whole),
+    Change("joblib.hashing", "hashing", _hash_by_content),
+    Change("joblib._dask", "dask batches", _change_batches_for_dask),
+    Change("distributed.client", "dask admission", _ask_workers_of_dask),
+    Change("distributed.protocol", "dask adapters", _set_adapters_aside),
+    Change("dask.sizeof", "dask sizes", _measure),
+    Change(
+        "ray.cloudpickle.cloudpickle",
+        "ray classes",
+        _know_classes_of("ray.cloudpickle.cloudpickle"),
+    ),
+    Change(
+        "pyspark.cloudpickle.cloudpickle",
+        "spark classes",
+        _know_classes_of("pyspark.cloudpickle.cloudpickle"),
+    ),
+    Change("joblibspark.backend", "spark batches", _change_batches_for_spark),
+    Change("skops.io._persist", "skops", _refuse_in_skops),
+)

@@ -12,6 +12,7 @@ from joblib._parallel_backends import FallbackToBackend, LokyBackend, Sequential
 from ..core import keras_backend
 from . import gpus, limits, warm
 from .executor import Pool, Settings
+from .plain_loky import known_to_loky
 from .progress import Progress
 from .retries import Retries
 
@@ -146,11 +147,8 @@ class KerasBackend(LokyBackend):  # type: ignore[misc]
         return _Plain(
             nesting_level=self.nesting_level,
             inner_max_num_threads=self.inner_max_num_threads,
-            **{k: v for k, v in self.backend_kwargs.items() if k not in _OURS},
+            **known_to_loky(self.backend_kwargs),
         )
-
-
-_OURS = {"gpus", "max_worker_growth", "progress", "retries"}
 
 
 class _Plain(LokyBackend):  # type: ignore[misc]

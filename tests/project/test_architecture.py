@@ -21,7 +21,7 @@ ALLOWED = {
     "custom_objects": "core errors identities weak_references",
     "dask": "core errors integrations registry",
     "errors": "",
-    "estimators": "errors families",
+    "estimators": "core errors families",
     "examples": "errors parallel registry wrappers",
     "explanation": "core errors registry",
     "families": "_version audit core custom_objects errors identities weak_references",

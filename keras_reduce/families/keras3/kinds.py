@@ -8,7 +8,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from ...core.code_objects import root_module
-from .private import find
+from ...core.private_names import find
 
 if TYPE_CHECKING:
     from ..protocol import Kind

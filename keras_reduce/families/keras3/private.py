@@ -7,10 +7,10 @@ install, rather than half of them being lost. What only serves sharing traces is
 from __future__ import annotations
 
 import functools
-import importlib
 from typing import Any
 
 from ..._version import __version__
+from ...core.private_names import find
 from ...errors import FrameworkError
 
 # The one place for these: the oldest and the newest minor versions that the tests run with.
@@ -182,12 +182,3 @@ def missing() -> tuple[str, ...]:
 def can_share_traces() -> bool:
     """Tell whether all is there that sharing traces needs, which one can do without."""
     return not missing() and all(find(name) is not None for name in _NEEDED_FOR_TRACES)
-
-
-def find(name: str) -> Any:
-    """Return what ``module:attribute`` names, or None if there is no such thing."""
-    module, _, path = name.partition(":")
-    try:
-        return functools.reduce(getattr, path.split("."), importlib.import_module(module))
-    except (ImportError, AttributeError):
-        return None

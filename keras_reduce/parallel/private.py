@@ -1,0 +1,69 @@
+"""Names of joblib, loky and the standard library that the backend "keras" needs."""
+
+from __future__ import annotations
+
+from ..core.private_names import Manifest
+
+_LOKY = "joblib.externals.loky"
+_EXECUTOR = f"{_LOKY}.process_executor"
+_BACKENDS = "joblib._parallel_backends"
+_MAPPING = "joblib._memmapping_reducer"
+
+BACKEND = Manifest(
+    "joblib's backend 'keras'",
+    "plain loky runs in its place",
+    {
+        f"{_BACKENDS}:FallbackToBackend": "to run one task after another, or on plain loky",
+        f"{_BACKENDS}:LokyBackend.MAX_NUM_THREADS_VARS": "to limit TensorFlow's threads as well",
+        f"{_BACKENDS}:LokyBackend._prepare_worker_env": "for the environment of workers",
+        f"{_BACKENDS}:LokyBackend.abort_everything": "to end workers at once",
+        f"{_BACKENDS}:LokyBackend.batch_completed": "to show progress",
+        f"{_BACKENDS}:LokyBackend.configure": "to have workers ready",
+        f"{_BACKENDS}:LokyBackend.submit": "to send tasks, and again where a worker has died",
+        f"{_BACKENDS}:LokyBackend.terminate": "to end a call and keep its workers",
+        f"{_BACKENDS}:SequentialBackend": "to run one task after another",
+        "joblib.parallel:Parallel()._id": "what the temporary files of a call are kept under",
+        "joblib.executor:MemmappingExecutor": "the base class of the pool",
+        f"{_MAPPING}:get_memmapping_reducers": "to send large arrays as files",
+        f"{_MAPPING}:TemporaryResourcesManager.register_new_context": "a folder for each call",
+        f"{_MAPPING}:TemporaryResourcesManager.resolve_temp_folder_name": "the folder of a call",
+        f"{_MAPPING}:TemporaryResourcesManager()._cached_temp_folders": "the folders there are",
+        f"{_EXECUTOR}:ProcessPoolExecutor.submit": "to send tasks to this pool and no other",
+        f"{_EXECUTOR}:ProcessPoolExecutor._adjust_process_count": "to put a worker in the place "
+        "of one that has left",
+        f"{_EXECUTOR}:ProcessPoolExecutor._start_executor_manager_thread": "to have another class "
+        "of thread",
+        f"{_EXECUTOR}:ProcessPoolExecutor()._executor_manager_thread": "the thread of the pool",
+        f"{_EXECUTOR}:ProcessPoolExecutor()._executor_manager_thread_wakeup": "to wake it up",
+        f"{_EXECUTOR}:ProcessPoolExecutor()._flags": "whether the pool is broken or shut down",
+        f"{_EXECUTOR}:ProcessPoolExecutor()._max_workers": "how many workers there may be",
+        f"{_EXECUTOR}:ProcessPoolExecutor()._processes": "which workers have died",
+        f"{_EXECUTOR}:ProcessPoolExecutor()._processes_management_lock": "held to add workers",
+        f"{_EXECUTOR}:ProcessPoolExecutor()._shutdown_lock": "held to wake the thread up",
+        f"{_LOKY}.reusable_executor:_ReusablePoolExecutor._resize": "to change how many workers",
+        f"{_LOKY}.reusable_executor:_ReusablePoolExecutor()._submit_resize_lock": "held for that",
+        f"{_EXECUTOR}:_ExecutorManagerThread.process_result_item": "to learn that a worker leaves",
+        f"{_EXECUTOR}:_ExecutorManagerThread.wait_result_broken_or_wakeup": "to report failures",
+        f"{_EXECUTOR}:_ExecutorManagerThread().executor_reference": "the pool of a thread",
+        f"{_EXECUTOR}:_ExecutorManagerThread().pending_work_items": "whether tasks wait",
+        f"{_EXECUTOR}:_ExecutorManagerThread().processes": "its workers",
+        f"{_EXECUTOR}:_ExecutorManagerThread().processes_management_lock": "held to remove one",
+        f"{_EXECUTOR}:_ExecutorManagerThread().running_work_items": "whether tasks run",
+        f"{_EXECUTOR}:TerminatedWorkerError": "what tells that a worker has died",
+        f"{_EXECUTOR}:_python_exit": "to end the pool with the program",
+        f"{_EXECUTOR}:process_pool_executor_at_exit": "whether that has been arranged",
+        f"{_EXECUTOR}:_threads_wakeups": "the pools that are to end with it",
+        f"{_LOKY}.backend.context:LokyContext": "the base class of what starts processes",
+        f"{_LOKY}.backend.reduction:dump": "to pickle a process for its worker",
+        f"{_LOKY}.backend.resource_tracker:ensure_running": "to remove files of dead workers",
+        f"{_LOKY}.backend.resource_tracker:maybe_unlink": "to remove files of weights",
+        f"{_LOKY}.backend.resource_tracker:register": "to have files of weights removed",
+        f"{_LOKY}.backend.spawn:get_preparation_data": "what a worker is told of its program",
+        f"{_LOKY}.backend.spawn:prepare": "to make of a forked process a worker",
+        "multiprocessing.context:set_spawning_popen": "to hand over queues and locks",
+        "multiprocessing.process:BaseProcess": "the base class of a worker's process",
+        "multiprocessing.process:BaseProcess._bootstrap": "to run a worker",
+        "multiprocessing.resource_tracker:_resource_tracker": "to share what tracks semaphores",
+        "threading:_register_atexit": "to end the pool before threads do",
+    },
+)

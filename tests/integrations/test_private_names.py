@@ -1,0 +1,43 @@
+"""What joblib and its engines do not promise: see ``integrations/without_private_names.py``."""
+
+from importlib.util import find_spec
+
+import pytest
+
+from keras_reduce.integrations.patch_table import CHANGES
+from keras_reduce.integrations.private import MANIFESTS
+from keras_reduce.parallel.private import BACKEND
+from processes import UNIMPORTABLE, words
+
+MODULES = {change.feature: change.module for change in CHANGES}
+# Those of libraries that are here.
+PRESENT = {"workers": BACKEND} | {
+    feature: manifest
+    for feature, manifest in MANIFESTS.items()
+    if find_spec(MODULES.get(feature, "joblib").partition(".")[0])
+}
+NAMES = [(feature, name) for feature, manifest in PRESENT.items() for name in manifest.names]
+
+
+@pytest.fixture(scope="module")
+def found():
+    return words("without_private_names.py", path=[UNIMPORTABLE])
+
+
+@pytest.mark.parametrize("feature", PRESENT)
+def test_all_are_there_in_the_versions_that_are_tested(feature):
+    assert PRESENT[feature].missing() == []
+
+
+@pytest.mark.parametrize(("feature", "name"), NAMES)
+def test_without_one_its_feature_is_off_which_is_said_once(found, feature, name):
+    assert found[f"{feature} {name}"] == ""
+
+
+@pytest.mark.parametrize("feature", PRESENT)
+def test_each_has_a_reason(feature):
+    assert all(PRESENT[feature].names.values())
+
+
+def test_every_change_has_a_manifest():
+    assert {change.feature for change in CHANGES} <= set(MANIFESTS)

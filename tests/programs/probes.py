@@ -136,7 +136,7 @@ def _answer(part: Any, x: Any, y: Any) -> Any:
     from keras import Layer, Loss, Metric, Model
 
     if isinstance(part, Model):
-        return [part.predict_on_batch(_tensors(some)) for some in _batches(part, x)]
+        return part.predict_on_batch(_tensors(_batch(x))) if _fits(part, x) else 0
     if isinstance(part, Layer):
         return part(x) if part.built else 0
     if isinstance(part, Metric):
@@ -227,20 +227,11 @@ def _fits(model: Any, x: Any) -> bool:
     return not isinstance(x, np.ndarray) or not isinstance(shape, tuple) or shape[1:] == x.shape[1:]
 
 
-def _batches(model: Any, data: Any) -> list[Any]:
-    """Return two batches of `data`; none if `model` can't take it.
-
-    Its own `fit` and `predict` would make an input pipeline each time, which takes 0.1 s.
-    """
+def _batch(data: Any) -> Any:
+    """Return a batch of `data`: `fit` and `predict` make an input pipeline, which takes 0.1 s."""
     import keras
 
-    if not _fits(model, data[0] if isinstance(data, tuple) else data):
-        return []
-    count = len(_items(data)[0])
-    return [
-        keras.tree.map_structure(lambda array, s=start: array[s : s + 8], data)
-        for start in range(0, min(count, 16), 8)
-    ]
+    return keras.tree.map_structure(lambda array: array[:8], data)
 
 
 def _advance(part: Any, x: Any, y: Any) -> Any:
@@ -260,7 +251,7 @@ def _advance(part: Any, x: Any, y: Any) -> Any:
         if type(part).train_step is not keras.Model.train_step:  # Which may take no weights.
             return part.fit(x, y, batch_size=8, shuffle=False, verbose=0).history
         part.reset_metrics()
-        return [part.train_on_batch(*both, return_dict=True) for both in _batches(part, (x, y))]
+        return part.train_on_batch(*_batch((x, y)), return_dict=True)
     if isinstance(part, keras.utils.FeatureSpace):
         return part(x)
     if isinstance(part, keras.Layer):

@@ -55,7 +55,11 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(run=_demo)
 
     explain = commands.add_parser("explain", help="what in an object can't be pickled, and why")
-    explain.add_argument("target", metavar="module:name", help="for example train:pipeline")
+    explain.add_argument(
+        "target",
+        metavar="module:name",
+        help="for example train:pipeline or train.py:pipeline; the code of the module runs",
+    )
     _add_formats(explain)
     explain.set_defaults(run=_explain)
 

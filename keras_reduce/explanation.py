@@ -139,7 +139,8 @@ def main(target: str, *, as_json: bool = False, page: str | None = None) -> int:
     Parameters
     ----------
     target : str
-        A module and a name in it, such as ``train:search.best_estimator_``.
+        A module, or its file, and a name in it, such as ``train:search.best_estimator_``. The
+        module is imported, and so its code runs.
     as_json : bool
         As JSON instead of a tree.
     page : str, optional
@@ -155,15 +156,20 @@ def main(target: str, *, as_json: bool = False, page: str | None = None) -> int:
     TargetError
         There is no such module or name.
     """
-    module, _, attributes = target.partition(":")
+    module, _, attributes = target.rpartition(":")
     if not module or not attributes:
         raise TargetError(
             f"{target!r} doesn't name an object", cure="write module:name, such as train:pipeline"
         )
+    folder = Path.cwd()
+    if module.endswith(".py"):
+        file = Path(module).absolute()
+        if not file.is_file():
+            raise TargetError(f"There is no file {module!r}", cure="check its name and folder")
+        module, folder = file.stem, file.parent
     registry.install()
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
     try:
         found: Any = importlib.import_module(module)
     except Exception as error:

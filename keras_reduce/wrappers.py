@@ -154,13 +154,12 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
         legal = _KERAS | _names(builder)
         for name in params:
             if name not in legal:
-                close = difflib.get_close_matches(name, legal, n=1)
                 raise EstimatorError(
                     f"{name} is not a legal parameter",
                     where=type(self).__name__,
                     cause=f"neither {_title(builder)} nor fit, predict or evaluate of a Keras "
                     "model takes an argument of that name",
-                    cure=f"did you mean {close[0]}?" if close else "",
+                    cure=_cure(name, legal),
                 )
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -914,6 +913,22 @@ def _names(fn: Callable[..., Any]) -> frozenset[str]:
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     parameters = inspect.signature(fn).parameters.values()
     return frozenset(p.name for p in parameters if p.kind in by_name)
+
+
+def _cure(name: str, legal: Iterable[str]) -> str:
+    """Say what to write in place of a parameter that does not exist."""
+    prefix, _, plain = name.partition("__")
+    if plain and prefix in ("model", "fit", "predict", "optimizer", "loss"):
+        return (
+            f"leave out SciKeras's prefix: {plain} is passed to build_fn if that has an argument "
+            "of this name, or to fit and predict"
+        )
+    if name == "model":
+        return "pass the function as build_fn"
+    if name in ("optimizer", "loss", "metrics"):
+        return f"call compile() in build_fn; to choose from outside, give it an argument {name!r}"
+    close = difflib.get_close_matches(name, legal, n=1)
+    return f"did you mean {close[0]}?" if close else ""
 
 
 def _takes_any(fn: Callable[..., Any]) -> bool:

@@ -226,7 +226,7 @@ ROWS = {
     "bare": Row(
         "no Keras, nor anything that computes for it",
         tests=(
-            *("rows", "bare", "dumps", "architecture", "persistence::test_files"),
+            *("rows", "bare", "first_steps", "dumps", "architecture", "persistence::test_files"),
             *("persistence::test_reading_what_has_no_model_loads_no_framework",),
             *("installation::test_import_and_install_load_no_framework",),
             *("explanation::test_without_installation_or_keras", "inspection::test_needs_no_keras"),

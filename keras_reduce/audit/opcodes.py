@@ -53,6 +53,8 @@ def read(source: Source) -> Reading:
             found.objects.append(machine.run())
         except (_EndedError, ValueError, IndexError, KeyError, TypeError, RecursionError) as error:
             what = f"{type(error).__name__}: {error}".removeprefix("_EndedError: ")
+            if isinstance(error, (KeyError, IndexError)):
+                what = "it refers to something that is not in it"
             found.ended = f"at byte {source.tell()} of {source.size}: {what}"
             if found.objects and source.tell() - start < 64:
                 found.ended = f"{source.size - start} bytes follow that are no pickle ({what})"

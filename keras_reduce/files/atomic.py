@@ -18,6 +18,19 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_FOR_FOLDERS = {errno.EINVAL, errno.ENOTSUP}
 
 
+def file_name(path: str | os.PathLike[str], order: str) -> str:
+    """Return a path as text.
+
+    Raises
+    ------
+    TypeError
+        If it is none; the message says the `order` of arguments.
+    """
+    if isinstance(path, (str, os.PathLike)):
+        return os.fspath(path)
+    raise TypeError(f"path must be str or os.PathLike, not {type(path).__qualname__}: {order}")
+
+
 def file_error(error: OSError, doing: str, path: str) -> FileError:
     """Return our error for one of the system's; `doing` is "read" or "written"."""
     number = error.errno

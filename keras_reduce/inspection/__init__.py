@@ -13,7 +13,7 @@ from ..audit.opcodes import read
 from ..core.report_tree import present
 from ..errors import DamagedFileError, PayloadError
 from ..files import compression, signing
-from ..files.atomic import opened
+from ..files.atomic import file_name, opened
 from ..files.sources import FileSource, Source
 from ..files.trailer import Trailer
 from .content import Content
@@ -46,12 +46,14 @@ def inspect(path: str | os.PathLike[str]) -> Report:
         If there is no pickle in it, or it can't be decompressed, or that gives more than 4 GiB.
     FileError
         If the system refuses; a `MissingFileError` if the file is not there.
+    TypeError
+        If `path` is no path.
 
     Examples
     --------
     >>> print(keras_reduce.inspect("search.joblib"))  # doctest: +SKIP
     """
-    name = os.fspath(path)
+    name = file_name(path, "inspect(path) takes a file; explain(obj) looks into an object")
     with opened(name) as file:
         source: Source = FileSource(file, name)
         report = Report(name, source.size)
@@ -71,7 +73,7 @@ def inspect(path: str | os.PathLike[str]) -> Report:
         raise PayloadError(
             "There is no pickle in the file",
             where=name,
-            cause=found.ended or "it is empty",
+            cause=f"it is a file of another kind, such as text ({found.ended or 'it is empty'})",
             cure="inspect reads what pickle, cloudpickle, joblib.dump and keras_reduce.dump write",
         )
     content = Content.of(found)

@@ -112,7 +112,9 @@ class Report(Presentable):
         reader = ", as joblib.load reads it" if self.as_joblib else ""
         root.add(f"pickle protocol {numbers}{reader}", "quiet")
         styles = {"right": "good", "wrong": "bad", "none": "quiet"}
-        root.add(_DIGESTS[self.digests], styles[self.digests])
+        is_cut_off = self.digests == "none" and self.ended
+        digests = _CUT_OFF if is_cut_off else _DIGESTS[self.digests]
+        root.add(digests, "bad" if is_cut_off else styles[self.digests])
         if self.signed:
             root.add("signed; load(path, key=...) tells whether that is right", "quiet")
         for text in (*([f"Reading ended {self.ended}"] if self.ended else []), *self.odd):
@@ -151,6 +153,7 @@ _DIGESTS = {
     "wrong": "digests: NOT as keras_reduce.dump wrote it",
     "none": "digests: none, so keras_reduce.dump did not write it",
 }
+_CUT_OFF = "digests: none; the file is cut off, or keras_reduce.dump did not write it"
 
 
 def named(reading: Reading, imports: list[Global]) -> list[Name]:

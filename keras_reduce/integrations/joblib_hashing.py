@@ -43,16 +43,18 @@ def _frozenset(*parts: Any) -> None: ...
 def _same(obj: Any) -> None: ...
 
 
-def canonical(obj: Any) -> Any:
+def canonical(obj: Any, *, code: bool = True) -> Any:
     """Return a reduce value for a pickler whose output is hashed; `NotImplemented` for the usual.
+
+    Functions and classes by what their code does only if `code` is true.
 
     What may lead back to `obj` stands in the state, which a pickler saves after it has taken note
     of `obj`.
     """
     if isinstance(obj, types.FunctionType):
-        return NotImplemented if is_importable(obj) else _of_function(obj)
+        return NotImplemented if is_importable(obj) or not code else _of_function(obj)
     if isinstance(obj, type):
-        return NotImplemented if is_importable(obj) else _of_class(obj)
+        return NotImplemented if is_importable(obj) or not code else _of_class(obj)
     if isinstance(obj, types.ModuleType):
         return _module, (obj.__name__,)
     if isinstance(obj, frozenset):

@@ -63,6 +63,7 @@ def keep_dumps_whole(replaced: Replacements) -> None:
 def hash_by_content(replaced: Replacements) -> None:
     """Tell joblib's Hasher, a Python class as well, what makes two objects the same."""
     from joblib.hashing import Hasher
+    from joblib.numpy_pickle import NumpyPickler
 
     from ..core.dispatch import standardized
 
@@ -70,7 +71,10 @@ def hash_by_content(replaced: Replacements) -> None:
         # Imported when it is first needed: most programs never hash.
         from .joblib_hashing import canonical
 
-        return NotImplemented if isinstance(obj, _PLAIN) else canonical(obj)
+        if isinstance(obj, _PLAIN):
+            return NotImplemented
+        # Which `carry_code_by_value` sets: the option is one for both.
+        return canonical(obj, code="reducer_override" in vars(NumpyPickler))
 
     replaced.set(Hasher, "reducer_override", reducer_override)
     # The hash of an object must not depend on what was imported before joblib.

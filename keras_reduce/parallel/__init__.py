@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .plain_loky import known_to_loky
+from . import plain_loky
 from .private import BACKEND
 
 
@@ -20,7 +20,13 @@ def make_backend(**options: Any) -> Any:
     ----------
     **options : object
         See `KerasBackend`.
+
+    Raises
+    ------
+    TypeError
+        There is no option of that name.
     """
+    plain_loky.check(options)
     # Imported when it is first needed: most programs run nothing in parallel.
     if BACKEND.is_complete():
         from .backend import KerasBackend
@@ -28,4 +34,4 @@ def make_backend(**options: Any) -> Any:
         return KerasBackend(**options)
     from joblib import parallel
 
-    return parallel.BACKENDS["loky"](**known_to_loky(options))
+    return parallel.BACKENDS["loky"](**plain_loky.known_to_loky(options))

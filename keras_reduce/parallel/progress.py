@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import operator
 import sys
 import threading
 from typing import Any
 
+_log = logging.getLogger(__package__)
+
 
 class Progress:
     """The bar of one call.
 
-    Silent where nobody looks: when the standard error is no terminal; and without tqdm.
+    Silent where nobody looks: when the standard error is neither a terminal nor a notebook's.
+    Without tqdm, a warning is logged once.
 
     Parameters
     ----------
@@ -43,13 +48,24 @@ class Progress:
 
 
 def _bar(total: int | None) -> Any:
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() and not _is_notebook():
         return None
     try:
         from tqdm.auto import tqdm
     except ImportError:
+        _say_what_is_missing()
         return None
     return tqdm(total=total, unit="task", file=sys.stderr)
+
+
+def _is_notebook() -> bool:
+    """Tell whether what is written to the standard error is shown below a cell."""
+    return "ipykernel" in sys.modules and type(sys.stderr).__module__.startswith("ipykernel")
+
+
+@functools.cache
+def _say_what_is_missing() -> None:
+    _log.warning("progress=True shows nothing without tqdm: pip install 'keras_reduce[progress]'")
 
 
 def _known_total(parallel: Any) -> int | None:

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 
 from ..audit.trust_policy import Policy
 from ..files import compression, signing
-from ..files.atomic import opened, replacing
+from ..files.atomic import file_name, opened, replacing
 from ..files.signing import Keys
 from ..files.sources import FileSource, MemorySource, Source, in_memory
 from . import reader, writer
@@ -62,8 +62,10 @@ def dump(
         If the environment variable of `key` is not set.
     ValueError
         If `key` is too short, or `compress` is no compression.
+    TypeError
+        If `path` is no path.
     """
-    name = os.fspath(path)
+    name = file_name(path, "dump(obj, path) takes the object first")
     method, secrets = writer.chosen_compression(compress, name), _secrets(key)
     with replacing(name) as file, writer.emitting(file, name, method) as emit:
         _write(obj, emit, secrets)
@@ -118,13 +120,16 @@ def load(
         If a module, class or function that it needs is missing.
     FileError
         If the system refuses; a `MissingFileError` if the file is not there.
+    TypeError
+        If `path` is no path.
     """
     if mmap_mode not in (None, "r", "c"):
         raise ValueError(
             f"mmap_mode must be None, 'r' or 'c', not {mmap_mode!r}: what is written into a file "
             "would contradict its digest. joblib.load maps in the other modes."
         )
-    name, secrets, policy = os.fspath(path), _secrets(key), _policy(trusted)
+    name = file_name(path, "load(path) takes a file; loads(data) takes bytes")
+    secrets, policy = _secrets(key), _policy(trusted)
     with opened(name) as file:
         source: Source = FileSource(file, name)
         mapping = None

@@ -64,7 +64,8 @@ def _failure(error: Exception, where: str, verified: bool) -> KerasReduceError:
             "The file can't be unpickled",
             where=where,
             cause=f"it is damaged, or no file of keras_reduce or joblib ({said})",
-            cure="load it without verify=False, which tells whether it is damaged",
+            cure="keras_reduce.inspect(path) says whether there is a pickle in it, and whether it "
+            "is as keras_reduce.dump wrote it",
         )
     if isinstance(error, ModuleNotFoundError):
         return CustomObjectError(

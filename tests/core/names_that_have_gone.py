@@ -7,15 +7,15 @@ import keras
 import numpy as np
 
 import keras_reduce
-from checks import check, main, raises
+from checks import check, logged, main, raises
 from keras_reduce import families, reducers
+from keras_reduce.core import private_names
 from keras_reduce.errors import FrameworkError, PayloadError, ReduceError
 from keras_reduce.families.keras3 import private, tree
 from keras_reduce.trace_cache import cache
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
-# Private: the lists themselves are what is tested.
-NEEDED = (*private._NEEDED, *private._NEEDED_WITH.get(keras.backend.backend(), ()))
+NEEDED = (*private.NEEDED, *private.NEEDED_WITH.get(keras.backend.backend(), ()))
 
 
 def forget():
@@ -26,13 +26,18 @@ def forget():
 @contextlib.contextmanager
 def without(gone):
     """Let ``module:attribute`` not be found for a block; Keras itself needs it, as things are."""
-    find = private.find
-    private.find = lambda name: None if name == gone else find(name)
+    find = private_names.find
+
+    def without_one(name, default=None):
+        return default if name == gone else find(name, default)
+
+    private.TRACES._has_told = False  # Private: each name is the first that has gone.
+    private.find = private_names.find = without_one
     forget()
     try:
         yield
     finally:
-        private.find = find
+        private.find = private_names.find = find
         forget()
 
 
@@ -84,27 +89,27 @@ def without_a_private_name_nothing_is_carried_and_the_cure_is_named():
 
 @check
 def without_an_attribute_of_layers_nothing_is_carried():
-    # Private: the lists themselves are what is tested.
-    more = private._ATTRIBUTES_OF_LAYERS
-    private._ATTRIBUTES_OF_LAYERS = (*more, "_moved_by_a_release")
+    private.ATTRIBUTES["Layer"]["_moved_by_a_release"] = ""
     forget()
     try:
         with keras_reduce.installed(), raises(FrameworkError, "Layer._moved_by_a_release"):
             pickle.dumps(model())
     finally:
-        private._ATTRIBUTES_OF_LAYERS = more
+        del private.ATTRIBUTES["Layer"]["_moved_by_a_release"]
         forget()
 
 
 @check
 def without_what_traces_need_models_ship_all_the_same():
     x, y = np.ones((8, 3), "float32"), np.ones((8, 2), "float32")
-    # Private: the lists themselves are what is tested.
-    for name in private._NEEDED_FOR_TRACES:
-        with without(name):
-            assert not private.can_share_traces()
+    for name in private.TRACES.names:
+        with without(name), logged("keras_reduce") as messages:
+            for _ in range(2):
+                assert not private.can_share_traces()
             assert private.missing() == ()
             assert tuple(cache.trace_hooks()) == ()
+        told = f"Sharing traces is off: {name.replace(':', '.')} can't be found, so models are"
+        assert [message.startswith(told) for message in messages] == [True] * ON_TENSORFLOW
     with without(name), keras_reduce.installed(reuse=True):
         made = model()
         made.fit(x, y, verbose=0)

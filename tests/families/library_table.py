@@ -19,10 +19,10 @@ def table(prefixes):
     return rows
 
 
-def run(name, folder):
+def run(name, folder, **environment):
     """Let a program write and read in processes of their own; return what they found."""
     for role in ("write", "read"):
-        python(program(name), role, folder, timeout=1500)
+        python(program(name), role, folder, timeout=1500, **environment)
     return {role: json.loads((folder / f"{role}.json").read_text()) for role in ("write", "read")}
 
 

@@ -12,7 +12,7 @@ PREFIXES = ("probability_", "forests_", "qkeras_", "cv_", "saved_")
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    return library_table.run(PROGRAM, tmp_path_factory.mktemp("libraries"))
+    return library_table.run(PROGRAM, tmp_path_factory.mktemp("libraries"), TF_USE_LEGACY_KERAS="1")
 
 
 @pytest.mark.parametrize("group", CARRIED + REFUSED)

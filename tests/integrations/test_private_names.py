@@ -4,10 +4,11 @@ from importlib.util import find_spec
 
 import pytest
 
+import private_names_page
 from keras_reduce.integrations.patch_table import CHANGES
 from keras_reduce.integrations.private import MANIFESTS
 from keras_reduce.parallel.private import BACKEND
-from processes import UNIMPORTABLE, words
+from processes import ROOT, UNIMPORTABLE, words
 
 MODULES = {change.feature: change.module for change in CHANGES}
 # Those of libraries that are here.
@@ -41,3 +42,7 @@ def test_each_has_a_reason(feature):
 
 def test_every_change_has_a_manifest():
     assert {change.feature for change in CHANGES} <= set(MANIFESTS)
+
+
+def test_the_page_in_the_docs_is_what_the_lists_say():
+    assert (ROOT / "docs" / "private-names.md").read_text() == private_names_page.page()

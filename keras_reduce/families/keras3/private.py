@@ -10,72 +10,94 @@ import functools
 from typing import Any
 
 from ..._version import __version__
-from ...core.private_names import find
+from ...core.private_names import Manifest, find
 from ...errors import FrameworkError
 
 # The one place for these: the oldest and the newest minor versions that the tests run with.
 TESTED = "3.13", "3.15"
 
-# Modules, and what is used of them.
-_NEEDED = (
-    "keras.src.api_export:get_name_from_symbol",
-    "keras.src.backend:is_tensor",
-    "keras.src.backend.common.global_state:get_global_attribute",
-    "keras.src.backend.common.global_state:set_global_attribute",
-    "keras.src.models.functional:Functional",
-    "keras.src.models.functional:copy",
-    "keras.src.ops.node:Node",
-    "keras.src.random.seed_generator:global_seed_generator",
-    "keras.src.random.seed_generator:python_random",
-    "keras.src.saving.object_registration:get_registered_name",
-    "keras.src.saving.serialization_lib:ObjectSharingScope",
-    "keras.src.saving.serialization_lib:_retrieve_class_or_fn",
-    "keras.src.saving.serialization_lib:deserialize_keras_object",
-    "keras.src.saving.serialization_lib:get_build_and_compile_config",
-    "keras.src.saving.serialization_lib:record_object_after_serialization",
-    "keras.src.saving.serialization_lib:serialize_keras_object",
-    "keras.src.trainers.compile_utils:MetricsList",
-    "keras.src.utils.python_utils:func_dump",
-    "keras.src.utils.python_utils:func_load",
-    "keras:Layer._flatten_layers",
-    "keras:Layer._lock_state",
-    "keras:Layer._post_build",
-    "keras.optimizers:Optimizer._var_key",
-)
-_NEEDED_WITH = {
-    "tensorflow": (
-        "keras:Variable._initialize",
-        "keras:Variable._initialize_with_initializer",
-    ),
-    "jax": ("keras:Model.jax_state_sync",),
-    "torch": ("keras:Layer._track_variables",),
+# What nothing can be carried without: names, as `find` takes them, and what each is needed for.
+NEEDED = {
+    "keras.src.api_export:get_name_from_symbol": "the public name of a class of Keras's",
+    "keras.src.backend:is_tensor": "whether a value is data of the backend's",
+    "keras.src.backend.common.global_state:get_global_attribute": "the global seed generator",
+    "keras.src.backend.common.global_state:set_global_attribute": "to put one in its place",
+    "keras.src.models.functional:Functional": "whether a model is made of a graph of calls",
+    "keras.src.models.functional:copy": "to make a functional model without copying its config",
+    "keras.src.ops.node:Node": "a call of a layer in such a graph",
+    "keras.src.random.seed_generator:global_seed_generator": "whether a layer draws from it",
+    "keras.src.random.seed_generator:python_random": "to rebuild without drawing seeds",
+    "keras.src.saving.object_registration:get_registered_name": "to name custom code in configs",
+    "keras.src.saving.serialization_lib:ObjectSharingScope": "one part stays one",
+    "keras.src.saving.serialization_lib:_retrieve_class_or_fn": "to find custom code by its name",
+    "keras.src.saving.serialization_lib:deserialize_keras_object": "to make parts of configs",
+    "keras.src.saving.serialization_lib:get_build_and_compile_config": "to leave it out: it is "
+    "carried apart",
+    "keras.src.saving.serialization_lib:record_object_after_serialization": "to complete a config",
+    "keras.src.saving.serialization_lib:serialize_keras_object": "to describe parts by configs",
+    "keras.src.trainers.compile_utils:MetricsList": "what compile() makes of metrics",
+    "keras.src.utils.python_utils:func_dump": "to carry the code of a Lambda by value",
+    "keras.src.utils.python_utils:func_load": "to bring it back",
+    "keras:Layer._flatten_layers": "the layers below one",
+    "keras:Layer._lock_state": "to end the building of a layer",
+    "keras:Layer._post_build": "what follows a layer's build()",
+    "keras.optimizers:Optimizer._var_key": "which slots belong to which variable",
 }
-_NEEDED_FOR_TRACES = (
-    "keras.src.backend:compute_output_spec",
-    "keras.src.backend.common.global_state:GLOBAL_STATE_TRACKER",
-    "keras.src.backend.tensorflow.trainer:TensorFlowTrainer.make_predict_function",
-    "keras.src.backend.tensorflow.trainer:TensorFlowTrainer.make_test_function",
-    "keras.src.backend.tensorflow.trainer:TensorFlowTrainer.make_train_function",
-    "keras.src.trainers.data_adapters.array_data_adapter:ArrayDataAdapter.get_tf_dataset",
-    "keras.src.trainers.data_adapters.array_slicing:convert_to_sliceable",
-    "tensorflow.python.eager.context:context",
-    "tensorflow.python.eager.context:global_seed",
-    "tensorflow.python.eager.record:stop_recording",
-    "tensorflow.python.framework.config:is_op_determinism_enabled",
-    "tensorflow.python.framework.op_def_registry:get",
+NEEDED_WITH = {
+    "tensorflow": {
+        "keras:Variable._initialize": "to make a variable of a carried array",
+        "keras:Variable._initialize_with_initializer": "to run no initializer when rebuilding",
+    },
+    "jax": {"keras:Model.jax_state_sync": "to read variables in a callback"},
+    "torch": {"keras:Layer._track_variables": "to enter variables into a module of Torch's"},
+}
+# What only sharing traces needs, which one can do without.
+TRACES = Manifest(
+    "Sharing traces",
+    "models are traced each for itself",
+    {
+        "keras.src.backend:compute_output_spec": "to build parts before they are traced",
+        "keras.src.backend.common.global_state:GLOBAL_STATE_TRACKER": "the scopes that are open",
+        "keras.src.backend.tensorflow.trainer:TensorFlowTrainer.make_predict_function": "to take "
+        "the traces of a model that is alike",
+        "keras.src.backend.tensorflow.trainer:TensorFlowTrainer.make_test_function": "as well",
+        "keras.src.backend.tensorflow.trainer:TensorFlowTrainer.make_train_function": "as well",
+        "keras.src.trainers.data_adapters.array_data_adapter:ArrayDataAdapter.get_tf_dataset": "to "
+        "feed arrays through pipelines that were traced before",
+        "keras.src.trainers.data_adapters.array_slicing:convert_to_sliceable": "as well",
+        "tensorflow.python.eager.context:context": "the caches of TensorFlow's that hold traces",
+        "tensorflow.python.eager.context:global_seed": "by which pipelines shuffle",
+        "tensorflow.python.eager.record:stop_recording": "whether a tape may be watching",
+        "tensorflow.python.framework.config:is_op_determinism_enabled": "by which traces differ",
+        "tensorflow.python.framework.op_def_registry:get": "which operations draw numbers",
+    },
 )
 
 # What instances have; classes don't say.
-_ATTRIBUTES_OF_LAYERS = (
-    *("_layers", "_metrics", "_seed_generators", "_tracker", "_trainable"),
-    *("_trainable_variables", "_non_trainable_variables"),
-)
-_ATTRIBUTES_OF_MODELS = ("_compile_loss", "_compile_metrics", "_loss_tracker")
-_ATTRIBUTES_OF_SEQUENTIALS = ("_functional",)
-_ATTRIBUTES_OF_TF_FUNCTIONS = (
-    *("_attributes", "_autograph", "_experimental_autograph_options", "_jit_compile"),
-    "_reduce_retracing",
-)
+ATTRIBUTES = {
+    "Layer": {
+        "_layers": "the layers that Keras tracks in one",
+        "_metrics": "its metrics",
+        "_seed_generators": "its seed generators",
+        "_tracker": "what tracks them",
+        "_trainable": "whether the layer itself is frozen",
+        "_trainable_variables": "its own variables",
+        "_non_trainable_variables": "as well",
+    },
+    "Sequential": {
+        "_compile_loss": "what compile() made of losses",
+        "_compile_metrics": "what it made of metrics",
+        "_loss_tracker": "the mean of the loss",
+        "_functional": "whether the model has been built",
+    },
+    "Function": {
+        "_attributes": "how a tf.function was made",
+        "_autograph": "as well",
+        "_experimental_autograph_options": "as well",
+        "_jit_compile": "as well",
+        "_reduce_retracing": "as well",
+    },
+}
 
 
 def check() -> None:
@@ -157,28 +179,24 @@ def missing() -> tuple[str, ...]:
     import keras
 
     backend = keras.backend.backend()
-    needed = (*_NEEDED, *_NEEDED_WITH.get(backend, ()))
+    needed = (*NEEDED, *NEEDED_WITH.get(backend, ()))
     names = [name for name in needed if find(name) is None]
-    layer, sequential = (
-        # Named, so that no counter of automatic names moves.
-        cls(name="keras_reduce_specimen")
-        for cls in (keras.layers.Layer, keras.Sequential)
-    )
-    specimens = [
-        (layer, _ATTRIBUTES_OF_LAYERS),
-        (sequential, (*_ATTRIBUTES_OF_MODELS, *_ATTRIBUTES_OF_SEQUENTIALS)),
-    ]
+    # Named, so that no counter of automatic names moves.
+    classes = (keras.layers.Layer, keras.Sequential)
+    specimens = [cls(name="keras_reduce_specimen") for cls in classes]
     if backend == "tensorflow":
         import tensorflow as tf
 
-        specimens.append((tf.function(len), _ATTRIBUTES_OF_TF_FUNCTIONS))
-    for specimen, attributes in specimens:
+        specimens.append(tf.function(len))
+    for specimen in specimens:
         kind = type(specimen).__qualname__
-        names += [f"{kind}.{name}" for name in attributes if not hasattr(specimen, name)]
+        names += [f"{kind}.{name}" for name in ATTRIBUTES[kind] if not hasattr(specimen, name)]
     return tuple(name.replace(":", ".") for name in names)
 
 
 @functools.cache
 def can_share_traces() -> bool:
-    """Tell whether all is there that sharing traces needs, which one can do without."""
-    return not missing() and all(find(name) is not None for name in _NEEDED_FOR_TRACES)
+    """Tell whether all is there that sharing traces needs; say once if it is not."""
+    import keras
+
+    return keras.backend.backend() == "tensorflow" and not missing() and TRACES.is_complete()

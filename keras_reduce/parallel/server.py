@@ -17,6 +17,7 @@ import errno
 import gc
 import importlib
 import json
+import logging
 import os
 import selectors
 import signal
@@ -28,6 +29,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import NoReturn
 
@@ -36,6 +38,8 @@ from ..errors import WorkerError
 _NUMBER = struct.Struct("q")
 _MOST_FDS = 250  # The system passes at most 253 at once.
 _REQUEST, _READY = b"F", b"R"
+_PATIENCE = 1.0  # Seconds.
+_log = logging.getLogger(__package__)
 
 
 class Server:
@@ -48,11 +52,19 @@ class Server:
     environment : dict, optional
         Environment variables for the server beside those of the program; its workers get the
         program's own.
+    explanation : str, optional
+        What is logged, once, when the program has waited for a second.
     """
 
-    def __init__(self, modules: Sequence[str], environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        modules: Sequence[str],
+        environment: dict[str, str] | None = None,
+        explanation: str = "",
+    ) -> None:
         self.modules = tuple(modules)
         self._environment = environment or {}
+        self._explanation = explanation
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
@@ -177,6 +189,9 @@ class Server:
     def _wait_until_ready(self) -> None:
         assert self._socket is not None
         if not self._is_ready:
+            if self._explanation and not wait([self._socket], _PATIENCE):
+                _log.warning(self._explanation)
+                self._explanation = ""
             if self._socket.recv(1) != _READY:
                 raise EOFError("it has ended while it imported")
             self._is_ready = True

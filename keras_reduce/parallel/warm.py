@@ -30,6 +30,13 @@ _OPTIONAL = ("scikeras.wrappers", "pandas", "scipy.sparse", "tf_keras")
 # Keras 2 within TensorFlow: there is no such module in Keras 3.
 _EXACTLY = ("keras.api._v2.keras",)
 
+# For a program that has not imported Keras, which may not expect it.
+_WHY = (
+    "Waiting until Keras has been imported, once, in the process from which joblib's backend "
+    "'keras' forks workers. keras_reduce.install(prestart=True) begins earlier; "
+    "joblib.parallel_config('loky') does without Keras"
+)
+
 _lock = threading.Lock()
 _server: Server | None = None
 _imported: str | None = None
@@ -65,7 +72,8 @@ def server() -> Server:
             # TensorFlow greets with lines on its build at each import; errors still come.
             level = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2")
             environment = {"TF_CPP_MIN_LOG_LEVEL": level, **keras_backend.environment()}
-            _server = Server(_MODULES + used, environment)
+            is_expected = not {"keras", "tf_keras"}.isdisjoint(sys.modules)
+            _server = Server(_MODULES + used, environment, "" if is_expected else _WHY)
         return _server
 
 

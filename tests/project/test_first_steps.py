@@ -10,7 +10,7 @@ import pytest
 import keras_reduce
 from keras_reduce import KerasRegressor, PayloadError
 from keras_reduce.__main__ import main
-from keras_reduce.parallel import make_backend, progress
+from keras_reduce.parallel import make_backend, progress, server, warm
 from processes import python
 
 
@@ -150,3 +150,30 @@ def test_hashes_of_code_without_code_by_value():
         """,
         fresh=True,
     )
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(1.5, ["Wait."]), (0, [])])
+def test_a_program_that_waits_for_imports_says_so(tmp_path, monkeypatch, caplog, seconds, said):
+    (tmp_path / "slow_module.py").write_text(f"import time\ntime.sleep({seconds})\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    starting = server.Server(["slow_module"], explanation="Wait.")
+    try:
+        for _ in range(2):
+            starting.wait_until_ready()
+    finally:
+        starting.stop()
+    assert caplog.messages == said
+
+
+@pytest.mark.parametrize("imported", [True, False])
+def test_who_has_imported_keras_expects_to_wait(monkeypatch, imported):
+    for name in ("keras", "tf_keras"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    if imported:
+        monkeypatch.setitem(sys.modules, "keras", type(sys)("keras"))
+    made = []
+    monkeypatch.setattr(warm, "Server", lambda *arguments: made.append(arguments))
+    monkeypatch.setattr(warm, "_server", None)  # Private: this program's own stays.
+    warm.server()
+    *_, explanation = made[0]
+    assert bool(explanation) is not imported

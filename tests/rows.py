@@ -203,6 +203,7 @@ ROWS = {
         tests=("rows", "libraries"),
         installs=(
             *("keras-hub==0.32.*", "keras-tuner>=1.4.8", "hgq2>=0.2", "sentencepiece"),
+            "tensorboard",  # KerasTuner imports it in each trial, and TensorFlow brings it no more.
             *(*declared(extra="tensorflow"), *_TOOLS),
         ),
         expects=("keras-hub>=0.32", "keras-tuner", "hgq2", "keras>=3.15"),

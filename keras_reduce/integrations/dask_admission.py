@@ -32,7 +32,7 @@ _OURS = re.compile(re.escape(PACKAGE.encode()))
 
 def repairs() -> Iterable[tuple[Any, str, Callable[[Any], Any]]]:
     """Return the methods of Dask's client that are replaced: owner, name, and by what."""
-    from distributed import Client
+    from distributed.client import Client  # The package may not be complete yet.
 
     # Private: by the first all messages go to a scheduler, graphs among them; it is called in the
     # loop. By the second go data.

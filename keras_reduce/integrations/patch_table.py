@@ -5,6 +5,7 @@ Nothing that does it is imported before.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,6 +14,8 @@ from ..core.replacements import Replacements
 from .private import MANIFESTS
 
 __all__ = ["CHANGES", "CODE_BY_VALUE", "apply"]
+
+_log = logging.getLogger(__package__.partition(".")[0])
 
 
 class Change(NamedTuple):
@@ -34,9 +37,18 @@ class Change(NamedTuple):
 
 
 def apply(change: Change, replaced: Replacements, order: Callable[[], Any]) -> None:
-    """Make a change to a module that has been imported, if what it needs is there."""
-    if MANIFESTS[change.feature].is_complete():
+    """Make a change to a module that has been imported, if what it needs is there.
+
+    What goes wrong is logged: nobody's import shall fail.
+    """
+    manifest = MANIFESTS[change.feature]
+    if not manifest.is_complete():
+        return
+    try:
         change.make(replaced, order)
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+        _log.warning("%s is off (%s), so %s", manifest.feature, said, manifest.instead)
 
 
 def _keep_dumps_whole(replaced: Replacements, order: Callable[[], Any]) -> None:

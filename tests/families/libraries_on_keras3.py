@@ -384,7 +384,7 @@ def tuner_hypermodels():
         keras.utils.set_random_seed(4)
         return model.build(keras_tuner.HyperParameters()).predict(VECTORS, verbose=0)
 
-    yield "with a layer", OwnHyperModel(keras.layers.Dense(3)), made
+    yield "with a layer", OwnHyperModel(keras.layers.Dense(3, name="first")), made
 
 
 @carried
@@ -392,7 +392,7 @@ def tuner_searches():
     keras.utils.set_random_seed(5)
     folder = tempfile.mkdtemp()
     settings = {"objective": "loss", "max_trials": 2, "seed": 1, "directory": folder}
-    tuner = keras_tuner.RandomSearch(OwnHyperModel(keras.layers.Dense(3)), **settings)
+    tuner = keras_tuner.RandomSearch(OwnHyperModel(keras.layers.Dense(3, name="first")), **settings)
     tuner.search(VECTORS, SUMS, verbose=0)
     yield "best model", tuner.get_best_models(1)[0], trained(VECTORS, SUMS)
     yield "hyperparameters", tuner.get_best_hyperparameters(1)[0], lambda found: found.values
@@ -405,8 +405,9 @@ def tuner_searches():
 def hgq2_layers():
     def model(*layers):
         model = keras.Sequential([keras.Input((6,)), *layers])
-        model.compile("adam", "mse")
-        model.fit(VECTORS, SUMS, batch_size=2, verbose=0)  # A batch of another size: another graph.
+        # The graph of a model that has met batches of two sizes is another one than its copy's.
+        model.compile("adam", "mse", run_eagerly=True)
+        model.fit(VECTORS, SUMS, batch_size=2, verbose=0)
         return model
 
     use = trained(VECTORS, SUMS)
@@ -419,7 +420,7 @@ def hgq2_layers():
     hidden = keras.layers.Reshape((3, 2))(inputs)
     hidden = keras.layers.Flatten()(QMultiHeadAttention(1, 2)(hidden, hidden))
     attention = keras.Model(inputs, QDense(1)(hidden))
-    attention.compile("adam", "mse")
+    attention.compile("adam", "mse", run_eagerly=True)
     yield "attention", attention, use
 
 

@@ -8,7 +8,7 @@ import private_names_page
 from keras_reduce.integrations.patch_table import CHANGES
 from keras_reduce.integrations.private import MANIFESTS
 from keras_reduce.parallel.private import BACKEND
-from processes import ROOT, UNIMPORTABLE, words
+from processes import ROOT, UNIMPORTABLE, python, words
 
 MODULES = {change.feature: change.module for change in CHANGES}
 # Those of libraries that are here.
@@ -38,6 +38,21 @@ def test_without_one_its_feature_is_off_which_is_said_once(found, feature, name)
 @pytest.mark.parametrize("feature", PRESENT)
 def test_each_has_a_reason(feature):
     assert all(PRESENT[feature].names.values())
+
+
+@pytest.mark.parametrize("module", sorted({MODULES.get(f, "joblib") for f in PRESENT}))
+def test_all_is_changed_also_while_a_package_is_being_imported(module):
+    code = """
+        import importlib, logging, sys
+        import keras_reduce
+        keras_reduce.install()
+        handler = logging.Handler()
+        handler.emit = lambda record: sys.exit(record.getMessage())
+        logging.getLogger("keras_reduce").addHandler(handler)
+        importlib.import_module(sys.argv[1].partition(".")[0])
+        importlib.import_module(sys.argv[1])
+        """
+    python(code, module, path=[UNIMPORTABLE], fresh=True)
 
 
 def test_every_change_has_a_manifest():

@@ -51,12 +51,9 @@ def pytest_configure(config):
 
 
 def pytest_xdist_auto_num_workers(config):
-    """Return 0, no further process, for tests that are chosen by name.
-
-    Else one more than there are cores, since tests wait for processes a part of the time.
-    """
+    """Return 0, no further process, for tests that are chosen by name; else a worker per core."""
     is_few = config.option.keyword or any("::" in each for each in config.args)
-    return 0 if is_few and not ROW else min(len(os.sched_getaffinity(0)) + 1, 8)
+    return 0 if is_few and not ROW else min(len(os.sched_getaffinity(0)), 8)
 
 
 # Modules whose tests need not stay in one process; each of these parts does. A test belongs to the

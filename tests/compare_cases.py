@@ -25,6 +25,10 @@ RENAMED = {
     r"test_inspection_can_rebuild_nothing": "test_audit_and_inspection_can_rebuild_nothing",
     r"an_array_of_functions_in_joblib": "an_array_of_functions",
     r"layers_in_a_named_tuple_or_a_set": "layers_in_named_tuples_and_sets",
+    r"(?<=import_is_listed\[)trace_keys": "keys",
+    r"(?<=import_is_listed\[)traces": "cache",
+    r"errors_of_the_pickler_in_c_know_what_the_line_names": "errors_of_the_pickler_in_c_know_the_"
+    "path_from_the_model",
 }
 
 

@@ -85,6 +85,7 @@ MANIFESTS = {
             "distributed.client:Client._handle_task_erred": "what a task's error is given to",
             "distributed.client:Client._scatter": "by which data are sent",
             "distributed.client:Client._send_to_scheduler_safe": "by which tasks are sent",
+            "distributed.protocol.serialize:serialize": "whether data refer to this package",
         },
     ),
     "dask adapters": Manifest(

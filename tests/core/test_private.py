@@ -9,7 +9,8 @@ from keras_reduce.families.keras3 import private
 from processes import ROOT, decorated, python
 
 CHECKS = decorated("names_that_have_gone.py", "check")
-ADAPTER = ROOT / "keras_reduce" / "families" / "keras3"
+PACKAGE = ROOT / "keras_reduce"
+ROOMS = (PACKAGE / "families" / "keras3", PACKAGE / "trace_cache")
 
 
 @pytest.mark.parametrize("name", CHECKS)
@@ -48,7 +49,7 @@ def test_with_a_keras_that_lacks_a_name_only_pickling_fails():
 
 
 def private_imports(path):
-    """Yield what a module of the adapter imports from where no promise holds."""
+    """Yield what a module imports from where no promise holds."""
     for node in ast.walk(ast.parse(path.read_text())):
         module = getattr(node, "module", None) or ""
         if isinstance(node, ast.ImportFrom) and module.startswith(
@@ -57,7 +58,9 @@ def private_imports(path):
             yield from ((module, alias.name) for alias in node.names)
 
 
-@pytest.mark.parametrize("path", sorted(ADAPTER.glob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [path for room in ROOMS for path in sorted(room.glob("*.py"))], ids=lambda p: p.name
+)
 def test_every_private_import_is_listed(path):
     with_backends = (name for names in private.NEEDED_WITH.values() for name in names)
     listed = (*private.NEEDED, *with_backends, *private.TRACES.names)

@@ -1,5 +1,6 @@
 """What joblib and its engines do not promise: see ``integrations/without_private_names.py``."""
 
+import ast
 from importlib.util import find_spec
 
 import pytest
@@ -53,6 +54,34 @@ def test_all_is_changed_also_while_a_package_is_being_imported(module):
         importlib.import_module(sys.argv[1])
         """
     python(code, module, path=[UNIMPORTABLE], fresh=True)
+
+
+PRIVATE = ("joblib._", "joblib.externals", "joblib.executor", "distributed.", "joblibspark.")
+LISTED = [name for manifest in (BACKEND, *MANIFESTS.values()) for name in manifest.names]
+ROOMS = ("parallel", "integrations")
+
+
+def private_imports(path):
+    """Yield what a module imports from where joblib and the engines promise nothing."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PRIVATE):
+            yield from ((node.module, alias.name) for alias in node.names)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_private_import_is_listed(room):
+    found = {
+        pair
+        for path in (ROOT / "keras_reduce" / room).glob("*.py")
+        for pair in private_imports(path)
+    }
+    assert found
+    for module, name in found:
+        beginnings = tuple(
+            f"{module}{mark}{name}{end}" for mark in ":." for end in (":", ".", "()")
+        )
+        is_listed = any(f"{each}.".startswith(beginnings) for each in LISTED)
+        assert is_listed, f"{module}:{name}"
 
 
 def test_every_change_has_a_manifest():

@@ -784,6 +784,48 @@ def gptq(bits, **more):
     )
 
 
+class Shapeless(Plain):
+    """Says what it was given; must be called for the shape that it returns."""
+
+    def __init__(self, units, **kwargs):
+        layers.Layer.__init__(self, **kwargs)
+        self.units, self.inner = units, layers.Dense(units)
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+class Shaped(Shapeless):
+    def compute_output_shape(self, shape):
+        return (*shape[:-1], self.units)
+
+
+@check
+def lora_in_float8_is_carried_or_refused():
+    # Keras can't call it, and so not rebuild a functional model of it.
+    for cls, mode in itertools.product((Shaped, Shapeless), ("float8", "int8")):
+        for place in ("directly", "sequential", "functional", "a sequential model alone"):
+            inputs, layer = keras.Input((2, 8)), cls(8)
+            if place == "directly":
+                hidden = layer(inputs)
+            elif place == "functional":
+                hidden = keras.Model(inner := keras.Input((2, 8)), layer(inner))(inputs)
+            else:
+                hidden = (alone := keras.Sequential([keras.Input((2, 8)), layer]))(inputs)
+            model = alone if place.endswith("alone") else keras.Model(inputs, hidden)
+            layer.inner.enable_lora(2)
+            model.quantize(mode)
+            is_refused = cls is Shapeless and mode == "float8" and not place.endswith("alone")
+            if is_refused:
+                for dump in (pickle.dumps, keras_reduce.dumps, copy.deepcopy):
+                    with checks.raises(keras_reduce.ReduceError, "Shapeless", "LoRA", "layers[1]"):
+                        dump(model)
+                continue
+            for found in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+                assert found.quantization_mode == model.quantization_mode
+                equal(dict(flat(state(found))), dict(flat(state(model))))
+
+
 @check
 def gptq_of_all_widths_with_the_structure_in_the_config():
     # The head is outside of the blocks: it is built for GPTQ, and never calibrated.

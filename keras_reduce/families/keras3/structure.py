@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from ... import identities
 from ...core import weights
 from ...core.array_backends import dtype_name
-from ...errors import PayloadError
+from ...errors import PayloadError, ReduceError
 from ...weak_references import attach_within
 from .._shared import tree
 from .assets import assets, restore_assets
-from .attributes import PLAIN, decoder, describes_itself, encoder
+from .attributes import PLAIN, decoder, describes_itself, encoder, overrides
 from .compilation import compile_all
 from .kinds import as_module, has_identity, is_a, is_built_in, is_module
 from .making import tie
@@ -32,11 +32,39 @@ from .patches import current
 from .reading import deserialize, make
 from .seeds import global_seed, restore_global_seed
 from .settings import restore_settings, settings
-from .tree import Tree, is_container, is_optimizer, nodes, own_variables, variables
+from .tree import Tree, is_container, is_functional, is_optimizer, nodes, own_variables, variables
 from .writing import is_lambda_layer, is_policy_map, serialize, ties_of
 
 if TYPE_CHECKING:
     from ...custom_objects import Table
+
+
+def _refuse_what_fails_when_called(model: Any) -> None:
+    """Refuse layers that Keras can't call: a functional model is rebuilt by calling its layers.
+
+    Keras has no forward pass for LoRA in float8. A layer that says what shape it returns is not
+    called for that.
+    """
+    for position, child in enumerate(model.layers):
+        for layer in child._flatten_layers():
+            is_called = not is_built_in(type(layer)) and not overrides(
+                layer, "compute_output_shape"
+            )
+            if is_called and any(map(_is_lora_in_float8, layer._flatten_layers())):
+                raise ReduceError(
+                    f"A {type(layer).__qualname__} with LoRA in float8 can't be carried in a "
+                    "functional model",
+                    where=f".layers[{position}]",
+                    cause="a functional model is rebuilt by calling its layers, and Keras can't "
+                    "call a layer with LoRA that was quantized to float8",
+                    cure="quantize it in another mode, such as int8; or define "
+                    f"compute_output_shape() on {type(layer).__qualname__}",
+                )
+
+
+def _is_lora_in_float8(layer: Any) -> bool:
+    is_lora = getattr(layer, "lora_enabled", False)
+    return bool(is_lora and getattr(layer, "quantization_mode", None) == "float8")
 
 
 def structure(tree: Tree, table: Table) -> dict[str, Any]:
@@ -76,6 +104,8 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
         policies goes by it; ``settings``: see `settings`; ``order``: of variables and parts where a
         program has set some, see `order`.
     """
+    if is_functional(tree.root):
+        _refuse_what_fails_when_called(tree.root)
     parts = tree.own
     paths = {id(variable): path for path, variable in tree.variables.items()}
     numbers = {id(value): number for number, value in enumerate(table.objects)}

@@ -86,5 +86,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """Return what is public: what is not imported yet as well, and no module that only helps."""
+    """Return the public names, including those that are imported when they are first used."""
     return sorted((*__all__, *_ENGINES))

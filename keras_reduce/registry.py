@@ -24,7 +24,7 @@ from .core.import_hooks import ImportHooks
 from .core.placeholders import Parcel, Refused
 from .core.replacements import MISSING, Replacements
 from .errors import FrameworkError
-from .integrations import patch_table
+from .integrations import joblib_patches, patch_table
 from .integrations.private import MANIFESTS
 from .integrations.worker_requirements import Sealed
 
@@ -373,8 +373,6 @@ def _settle_code() -> None:
 
 def _settle_backend() -> None:
     """Make the backend known to joblib, and its default if that is wished."""
-    from .integrations import joblib_patches
-
     _default.undo()
     if MANIFESTS["backend"].is_complete():
         is_default = _current is not None and _current.backend is not None
@@ -390,8 +388,6 @@ def _backend(**options: Any) -> Any:
 
 
 def _forget_backend() -> None:
-    from .integrations import joblib_patches
-
     _default.undo()
     joblib_patches.forget_backend(_backend)
     for name, end in (("backend", "shutdown"), ("warm", "stop")):

@@ -201,7 +201,7 @@ def root_path(obj: Any, name: str = "") -> str:
     Returns
     -------
     str
-        Empty if nobody knows: the C pickler leaves no trace on Python's stack, unless a function in
+        Empty if the root is unknown: the C pickler leaves no trace on Python's stack, unless a function in
         Python, such as cloudpickle's, has started it.
     """
     if _visits.current:

@@ -18,7 +18,7 @@ _log = logging.getLogger(__package__.partition(".")[0])
 
 
 class Manifest:
-    """What one feature needs of libraries that do not promise it.
+    """Private names of other libraries that one feature needs.
 
     Parameters
     ----------
@@ -35,11 +35,11 @@ class Manifest:
         self._has_told = False
 
     def missing(self) -> list[str]:
-        """Return the names that are gone."""
+        """Return the names that do not exist."""
         return [name for name in self.names if find(name, _GONE) is _GONE]
 
     def is_complete(self) -> bool:
-        """Tell whether all names are there; log once if they are not."""
+        """Return whether all names exist; log a warning, once, if some do not."""
         gone = self.missing()
         if gone and not self._has_told:
             self._has_told = True
@@ -52,7 +52,7 @@ _GONE = object()
 
 
 def find(name: str, default: Any = None) -> Any:
-    """Return what a name stands for, or `default` if there is no such thing.
+    """Return the object of a name, or `default` if it does not exist.
 
     Parameters
     ----------

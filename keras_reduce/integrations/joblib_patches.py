@@ -1,4 +1,4 @@
-"""What is changed in joblib: what its picklers do with code and arrays, hashes, backends."""
+"""Patches of joblib: code by value, arrays and failures in dumps, hashes, the backend."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = [
 ]
 
 
-def carry_code_by_value(replaced: Replacements) -> None:
+def carry_code_by_value(replaced: Replacements, order: Callable[[], Any]) -> None:
     """Teach joblib's pickler, a Python class, what cloudpickle knows of functions and classes."""
     import cloudpickle
     from joblib.numpy_pickle import NumpyPickler
@@ -40,7 +40,7 @@ def carry_code_by_value(replaced: Replacements) -> None:
     replaced.set(NumpyPickler, "dispatch_table", cloudpickle.Pickler.dispatch_table)
 
 
-def keep_dumps_whole(replaced: Replacements) -> None:
+def keep_dumps_whole(replaced: Replacements, order: Callable[[], Any]) -> None:
     """Let a `joblib.dump` that fails take back what it has written, and keep one object one."""
     from joblib.numpy_pickle import NumpyPickler
 
@@ -60,7 +60,7 @@ def keep_dumps_whole(replaced: Replacements) -> None:
     replaced.set(NumpyPickler, "save", functools.wraps(original_save)(save))
 
 
-def hash_by_content(replaced: Replacements) -> None:
+def hash_by_content(replaced: Replacements, order: Callable[[], Any]) -> None:
     """Tell joblib's Hasher, a Python class as well, what makes two objects the same."""
     from joblib.hashing import Hasher
     from joblib.numpy_pickle import NumpyPickler

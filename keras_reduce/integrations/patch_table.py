@@ -11,11 +11,15 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..core.replacements import Replacements
+from . import joblib_patches
 from .private import MANIFESTS
 
 __all__ = ["CHANGES", "CODE_BY_VALUE", "apply"]
 
 _log = logging.getLogger(__package__.partition(".")[0])
+
+
+Make = Callable[[Replacements, Callable[[], Any]], None]
 
 
 class Change(NamedTuple):
@@ -33,7 +37,7 @@ class Change(NamedTuple):
 
     module: str
     feature: str
-    make: Callable[[Replacements, Callable[[], Any]], None]
+    make: Make
 
 
 def apply(change: Change, replaced: Replacements, order: Callable[[], Any]) -> None:
@@ -49,24 +53,6 @@ def apply(change: Change, replaced: Replacements, order: Callable[[], Any]) -> N
     except Exception as error:
         said = f"{type(error).__name__}: {error}"
         _log.warning("%s is off (%s), so %s", manifest.feature, said, manifest.instead)
-
-
-def _keep_dumps_whole(replaced: Replacements, order: Callable[[], Any]) -> None:
-    from . import joblib_patches
-
-    joblib_patches.keep_dumps_whole(replaced)
-
-
-def _hash_by_content(replaced: Replacements, order: Callable[[], Any]) -> None:
-    from . import joblib_patches
-
-    joblib_patches.hash_by_content(replaced)
-
-
-def _carry_code_by_value(replaced: Replacements, order: Callable[[], Any]) -> None:
-    from . import joblib_patches
-
-    joblib_patches.carry_code_by_value(replaced)
 
 
 def _change_batches_for_dask(replaced: Replacements, order: Callable[[], Any]) -> None:
@@ -109,7 +95,7 @@ def _refuse_in_skops(replaced: Replacements, order: Callable[[], Any]) -> None:
         replaced.set(owner, name, repair(vars(owner)[name]))
 
 
-def _know_classes_of(path: str) -> Callable[[Replacements, Callable[[], Any]], None]:
+def _know_classes_of(path: str) -> Make:
     """Let an engine's copy of cloudpickle and cloudpickle itself know the same classes again.
 
     A class that a function has brought to a worker by way of the copy is the program's own once
@@ -130,10 +116,10 @@ def _know_classes_of(path: str) -> Callable[[Replacements, Callable[[], Any]], N
     return change
 
 
-CODE_BY_VALUE = Change("joblib.numpy_pickle", "by value", _carry_code_by_value)
+CODE_BY_VALUE = Change("joblib.numpy_pickle", "by value", joblib_patches.carry_code_by_value)
 CHANGES = (
-    Change("joblib.numpy_pickle", "whole dumps", _keep_dumps_whole),
-    Change("joblib.hashing", "hashing", _hash_by_content),
+    Change("joblib.numpy_pickle", "whole dumps", joblib_patches.keep_dumps_whole),
+    Change("joblib.hashing", "hashing", joblib_patches.hash_by_content),
     Change("joblib._dask", "dask batches", _change_batches_for_dask),
     Change("distributed.client", "dask admission", _ask_workers_of_dask),
     Change("distributed.protocol", "dask adapters", _set_adapters_aside),

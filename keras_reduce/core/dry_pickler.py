@@ -201,8 +201,8 @@ def root_path(obj: Any, name: str = "") -> str:
     Returns
     -------
     str
-        Empty if the root is unknown: the C pickler leaves no trace on Python's stack, unless a function in
-        Python, such as cloudpickle's, has started it.
+        Empty if the root is unknown: the C pickler leaves no trace on Python's stack, unless a
+        function in Python, such as cloudpickle's, has started it.
     """
     if _visits.current:
         return ""  # a dry run is under way, which knows the path itself

@@ -699,6 +699,24 @@ def attributes_of_inner_layers_that_can_not_be_carried_are_left_with_a_warning()
         assert "'note'" in message
 
 
+@check
+def parts_that_a_layer_makes_when_it_is_called_are_not_missed():
+    class Packing(layers.Layer):
+        def build(self, shape):
+            self.packer = layers.Rescaling(2.0)
+            self.built = True
+
+        def call(self, inputs):
+            return self.packer(inputs)
+
+    layer = Packing()
+    layer.build(None)  # Keras has no config for this, so that a copy is built by its first call.
+    with checks.logged("keras_reduce") as messages:
+        for found in pickle.loads(pickle.dumps(layer)), copy.deepcopy(layer):
+            assert checks.bits(np.asarray(found(X))) == checks.bits(np.asarray(layer(X)))
+    assert not messages
+
+
 class Holder:
     """Something that can be referred to weakly."""
 

@@ -140,7 +140,7 @@ def restore_part_states(
             _restore(parts[path], state, parts[""], objects, deserialize)
         else:
             missing += [f"{path}:{name}" for name in state.get("attributes", ())]
-    warn_of_missing_parts(parts[""], missing)
+    warn_of_missing_parts(parts, missing)
 
 
 def _restore(
@@ -190,7 +190,7 @@ def restore_part_attributes(
     """Set the attributes that `state.state` named ``path:attribute``; return if there are any."""
     inner = [place for place in tracked if place.rpartition(":")[0]]
     found = [place for place in inner if place.rpartition(":")[0] in parts]
-    warn_of_missing_parts(parts[""], set(inner) - set(found))
+    warn_of_missing_parts(parts, set(inner) - set(found))
     for place in found:
         path, _, name = place.rpartition(":")
         with unlocked(parts[path]):

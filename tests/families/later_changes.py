@@ -701,16 +701,29 @@ def attributes_of_inner_layers_that_can_not_be_carried_are_left_with_a_warning()
 
 @check
 def parts_that_a_layer_makes_when_it_is_called_are_not_missed():
+    class Packer(layers.Layer):
+        def __init__(self, factor):
+            super().__init__()
+            self.factor = factor
+
+        def call(self, inputs):
+            return self.factor * inputs
+
     class Packing(layers.Layer):
         def build(self, shape):
-            self.packer = layers.Rescaling(2.0)
-            self.built = True
+            self.packer = Packer(2.0)
+
+        def get_config(self):
+            return super().get_config()
+
+        def get_build_config(self):
+            return None  # A copy is built by its first call.
 
         def call(self, inputs):
             return self.packer(inputs)
 
     layer = Packing()
-    layer.build(None)  # Keras has no config for this, so that a copy is built by its first call.
+    layer(X)
     with checks.logged("keras_reduce") as messages:
         for found in pickle.loads(pickle.dumps(layer)), copy.deepcopy(layer):
             assert checks.bits(np.asarray(found(X))) == checks.bits(np.asarray(layer(X)))

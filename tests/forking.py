@@ -14,6 +14,9 @@ The server imports and never computes, since TensorFlow can't be forked any more
         read output and exit status <-----------------------  exit status  <-  exit
 
 One server serves all workers of pytest. It ends with the process of pytest that set `FOLDER`.
+
+A forked program that starts the package's own fork server (``keras_reduce.parallel.server``) gets a
+process forked from a server of tests for that as well, unless the program is about how it starts.
 """
 
 from __future__ import annotations
@@ -26,6 +29,8 @@ import gc
 import hashlib
 import json
 import os
+import re
+import select
 import selectors
 import signal
 import socket
@@ -57,26 +62,37 @@ class Forked:
     ----------
     request : dict
         ``code`` (text) and ``file`` (its path, or None), ``arguments``, ``environment``, ``path``
-        (entries of `sys.path`) and ``folder`` (the working directory).
+        (entries of `sys.path`), ``folder`` (the working directory), and ``servers``: whether the
+        package's fork server is forked, too.
     stdout, stderr : int
         File descriptors.
+    *descriptors : int
+        Further ones, which have the same numbers there.
     """
 
-    def __init__(self, request, stdout, stderr):
+    def __init__(self, request, stdout, stderr, *descriptors):
         self.returncode = None
         self._connection = _connected(request["environment"])
-        message = json.dumps(request).encode()
+        message = json.dumps({**request, "descriptors": [0, 1, 2, *descriptors]}).encode()
         with Path(os.devnull).open() as stdin:
-            descriptors = [stdin.fileno(), stdout, stderr]
-            socket.send_fds(self._connection, [struct.pack("Q", len(message))], descriptors)
+            passed = [stdin.fileno(), stdout, stderr, *descriptors]
+            socket.send_fds(self._connection, [struct.pack("Q", len(message))], passed)
             self._connection.sendall(message)
         (self.pid,) = _STATUS.unpack(_receive(self._connection, _STATUS.size))
 
-    def wait(self):
+    def wait(self, timeout=None):
         """Wait for the end of the process and return its exit status."""
         if self.returncode is None:
+            if not select.select([self._connection], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired("a forked program", timeout)
             (self.returncode,) = _STATUS.unpack(_receive(self._connection, _STATUS.size))
             self._connection.close()
+        return self.returncode
+
+    def poll(self):
+        """Return the exit status, None if the process runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0)
         return self.returncode
 
 
@@ -99,6 +115,52 @@ def start(environment):
         if not address.exists():
             _start(address, environment)
     return address
+
+
+class Popen(subprocess.Popen):
+    """In a forked program, what starts the package's fork server by forking, and others as ever."""
+
+    # As the package's `Server` writes it: socket, the program's process number, search path.
+    _COMMAND = re.compile(r"from keras_reduce\.parallel\.server import main; main\(\*\[\d+, (\d+),")
+
+    def __init__(self, args, **options):
+        command = str(args[-1]) if isinstance(args, list) else ""
+        match = self._COMMAND.match(command)
+        self._forked = None
+        if not match:
+            super().__init__(args, **options)
+            return
+        # It ends when its parent does, which is the monitor, and the monitor ends it.
+        start, end = match.span(1)
+        environment = options["env"]
+        self._forked = Forked(
+            {
+                "code": f"import os; {command[:start]}os.getppid(){command[end:]}",
+                "file": None,
+                "arguments": [],
+                "environment": environment,
+                "path": environment["PYTHONPATH"].split(os.pathsep),
+                "folder": str(Path.cwd()),
+                "servers": False,
+            },
+            *(1, 2, *options["pass_fds"]),
+        )
+        self.args, self.pid, self.returncode = args, self._forked.pid, None
+        self.stdin = self.stdout = self.stderr = None
+
+    def poll(self):
+        if self._forked is None:
+            return super().poll()
+        # The package says that a process which belongs to another one has ended.
+        self.returncode = self._forked.poll() if self.returncode is None else self.returncode
+        return self.returncode
+
+    def wait(self, timeout=None):
+        if self._forked is None:
+            return super().wait(timeout)
+        if self.returncode is None:
+            self.returncode = self._forked.wait(timeout)
+        return self.returncode
 
 
 def _connected(environment):
@@ -178,7 +240,7 @@ def serve():
 def _monitor(connection):
     """Fork the program and tell of its end."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    header, descriptors, _, _ = socket.recv_fds(connection, 8, 3)
+    header, descriptors, _, _ = socket.recv_fds(connection, 8, 16)
     (length,) = struct.unpack("Q", header)
     request = json.loads(_receive(connection, length))
     program = os.fork()
@@ -215,9 +277,13 @@ def _become(request, descriptors):
     import numpy as np
 
     os.setpgid(0, 0)
-    for target, descriptor in enumerate(descriptors):
-        os.dup2(descriptor, target)
+    # Out of the way of the numbers that they are to have.
+    moved = [fcntl.fcntl(each, fcntl.F_DUPFD, 512) for each in descriptors]
+    for descriptor in descriptors:
         os.close(descriptor)
+    for target, source in zip(request["descriptors"], moved, strict=True):
+        os.dup2(source, target)
+        os.close(source)
     faulthandler.register(signal.SIGUSR1, all_threads=True)  # See `processes.Running`.
     # As in a terminal; what starts tests in the background has them ignore it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -229,6 +295,8 @@ def _become(request, descriptors):
     file = request["file"]
     sys.argv[:] = [file or "-c", *request["arguments"]]
     np.random.seed()  # noqa: NPY002 - otherwise all programs would draw the same from there
+    if request["servers"]:
+        subprocess.Popen = Popen
     del sys.modules[__name__]
     main = vars(sys.modules["__main__"])
     builtins = main["__builtins__"]

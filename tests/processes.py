@@ -67,12 +67,22 @@ class Running:
     fresh : bool
         Whether it needs an interpreter that has imported nothing, see `forking`. It gets one as
         well if `environment` has a setting that is read when a process starts.
+    fresh_servers : bool
+        Whether the package's fork server, if the program starts it, is to be such an interpreter.
     **environment : str
         Added to ours.
     """
 
     def __init__(
-        self, code, *arguments, path=(), cwd=None, timeout=300, fresh=False, **environment
+        self,
+        code,
+        *arguments,
+        path=(),
+        cwd=None,
+        timeout=300,
+        fresh=False,
+        fresh_servers=False,
+        **environment,
     ):
         whole = _whole(environment, *path)
         search = whole["PYTHONPATH"].split(os.pathsep)
@@ -105,6 +115,7 @@ class Running:
                         "environment": whole,
                         "path": [str(Path(file).parent) if file else "", *search],
                         "folder": str(cwd or Path.cwd()),
+                        "servers": not fresh_servers and UNIMPORTABLE not in path,
                     },
                     *(out, err),
                 )

@@ -31,6 +31,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 from keras_reduce import wrappers
 from keras_reduce.errors import ReduceError
 from keras_reduce.wrappers import EstimatorError, KerasClassifier, KerasRegressor
+from processes import python
 
 ROOT = Path(__file__).parents[2]
 RNG = np.random.default_rng(0)
@@ -983,12 +984,7 @@ assert estimator.history_.model is estimator.model
 estimator.set_params(units=5).fit(X, X[:, 0])
 assert estimator.model.layers[0].units == 10
 """
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)]),
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-    }
-    subprocess.run([sys.executable, "-c", code, path], env=environment, check=True, timeout=300)
+    python(code, path, path=[Path(__file__).parent, ROOT / "tests"])
 
 
 def test_copies_share_functions():

@@ -15,7 +15,7 @@ from keras_reduce.core import payload
 from keras_reduce.families import protocol
 from keras_reduce.families._shared.versions import generation
 from keras_reduce.files import trailer
-from processes import BACKEND, ROOT, python
+from processes import BACKEND, ELSEWHERE, ROOT, python
 
 GOLDEN = ROOT / "tests" / "golden"
 MANIFESTS = sorted(GOLDEN.glob("protocol-*/*/manifest.json"))
@@ -163,7 +163,8 @@ def _either(item):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_format_is_the_one_that_was_noted(family, tmp_path):
     path = tmp_path / "found.json"
-    python(GOLDEN / "write.py", "--note", "--family", family, "--into", path, path=[GOLDEN])
+    arguments = ["--note", "--family", family, "--into", path]
+    python(GOLDEN / "write.py", *arguments, path=[GOLDEN], **ELSEWHERE)
     backend = BACKEND if family == "keras3" else "tensorflow"
     noted_in = GOLDEN / "wire" / f"{family}-{backend}.json"
     found, noted = ({_either(item) for item in items(each)} for each in (path, noted_in))
@@ -179,7 +180,7 @@ def test_format_of_files_is_the_one_that_was_promised():
 def test_files_are_not_overwritten(tmp_path):
     (tmp_path / "there").write_text("")
     with pytest.raises(AssertionError, match=r"has files: raise payload.PROTOCOL"):
-        python(GOLDEN / "write.py", "--into", tmp_path, path=[GOLDEN])
+        python(GOLDEN / "write.py", "--into", tmp_path, path=[GOLDEN], **ELSEWHERE)
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 

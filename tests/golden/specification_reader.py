@@ -1,7 +1,7 @@
-"""A reader of our files that is written from ``docs/wire-format.md`` and nothing else.
+"""A reader of files with Keras objects, written from ``docs/wire-format.md`` and nothing else.
 
 It needs neither Keras nor NumPy nor the package, and executes nothing of a pickle: an object is
-what was called, with which arguments. Comments name the sections of the page.
+read as the call that makes it. Docstrings name the sections of the page.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Global(NamedTuple):
 
 
 class Call:
-    """An object: what is called to make it, with which arguments, and its state."""
+    """An object as the call that makes it: function, arguments and state."""
 
     def __init__(self, function: Global, arguments: tuple[Any, ...]) -> None:
         self.function, self.arguments, self.state = function, arguments, None
@@ -129,9 +129,18 @@ def _as_key(key: Any) -> Any:
 
 
 class File(NamedTuple):
-    """The parts of a file: content, places of arrays, the three digests, what they are of, HMAC.
+    """The parts of a file. Without a trailer, there is the content only.
 
-    Without a trailer, there is the content only.
+    Attributes
+    ----------
+    content : bytes
+        The pickle.
+    extents : tuple of tuple
+        Offset and length of each array.
+    digests, digested : tuple of bytes
+        The three digests, and the bytes that each is computed from.
+    signature, signed : bytes
+        The HMAC, and the bytes that it is computed from.
     """
 
     content: bytes
@@ -149,7 +158,7 @@ class File(NamedTuple):
 
 
 def parted(data: bytes) -> File:
-    """Return the parts of a file, of which zlib is the only compression that is known here."""
+    """Return the parts of a file, which may be compressed by zlib."""
     if data[:1] == b"\x78":
         data = zlib.decompress(data)
     signature = signed = b""
@@ -219,16 +228,17 @@ class _Machine:
         raise AssertionError("the pickle has no end")
 
     def top(self) -> list[Any]:
-        """Return what is above the mark."""
+        """Take the items above the mark, and the mark, from the stack."""
         place = len(self.stack) - 1 - self.stack[::-1].index(_MARK)
-        found = self.stack[place + 1 :]
+        items = self.stack[place + 1 :]
         del self.stack[place:]
-        return found
+        return items
 
     def last(self, count: int) -> list[Any]:
-        found = self.stack[-count:]
+        """Take the last items from the stack."""
+        items = self.stack[-count:]
         del self.stack[-count:]
-        return found
+        return items
 
     def on_mark(self, _: None) -> None:
         self.stack.append(_MARK)
@@ -286,18 +296,18 @@ class _Machine:
 
     def on_build(self, _: None) -> None:
         (state,) = self.last(1)
-        made = self.stack[-1]
-        made.state = state
-        if made.function == _WRAPPER:
-            self.replace(made, self.array_that_follows(state))
-        elif made.function.name == "_reconstruct" and made.function.module in _RECONSTRUCT:
+        call = self.stack[-1]
+        call.state = state
+        if call.function == _WRAPPER:
+            self.replace(call, self.array_that_follows(state))
+        elif call.function.name == "_reconstruct" and call.function.module in _RECONSTRUCT:
             _, shape, dtype, is_fortran, items = state
-            self.replace(made, _array(dtype, shape, is_fortran, items))
+            self.replace(call, _array(dtype, shape, is_fortran, items))
 
-    def replace(self, made: Call, array: Any) -> None:
-        """Put an array in the place of what stood for it, which may be in the memo by now."""
+    def replace(self, call: Call, array: Any) -> None:
+        """Replace the call that makes an array by the array, on the stack and in the memo."""
         self.stack[-1] = array
-        self.memo |= {number: array for number, each in self.memo.items() if each is made}
+        self.memo |= {number: array for number, each in self.memo.items() if each is call}
 
     def array_that_follows(self, state: dict[str, Any]) -> Any:
         """Read the items of an array: section "Files"."""

@@ -1,4 +1,4 @@
-"""``docs/wire-format.md`` is complete, and enough to write a reader from."""
+"""``docs/wire-format.md`` agrees with the code, and is enough to write a reader from."""
 
 import ast
 import json
@@ -34,7 +34,7 @@ def rows(text):
 
 
 def names(text, column=0):
-    """Return what is in backticks in a column of the tables of a text."""
+    """Return the names in backticks in a column of the tables of a text."""
     return {name for row in rows(text) for name in re.findall("`([^`]+)`", row[column])}
 
 
@@ -45,7 +45,7 @@ def trees():
 TREES = trees()
 
 
-# --- what the page names is in the code, and the reverse ----------------------------------------
+# --- all names of the page are in the code, and the reverse ----------------------------------------
 
 
 def parameters(function):
@@ -58,7 +58,7 @@ def parameters(function):
 
 
 def test_each_global_has_the_arguments_that_the_page_gives():
-    found = {
+    functions = {
         f"keras_reduce.{path.stem}.{node.name}": parameters(node)
         for path, tree in TREES.items()
         if path.parent == PACKAGE
@@ -66,17 +66,13 @@ def test_each_global_has_the_arguments_that_the_page_gives():
         if isinstance(node, ast.FunctionDef) and re.match("rebuild_|receive$", node.name)
     }
     table = [row for row in rows(section("Pickle level")) if row[0].startswith("`keras_reduce.")]
-    assert {path.strip("`"): given.strip("`") for path, given in table} == found
+    assert {path.strip("`"): given.strip("`") for path, given in table} == functions
 
 
 def test_each_position_of_a_payload_is_explained():
     table = [row[0] for row in rows(section("Pickle level")) if re.match(r"\d `", row[0])]
-    (made,) = (
-        node
-        for node in TREES[PACKAGE / "reducers.py"].body
-        if getattr(node, "name", "") == "rebuild_model"
-    )
-    expected = [f"{place} `{each.arg}`" for place, each in enumerate(made.args.args)]
+    arguments = function("reducers.py", "rebuild_model").args.args
+    expected = [f"{place} `{each.arg}`" for place, each in enumerate(arguments)]
     assert table == expected
 
 
@@ -101,8 +97,8 @@ def keys_of(function):
 
 def function(path, name):
     nodes = ast.walk(TREES[PACKAGE / path])
-    (found,) = (node for node in nodes if getattr(node, "name", "") == name)
-    return found
+    (definition,) = (node for node in nodes if getattr(node, "name", "") == name)
+    return definition
 
 
 COMMON = {"protocol", "family", "versions", "weights", "assets", "tracked", "weak", "weak_in_parts"}
@@ -123,7 +119,7 @@ def test_each_key_of_a_header_is_in_the_page():
         read_only = {"lora"} if family == "keras3" else set()
         expected = keys | COMMON | {"identity"} | read_only
         assert {key for key, families in said.items() if family in families} == expected
-    # What is common is put together by the reducers and by `weights.collect`.
+    # `reducers` and `weights.collect` add the keys that both families have.
     text = (PACKAGE / "reducers.py").read_text() + (PACKAGE / "core" / "weights.py").read_text()
     assert all(f'"{key}"' in text for key in COMMON)
 
@@ -140,8 +136,8 @@ def marks():
     texts |= {
         node.arg for tree in TREES.values() for node in ast.walk(tree) if hasattr(node, "arg")
     }
-    found = {text for text in texts if text and re.fullmatch("keras_reduce(_[a-z]+)*", text)}
-    return found - {"keras_reduce_specimen", "keras_reduce_setup"}  # Names of a layer, a function.
+    ours = {text for text in texts if text and re.fullmatch("keras_reduce(_[a-z]+)*", text)}
+    return ours - {"keras_reduce_specimen", "keras_reduce_setup"}  # Names of a layer, a function.
 
 
 def test_each_mark_is_in_the_page():
@@ -277,8 +273,7 @@ def test_architecture_and_weights_of_a_model(family, name):
     state = {name: flat(value) for name, value in expected["state"].items()}
     assert weights == [value for name, value in state.items() if name.isdecimal()]
     optimizer = [value for name, value in state.items() if name.startswith("optimizer ")]
-    found = [value for path, value in slots.items() if path.startswith("optimizer/")]
-    assert found == optimizer
+    assert [slots[path] for path in slots if path.startswith("optimizer/")] == optimizer
     assert model.compile_config[""]["config"]["metrics"] is not None
 
 

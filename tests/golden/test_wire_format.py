@@ -45,7 +45,7 @@ def trees():
 TREES = trees()
 
 
-# --- all names of the page are in the code, and the reverse ----------------------------------------
+# --- names of the page and of the code ----------------------------------------------------------
 
 
 def parameters(function):

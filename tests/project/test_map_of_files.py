@@ -1,0 +1,33 @@
+"""The table of files in ``docs/how-it-works.md`` names each module of the package."""
+
+import re
+
+from processes import ROOT
+
+PAGE = (ROOT / "docs" / "how-it-works.md").read_text()
+
+
+def test_each_module_is_in_the_table():
+    package = ROOT / "keras_reduce"
+    modules = {path.relative_to(package).as_posix() for path in package.rglob("*.py")}
+    named = {
+        name
+        for line in PAGE.partition("## Which file holds what")[2].splitlines()
+        for name in re.findall(r"`([\w/]+\.py)`", line.rpartition("|")[0].rpartition("|")[2])
+    }
+    assert named <= modules, named - modules
+    # The docstring of a package says what is in it.
+    missing = {name for name in modules - named if not name.endswith("__init__.py")}
+    assert not missing
+
+
+def test_pictures_are_there():
+    pictures = re.findall(r"!\[[^\]]+\]\((.*?)\)", PAGE)
+    assert pictures == ["journey.svg", "processes.svg"]
+    for name in pictures:
+        text = (ROOT / "docs" / name).read_text()
+        # A background of its own, so that it is readable on a dark page as well.
+        assert '<rect x="0.5" y="0.5"' in text
+        for file in re.findall(r"\b[\w/]+\.py\b", text):
+            folders = ("", "parallel/", "families/keras3/")
+            assert any((ROOT / "keras_reduce" / folder / file).is_file() for folder in folders)

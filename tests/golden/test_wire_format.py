@@ -327,3 +327,10 @@ def test_signature_and_arrays_of_a_file(compress):
     assert {name: array.values() for name, array in held.items()} == {
         name: array.ravel().tolist() for name, array in arrays.items()
     }
+
+
+def test_the_changelog_has_the_numbers_of_this_release():
+    text = (ROOT / "CHANGELOG.md").read_text().partition("## Protocol numbers")[2]
+    latest = next(rows(text.partition("\n## ")[0]))
+    numbers = payload.PROTOCOL, trailer.VERSION, signing.VERSION
+    assert latest == [keras_reduce.__version__, *map(str, numbers)]

@@ -31,3 +31,23 @@ def test_pictures_are_there():
         for file in re.findall(r"\b[\w/]+\.py\b", text):
             folders = ("", "parallel/", "families/keras3/")
             assert any((ROOT / "keras_reduce" / folder / file).is_file() for folder in folders)
+
+
+def test_files_and_names_of_the_guide_for_contributors_are_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    files = {
+        name
+        for name in re.findall(r"\b(?:docs|keras_reduce|tests|\w+)/[\w/.]+\.(?:py|md)\b", text)
+        if not (ROOT / name).is_file()
+    }
+    package = ROOT / "keras_reduce"
+    assert not {name for name in files if not (package / name).is_file()}
+    code = "".join(
+        path.read_text() for folder in ("keras_reduce", "tests") for path in _modules(folder)
+    )
+    for name in re.findall(r"`(_?[A-Z][A-Z_]+|_[a-z]+)`", text):
+        assert re.search(rf"^(?:def )?{name}\b", code, re.MULTILINE), name
+
+
+def _modules(folder):
+    return sorted((ROOT / folder).rglob("*.py"))

@@ -190,7 +190,7 @@ ROWS = {
     ),
     "clusters": Row(
         "the engines that joblib's calls may run on, started on this machine",
-        tests=("rows", "dask", "ray", "spark", "private_names"),
+        tests=("rows", "dask", "ray", "spark", "private_names", "examples::test_a_search_on_dask"),
         installs=(
             *(declared(extra="dask") + declared(extra="ray") + declared(extra="spark")),
             *(*declared(extra="tensorflow"), *_TOOLS, "dask-ml", "scikeras"),

@@ -27,7 +27,7 @@ def send():
 
 
 def receive():
-    """Return what is in the file, if it is signed, and holds nothing but known parts."""
+    """Load the file if it is signed and holds nothing but known parts."""
     return keras_reduce.load(FILE, key=KEY, trusted=[])
 
 

@@ -198,10 +198,13 @@ def load(data: bytes) -> Any:
     return _Machine(io.BytesIO(parted(data).content)).run()
 
 
+# Opcodes without an effect here.
+_PASSED = ("PROTO", "FRAME", "READONLY_BUFFER")
 _MARK = object()
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _WRAPPER = Global("joblib.numpy_pickle", "NumpyArrayWrapper")
-_RECONSTRUCT = ("numpy._core.multiarray", "numpy.core.multiarray")
+_RECONSTRUCT = [Global(f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")]
+_FROM_BUFFER = [Global(f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")]
 
 
 class _Machine:
@@ -221,10 +224,10 @@ class _Machine:
                 self.memo[argument] = self.stack[-1]
             elif name.endswith("GET"):
                 self.stack.append(self.memo[argument])
-            elif argument is not None and name not in ("PROTO", "FRAME"):
+            elif argument is not None and name not in _PASSED:
                 self.stack.append(argument)  # A number, a text, bytes.
             else:
-                assert name in ("PROTO", "FRAME"), f"no reader for {name}"
+                assert name in _PASSED, f"no reader for {name}"
         raise AssertionError("the pickle has no end")
 
     def top(self) -> list[Any]:
@@ -290,7 +293,14 @@ class _Machine:
         self.stack.append(Global(*self.last(2)))
 
     def on_reduce(self, _: None) -> None:
-        self.stack.append(Call(*self.last(2)))
+        function, arguments = self.last(2)
+        if function == ("_codecs", "encode"):
+            self.stack.append(arguments[0].encode(arguments[1]))
+        elif function in _FROM_BUFFER:
+            buffer, dtype, shape, order = arguments
+            self.stack.append(_array(dtype, shape, order == "F", bytes(buffer)))
+        else:
+            self.stack.append(Call(function, arguments))
 
     on_newobj = on_reduce
 
@@ -300,7 +310,7 @@ class _Machine:
         call.state = state
         if call.function == _WRAPPER:
             self.replace(call, self.array_that_follows(state))
-        elif call.function.name == "_reconstruct" and call.function.module in _RECONSTRUCT:
+        elif call.function in _RECONSTRUCT:
             _, shape, dtype, is_fortran, items = state
             self.replace(call, _array(dtype, shape, is_fortran, items))
 

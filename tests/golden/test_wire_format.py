@@ -14,7 +14,7 @@ import specification_reader as specification
 from keras_reduce.core import array_backends, payload
 from keras_reduce.custom_objects import Reference
 from keras_reduce.files import signing, trailer
-from processes import ROOT
+from processes import ROOT, python
 
 PACKAGE = ROOT / "keras_reduce"
 PAGE = (ROOT / "docs" / "wire-format.md").read_text()
@@ -201,6 +201,7 @@ def test_each_member_of_a_compile_config_is_in_the_page():
 
 def test_dtypes_without_a_numpy_dtype():
     said = {row[0].strip("`"): row[1].strip("`") for row in rows(section("Arrays"))}
+    said = {name: carrier for name, carrier in said.items() if not name[0].isdecimal()}
     dtypes = [*said, "float32", "uint8", "float16"]
     assert {each for each in dtypes if array_backends.carrier(each) != each} == said.keys()
     assert all(array_backends.carrier(name) == carrier for name, carrier in said.items())
@@ -244,6 +245,25 @@ def values(array, dtype):
     return array.values()
 
 
+def payloads(obj, seen):
+    """Yield each Keras object in an object that was read, once."""
+    if id(obj) in seen:
+        return
+    seen.add(id(obj))
+    below = ()
+    if isinstance(obj, specification.Call):
+        module, name = obj.function
+        if module == "keras_reduce.reducers" and name != "rebuild_part_attributes":
+            yield specification.payload(obj)
+        below = obj.arguments, obj.state
+    elif isinstance(obj, dict):
+        below = [*obj, *obj.values()]
+    elif type(obj) in (list, tuple):
+        below = obj
+    for each in below:
+        yield from payloads(each, seen)
+
+
 def flat(nested):
     return [x for each in nested for x in flat(each)] if isinstance(nested, list) else [nested]
 
@@ -277,6 +297,28 @@ def test_architecture_and_weights_of_a_model(family, name):
     assert model.compile_config[""]["config"]["metrics"] is not None
 
 
+FILES = [
+    (manifest.parent.name, name)
+    for manifest in sorted(GOLDEN.glob("*/manifest.json"))
+    for name in json.loads(manifest.read_text())["files"]
+]
+
+
+@pytest.mark.parametrize(("family", "name"), FILES)
+def test_each_golden_file(family, name):
+    """All numbers that the object had are among its weights, bit for bit."""
+    arrays = []
+    for each in payloads(read(family, name), set()):
+        assert each.header["family"] == family
+        dtypes = {path: dtype for path, _, dtype in each.header["weights"]}
+        arrays += [values(array, dtypes[path]) for path, array in each.weights.items()]
+        for number in each.header.get("children", {}).values():
+            assert specification.payload(each.objects[number]).kind in ("model", "layer")
+    state = said(family, name).get("state", {})
+    missing = {key for key, value in state.items() if flat(value) not in arrays} - {"array"}
+    assert not missing
+
+
 @pytest.mark.parametrize("name", ["sharing.pickle", "sharing.dump"])
 def test_shared_layers_are_one_object(name):
     held, expected = read("keras3", name), said("keras3", name)["state"]
@@ -302,6 +344,28 @@ def test_a_vocabulary_is_an_asset():
     layer = specification.payload(read("keras3", "layer_with_a_vocabulary.pickle"))
     expected = said("keras3", "layer_with_a_vocabulary.pickle")["says"]["vocabulary"]
     assert json.loads(layer.assets["", "vocabulary"].items) == expected
+
+
+def test_each_protocol_of_pickle(tmp_path):
+    printed = python(
+        """
+        import json, pickle
+        import keras, keras_reduce
+
+        keras_reduce.install()
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2), keras.layers.ReLU()])
+        for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+            with open(f"{protocol}.pickle", "wb") as file:
+                pickle.dump(model, file, protocol)
+        print(json.dumps([weight.ravel().tolist() for weight in model.get_weights()]))
+        """,
+        cwd=tmp_path,
+    )
+    files = sorted(tmp_path.iterdir())
+    assert [file.stem for file in files] == ["2", "3", "4", "5"]
+    for file in files:
+        dense, _ = layers_of(specification.payload(specification.load(file.read_bytes())))
+        assert [array.values() for array in dense.weights.values()] == json.loads(printed)
 
 
 @pytest.mark.parametrize("folder", ["keras3", "keras2"])

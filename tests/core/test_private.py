@@ -80,8 +80,9 @@ def test_the_oldest_tested_version_is_the_declared_one():
     assert private.TESTED[0] == bound
 
 
-def test_readme_names_the_tested_versions():
-    readme = (ROOT / "README.md").read_text()
+def test_pages_name_the_tested_versions():
+    limits = (ROOT / "docs" / "limits.md").read_text()
     oldest, newest = private.TESTED
-    assert f"dumps of Keras {oldest}, the oldest that is supported, load with {newest}" in readme
-    assert f"A version newer than the newest that was tested, {newest}," in readme
+    assert f"dumps of Keras {oldest}, the oldest that is supported, load with {newest}" in limits
+    assert f"A version newer than the newest that was tested, {newest}," in limits
+    assert f"Supported are {oldest} to {newest}," in (ROOT / "README.md").read_text()

@@ -8,8 +8,8 @@ import pytest
 
 import rows
 from keras_reduce.families._shared.versions import generation
+from pages import needing, programs
 from processes import TRANSPORTS, decorated, program, python, shipped
-from readme import OF_KERAS_2, programs
 
 IS_OWN = generation("keras") == 2
 
@@ -86,8 +86,8 @@ if IS_OWN:  # tf_keras has no wrappers.
             == python(run, program("classic_cure.py"), "load", path).splitlines()[-1]
         )
 
-    @pytest.mark.parametrize("name", sorted(OF_KERAS_2))
-    def test_programs_of_readme(tmp_path, name):
+    @pytest.mark.parametrize("name", needing("keras2"))
+    def test_programs_of_the_pages(tmp_path, name):
         program = tmp_path / name
         program.write_text(programs()[name])
         python(program, cwd=tmp_path)

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from pages import needing, programs
 from processes import ROOT, decorated, python
-from readme import OF_ENGINES, programs
 
 
 @pytest.mark.parametrize("name", decorated("dask_cluster.py", "check"))
@@ -13,8 +13,8 @@ def test_dask(run_checks, name):
     run_checks("dask_cluster.py", timeout=600, fresh=True).demand(name)
 
 
-@pytest.mark.parametrize("name", sorted(OF_ENGINES))
-def test_programs_of_readme(tmp_path, name):
+@pytest.mark.parametrize("name", needing("clusters"))
+def test_programs_of_the_pages(tmp_path, name):
     (tmp_path / name).write_text(programs()[name])
     assert python(tmp_path / name, cwd=tmp_path).splitlines()[-1] in (
         "{'units': 4}",

@@ -20,7 +20,7 @@ from rows import ROWS, declared, path_of
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = True
-nox.options.sessions = [*(name for name, row in ROWS.items() if row.in_gate), "versions"]
+nox.options.sessions = [*(name for name, row in ROWS.items() if row.in_gate), "versions", "docs"]
 
 DUMPS = Path(".nox") / "dumps"
 
@@ -104,3 +104,13 @@ def versions(session: nox.Session) -> None:
             env=environment(name) | {"KERAS_REDUCE_DUMPS": str(DUMPS.absolute())},
             external=True,
         )
+
+
+@nox.session(venv_backend="venv")
+def docs(session: nox.Session) -> None:
+    """Build the pages of ``docs``, warnings as errors, and follow each link within them."""
+    session.install("--quiet", "-e", ".[docs]")
+    html = "docs/_build/html"
+    options = ("--nitpicky", "--fail-on-warning", "--keep-going", "--fresh-env", "--quiet")
+    session.run("sphinx-build", *options, "docs", html)
+    session.run("python", "tests/project/html_links.py", html)

@@ -23,7 +23,7 @@ nitpicky = True
 nitpick_ignore_regex = [("py:obj", ".*")]
 # Types are in the docstrings.
 autodoc_typehints = "none"
-autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_default_options = {"member-order": "bysource"}
 numpydoc_show_class_members = False
 add_module_names = False
 
@@ -31,6 +31,7 @@ html_theme = "furo"
 html_title = f"keras_reduce {version}"
 html_theme_options = {"navigation_with_keys": True}
 html_copy_source = False
+html_domain_indices = False
 pygments_style = "friendly"
 pygments_dark_style = "monokai"
 

@@ -593,7 +593,7 @@ class KerasRegressor(RegressorMixin, BaseWrapper):  # type: ignore[misc]
         What Keras's ``fit`` returned.
     n_features_in_ : int
         Number of features, if `X` had two dimensions.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, if `X` had names that are strings.
     X_shape_ : tuple of int
         Shape of `X`, if it was one array.
@@ -723,13 +723,13 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
         The fitted model; also to be had, and set, as ``model``.
     history_ : keras.callbacks.History
         What Keras's ``fit`` returned.
-    classes_ : ndarray of shape (n_classes_,)
+    classes_ : ndarray of shape (`n_classes_`,)
         The labels, sorted; the numbers of the columns if `y` was one-hot.
     n_classes_ : int
         Number of classes.
     n_features_in_ : int
         Number of features, if `X` had two dimensions.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, if `X` had names that are strings.
     X_shape_ : tuple of int
         Shape of `X`, if it was one array.

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+import html_links
 import keras_reduce
 import rows
 from pages import NEEDS, ROOT, anchors, blocks, links, needing, pages, programs
@@ -193,6 +194,18 @@ def test_links_lead_somewhere(page):
         assert not anchor or anchor in anchors(file.read_text()), target
 
 
+def test_the_check_of_built_pages_sees_what_is_broken(tmp_path, capsys):
+    (tmp_path / "a.html").write_text('<h1 id="top">A</h1><a href="b.html#there">b</a>')
+    (tmp_path / "b.html").write_text('<h1 id="there">B</h1><a href="a.html#top">a</a><a href="#">')
+    assert html_links.main(tmp_path) == 0
+    (tmp_path / "c.html").write_text('<a href="a.html#gone">a</a><img src="gone.png">')
+    assert html_links.main(tmp_path) == 1
+    said = capsys.readouterr().out
+    assert "c.html: a.html#gone leads nowhere" in said
+    assert "c.html: gone.png leads nowhere" in said
+    assert said.endswith("3 pages, 2 broken links\n")
+
+
 def test_every_page_is_in_the_index():
     listed = [
         name
@@ -213,5 +226,5 @@ def test_the_api_is_complete():
     assert {each.partition(".")[0] for each in engines} <= set(dir(keras_reduce))
     of_package = set(keras_reduce.__all__) - {"__version__"}
     of_errors = {f"errors.{name}" for name in keras_reduce.errors.__all__ if name not in of_package}
-    reports = {"inspection.Report", "explanation.Explanation"}
-    assert sorted(shown) == sorted(of_package | of_errors | engines | reports)
+    others = {"inspection.Report", "explanation.Explanation", "parallel.backend.KerasBackend"}
+    assert sorted(shown) == sorted(of_package | of_errors | engines | others)

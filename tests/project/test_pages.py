@@ -1,6 +1,5 @@
 """Programs of README and of the pages run, links lead somewhere, and the API is complete."""
 
-import json
 import re
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 import html_links
 import keras_reduce
 import rows
-from pages import NEEDS, README, ROOT, anchors, blocks, links, needing, pages, programs
+from pages import NEEDS, ROOT, anchors, blocks, links, needing, pages, programs
 from processes import python
 
 
@@ -157,54 +156,6 @@ def test_limits():
 def test_programs_for_those_who_migrate(printed):
     assert printed["from_scikeras.py"] == "True\n"
     assert printed["from_keras_wrappers.py"] in ("{'units': 8}\n", "{'units': 16}\n")
-
-
-WAYS = {
-    "dumps": "dumps",
-    "loads": "loads",
-    "dumps, out of band": "dumps_out",
-    "loads, out of band": "loads_out",
-    "deepcopy": "deepcopy",
-    "hash": "hash",
-    "file dump": "file_dump",
-    "file load": "file_load",
-    "mapped load": "file_map",
-}
-MODELS = {
-    "MLP, 2 layers of 10": "mlp-2x10",
-    "MLP, 20 layers of 64": "mlp-20x64",
-    "MLP, 4 layers of 2048, with Adam's slots": "mlp-4x2048",
-    "MobileNetV2": "mobilenetv2",
-    "ResNet50, with Adam's slots": "resnet50",
-    "transformer encoder, 12 layers, with Adam's slots": "transformer",
-    "LSTM, 2 layers, with Adam's slots": "lstm",
-}
-
-
-def test_figures_are_those_of_the_last_run(monkeypatch):
-    """Of `benchmarks/results`; workers and clusters are compared by hand."""
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    from findings import OURS, Findings
-
-    results = json.loads((ROOT / "benchmarks" / "results" / "results.json").read_text())
-    run, compared = Findings(results), 0
-    for line in (ROOT / "docs" / "benchmarks.md").read_text().splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if cells[0] == "model":
-            titles = cells
-        elif cells[0] in MODELS:
-            for title, cell in zip(titles, cells, strict=True):
-                if title in WAYS:
-                    ratio = run.ratio(MODELS[cells[0]], OURS, WAYS[title])
-                    assert cell in (f"{ratio:.1f}x", f"{ratio:.0f}x"), (cells[0], title)
-                    compared += 1
-    assert compared == len(MODELS) * len(WAYS)
-
-    dumps, loads = (run.ratio("resnet50", OURS, way) for way in ("dumps", "loads"))
-    out, back = (run.ratio("mlp-4x2048", OURS, way) for way in ("dumps_out", "loads_out"))
-    readme = README.read_text()
-    assert f"ResNet50 with Adam: {dumps:.1f} and {loads:.1f} times as fast" in readme
-    assert f"201 MB: written {int(out)} times, read {int(back)} times as fast" in readme
 
 
 def test_examples_of_docstrings():

@@ -3,6 +3,7 @@
 import re
 
 from pages import README, ROOT, anchors, blocks, links
+from processes import TRANSPORTS
 
 
 def test_readme_is_short():
@@ -19,6 +20,10 @@ def test_links_work_where_only_readme_is_shown():
         assert not anchor or path or anchor in anchors(text)
         assert not path or path.startswith("docs/")
     assert "Links lead to files of this repository" in text
+
+
+def test_ways_of_travel_are_counted():
+    assert f"{len(TRANSPORTS)} ways of travel" in README.read_text()
 
 
 def test_commands():

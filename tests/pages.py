@@ -12,7 +12,8 @@ NEEDS = {"classic.py": "keras2", "on_dask.py": "clusters"}
 
 def pages():
     """Return the paths of all pages, README first."""
-    return [README, *sorted((ROOT / "docs").glob("*.md"))]
+    others = sorted({*ROOT.glob("*.md")} - {README})
+    return [README, *others, *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def blocks(language, page=README):

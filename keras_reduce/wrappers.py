@@ -276,7 +276,7 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
             self.model_ = model
 
     def __sklearn_is_fitted__(self) -> bool:
-        """Tell whether there is a model to predict with."""
+        """Return whether there is a model to predict with."""
         return "model_" in vars(self)
 
     def __sklearn_tags__(self) -> Any:
@@ -932,7 +932,7 @@ def _cure(name: str, legal: Iterable[str]) -> str:
 
 
 def _takes_any(fn: Callable[..., Any]) -> bool:
-    """Tell whether `fn` has a ``**kwargs``."""
+    """Return whether `fn` has a ``**kwargs``."""
     parameters = inspect.signature(fn).parameters.values()
     return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
 
@@ -958,7 +958,7 @@ def _units(model: Any) -> int | None:
 
 
 def _is_sparse(loss: Any, units: int | None, n_classes: int) -> bool | None:
-    """Tell whether `loss` takes positions (True) or one-hot rows (False); None if nobody knows."""
+    """Return whether `loss` takes class indices (True) or one-hot rows (False); None if unknown."""
     named = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
     name = named.lower().replace("_", "")
     home = "keras" if isinstance(loss, str) else getattr(loss, "__module__", None) or ""

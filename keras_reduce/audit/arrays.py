@@ -151,7 +151,7 @@ def bytes_of(value: Any) -> bytes | None:
 
 
 def is_shape(value: Any) -> bool:
-    """Tell whether a description is of a shape that an array can have."""
+    """Return whether a description is of a shape that an array can have."""
     return (
         isinstance(value, tuple)
         and len(value) <= _MOST_DIMENSIONS

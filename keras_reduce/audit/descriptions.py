@@ -133,7 +133,7 @@ class Reading:
 
 
 def is_method_of_keras(call: Call) -> bool:
-    """Tell whether a call gives the method by which Keras unpickles its own archives."""
+    """Return whether a call gives the method by which Keras unpickles its own archives."""
     arguments = call.arguments if isinstance(call.arguments, tuple) else ()
     if call.function != Global("builtins", "getattr") or len(arguments) != 2:
         return False

@@ -333,7 +333,7 @@ class _Machine:
     # --- arrays of joblib's ------------------------------------------------------------------
 
     def _may_be_array(self, target: Call) -> bool:
-        """Tell whether joblib reads an array where the state of an object is set."""
+        """Return whether joblib reads an array where the state of an object is set."""
         function, arguments = target.function, target.arguments
         if function == _WRAPPER and arguments == ():
             return True
@@ -385,7 +385,7 @@ _CALLING = ("copyreg._reconstructor", "copyreg.__newobj__", "copyreg.__newobj_ex
 
 
 def _is_expected(function: Any) -> bool:
-    """Tell whether picklers write a call of what a description is of, which is not a name."""
+    """Return whether picklers write a call of what a description is of, which is not a name."""
     if not isinstance(function, Call) or not isinstance(function.function, Global):
         return False
     # What code in the file makes is listed for that.

@@ -155,7 +155,7 @@ class Policy:
         self.refused: dict[str, str] = {}
 
     def lists(self, name: str, *, exactly: bool = False) -> bool:
-        """Tell whether the user trusts a name; `exactly`: not by a prefix."""
+        """Return whether the user trusts a name; `exactly`: not by a prefix."""
         return name in self._exact or (not exactly and name.startswith(self._prefixes or ("\0",)))
 
     def refuse(self, name: str, reason: str = "") -> None:
@@ -163,7 +163,7 @@ class Policy:
         self.refused.setdefault(name, reason)
 
     def may_be_imported(self, module: str, name: str) -> bool:
-        """Tell whether to import a module, to see what a name in it is; refuse it otherwise."""
+        """Return whether to import a module, to see what a name in it is; refuse it otherwise."""
         full = f"{module}.{name}"
         reason = _reason_against(full)
         if reason:
@@ -243,7 +243,7 @@ def standing(module: str, name: str, is_called: bool = False) -> tuple[str, str]
 
 
 def _may_be_called(module: str, name: str) -> bool:
-    """Tell whether calling something does no more than make a value, by what it is called."""
+    """Return whether calling something does no more than make a value, by what it is called."""
     full = f"{module}.{name}"
     if full in CONSTRUCTORS or full == _RECEIVE:
         return True

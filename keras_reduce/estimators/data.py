@@ -162,7 +162,7 @@ def checked_weights(weights: Any, targets: NDArray[Any], model: Any) -> NDArray[
 
 
 def _has_output_for(shape: tuple[int, ...], targets: NDArray[Any], model: Any) -> bool:
-    """Tell whether a loss has a value for each of the weights.
+    """Return whether a loss has a value for each of the weights.
 
     Otherwise Keras may broadcast the weights, and weight something else than was meant.
     """

@@ -86,7 +86,7 @@ def inspect(path: str | os.PathLike[str]) -> Report:
 
 
 def _digests(source: Source) -> str:
-    """Tell whether a source is as it was written, and let it end with its content."""
+    """Return whether a source is as it was written, and let it end with its content."""
     try:
         trailer = Trailer.read(source)
     except DamagedFileError:

@@ -188,7 +188,7 @@ _OPTIMIZERS = ("optimizer/", "loss_tracker/", "compile_metrics/", "metrics/", "c
 
 
 def _is_of_no_layer(path: str) -> bool:
-    """Tell whether an array is the optimizer's, a metric's, or a random seed."""
+    """Return whether an array is the optimizer's, a metric's, or a random seed."""
     return path.startswith(_OPTIMIZERS) or "seed_generator" in path or "_tracker/" in path
 
 

@@ -157,7 +157,7 @@ def _frames(data: Any) -> list[Any]:
 
 
 def _refers_to_us(frames: Iterable[Any]) -> bool:
-    """Tell whether a worker would import this package to unpickle something."""
+    """Return whether a worker would import this package to unpickle something."""
     return any(_OURS.search(memoryview(frame)) for frame in frames)
 
 
@@ -210,7 +210,7 @@ class _Known:
     again: float = 0.0
 
     def is_fresh(self) -> bool:
-        """Tell whether nothing need be asked; one that was not fit may have gone."""
+        """Return whether nothing need be asked; one that was not fit may have gone."""
         return not self.unfit and time.monotonic() < self.again
 
 

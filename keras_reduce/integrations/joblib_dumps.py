@@ -128,7 +128,7 @@ def save_in_one_pickle(pickler: Any, obj: Any, save: Callable[[Any, Any], None])
 
 
 def has_identities(array: Any) -> bool:
-    """Tell whether `array` holds objects that may stand elsewhere too, or be code.
+    """Return whether `array` holds objects that may stand elsewhere too, or be code.
 
     False for texts, numbers and dates, which a pickler in C writes faster.
     """

@@ -146,7 +146,7 @@ class Process(_process.BaseProcess):
         return {name: value for name, value in vars(self).items() if name != "server"}
 
     def is_there(self) -> bool:
-        """Tell whether the process runs; also once it has been closed."""
+        """Return whether the process runs; also once it has been closed."""
         try:
             return self.exitcode is None
         except ValueError:

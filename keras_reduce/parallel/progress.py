@@ -59,7 +59,7 @@ def _bar(total: int | None) -> Any:
 
 
 def _is_notebook() -> bool:
-    """Tell whether what is written to the standard error is shown below a cell."""
+    """Return whether what is written to the standard error is shown below a cell."""
     return "ipykernel" in sys.modules and type(sys.stderr).__module__.startswith("ipykernel")
 
 

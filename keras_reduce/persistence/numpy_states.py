@@ -20,7 +20,7 @@ _OF_OBJECTS, _IS_ADDRESS = 0x0B, 0x04
 
 
 def is_sound(obj: Any, state: Any) -> bool:
-    """Tell whether a state is one that NumPy writes; of what is not NumPy's nothing is known.
+    """Return whether a state is one that NumPy writes; of what is not NumPy's nothing is known.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def is_sound(obj: Any, state: Any) -> bool:
 
 
 def is_sparse_and_sound(obj: Any) -> bool:
-    """Tell whether a sparse matrix of SciPy's is one; anything else is left alone."""
+    """Return whether a sparse matrix of SciPy's is one; anything else is left alone."""
     if not type(obj).__module__.startswith("scipy.sparse.") or not hasattr(obj, "check_format"):
         return True
     try:
@@ -53,7 +53,7 @@ def is_sparse_and_sound(obj: Any) -> bool:
 
 
 def _is_of_random_numbers(state: Any) -> bool:
-    """Tell whether it goes on within its numbers: the position in them is believed."""
+    """Return whether it goes on within its numbers: the position in them is believed."""
     waiting = [state]
     while waiting:
         node = waiting.pop()
@@ -72,7 +72,7 @@ _POSITIONS = {"pos": 624, "buffer_pos": 4}
 
 
 def _is_of_an_array(state: Any) -> bool:
-    """Tell whether there are as many bytes, or objects, as shape and dtype say."""
+    """Return whether there are as many bytes, or objects, as shape and dtype say."""
     if not isinstance(state, tuple) or len(state) != 5:
         return False
     version, shape, dtype, is_fortran, data = state
@@ -112,7 +112,7 @@ def _is_of_a_dtype(dtype: np.dtype[Any], state: Any) -> bool:
 def _is_of_a_record(
     dtype: np.dtype[Any], inner: Any, names: Any, fields: Any, size: int, flags: int
 ) -> bool:
-    """Tell whether all fields, or all items of an array in it, are within an item."""
+    """Return whether all fields, or all items of an array in it, are within an item."""
     if size != dtype.itemsize:
         return False
     of_objects = 0

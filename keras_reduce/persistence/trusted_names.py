@@ -77,7 +77,7 @@ def resolve(policy: Policy, module: str, name: str) -> tuple[Any, bool]:
 
 
 def _is_known(obj: Any, name: str) -> tuple[bool, bool]:
-    """Tell whether something of a package that is known is harmless, and whether to be called."""
+    """Return whether something of a package that is known is harmless, and whether to be called."""
     root, *parts = name.split(".")
     if trust_policy.APART & {*parts} or name.startswith(trust_policy.CONNECTING):
         return False, False

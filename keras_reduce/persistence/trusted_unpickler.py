@@ -136,7 +136,7 @@ class _TrustingUnpickler(ArrayUnpickler):
         return True
 
     def is_callable(self, obj: Any) -> bool:
-        """Tell whether a pickle may call `obj`."""
+        """Return whether a pickle may call `obj`."""
         return self._callable.get(id(obj), _ABSENT) is obj
 
     def _check_size(self, obj: Any) -> None:
@@ -161,7 +161,7 @@ class _TrustingUnpickler(ArrayUnpickler):
     dispatch[pickle.REDUCE[0]] = load_reduce
 
     def is_plain(self, cls: Any, does_work: Callable[[type], bool]) -> bool:
-        """Tell whether nothing but memory of its own changes when an object is made of a class.
+        """Return whether nothing but memory of its own changes when an object is made of a class.
 
         Constructors in Python convert, allocate, call and connect, and are none of a pickler's
         business: it makes an object without them, and then sets its state.
@@ -273,7 +273,7 @@ class _TrustingUnpickler(ArrayUnpickler):
 
 
 def _has_own_init(cls: type) -> bool:
-    """Tell whether a class has a constructor in Python: compiled ones are how they are pickled."""
+    """Return whether a class has a constructor in Python; pickles call compiled ones."""
     if issubclass(cls, enum.Enum | BaseException):
         return isinstance(cls.__init__, types.FunctionType) and issubclass(cls, BaseException)
     return isinstance(cls.__init__, types.FunctionType) or _has_own_new(cls)

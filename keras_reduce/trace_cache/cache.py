@@ -309,7 +309,7 @@ class _Wanted(NamedTuple):
 
 
 def _are_named(arguments: tuple[Any, ...]) -> bool:
-    """Tell whether there are dictionaries in the types of a function's arguments."""
+    """Return whether there are dictionaries in the types of a function's arguments."""
     # As the types of TensorFlow and of its pipelines are written; there is no other way to both.
     # A set, say, would pass for one: then a name too much is in the key, which is safe.
     text = repr(arguments)
@@ -317,7 +317,7 @@ def _are_named(arguments: tuple[Any, ...]) -> bool:
 
 
 def _is_same(before: TraceKey, after: TraceKey) -> bool:
-    """Tell whether tracing has left the model as it was.
+    """Return whether tracing has left the model as it was.
 
     If it has not, another model needs to be traced for that alone.
     """
@@ -406,7 +406,7 @@ def _build_parts(model: Any, unbuilt: list[Any], data: Any) -> bool:
 
 
 def _steps_are_keras_own(model: Any) -> bool:
-    """Tell whether no code of the user's takes part in a step but in layers, losses and metrics."""
+    """Return whether no code of the user's takes part in a step but in layers, losses and metrics."""
     return all(
         is_built_in(next(cls for cls in type(model).__mro__ if name in vars(cls)))
         and name not in vars(model)
@@ -452,7 +452,7 @@ def _bare(atomic: Any) -> Any:
 
 
 def _is_repeatable(atomic: Any) -> bool:
-    """Tell whether a graph does the same for another model: no state but variables and iterators.
+    """Return whether a graph does the same for another model: no state but variables and iterators.
 
     Operations on random numbers without a variable have a seed from the time of the trace; others
     call functions of Python.

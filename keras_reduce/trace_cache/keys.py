@@ -446,7 +446,7 @@ _NUMBERED_INPUT = re.compile(r"(input_layer|keras_tensor)(_\d+)?")
 
 
 def _goes_by_names(obj: Any) -> bool:
-    """Tell whether names that the key leaves out say how `obj` computes, or what has been left."""
+    """Return whether names that the key leaves out say how `obj` computes, or what has been left."""
     import keras
 
     is_map = isinstance(obj, keras.dtype_policies.DTypePolicyMap)
@@ -458,18 +458,18 @@ def _module(owner: Any) -> str:
 
 
 def _is_trusted(module: str | None) -> bool:
-    """Tell whether code of a module does the same whenever it is traced with the same arguments."""
+    """Return whether code of a module does the same whenever it is traced with the same arguments."""
     name = module or ""
     return name.partition(".")[0] in _TRUSTED and not name.startswith("numpy.random")
 
 
 def _is_usual(cls: type) -> bool:
-    """Tell whether a container says no more than what is in it."""
+    """Return whether a container says no more than what is in it."""
     return cls in _CONTAINERS or hasattr(cls, "_fields") or _is_trusted(cls.__module__)
 
 
 def _is_seen_through(cls: type) -> bool:
-    """Tell whether objects of a class keep all that they are in their attributes."""
+    """Return whether objects of a class keep all that they are in their attributes."""
     may_be = is_built_in(cls) or not _is_trusted(cls.__module__)
     return may_be and all(map(_is_written_in_python, cls.__mro__[:-1]))
 
@@ -486,7 +486,7 @@ def _slots(cls: type) -> Iterable[str]:
 
 
 def _draws_a_seed(value: Any) -> bool:
-    """Tell whether to call `value` takes a number from Python's generator, for a seed."""
+    """Return whether to call `value` takes a number from Python's generator, for a seed."""
     return "initializers" in str(getattr(value, "__module__", ""))
 
 

@@ -526,7 +526,7 @@ def reduce_for_a_copy(obj: Any) -> Reduced | None:
 def complete(
     arguments: tuple[Any, ...], installation: Any, tokens: tuple[Any, ...]
 ) -> tuple[Any, ...]:
-    """Append installation and tokens to the arguments of a rebuilder, without trailing empty ones."""
+    """Append installation and tokens to the arguments, without trailing empty ones."""
     more = [installation, *tokens]
     while more and not more[-1]:
         more.pop()

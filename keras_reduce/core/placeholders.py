@@ -1,4 +1,4 @@
-"""What stands in a process for an object that it can't, or is not to, unpickle."""
+"""Placeholders for objects that must not be rebuilt in this process."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ __all__ = ["Parcel", "Refused"]
 
 
 class Parcel:
-    """What stands for an object until it has arrived: how to rebuild it, and its state.
+    """Deferred call of a rebuilder, with the state of the object.
 
-    A scheduler of Dask's unpickles each graph of tasks, to know its nodes, and pickles it again for
-    the workers. Keras objects in it stay what they are on the way: a call that is still to be made.
+    Dask's scheduler unpickles each graph of tasks, and pickles it again for the workers. Keras
+    objects in it are not rebuilt there: the rebuilder is called by the worker.
 
     Parameters
     ----------
     rebuild : callable
-        What an unpickler calls.
+        The rebuilder that an unpickler calls.
     arguments : tuple
-        With what.
+        Its arguments.
     """
 
-    # So named as to hide no method of the object's: see `__getattr__`.
+    # Special names, so that they hide no method of the object: see `__getattr__`.
     __slots__ = ("__arguments__", "__rebuild__", "__state__")
 
     def __init__(self, rebuild: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
@@ -30,33 +30,33 @@ class Parcel:
         self.__state__: Any = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Reduce to what the object itself was reduced to."""
+        """Return the reduce value of the object itself."""
         return self.__rebuild__, self.__arguments__, self.__state__
 
     def __setstate__(self, state: Any) -> None:
-        """Keep the state that an unpickler has for the object."""
+        """Keep the state of the object."""
         self.__state__ = state
 
     def __getattr__(self, name: str) -> Parcel:
-        """Let a method of the object pass as well: a pickler writes it as ``getattr``."""
+        """Return a deferred call for a method of the object, pickled as ``getattr``."""
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)
         return Parcel(getattr, (self, name))
 
     def __call__(self, *arguments: Any, **more: Any) -> Any:
-        """Refuse; but schedulers ask whether the function of a task can be called."""
-        raise TypeError(f"{self.__rebuild__} has not been called yet: this is on its way elsewhere")
+        """Raise an error; schedulers check that the function of a task is callable."""
+        raise TypeError(f"{self.__rebuild__} is called on a worker only, not in this process")
 
 
 class Refused:
-    """What stands for an object that this process must not rebuild: whoever uses it is told why.
+    """Placeholder for an object that this process must not rebuild; any use raises the reason.
 
-    In place of an error, where one would end the process and reach nobody.
+    Used where raising the error at once would end the process without a report.
 
     Parameters
     ----------
     error : Exception
-        What its use raises.
+        The error to raise.
     """
 
     __slots__ = ("__error__",)
@@ -65,14 +65,14 @@ class Refused:
         self.__error__ = error
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Reduce to the same."""
+        """Return a rebuilder of this placeholder."""
         return Refused, (self.__error__,)
 
     def __setstate__(self, state: Any) -> None:
-        """Forget the state that an unpickler has for the object."""
+        """Ignore the state of the object."""
 
     def __getattr__(self, name: str) -> Any:
-        """Raise the error; but let others ask for what is no attribute of the object's."""
+        """Raise the error, except for special names, which are looked up to test for protocols."""
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)
         self.__refuse()

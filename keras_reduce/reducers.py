@@ -178,7 +178,7 @@ def _identity(header: dict[str, Any], tokens: tuple[Any, ...]) -> identities.Ide
 def reduce_layer(layer: Any) -> Reduced:
     """Reduce a layer, alone or as a part of a model.
 
-    Carried: config, variables, random seeds, assets, `trainable` flags, user-defined attributes.
+    Carried: config, variables, random seeds, assets, `trainable` flags, attributes of the user's.
     Not carried: its connections to other layers (`keras.Layer.input`, `output`).
     """
     return (rebuild_layer, *_take_apart(layer))
@@ -209,7 +209,7 @@ def rebuild_optimizer(*payload: Any) -> Any:
 def reduce_metric(metric: Any) -> Reduced:
     """Reduce a lone metric.
 
-    Carried: config and state. Not carried: nothing.
+    Carried: config and state. Not carried: nothing that there is.
     """
     return (rebuild_metric, *_take_apart(metric))
 
@@ -222,7 +222,7 @@ def rebuild_metric(*payload: Any) -> Any:
 def reduce_loss(loss: Any) -> Reduced:
     """Reduce a lone loss.
 
-    Carried: config, with what Keras leaves out of it. Not carried: nothing.
+    Carried: config, with what Keras leaves out of it. Not carried: nothing that there is.
     """
     return (rebuild_loss, *_take_apart(loss))
 
@@ -248,8 +248,8 @@ def rebuild_operation(*payload: Any) -> Any:
 def reduce_function(function: Any) -> Reduced:
     """Reduce a `keras.Function`.
 
-    Carried: its symbolic inputs and outputs, and so all that is between; user-defined attributes.
-    Not carried: nothing.
+    Carried: its symbolic inputs and outputs, and so all that is between; attributes of the user's.
+    Not carried: nothing that there is.
     """
     return (rebuild_function, *_take_apart(function))
 
@@ -276,7 +276,7 @@ def rebuild_tensor(*payload: Any) -> Any:
 def reduce_node(node: Any) -> Reduced:
     """Reduce the call of an operation on symbolic tensors.
 
-    Carried: the operation and its arguments. Not carried: nothing.
+    Carried: the operation and its arguments. Not carried: nothing that there is.
     """
     return (rebuild_node, *_take_apart(node))
 
@@ -303,7 +303,7 @@ def rebuild_variable(*payload: Any) -> Any:
 def reduce_seed_generator(generator: Any) -> Reduced:
     """Reduce a seed generator.
 
-    Carried: seed, name, state. Not carried: nothing.
+    Carried: seed, name, state. Not carried: nothing that there is.
     """
     return (rebuild_seed_generator, *_take_apart(generator))
 
@@ -317,7 +317,7 @@ def reduce_initializer(initializer: Any) -> Reduced:
     """Reduce an initializer.
 
     Carried: config, and the seed that it has drawn if none was given; or, if its class has no
-    `get_config` of its own, its attributes. Not carried: nothing.
+    `get_config` of its own, its attributes. Not carried: nothing that there is.
     """
     return (rebuild_initializer, *_take_apart(initializer))
 
@@ -331,7 +331,7 @@ def reduce_regularizer(regularizer: Any) -> Reduced:
     """Reduce a regularizer.
 
     Carried: config, or attributes where its class has no config of its own.
-    Not carried: nothing.
+    Not carried: nothing that there is.
     """
     return (rebuild_regularizer, *_take_apart(regularizer))
 
@@ -345,7 +345,7 @@ def reduce_constraint(constraint: Any) -> Reduced:
     """Reduce a constraint.
 
     Carried: config, or attributes where its class has no config of its own.
-    Not carried: nothing.
+    Not carried: nothing that there is.
     """
     return (rebuild_constraint, *_take_apart(constraint))
 
@@ -359,7 +359,7 @@ def reduce_schedule(schedule: Any) -> Reduced:
     """Reduce a learning rate schedule.
 
     Carried: config, or attributes where its class has no config of its own.
-    Not carried: nothing.
+    Not carried: nothing that there is.
     """
     return (rebuild_schedule, *_take_apart(schedule))
 
@@ -372,7 +372,7 @@ def rebuild_schedule(*payload: Any) -> Any:
 def reduce_policy(policy: Any) -> Reduced:
     """Reduce a dtype policy.
 
-    Carried: config. Not carried: nothing.
+    Carried: config. Not carried: nothing that there is.
     """
     return (rebuild_policy, *_take_apart(policy))
 

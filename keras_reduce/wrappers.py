@@ -724,9 +724,9 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
     model_ : keras.Model
         The fitted model; can also be read and set as ``model``.
     history_ : keras.callbacks.History
-        Return value of Keras's ``fit``.
+        What Keras's ``fit`` returned.
     classes_ : ndarray of shape (n_classes_,)
-        The sorted labels; column indices if `y` was one-hot.
+        The labels, sorted; the numbers of the columns if `y` was one-hot.
     n_classes_ : int
         Number of classes.
     n_features_in_ : int

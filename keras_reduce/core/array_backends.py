@@ -1,23 +1,23 @@
-"""Conversion between Keras variables and arrays: a reader and a writer for each backend.
+"""Variables and arrays: one reader and one writer for each backend.
 
-A reader returns the current value of a variable as a NumPy array that later training does not
-change. A writer assigns an array to a variable, bit for bit. Neither copies if the framework can
-share memory:
+A reader returns what the variable holds now, as a NumPy array that later training does not change.
+A writer gives a variable an array's values, bit for bit. Neither copies where the framework lets
+memory be shared:
 
-- TensorFlow exposes the buffer of a tensor on the CPU. While it is referenced, an update of the
-  variable moves the variable to new memory, so the buffer does not change.
-- TensorFlow adopts foreign memory (DLPack) and never writes into it: again, an update moves the
-  variable. But it assumes that memory is aligned for vector instructions, and aborts the process if
-  it is not.
-- JAX exposes the buffer of an array on the CPU, which never changes: a training step that may
-  overwrite it (a donation) uses another buffer while it is referenced. JAX also adopts foreign
-  memory without writing into it.
-- A Torch tensor on the CPU exposes live memory, which training changes in place. So reader and
-  writer copy: no shared memory, such as a mapped file, becomes the memory of a variable.
+- TensorFlow shows the buffer of a tensor on the CPU. While somebody holds it, an update of the
+  variable moves the variable to new memory, so what is held stays what it was.
+- TensorFlow takes over foreign memory (DLPack) and never writes into it: an update of the variable
+  moves the variable, again. But it takes for granted that memory is aligned for vector
+  instructions, and aborts the process where it is not.
+- JAX shows the buffer of an array on the CPU, which never changes: a step of training that is
+  allowed to write over it (a donation) takes another one as long as somebody holds it. JAX takes
+  over foreign memory as well, and doesn't write into that either.
+- A Torch tensor on the CPU shows live memory, which training changes in place. So both ways copy:
+  nothing that others may see, a file least of all, ever becomes the memory of a variable.
 
-Arrays have the dtype that the variable declares. By default JAX uses 32 bits where 64 are declared,
-and Torch has no unsigned integers of 16 or 32 bits: the array is converted to the declared dtype,
-and on the way back a value that does not fit is refused.
+What is read has the dtype that the variable names. JAX keeps 32 bits of the 64 that are asked for,
+unless it is told otherwise, and Torch has no unsigned numbers of 16 or 32: there the array is made
+what it would be elsewhere, and a value that finds no room on the way back is refused.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-# Dtypes that NumPy knows only through ml_dtypes, and the unsigned integer of the same width.
+# Dtypes that NumPy only knows through ml_dtypes, by the unsigned integer of the same width.
 _CARRIERS = {"bfloat16": "uint16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8"}
-# Dtypes that TensorFlow can't bitcast, so that they are copied.
+# Those that TensorFlow can't take for other bits, so that they are copied.
 _UNCAST = frozenset({"float8_e4m3fn", "float8_e5m2"})
 
-# EIGEN_MAX_ALIGN_BYTES of TensorFlow's builds: its kernels check `Tensor::IsAligned` and abort the
-# process if it is false.
+# EIGEN_MAX_ALIGN_BYTES of TensorFlow's builds: `Tensor::IsAligned` is checked by its kernels, which
+# abort the process.
 ALIGNMENT = 64
 
 
@@ -49,20 +49,20 @@ def read(variable: Any, backend: str) -> Array:
     Parameters
     ----------
     variable : keras.Variable
-        A variable of any shape and dtype.
+        Any shape and dtype.
     backend : {"tensorflow", "jax", "torch", "numpy"}
-        Keras backend of the variable.
+        Keras backend that made it.
 
     Returns
     -------
     numpy.ndarray
-        Array of the same shape; for dtypes that NumPy lacks, unsigned integers of the same width.
-        Read-only if it shares memory with the framework.
+        Same shape; for dtypes that NumPy lacks, unsigned integers of the same width. Read-only
+        where it shares memory with the framework.
 
     Raises
     ------
     ReduceError
-        If the variable has no value now, or one that does not fit its dtype.
+        If the variable has no value at this moment, or one that its dtype has no room for.
     """
     if backend == "tensorflow":
         return _read_tensorflow(_value(variable))
@@ -72,13 +72,13 @@ def read(variable: Any, backend: str) -> Array:
 
 
 def _value(variable: Any) -> Any:
-    """Return the framework's variable or tensor; Keras 2 variables are TensorFlow's."""
+    """Return the framework's own variable or tensor; those of Keras 2 are TensorFlow's own."""
     value = variable.value
     return variable if callable(value) else value
 
 
 def never_changes(array: Array) -> bool:
-    """Return whether `array` is a view of a framework's memory that can't change meanwhile."""
+    """Tell whether `array` shows a framework's own memory, which stays what it is while held."""
     import numpy as np
 
     base: Any = array
@@ -86,12 +86,12 @@ def never_changes(array: Array) -> bool:
         if base.flags.writeable:
             return False
         base = base.base
-    # TensorFlow exposes a buffer through an array of its own.
+    # TensorFlow shows a buffer by way of an array of its own.
     return isinstance(base, memoryview) and isinstance(base.obj, np.ndarray)
 
 
 def unchanging(array: Array) -> Array:
-    """Return `array` as one that `copy.deepcopy` shares, if it is read-only."""
+    """Return `array` for `copy.deepcopy`, which is to take it as it is if nobody can change it."""
     return array if array.flags.writeable else array.view(_unchanging_class())
 
 
@@ -107,24 +107,24 @@ def _unchanging_class() -> Any:
 
 
 def dtype_name(variable: Any) -> str:
-    """Return the name of a variable's dtype, as in the header."""
+    """Return the name of a variable's dtype, as the header keeps it."""
     dtype = variable.dtype
     return str(getattr(dtype, "name", dtype))
 
 
 def nbytes(variable: Any) -> int:
-    """Return the number of bytes of a variable's value; 0 if its shape is not known."""
+    """Return how many bytes the values of a variable take; 0 where its shape is not settled."""
     import numpy as np
 
     shape = () if getattr(variable.shape, "rank", 0) is None else tuple(variable.shape)
     try:
         return int(math.prod(shape)) * np.dtype(carrier(dtype_name(variable))).itemsize
-    except TypeError:  # An unknown size, or a dtype that NumPy lacks.
+    except TypeError:  # A size that is open, or a dtype that NumPy lacks.
         return 0
 
 
 def has_room(variable: Any, shape: tuple[int, ...]) -> bool:
-    """Return whether `variable` accepts an array of `shape`; TensorFlow sizes may be None."""
+    """Tell whether `variable` takes an array of `shape`: TensorFlow's may leave sizes open."""
     own = variable.shape
     if getattr(own, "rank", 0) is None:
         return True
@@ -141,24 +141,24 @@ def carrier(dtype: str) -> str:
 
 
 def write(variable: Any, array: Array, dtype: str, backend: str) -> None:
-    """Assign `array` to `variable`, which may share its memory from then on.
+    """Give `variable` the values of `array`, which it may share from then on.
 
     Parameters
     ----------
     variable : keras.Variable
-        A variable with the shape and dtype of the array, checked by the caller.
+        Shape and dtype as the array's; the caller has checked that.
     array : numpy.ndarray
-        An array from `read`. It must not be changed afterwards, unless it is a memory map that
+        As `read` returned it. Nobody may change it afterwards, unless it is a memory map that
         writes to its file.
     dtype : str
-        True dtype, as in the header.
+        True dtype, as the header keeps it.
     backend : {"tensorflow", "jax", "torch", "numpy"}
         Keras backend that made the variable.
 
     Raises
     ------
     PayloadError
-        If a value does not fit the framework's dtype.
+        If the framework has no room for the values.
     """
     if backend == "tensorflow":
         _write_tensorflow(variable, array, dtype)
@@ -169,18 +169,18 @@ def write(variable: Any, array: Array, dtype: str, backend: str) -> None:
 
 
 def converted(array: Array, dtype: str, *, wraps: bool = False) -> Array | None:
-    """Return the integers of `array` as another integer `dtype`; None if they don't fit.
+    """Return the integers of `array` as another integer `dtype`; None if they find no room there.
 
-    Backends use different widths for some counters and seeds.
+    Backends differ in how wide some counters and seeds are.
 
     Parameters
     ----------
     array : numpy.ndarray
-        An array of any dtype.
+        Of any dtype.
     dtype : str
-        Dtype of the variable on this backend.
+        What a variable has on this backend.
     wraps : bool, default=False
-        Treat the numbers as seeds, of which the lower 32 bits are used.
+        Take the numbers for seeds, of which the lower 32 bits count.
     """
     import numpy as np
 
@@ -197,7 +197,7 @@ def _read_tensorflow(value: Any) -> Array:
     # Looked up once: a model has hundreds of variables.
     resource_variable, read_op, bitcast, as_array = _reading_tensorflow()
     if isinstance(value, resource_variable):
-        # Like `read_value`, with less overhead.
+        # What `read_value` does, without its detours.
         tensor = read_op(resource=value.handle, dtype=value.dtype)
     else:
         tensor = value.read_value() if hasattr(value, "read_value") else value
@@ -229,14 +229,14 @@ def _write_tensorflow(variable: Any, array: Array, dtype: str) -> None:
     tensor = _tensor(array, dtype)
     value = _value(variable)
     if isinstance(value, _resource_variable()) and tf.executing_eagerly():
-        # Like `assign`, with less overhead.
+        # What `assign` does, without its detours.
         tf.raw_ops.AssignVariableOp(resource=value.handle, value=tensor)
     else:
         variable.assign(tensor)
 
 
 def _tensor(array: Array, dtype: str) -> Any:
-    """Return a tensor with the values of `array`, in the array's memory if possible."""
+    """Return a tensor with the values of `array`, in the array's own memory if it can."""
     import tensorflow as tf
 
     if dtype in _UNCAST:
@@ -254,7 +254,7 @@ def _tensor(array: Array, dtype: str) -> Any:
 def _may_be_shared(array: Array) -> bool:
     return (
         array.flags.c_contiguous
-        and array.dtype.kind in "iufc"  # TensorFlow's DLPack supports no others.
+        and array.dtype.kind in "iufc"  # DLPack, as TensorFlow reads it, knows no others.
         and array.dtype.isnative
         and array.size > 0
         and array.__array_interface__["data"][0] % ALIGNMENT == 0
@@ -263,7 +263,7 @@ def _may_be_shared(array: Array) -> bool:
 
 
 def _writes_to_a_file(array: Array) -> bool:
-    """Return whether `array` belongs to a memory map that other processes may change."""
+    """Tell whether `array` belongs to a memory map that others see, and may change."""
     base: Any = array
     while base is not None:
         if getattr(base, "mode", "r") in ("r+", "w+"):
@@ -273,14 +273,14 @@ def _writes_to_a_file(array: Array) -> bool:
 
 
 def _unlocked(array: Array) -> Array:
-    """Return a writable view of `array`, since DLPack can't express read-only memory."""
+    """Return `array` without its write protection, which DLPack can't express."""
     import numpy as np
 
     return np.asarray(_Unlocked(array))
 
 
 class _Unlocked:
-    """Array interface that declares memory as writable; TensorFlow never writes into it."""
+    """What NumPy takes for an array that may be written to. TensorFlow never does."""
 
     def __init__(self, array: Array) -> None:
         self._array = array
@@ -289,35 +289,35 @@ class _Unlocked:
 
 
 def placeholder(shape: tuple[int, ...], dtype: str) -> Any:
-    """Return a TensorFlow tensor of zeros that uses no memory until it is read.
+    """Return a TensorFlow tensor of zeros that takes no memory as long as nobody reads it.
 
-    For variables that will be overwritten; `is_placeholder` tells which have not been.
+    For variables that are about to be overwritten; `is_placeholder` tells which have not been.
 
     Parameters
     ----------
     shape : tuple of int
-        Shape of the tensor.
+        Any.
     dtype : str
         Name of a TensorFlow dtype.
 
     Returns
     -------
     tensorflow.Tensor or None
-        The tensor; None if memory can't be shared, for some dtypes and with a GPU.
+        None where memory can't be shared: for some dtypes, and with a GPU.
     """
     if dtype in _UNCAST or _has_gpu():
         return None
     try:
         return _tensor_of_zeros(shape, dtype)
-    except (TypeError, MemoryError):  # a dtype that NumPy lacks; a limit on memory
+    except (TypeError, MemoryError):  # a dtype that NumPy lacks; a limit on what may be asked for
         return None
 
 
 @functools.lru_cache(maxsize=1024)
 def _tensor_of_zeros(shape: tuple[int, ...], dtype: str) -> Any:
-    """Return a tensor in the memory of `_zeros`; None if that can't be shared.
+    """Return a tensor in the memory of `_zeros`; None where that can't be shared.
 
-    Variables may share one: TensorFlow copies it before it writes.
+    Variables may begin with the same one: TensorFlow copies it before it writes.
     """
     import numpy as np
 
@@ -328,21 +328,21 @@ def _tensor_of_zeros(shape: tuple[int, ...], dtype: str) -> Any:
 
 
 def is_placeholder(variable: Any) -> bool:
-    """Return whether a TensorFlow variable still has a value of `placeholder`."""
+    """Tell whether a TensorFlow variable still holds what `placeholder` gave for it."""
     address = read(variable, "tensorflow").__array_interface__["data"][0]
     starts = (block.__array_interface__["data"][0] for block in _blocks_of_zeros)
     return address in starts
 
 
 def _zeros(size: int) -> Array:
-    """Return a shared block of at least `size` zero bytes; TensorFlow never writes into it."""
+    """Return at least `size` bytes of zeros that all may share, since TensorFlow never writes."""
     import numpy as np
 
     for block in _blocks_of_zeros:
         if len(block) >= size:
             return block
-    # The system allocates pages of such a large block when they are touched. It is never freed, so
-    # that its address identifies it.
+    # As large a block comes from the system, which fills in its pages when they are touched. It is
+    # kept for good, so that its address tells what it is.
     memory = np.zeros(max(size, 1 << 26) + ALIGNMENT, "uint8")
     _blocks_of_zeros.append(memory[-memory.__array_interface__["data"][0] % ALIGNMENT :])
     return _blocks_of_zeros[-1]
@@ -388,8 +388,9 @@ def _being_trained(variable: Any, why: str) -> ReduceError:
     return ReduceError(
         "A variable can't be read while its model is being trained",
         where=variable.path,
-        cause=f"{why}. On JAX, fit() keeps the values of its model elsewhere while it runs",
-        cure="pickle it when fit() has returned; or in a callback, as self.model",
+        cause=f"{why}. On JAX, a model that is being trained by another thread, or around this "
+        "one, keeps its values elsewhere",
+        cure="pickle it when fit() has returned; or in a callback, where it is self.model",
     )
 
 
@@ -404,18 +405,18 @@ def _write_jax(variable: Any, array: Array, dtype: str) -> None:
         narrow = array.astype(_NARROW[dtype])
         if not np.array_equal(narrow, array, equal_nan=array.dtype.kind in "fc"):
             raise PayloadError(
-                f"A {dtype} weight can't be stored: JAX uses 32 bits by default",
+                f"A weight {dtype}{array.shape} finds no room in 32 bits",
                 where=variable.path,
-                cause="a value of the weight does not fit",
-                cure="call jax.config.update('jax_enable_x64', True) before the model is loaded",
+                cause="JAX computes with 32 bits unless it is told otherwise",
+                cure="jax.config.update('jax_enable_x64', True) before the model is loaded",
             )
         array = narrow
     if _writes_to_a_file(array):
-        array = np.array(array)  # JAX would adopt memory that other processes may change.
+        array = np.array(array)  # JAX would take the very memory, which others may change.
     variable.assign(array)
 
 
-# Dtypes that JAX uses by default instead of declared ones.
+# What JAX makes of dtypes that it is not told to take at their word.
 _NARROW = {
     "int64": "int32",
     "uint64": "uint32",
@@ -438,10 +439,10 @@ def _read_torch(value: Any) -> Array:
     carrier = _CARRIERS.get(str(tensor.dtype).removeprefix("torch."))
     if carrier is not None:
         tensor = tensor.view(_bits(tensor.element_size()))
-    # Must copy: training changes a tensor's memory in place.
+    # A tensor's memory changes under a view of it when training goes on, so this must copy.
     array: Array = np.array(tensor.cpu().numpy(), order="C", copy=True)
     array = array if carrier is None else array.view(carrier)
-    array.flags.writeable = False  # There are no other references, so the array can be shared.
+    array.flags.writeable = False  # Nobody else has it, so that whoever gets it may keep it.
     return array
 
 
@@ -454,7 +455,7 @@ def _write_torch(variable: Any, array: Array, dtype: str) -> None:
         source = torch.from_numpy(_exported(array.view(array.dtype.str.replace("u", "i"))))
         source = source.view(value.dtype)
     else:
-        # Torch can't compute with these unsigned types.
+        # Torch has these by other names, with which it can't compute.
         array = array.astype({"uint16": "int32", "uint32": "int64"}.get(dtype, array.dtype))
         source = torch.from_numpy(_exported(np.asarray(array)))
     with torch.no_grad():
@@ -468,7 +469,7 @@ def _bits(size: int) -> Any:
 
 
 def _exported(array: Array) -> Array:
-    """Return a contiguous, writable view or copy of `array`; Torch warns about read-only ones."""
+    """Return `array` as Torch takes it, which complains about one that it may not write into."""
     import numpy as np
 
     array = np.ascontiguousarray(array).reshape(array.shape)
@@ -476,7 +477,7 @@ def _exported(array: Array) -> Array:
 
 
 def _declared(array: Array, variable: Any) -> Array:
-    """Return an array with the dtype that the variable declares."""
+    """Return what was read with the dtype that the variable names."""
     import numpy as np
 
     dtype = dtype_name(variable)
@@ -485,10 +486,10 @@ def _declared(array: Array, variable: Any) -> Array:
     found: Array = array.astype(dtype)
     if not np.array_equal(found, array, equal_nan=array.dtype.kind in "fc"):
         raise ReduceError(
-            f"A variable of dtype {dtype} has {array.dtype} values that don't fit",
+            f"A variable of dtype {dtype} holds {array.dtype} values that this has no room for",
             where=variable.path,
-            cause="the framework uses another dtype than the declared one",
-            cure="create the variable with a dtype that the framework supports",
+            cause="the framework computes with another dtype than the one that was asked for",
+            cure="make the variable with a dtype that the framework has",
         )
     found.flags.writeable = False
     return found

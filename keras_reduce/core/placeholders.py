@@ -1,4 +1,4 @@
-"""Placeholders for objects that must not be rebuilt in this process."""
+"""What stands in a process for an object that it can't, or is not to, unpickle."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ __all__ = ["Parcel", "Refused"]
 
 
 class Parcel:
-    """Deferred call of a rebuilder, with the state of the object.
+    """What stands for an object until it has arrived: how to rebuild it, and its state.
 
-    Dask's scheduler unpickles each graph of tasks, and pickles it again for the workers. Keras
-    objects in it are not rebuilt there: the rebuilder is called by the worker.
+    A scheduler of Dask's unpickles each graph of tasks, to know its nodes, and pickles it again for
+    the workers. Keras objects in it stay what they are on the way: a call that is still to be made.
 
     Parameters
     ----------
     rebuild : callable
-        The rebuilder that an unpickler calls.
+        What an unpickler calls.
     arguments : tuple
-        Its arguments.
+        With what.
     """
 
-    # Special names, so that they hide no method of the object: see `__getattr__`.
+    # So named as to hide no method of the object's: see `__getattr__`.
     __slots__ = ("__arguments__", "__rebuild__", "__state__")
 
     def __init__(self, rebuild: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
@@ -30,33 +30,33 @@ class Parcel:
         self.__state__: Any = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Return the reduce value of the object itself."""
+        """Reduce to what the object itself was reduced to."""
         return self.__rebuild__, self.__arguments__, self.__state__
 
     def __setstate__(self, state: Any) -> None:
-        """Keep the state of the object."""
+        """Keep the state that an unpickler has for the object."""
         self.__state__ = state
 
     def __getattr__(self, name: str) -> Parcel:
-        """Return a deferred call for a method of the object, pickled as ``getattr``."""
+        """Let a method of the object pass as well: a pickler writes it as ``getattr``."""
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)
         return Parcel(getattr, (self, name))
 
     def __call__(self, *arguments: Any, **more: Any) -> Any:
-        """Raise an error; schedulers check that the function of a task is callable."""
-        raise TypeError(f"{self.__rebuild__} is called on a worker only, not in this process")
+        """Refuse; but schedulers ask whether the function of a task can be called."""
+        raise TypeError(f"{self.__rebuild__} has not been called yet: this is on its way elsewhere")
 
 
 class Refused:
-    """Placeholder for an object that this process must not rebuild; any use raises the reason.
+    """What stands for an object that this process must not rebuild: whoever uses it is told why.
 
-    Used where raising the error at once would end the process without a report.
+    In place of an error, where one would end the process and reach nobody.
 
     Parameters
     ----------
     error : Exception
-        The error to raise.
+        What its use raises.
     """
 
     __slots__ = ("__error__",)
@@ -65,14 +65,14 @@ class Refused:
         self.__error__ = error
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Return a rebuilder of this placeholder."""
+        """Reduce to the same."""
         return Refused, (self.__error__,)
 
     def __setstate__(self, state: Any) -> None:
-        """Ignore the state of the object."""
+        """Forget the state that an unpickler has for the object."""
 
     def __getattr__(self, name: str) -> Any:
-        """Raise the error, except for special names, which are looked up to test for protocols."""
+        """Raise the error; but let others ask for what is no attribute of the object's."""
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)
         self.__refuse()

@@ -1,7 +1,7 @@
-"""Manifests of private names of other libraries, and the policy if one is missing.
+"""Names of other libraries that they don't promise to keep, and what is done without one.
 
-A release may remove any of them. An optional feature is then turned off, with one logged warning;
-code that carries data raises an error instead (see `families.keras3.private`).
+A release may take any of them away. A feature that the program can do without is then off, which
+is logged once; what carries data refuses instead (see `families.keras3.private`).
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class Manifest:
     Parameters
     ----------
     feature : str
-        Name of the feature that is off if a name is missing, as the subject of a sentence.
+        What is off if a name has gone, as the subject of a sentence.
     instead : str
-        The consequence, as a clause.
+        What happens in its place.
     names : mapping of str to str
-        For each name, in the form of `find`, the reason why it is needed.
+        For each name, as `find` takes it, what it is needed for.
     """
 
     def __init__(self, feature: str, instead: str, names: Mapping[str, str]) -> None:
@@ -57,10 +57,10 @@ def find(name: str, default: Any = None) -> Any:
     Parameters
     ----------
     name : str
-        ``module:path.to.attribute``. For an attribute of instances, ``module:Class().attribute``:
-        it exists if an ``__init__`` of the class sets it; the class is returned.
+        ``module:path.to.attribute``. What instances have is written ``module:Class().attribute``:
+        it is there if an ``__init__`` of the class sets it; the class is what is returned.
     default : object, optional
-        Return value for a name that does not exist.
+        For a name that has gone.
     """
     module, _, path = name.partition(":")
     owner, _, attribute = path.partition("().")

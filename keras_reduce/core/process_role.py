@@ -1,8 +1,8 @@
-"""Role of this process: worker or not, its name in an engine, and its requirements.
+"""Whether this process works for another one, what it is called, and whether it is fit for that.
 
-No engine is imported: a process that works for an engine has imported it. The source text of this
-module is sent to workers where this package may be missing (see `worker_requirements`), so it uses
-the standard library only.
+Nothing is imported to find out: a process that works for an engine has imported it. The text of
+this module travels to workers where this package may be missing (see `worker_requirements`); so it
+uses the standard library only.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ __all__ = ["check", "here", "is_worker", "version_of"]
 
 
 def is_worker() -> bool:
-    """Return whether this process is a worker: a child process, or a worker of an engine."""
+    """Tell whether this process works for another: as its child, or for an engine."""
     multiprocessing = sys.modules.get("multiprocessing")
-    # Including children of loky and of Dask's nannies.
+    # Children of loky and of Dask's nannies, too.
     is_child = multiprocessing is not None and multiprocessing.parent_process() is not None
     return is_child or bool(_engine())
 
 
 def here() -> str:
-    """Return the name of this process, including the worker's name in an engine."""
+    """Return the name of this process, with what the engine calls it for which it works."""
     import socket
 
     return f"{_engine()}process {os.getpid()} on {socket.gethostname()}"
@@ -39,7 +39,7 @@ def _of_dask() -> str:
     worker: Any = sys.modules.get("distributed.worker")
     scheduler: Any = sys.modules.get("distributed.scheduler")
     workers = list(getattr(getattr(worker, "Worker", None), "_instances", ()))
-    # A program with a scheduler and workers in one process is no worker.
+    # A program that runs a whole cluster within itself is no worker of another.
     if not workers or list(getattr(getattr(scheduler, "Scheduler", None), "_instances", ())):
         return ""
     return f"Dask worker {workers[0].address_safe}, "
@@ -59,20 +59,20 @@ def _of_spark() -> str:
 
 
 def check(versions: dict[str, str], backend: str | None = None) -> None:
-    """Raise an error if this process lacks the requirements of a program.
+    """Refuse to work for a program whose Keras objects would not be the same here.
 
     Parameters
     ----------
     versions : dict of str to str
-        Versions of the packages that the program uses. They must be installed; Keras in the same
-        minor version.
+        Versions of distributions that the program uses. They must be here, Keras of the same minor
+        version.
     backend : str, optional
         The backend of the program's Keras.
 
     Raises
     ------
     ImportError
-        If a package is missing or differs. (This package, with its own errors, may be missing.)
+        If something is missing or differs. This package, with errors of its own, may be.
     """
     wrong = [
         f"{name} {found or 'is missing'} here, {version} there"
@@ -80,20 +80,21 @@ def check(versions: dict[str, str], backend: str | None = None) -> None:
         if not _is_the_same(name, version, found := version_of(name))
     ]
     if backend is not None and not _is_there(backend):
-        wrong.append(f"{backend}, the Keras backend of the program, is missing here")
+        wrong.append(f"{backend}, with which the program's Keras computes, is missing here")
     if wrong:
         raise ImportError(
-            f"This worker lacks requirements of its program - at {here()}\n"
+            f"This worker can't take Keras objects from its program - at {here()}\n"
             f"  Likely cause: {'; '.join(wrong)}\n"
-            "  What to do: install the same versions on workers and client, and restart the workers"
+            "  What to do: install the same versions on workers and client, and start the workers "
+            "anew"
         )
 
 
 def version_of(name: str) -> str | None:
-    """Return the version of a package; a text if it has none; None if it is not installed."""
+    """Return the version of a package; a word if it is there without one; None if it is not."""
     import importlib.metadata
 
-    # From the module if it is imported: sys.path may have another one than is installed.
+    # As it says itself: what is on the path comes before what is installed.
     version = getattr(sys.modules.get(name), "__version__", None)
     if version:
         return str(version)
@@ -107,7 +108,7 @@ _UNKNOWN = "of an unknown version"
 
 
 def _is_there(name: str) -> bool:
-    # Finders that refuse imports raise an error.
+    # A finder that keeps modules from being imported raises.
     with contextlib.suppress(ImportError, ValueError):
         return name in sys.modules or importlib.util.find_spec(name) is not None
     return False
@@ -117,5 +118,5 @@ def _is_the_same(name: str, wanted: str, found: str | None) -> bool:
     if found is None:
         return False
     minor = [version.split(".")[:2] for version in (wanted, found)]
-    # Other versions of this package are compared by the protocol numbers of payloads.
+    # What this package can't read of another version's, it refuses by itself.
     return name == "keras_reduce" or _UNKNOWN in (found, wanted) or minor[0] == minor[1]

@@ -1,4 +1,4 @@
-"""Reports as trees, for a terminal and as an HTML page."""
+"""Reports as trees: for a terminal, with colours or without, and as a page of HTML."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ __all__ = ["Branch", "Presentable", "as_html", "as_text", "plain", "present", "s
 
 @dataclasses.dataclass
 class Branch:
-    """Line of a report, with the lines below it.
+    """A line of a report, and what stands below it.
 
     Attributes
     ----------
     text : str
-        Text of the line; shown literally, without any markup.
+        Whatever it says; shown as it is, even if it looks like markup.
     style : {"", "title", "quiet", "good", "bad"}
-        Style of the line, where colours are available.
+        How it looks where there are colours.
     children : list of Branch
-        Lines below it.
+        What stands below.
     picture : str
-        SVG, for HTML pages only.
+        SVG, for pages only.
     """
 
     text: str
@@ -38,13 +38,13 @@ class Branch:
     picture: str = ""
 
     def add(self, text: str, style: str = "") -> Branch:
-        """Append a line below this one, and return it."""
+        """Append a line below this one; returns it."""
         self.children.append(Branch(text, style))
         return self.children[-1]
 
 
 class Presentable(abc.ABC):
-    """Base class of reports, shown as an HTML page in a notebook."""
+    """A report, whose text is the whole of it; an interactive session shows a page."""
 
     @abc.abstractmethod
     def tree(self) -> Branch:
@@ -52,14 +52,14 @@ class Presentable(abc.ABC):
 
     @abc.abstractmethod
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain data that can be encoded as JSON."""
+        """Return the report as plain data, which JSON can hold."""
 
     def to_json(self) -> str:
         """Return the report as JSON."""
         return json.dumps(self.to_dict(), indent=1)
 
     def to_html(self) -> str:
-        """Return the report as an HTML page without scripts and external resources."""
+        """Return the report as a page that runs nothing and loads nothing."""
         return as_html(self.tree())
 
     def _repr_html_(self) -> str:
@@ -67,7 +67,7 @@ class Presentable(abc.ABC):
 
 
 def _lines(branch: Branch) -> Iterator[tuple[int, Branch]]:
-    """Yield all lines in order, each with its depth, without recursion."""
+    """Yield all lines in order, each with its depth; no tree is too deep for that."""
     waiting = [(0, branch)]
     while waiting:
         depth, node = waiting.pop()
@@ -81,7 +81,7 @@ def as_text(branch: Branch) -> str:
 
 
 def plain(text: str) -> str:
-    """Return a text on one line, with control characters escaped."""
+    """Return a text on one line, without what a terminal or a page would act upon."""
     return "".join(each if each.isprintable() else _escaped(each) for each in text)
 
 
@@ -93,7 +93,7 @@ _COLOURS = {"title": "bold", "quiet": "dim", "good": "green", "bad": "bold red"}
 
 
 def show(report: Presentable) -> None:
-    """Print a report: as a coloured tree to a terminal if rich is installed, else as text."""
+    """Print a report: as a tree with colours to a terminal, if rich is installed, else as text."""
     file = sys.stdout
     console: Any = None
     if file.isatty():
@@ -106,7 +106,7 @@ def show(report: Presentable) -> None:
         else:
             console = Console(file=file)
     if console is None:
-        # Escape characters that the encoding lacks.
+        # Whatever that can't write.
         encoding = file.encoding or "utf-8"
         print(str(report).encode(encoding, "backslashreplace").decode(encoding))
         return
@@ -138,7 +138,7 @@ svg {{ max-width: 100%; height: auto; margin: .5em 0 }}
 
 
 def as_html(branch: Branch) -> str:
-    """Return a tree as an HTML page without scripts and external resources."""
+    """Return a tree as a page that runs nothing and loads nothing."""
     parts: list[str] = []
     for event in _events(branch):
         parts.append(event if isinstance(event, str) else _of(event))
@@ -168,21 +168,21 @@ def _steps(change: int) -> Iterable[str]:
 
 
 def present(report: Presentable, *, as_json: bool = False, page: str | None = None) -> None:
-    """Print a report as a tree or as JSON, or write it to an HTML page.
+    """Print a report as a tree or as JSON, or write it to a page.
 
     Parameters
     ----------
     report : Presentable
-        The report.
+        What there is to say.
     as_json : bool
         Print JSON.
     page : str, optional
-        Path of an HTML page to write; then nothing else is printed, except JSON if `as_json`.
+        A file to write HTML to; then only JSON is printed, if that is asked for.
 
     Raises
     ------
     FileError
-        If the page can't be written.
+        If the system refuses to write the page.
     """
     if page is not None:
         try:
@@ -198,7 +198,7 @@ def present(report: Presentable, *, as_json: bool = False, page: str | None = No
 
 
 def shortened(items: list[Any], most: int, line: Callable[[Any], Branch]) -> list[Branch]:
-    """Return a line for each of the first `most` items, and one with the number of the rest."""
+    """Return a line for each item, and one that counts those beyond `most`."""
     found = [line(item) for item in items[:most]]
     if len(items) > most:
         found.append(Branch(f"… and {len(items) - most} more", "quiet"))

@@ -1,8 +1,8 @@
-"""Weights of an object: collected by path, and assigned by the same paths.
+"""The arrays of an object: collected under their paths, restored under the same paths.
 
-All numeric state is a weight here: layer variables, optimizer slots and iterations, random seeds,
-metric state; and assets such as vocabularies, as arrays of bytes. A path that only the rebuilt
-object or only the payload has is an error: no variable keeps its initial value.
+Everything numeric is a weight here: layer variables, optimizer slots and iterations, random seeds,
+metric state; and assets such as vocabularies, as arrays of bytes. What a restored object has and a
+payload lacks, or the reverse, is an error: nothing is ever left at a random start.
 """
 
 from __future__ import annotations
@@ -30,37 +30,37 @@ Assets = dict[tuple[str, str], "Array"]
 
 
 class Snapshot:
-    """Values of all variables below an object at one moment, used while the object is dumped.
+    """What all variables below an object hold at one moment, while the object is being written.
 
-    Parts of the object have their own payloads, which a pickler requests one after the other, while
-    another thread may be training. All of them take their arrays from the snapshot. Later dumps
-    must not, so a part gets only the snapshot of a running dump:
+    Parts of the object have payloads of their own, which a pickler asks for one after the other,
+    while another thread may be training. All of them take their arrays from here. What is written
+    later must not, so a part finds only the snapshot of a dump that is under way:
 
-    - A snapshot is an empty iterator, used as the list items of a reduce value. A pickler iterates
-      over it after the parts, and then releases it, while it keeps all other items in its memo.
-    - The call of the pickler (such as `pickle.dumps`) must be the same. Other code that requests a
-      reduce value, such as picklers written in Python, may keep it: its parts are read again. Our
-      own pickler, also written in Python, uses `one_call`.
+    - It is an empty iterator, for the place of the list items in a reduce value. A pickler comes to
+      it when it is done with the parts, and drops it, while it keeps all else for its memo.
+    - The call of the pickler (`pickle.dumps`, say) has to be the same. Code that asks for a reduce
+      value itself, as picklers written in Python do, may keep it: its parts are read anew. Ours,
+      which is written in Python too, says by `one_call` that it keeps none.
 
     Parameters
     ----------
     variables : iterable
         Keras variables.
     parts : iterable
-        The object and all its parts, the object first.
+        The object and all that is below it, the object first.
     backend : str
         Keras backend that made the variables.
 
     Attributes
     ----------
     prepared : dict
-        Payloads of parts that are prepared before a pickler requests them, by id.
+        Room for what has been found out about parts before a pickler comes to them, by id.
     """
 
     _alive = threading.local()
 
     def __init__(self, variables: Iterable[Any], parts: Iterable[Any], backend: str) -> None:
-        # With the objects, so that no id is reused.
+        # With the objects, so that their ids stay theirs.
         self._arrays = {id(v): (v, array_backends.read(v, backend)) for v in variables}
         self._root, *below = parts
         self._parts = {id(part): part for part in below}
@@ -72,17 +72,17 @@ class Snapshot:
 
     @property
     def is_whole(self) -> bool:
-        """True if each variable had a value; within a graph that is being traced it has none."""
+        """Whether each variable had a value: in a graph that is being traced it has none yet."""
         return all(array_backends.has_room(v, array.shape) for v, array in self._arrays.values())
 
     @property
     def variables(self) -> set[int]:
-        """Ids of the variables."""
+        """The ids of the variables."""
         return set(self._arrays)
 
     @classmethod
     def around(cls, part: Any) -> Snapshot | None:
-        """Return the snapshot of an object with `part` that this thread is dumping; else None."""
+        """Return the snapshot of an object that this thread is writing, with `part` below it."""
         for reference in cls._references():
             snapshot = reference()
             if snapshot is None or id(part) not in snapshot._parts:
@@ -93,21 +93,21 @@ class Snapshot:
 
     @classmethod
     def _references(cls) -> list[weakref.ref[Snapshot]]:
-        """Return weak references to the snapshots of this thread."""
+        """Return references to the snapshots of this thread."""
         found: list[weakref.ref[Snapshot]] = getattr(cls._alive, "references", [])
         return found
 
     def holds(self, part: Any) -> bool:
-        """Return whether `part` is the dumped object or one of its parts."""
+        """Tell whether `part` is the object that is being written, or below it."""
         return part is self._root or id(part) in self._parts
 
     @classmethod
     def drop_all(cls) -> None:
-        """Drop this thread's snapshots after a dump has failed."""
+        """Forget this thread's snapshots, as what they are for has failed."""
         vars(cls._alive).clear()
 
     def array(self, variable: Any, backend: str) -> Array:
-        """Return the value of `variable` in the snapshot; the current one if it is not in it."""
+        """Return what `variable` held; if it was not there yet, what it holds now."""
         found = self._arrays.get(id(variable))
         return array_backends.read(variable, backend) if found is None else found[1]
 
@@ -116,20 +116,20 @@ class Snapshot:
         return self
 
     def __next__(self) -> Any:
-        """End the snapshot and the iteration: the pickler has written all parts."""
+        """End: the pickler is done with the parts."""
         self.end()
         raise StopIteration
 
     def end(self) -> None:
-        """Stop serving values from this snapshot."""
+        """Be found no more."""
         self._parts, self.prepared = {}, {}
 
 
 @contextlib.contextmanager
 def one_call() -> Iterator[None]:
-    """Allow a pickler written in Python, which keeps no reduce values, to use snapshots.
+    """Let a pickler written in Python, which keeps no reduce value, find this thread's snapshots.
 
-    The block corresponds to one call of `pickle.dumps`.
+    The block is one call of that pickler, as `pickle.dumps` is one of the pickler in C.
     """
     outer = getattr(_calls, "own", None)
     _calls.own = object()
@@ -143,10 +143,10 @@ _calls = threading.local()
 
 
 def _call_of_a_pickler() -> object | None:
-    """Return an identifier of the pickler call that requests a reduce value; None for other code.
+    """Return what stands for the call of the pickler that asks for a reduce value.
 
-    It is the frame and instruction at which code outside of this package calls a pickler in C, or
-    the block of `one_call`.
+    That is frame and instruction at which somebody else's code waits for a pickler in C, or the
+    block of `one_call`. None if other code asks.
     """
     frame: types.FrameType | None = sys._getframe(1)
     while frame is not None:
@@ -160,14 +160,14 @@ def _call_of_a_pickler() -> object | None:
     return None if asks_for_reduce_values(frame.f_code) else (id(frame), frame.f_lasti)
 
 
-# The method of the standard library's pickler in Python, and of its subclasses in joblib and here.
+# By which the standard library's pickler in Python, and so joblib's and ours, asks.
 _SAVE = pickle._Pickler.save.__code__  # type: ignore[attr-defined]
 
 
 def read(
     variables: Iterable[Any], backend: str, snapshot: Snapshot | None = None
 ) -> tuple[Array, ...]:
-    """Return the current values of `variables`, or those in a `snapshot`."""
+    """Return what `variables` hold now, or what they held at the moment of a `snapshot`."""
     if snapshot is None:
         return tuple(array_backends.read(variable, backend) for variable in variables)
     return tuple(snapshot.array(variable, backend) for variable in variables)
@@ -176,7 +176,7 @@ def read(
 def collect(
     variables: Mapping[str, Any], assets: Assets, backend: str, snapshot: Snapshot | None = None
 ) -> tuple[dict[str, list[Any]], tuple[Array, ...]]:
-    """Return the lists of weights and assets for the header, and the arrays in their order.
+    """Return the two lists for the header, and the arrays in their order, variables first.
 
     Parameters
     ----------
@@ -187,7 +187,7 @@ def collect(
     backend : str
         Keras backend that made the variables.
     snapshot : Snapshot, optional
-        Values of the variables; by default they are read now.
+        What the variables held; if left out, they are read now.
     """
     arrays = read(variables.values(), backend, snapshot)
     lists: dict[str, list[Any]] = {
@@ -206,12 +206,12 @@ def collect(
 def pair(
     header: Mapping[str, Any], arrays: Sequence[Array]
 ) -> tuple[dict[str, tuple[Array, str]], Assets]:
-    """Return the arrays of `collect` by path: those of variables (with dtype), and assets.
+    """Return what `collect` was given, as arrays by path: for variables (with dtype), for assets.
 
     Raises
     ------
     PayloadError
-        If the header's lists and the arrays don't agree.
+        If the header's lists and the arrays disagree.
     """
     listed, extra = header["weights"], header.get("assets", ())
     if len(listed) + len(extra) != len(arrays):
@@ -246,9 +246,9 @@ def assign(
     backend: str,
     written_on: str = "",
 ) -> None:
-    """Assign `values` to the variables `targets` with the same paths.
+    """Give the variables `targets` the `values` that stand under the same paths.
 
-    Arrays are not copied if the backend allows it: they must not be changed afterwards.
+    Without a copy where the backend allows it: nobody may change the arrays afterwards.
 
     Parameters
     ----------
@@ -259,12 +259,13 @@ def assign(
     backend : str
         Keras backend that made the variables.
     written_on : str, optional
-        Keras backend that wrote the arrays. Integers may have another width there.
+        Keras backend of the variables that the arrays were read from. If it is another one,
+        integers may have another width there.
 
     Raises
     ------
     PayloadError
-        If paths, shapes or dtypes don't agree; then no variable is changed.
+        If paths, shapes or dtypes disagree; nothing has been written then.
     """
     _check_paths(set(targets), set(values))
     if written_on not in ("", backend):
@@ -276,41 +277,41 @@ def assign(
             or array_backends.dtype_name(variable) != dtype
         ):
             raise PayloadError(
-                f"A weight {dtype}{array.shape} does not fit a variable "
+                f"A weight {dtype}{array.shape} meets a variable "
                 f"{array_backends.dtype_name(variable)}{tuple(variable.shape)}",
                 where=path,
                 cause="the class that builds this variable has changed since the payload was "
                 "written",
-                cure="load it with the version of the class that wrote it",
+                cure="load it with the code that wrote it",
             )
     for path, variable in targets.items():
         array_backends.write(variable, *values[path], backend)
 
 
 def _here(variable: Any, array: Array, dtype: str) -> tuple[Array, str]:
-    """Return an array of another backend, converted to the dtype of a variable on this one."""
+    """Return an array from another backend with the dtype that a variable has on this one."""
     wanted = array_backends.dtype_name(variable)
-    # Private: the name of the state of a seed generator, of which 32 bits are used.
+    # Private: what Keras calls the state of a seed generator, 32 bits however wide it is.
     is_seed = variable.name == "seed_generator_state"
     found = None if dtype == wanted else array_backends.converted(array, wanted, wraps=is_seed)
     return (array, dtype) if found is None else (found, wanted)
 
 
 def transfer(sources: Mapping[str, Any], targets: Mapping[str, Any], backend: str) -> None:
-    """Assign the values of the variables `sources` to `targets` with the same paths.
+    """Give the variables `targets` the values of the variables `sources` under the same paths.
 
     Raises
     ------
     PayloadError
-        If paths, shapes or dtypes don't agree.
+        If paths, shapes or dtypes disagree.
     """
     lists, arrays = collect(sources, {}, backend)
     assign(targets, pair(lists, arrays)[0], backend)
 
 
 _DAMAGED = {
-    "cause": "the payload is damaged or crafted",
-    "cure": "write it again from the original object",
+    "cause": "the payload is damaged or was put together by hand",
+    "cure": "write it anew from the original object",
 }
 
 
@@ -326,8 +327,8 @@ def _check_paths(built: set[str], carried: set[str]) -> None:
     raise PayloadError(
         "The rebuilt object and its payload disagree: " + "; ".join(parts),
         where=(lacking or surplus)[0],
-        cause="the class that creates these variables has changed, or creates them outside of "
-        "__init__() and build(), for example",
+        cause="the class that creates these variables has changed since, or creates them in a way "
+        "that keras_reduce does not carry: outside __init__() and build(), say",
         cure="load it with the code that wrote it; or create all state in build() and, if build() "
         "needs more than a shape, implement get_build_config() and build_from_config()",
     )

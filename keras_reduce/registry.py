@@ -153,7 +153,13 @@ def uninstall() -> None:
 
 
 def is_installed() -> bool:
-    """Return whether `install` is in effect."""
+    """Return whether `install` is in effect.
+
+    Returns
+    -------
+    bool
+        Also True in a block of `installed`, and while something is dumped.
+    """
     return _current is not None
 
 

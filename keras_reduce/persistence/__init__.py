@@ -107,6 +107,11 @@ def load(
         ``package.`` for all that is defined in a package. An empty list trusts known globals only.
         None trusts the file completely: it can run any code.
 
+    Returns
+    -------
+    object
+        The object; its arrays share the mapping if `mmap_mode` is given.
+
     Raises
     ------
     UntrustedError
@@ -164,6 +169,11 @@ def dumps(obj: Any, compress: Any = 0, *, key: Keys | None = None) -> bytes:
     obj, compress, key : object
         As for `dump`.
 
+    Returns
+    -------
+    bytes
+        The contents of such a file.
+
     Raises
     ------
     ReduceError
@@ -198,6 +208,11 @@ def loads(
         A result of `dumps`, or the contents of a file of `dump`.
     verify, key, trusted : object
         As for `load`.
+
+    Returns
+    -------
+    object
+        The object.
 
     Raises
     ------

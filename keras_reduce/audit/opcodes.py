@@ -72,9 +72,8 @@ class _Machine:
         self, source: Source, reading: Reading, depth: int = 0, *, has_arrays: bool = True
     ) -> None:
         self._source, self._reading, self._depth = source, reading, depth
-        self._has_arrays = (
-            has_arrays  # False for nested pickles, which joblib reads by plain pickle
-        )
+        # False for nested pickles, in which joblib reads no arrays.
+        self._has_arrays = has_arrays
         self._frame_end = self._protocol = 0
         self._stack: list[Any] = []
         self._marks: list[list[Any]] = []

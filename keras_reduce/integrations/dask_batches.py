@@ -95,7 +95,7 @@ def check_and_run(text, wanted, envelope, tasks):  # type: ignore[no-untyped-def
 def run_batch(envelope: Envelope, tasks: list[Envelope]) -> Any:
     """Unpickle and run a batch, within its Dask task.
 
-    The path of this function and the setup of its parameters are wire format: add at the end, with
+    The path of this function and the order of its parameters are wire format: add at the end, with
     defaults.
 
     Parameters

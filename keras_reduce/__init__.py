@@ -60,7 +60,7 @@ __all__ = [
 ]
 
 
-# What needs scikit-learn or NumPy, which take up to a second to import: only when asked for.
+# Imported on first use: scikit-learn and NumPy take up to a second to import.
 _LAZY = {
     "KerasClassifier": "wrappers",
     "KerasRegressor": "wrappers",

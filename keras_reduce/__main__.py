@@ -16,17 +16,17 @@ from .errors import KerasReduceError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command that `argv` names.
+    """Run the command in `argv`.
 
     Parameters
     ----------
     argv : sequence of str, optional
-        The arguments; those of the program if not given.
+        The arguments; by default ``sys.argv[1:]``.
 
     Returns
     -------
     int
-        The exit code: 0 if all is well, 1 if not, 2 if the command could not begin.
+        The exit code: 0 on success, 1 if there are obstacles or an error, 2 if it could not run.
     """
     parser = _parser()
     arguments = parser.parse_args(argv)
@@ -51,10 +51,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
-    demo = commands.add_parser("demo", help="search, dump, load elsewhere, train on: in a minute")
+    demo = commands.add_parser(
+        "demo", help="run a search, dump it, load it in another process, continue training"
+    )
     demo.set_defaults(run=_demo)
 
-    explain = commands.add_parser("explain", help="what in an object can't be pickled, and why")
+    explain = commands.add_parser(
+        "explain", help="list everything in an object that can't be pickled"
+    )
     explain.add_argument(
         "target",
         metavar="module:name",
@@ -63,16 +67,18 @@ def _parser() -> argparse.ArgumentParser:
     _add_formats(explain)
     explain.set_defaults(run=_explain)
 
-    inspect = commands.add_parser("inspect", help="what is in a file; nothing of it is executed")
-    inspect.add_argument("file", metavar="FILE", help="of pickle, cloudpickle or joblib")
+    inspect = commands.add_parser(
+        "inspect", help="list the contents of a file without executing any of it"
+    )
+    inspect.add_argument("file", metavar="FILE", help="a file of pickle, cloudpickle or joblib")
     _add_formats(inspect)
     inspect.set_defaults(run=_inspect)
     return parser
 
 
 def _add_formats(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON in place of a tree")
-    parser.add_argument("--html", metavar="PAGE", help="write a page of HTML in place of that")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a tree")
+    parser.add_argument("--html", metavar="PAGE", help="write an HTML page instead")
 
 
 def _demo(arguments: argparse.Namespace) -> int:

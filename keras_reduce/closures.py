@@ -1,8 +1,8 @@
-"""Code that an object holds and that refers back to it: ``self.scale = lambda x: x * self.factor``.
+"""Functions of an object that refer back to it: ``self.scale = lambda x: x * self.factor``.
 
-By value, such a function would come back with a copy of the object, or of one of its variables,
-which training then leaves behind. So the object, and what is below it, stand in its pickle as
-places, which are looked up in the rebuilt object.
+Pickled by value, such a function would come back with a copy of the object or of one of its
+variables, which further training does not update. So its pickle contains references to the object
+and its parts by place, which are looked up in the rebuilt object.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ from .families._shared.lookups import LOOKUPS
 
 
 class Closure:
-    """A callable on its way through a pickler that has seen the objects which it refers to.
+    """Reducer of a callable that refers to the object that holds it.
 
     Parameters
     ----------
     owner : object
-        The Keras object in which its places are.
+        The Keras object in which places are looked up.
     blob : bytes
-        The code, with places instead of parts of the owner.
+        The pickled code, with places instead of parts of the owner.
     name : str
         Its qualified name, for messages.
     holder : object or None
-        Whose attribute it is, if not the owner's: a callback's, whose model is the owner.
+        The object whose attribute it is, if that is not the owner: a callback, whose model is the
+        owner.
     referents : tuple
-        Other objects with an identity that the code refers to.
+        Other objects with an identity token that the code refers to.
     """
 
     def __init__(
@@ -41,8 +42,8 @@ class Closure:
         self.holder, self.referents = holder, referents
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        """Reduce to the owner and the code: what is unpickled is the callable."""
-        return rebuild_closure, (*(self.owner, self.blob, self.name, self.holder), self.referents)
+        """Return a rebuilder of the callable, with the owner and the code."""
+        return rebuild_closure, (self.owner, self.blob, self.name, self.holder, self.referents)
 
 
 def rebuild_closure(
@@ -57,7 +58,7 @@ def rebuild_closure(
     Raises
     ------
     PayloadError
-        If `owner` has nothing in a place that the code refers to.
+        If `owner` has no part in a place that the code refers to.
     CustomObjectError
         If the code can't be rebuilt in this process.
     """
@@ -70,10 +71,10 @@ def rebuild_closure(
         raise
     except Exception as error:
         raise CustomObjectError(
-            f"{name!r} can't be rebuilt here",
+            f"The function {name!r} could not be rebuilt",
             cause=f"{type(error).__name__}: {error}",
-            cure="load it with the minor version of Python that wrote it, and install what its "
-            "code imports",
+            cure="load it with the minor version of Python that wrote it, and install the modules "
+            "that its code imports",
         ) from error
 
 
@@ -81,16 +82,16 @@ _HOLDER = "holder"
 
 
 class Places:
-    """What code in the attributes of an object may refer to without taking a copy of it along.
+    """Places of the parts of an object, to which code in its attributes refers instead of copies.
 
     Parameters
     ----------
     holder : object
-        The Keras object whose attributes they are.
+        The Keras object with the attributes.
     owner : object
         The Keras object below which the places are: the holder, or its model.
     tree : Tree
-        What is below the owner.
+        The parts of the owner.
     """
 
     def __init__(self, holder: Any, owner: Any, tree: families.Tree) -> None:
@@ -100,23 +101,25 @@ class Places:
         self.names.setdefault(id(holder), _HOLDER)
 
     def before_compiling(self) -> dict[int, str]:
-        """Return the places that are there before the owner, or a model in it, is compiled."""
-        made = [
-            place.partition(" ")[2] for part, place in self._tree.places() if self._is_made(part)
+        """Return the places that exist before the owner, or a model in it, is compiled."""
+        compiled = [
+            place.partition(" ")[2]
+            for part, place in self._tree.places()
+            if self._is_made_by_compile(part)
         ]
         return {
             number: place
             for number, place in self.names.items()
-            if not any(f"{place.partition(' ')[2]}/".startswith(f"{path}/") for path in made)
+            if not any(f"{place.partition(' ')[2]}/".startswith(f"{path}/") for path in compiled)
         }
 
-    def _is_made(self, part: Any) -> bool:
+    def _is_made_by_compile(self, part: Any) -> bool:
         family = families.of(part)
         return family is not None and family.kind(part) in ("optimizer", "metric")
 
 
 def has_code(value: Any, levels: int = 4) -> bool:
-    """Tell whether `value` is, or contains, code that travels by value."""
+    """Return whether `value` is, or contains, code that is pickled by value."""
     if levels and type(value) in (list, tuple, dict):
         items = value.values() if isinstance(value, dict) else value
         return any(has_code(item, levels - 1) for item in items)
@@ -124,7 +127,7 @@ def has_code(value: Any, levels: int = 4) -> bool:
 
 
 def carried(value: Any, places: Places, levels: int = 4) -> Any:
-    """Return what a pickler shall carry for an attribute: `value`, or a stand-in for code in it.
+    """Return the value to pickle for an attribute: `value`, with reducers in place of its code.
 
     Raises
     ------
@@ -133,10 +136,12 @@ def carried(value: Any, places: Places, levels: int = 4) -> Any:
     """
     if levels and type(value) in (list, tuple, dict):
         items = value.values() if isinstance(value, dict) else value
-        found = [carried(item, places, levels - 1) for item in items]
-        if all(map(operator.is_, found, items)):
+        carried_items = [carried(item, places, levels - 1) for item in items]
+        if all(map(operator.is_, carried_items, items)):
             return value
-        return dict(zip(value, found, strict=True)) if type(value) is dict else type(value)(found)
+        if type(value) is dict:
+            return dict(zip(value, carried_items, strict=True))
+        return type(value)(carried_items)
     if not has_code(value, 0):
         return value
     pickler = CodePickler(LOOKUPS, places.names)
@@ -146,7 +151,7 @@ def carried(value: Any, places: Places, levels: int = 4) -> Any:
     except ReduceError:
         raise
     except Exception:
-        # It fails in the same way where it is asked for, with its place in the message.
+        # It will fail in the same way when it is pickled, then with its place in the message.
         return by_value(value, LOOKUPS)
     if not pickler.placed:
         return by_value(value, LOOKUPS)

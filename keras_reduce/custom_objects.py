@@ -1,8 +1,8 @@
-"""Classes and functions that are the user's: which travel by reference, which by value.
+"""Pickling of user-defined classes and functions, by reference or by value.
 
-By reference (module and name) when the receiver can import them, by value (cloudpickle) when they
-live in ``__main__``, a notebook or a closure. Inside a payload each gets a key that is unique
-there, so that two classes of one name stay two.
+By reference (module and name) if the receiver can import them, by value (cloudpickle) if they are
+defined in ``__main__``, a notebook or a closure. Each gets a key that is unique in its payload, so
+that two classes with one name are kept apart.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ __all__ = ["ByValue", "Reference", "Table", "by_value", "is_importable", "resolv
 
 
 class Reference(NamedTuple):
-    """How one custom object of a payload is found again; a plain tuple in the payload.
+    """Reference to one custom object of a payload; a plain tuple in the payload.
 
     Attributes
     ----------
     key : str
         Its name inside the payload.
     module, qualname : str
-        Where it is imported from, or was defined.
+        Module and name to import it from, or where it was defined.
     position : int
-        Position among the objects that travel by value, or -1: by reference.
+        Position among the objects that are pickled by value; -1 if it is pickled by reference.
     registered_name : str or None
         Name under which Keras knew a class.
     """
@@ -59,26 +59,26 @@ class Reference(NamedTuple):
     registered_name: str | None = None
 
 
-# References, and the objects that travel by value: each in a `ByValue`, or itself where the pickler
-# is known to be cloudpickle.
+# References, and the objects that are pickled by value: each in a `ByValue`, or itself where the
+# pickler is known to be cloudpickle.
 Packed = tuple[tuple[tuple[Any, ...], ...], tuple[Any, ...]]
 
 
-# A payload that is pickled inside another payload's by-value part must not start one of its own:
-# a class whose methods mention a model of that very class as a global would never end. There the
+# A payload inside the by-value part of another payload must not start a by-value part of its own:
+# a class whose methods mention a model of that class as a global would recurse for ever. There the
 # pickler is our own cloudpickle, to which the live objects can be given.
 class Bounds(NamedTuple):
-    """What code in a payload must not refer to, as it would come back with a copy of it.
+    """Objects that code in a payload must not refer to, since it would come back with copies.
 
     Attributes
     ----------
     private : container of int
-        Ids of what has no payload of its own.
+        Ids of objects that have no payload of their own.
     outermost : int
-        Id of what the payload stands for: it is not there yet when the code is rebuilt, nor is
-        anything around it.
+        Id of the object of the payload: neither it nor an object around it exists yet when the code
+        is rebuilt.
     parts : container of int
-        Ids of all that is below the outermost.
+        Ids of all parts of the outermost object.
     """
 
     private: Container[int] = ()
@@ -95,9 +95,9 @@ class _Nested(threading.local):
 _nested = _Nested()
 
 
-# In the process that wrote them, functions and classes that travel by value come back as
-# themselves, as they do in any pickle or copy. Unpickling a class there would undo what has been
-# changed on it since. Other callables have a state of their own, and come back as copies.
+# In the process that wrote them, functions and classes that are pickled by value are unpickled as
+# the same objects, as with any pickle or copy. Unpickling a class there would undo later changes of
+# it. Other callables have a state of their own, and are unpickled as copies.
 _tokens: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 _own: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 _counter = itertools.count()
@@ -106,11 +106,11 @@ _RECOGNISABLE = (types.FunctionType, type)
 
 
 def _token(obj: Any) -> str:
-    """Return the token of `obj`, also where it was received with one; empty if it gets none."""
+    """Return the token of `obj`, a new one or the one received with it; empty if it has none."""
     if not isinstance(obj, _RECOGNISABLE):
         return ""
     if obj not in _tokens:
-        # With the number of the process: a forked child inherits what it then sees change.
+        # With the process id: a forked child inherits the tokens, and may then change the objects.
         token = f"{_process}-{os.getpid()}-{next(_counter)}"
         _tokens[obj] = token
         _own[token] = obj
@@ -118,16 +118,16 @@ def _token(obj: Any) -> str:
 
 
 def _recognised(token: str) -> Any:
-    """Return the live object of `token` if this process gave it out, else None."""
+    """Return the live object of `token` if this process created the token, else None."""
     given_out_here = token.startswith(f"{_process}-{os.getpid()}-")
     return _own.get(token) if given_out_here else None
 
 
 @contextlib.contextmanager
 def nested(bounds: Bounds | None = None, *, copying: bool = False) -> Iterator[None]:
-    """Let this thread pickle code by cloudpickle, which must keep within `bounds`.
+    """Pickle code by cloudpickle in this thread, refusing references to `bounds`.
 
-    With `copying`, what it refers to goes along with it.
+    With `copying`, objects that the code refers to are pickled with it.
     """
     _nested.depth += 1
     outer = _nested.bounds, _nested.copying
@@ -140,18 +140,17 @@ def nested(bounds: Bounds | None = None, *, copying: bool = False) -> Iterator[N
 
 
 class Lookups(NamedTuple):
-    """Functions that tell a pickler of code about the objects around it.
+    """Functions by which a pickler of code looks up the objects around it.
 
-    Modules above this one pass them, which know Keras and the dump that is under way:
-    `keras_reduce.families._shared.lookups`.
+    Modules that know Keras and the running dump pass them: `keras_reduce.families._shared.lookups`.
 
     Attributes
     ----------
     identified : callable
-        Returns the ids of what is below an object that has an identity to be kept, a layer or a
-        model; None for any other.
+        Returns the ids of the parts of a layer or model, whose identity must be kept; None for any
+        other object.
     locate : callable
-        Returns the path to an object within the dump that is under way, or an empty text.
+        Returns the path to an object within the running dump, or an empty string.
     """
 
     identified: Callable[[Any], Container[int] | None]
@@ -159,13 +158,13 @@ class Lookups(NamedTuple):
 
 
 def _reduce_code(code: types.CodeType) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """Reduce a code object as cloudpickle does, but with the name of its file.
+    """Reduce a code object as cloudpickle does, but with its file name.
 
-    From 3.1.3 on, cloudpickle writes another name. By the true one, tracebacks show the source on
-    the other side, and Keras, which quotes a lambda's source in a warning, can tell its config.
+    From 3.1.3 on, cloudpickle writes another name. With the true one, tracebacks show the source on
+    the other side, and Keras can show the source of a lambda in its config.
     """
     constructor, arguments = cloudpickle.Pickler.dispatch_table[types.CodeType](code)
-    # A new string, as cloudpickle makes: whether an interned one is memoized is left to chance.
+    # A new string, as cloudpickle makes: picklers memoize interned ones in some cases only.
     name = "".join(iter(code.co_filename))
     return constructor, (*arguments[:_FILENAME], name, *arguments[_FILENAME + 1 :])
 
@@ -175,9 +174,9 @@ _FILENAME = 10
 
 
 class ForeignCodePickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """cloudpickle's pickler, for which modules that no other process can import travel by value.
+    """cloudpickle's pickler that writes modules by value if no other process can import them.
 
-    cloudpickle takes every module in `sys.modules` for one that can be imported.
+    cloudpickle assumes that every module in `sys.modules` can be imported.
     """
 
     def reducer_override(self, obj: Any) -> Any:
@@ -186,7 +185,7 @@ class ForeignCodePickler(cloudpickle.Pickler):  # type: ignore[misc]
             return super().reducer_override(obj)
         is_module = isinstance(obj, types.ModuleType)
         if is_module and type(obj) is not types.ModuleType and not _has_reducer(obj):
-            # One that loads a module when it is used, as `tensorflow.keras` of TensorFlow 2.12.
+            # A lazy module, such as `tensorflow.keras` of TensorFlow 2.12.
             return importlib.import_module, (obj.__name__,)
         name = str(obj.__name__ if is_module else getattr(obj, "__module__", None))
         module = sys.modules.get(name)
@@ -202,7 +201,7 @@ _NAMED_BY_MODULE = (types.FunctionType, type, types.ModuleType)
 
 
 def _has_reducer(obj: Any) -> bool:
-    """Tell whether the class of `obj` defines ``__reduce__`` or ``__reduce_ex__``."""
+    """Return whether the class of `obj` defines ``__reduce__`` or ``__reduce_ex__``."""
     names = ("__reduce__", "__reduce_ex__")
     return any(getattr(type(obj), name) is not getattr(object, name) for name in names)
 
@@ -212,7 +211,7 @@ _registration = threading.RLock()
 
 @contextlib.contextmanager
 def _registered_by_value(module: types.ModuleType) -> Iterator[None]:
-    """Let cloudpickle carry a module by value; in other threads too, until this ends."""
+    """Register a module with cloudpickle for pickling by value, in all threads, in this block."""
     with _registration:
         if _is_registered_by_value(module.__name__):
             yield
@@ -225,21 +224,21 @@ def _registered_by_value(module: types.ModuleType) -> Iterator[None]:
 
 
 class CodePickler(ForeignCodePickler):
-    """Pickles code, but not the objects with an identity that it refers to.
+    """Pickler of code that leaves out the objects with an identity to which the code refers.
 
-    These are left to the pickler of the whole, which knows whether it has met them before.
+    Those are left to the outer pickler, whose memo knows whether they have been pickled before.
 
     Parameters
     ----------
     lookups : Lookups
-        Tell which objects have an identity.
+        Functions that tell which objects have an identity.
     places : mapping of int to str, optional
-        Names for what the receiver will have, by id.
+        Names for objects that the receiver will have, by id.
 
     Attributes
     ----------
     referents : list
-        What the code refers to, in the order of their numbers.
+        Objects that the code refers to, in the order of their numbers.
     placed : bool
         Whether one of the `places` was met.
     """
@@ -277,10 +276,10 @@ class CodePickler(ForeignCodePickler):
 
 
 class _LenientCodePickler(CodePickler):
-    """Pickles None in place of all that can't be pickled, to find the referents of the rest."""
+    """Pickler that writes None for what can't be pickled, to find the referents of the rest."""
 
     def reducer_override(self, obj: Any) -> Any:
-        """Return a reduce value for each object."""
+        """Return a reduce value for any object."""
         reduced = super().reducer_override(obj)
         if reduced is not NotImplemented or isinstance(obj, (type, types.FunctionType)):
             return reduced
@@ -295,7 +294,7 @@ _NEVER_IDENTIFIED = (str, int, float, bytes, tuple, list, dict, type(None), type
 
 
 class CodeUnpickler(pickle.Unpickler):
-    """Unpickles what a `CodePickler` wrote, given what it has left out."""
+    """Unpickler for the output of a `CodePickler`, given the objects that it left out."""
 
     def __init__(
         self, blob: bytes, referents: Sequence[Any], places: Mapping[str, Any] | None = None
@@ -304,55 +303,55 @@ class CodeUnpickler(pickle.Unpickler):
         self._referents, self._places = referents, places or {}
 
     def persistent_load(self, name: str | int) -> Any:
-        """Return what stands in a place, or the referent of a number."""
+        """Return the object in a place, or the referent of a number."""
         if isinstance(name, int):
             return self._referents[name]
         if name not in self._places:
             raise PayloadError(
                 "Code refers to a part of an object that was not rebuilt",
                 where=name,
-                cause="the class that creates this part has changed since",
-                cure="load it with the code that wrote it",
+                cause="the class that creates this part has changed since the pickle was written",
+                cure="load it with the version of the class that wrote it",
             )
         return self._places[name]
 
 
 def is_nested() -> bool:
-    """Tell whether this thread is pickling code for the payload of an object."""
+    """Return whether this thread is pickling the code of a payload."""
     return _nested.depth > 0
 
 
 def refuse_own_parts(obj: Any, below: Container[int] = ()) -> None:
-    """Refuse `obj` if code that is being packed for its own payload refers to it.
+    """Refuse `obj` if code in its own payload refers to it.
 
     Parameters
     ----------
     obj : object
-        What is being pickled.
+        The object that is pickled.
     below : container of int
-        Ids of what is below it, if that is known yet.
+        Ids of its parts, if they are known yet.
 
     Raises
     ------
     ReduceError
-        If it does.
+        If code in its own payload refers to `obj`.
     """
     private, outermost, parts = _nested.bounds
     if id(obj) in (parts if _nested.copying else private) or outermost in below:
         raise ReduceError(
-            "A function or class that travels by value refers to the object that it belongs to",
+            "Code that is pickled by value refers to the object that it belongs to",
             where=getattr(obj, "name", ""),
             cause="its closure, globals or attributes hold the model, or a part of it that is no "
-            "layer of its own, so that it would come back with a copy, which training then leaves "
-            "behind",
-            cure="let it refer to layers only; or, if it is handed to compile(), to the model, and "
-            "by way of that to model.optimizer. Or override compute_loss() in a subclass of "
+            "layer. The code would come back with a copy of that, which further training does not "
+            "update",
+            cure="refer to layers only; code that is passed to compile() may also refer to the "
+            "model, and through it to model.optimizer. Or override compute_loss() in a subclass of "
             "keras.Model, with add_weight() for free parameters",
         )
 
 
 def is_importable(obj: Any) -> bool:
-    """Tell whether another process that imports the same modules finds `obj` by its name."""
+    """Return whether another process can import `obj` by its module and name."""
     module_name = getattr(obj, "__module__", None)
     qualname = getattr(obj, "__qualname__", None)
     if not module_name or not qualname:
@@ -361,28 +360,28 @@ def is_importable(obj: Any) -> bool:
 
 
 def found_as(obj: Any, module_name: str, qualname: str) -> bool:
-    """Tell whether `obj` is what a module that is imported and can be again calls so."""
+    """Return whether an importable module has `obj` under this name."""
     # "__mp_main__" is what multiprocessing calls the main module in a spawned child.
     if module_name in ("__main__", "__mp_main__") or _is_registered_by_value(module_name):
         return False
     if not can_be_imported_again(module_name):
         return False
-    found: Any = sys.modules.get(module_name)
+    value: Any = sys.modules.get(module_name)
     for name in qualname.split("."):
-        found = getattr(found, name, None)
-    return found is obj
+        value = getattr(value, name, None)
+    return value is obj
 
 
 def can_be_imported_again(module_name: str) -> bool:
-    """Tell whether a module that is in `sys.modules` comes from something that has its name.
+    """Return whether another process can import a module of `sys.modules` by its name.
 
-    A module that the program has made, by `types.ModuleType` or from a file of another name, is not
-    found by any other process. Only the root is looked at: packages in C make modules below them.
+    It can't if the program created the module, by `types.ModuleType` or from a file with another
+    name. Only the root package is checked, since packages in C create submodules.
     """
     root = module_name.partition(".")[0]
     module = sys.modules.get(root)
     if type(module) is not types.ModuleType or root in sys.builtin_module_names:
-        return True  # A library's own kind of module, which it will make again.
+        return True  # A special kind of module, which its library creates.
     if getattr(module, "__path__", None) is not None:
         return True
     specification = getattr(module, "__spec__", None)
@@ -393,50 +392,49 @@ def can_be_imported_again(module_name: str) -> bool:
 
 
 def _stem(file: str) -> str:
-    """Return the name under which a module that is in `file` is imported."""
+    """Return the name under which the module in `file` is imported."""
     return Path(file).name.partition(".")[0]
 
 
 def _is_registered_by_value(module_name: str) -> bool:
-    # The user's own choice, made with cloudpickle.register_pickle_by_value.
+    # By the user, with cloudpickle.register_pickle_by_value.
     registered = cloudpickle.list_registry_pickle_by_value()
     parts = module_name.split(".")
     return any(".".join(parts[: i + 1]) in registered for i in range(len(parts)))
 
 
 class Table:
-    """The custom objects of one payload, gathered while it is written.
+    """Custom objects of one payload, collected while it is written.
 
     Parameters
     ----------
     outermost : object
-        What the payload stands for.
+        The object of the payload.
     lookups : Lookups
-        For the code that travels by value.
+        For the code that is pickled by value.
 
     Attributes
     ----------
     objects : list
-        Values inside the payload that are the pickler's to carry.
+        Values of the payload that are left to the pickler.
     state : dict
-        Attributes of the outermost object that the pickler shall put back once it stands, since
+        Attributes of the outermost object that the unpickler sets once the object is rebuilt, since
         they may refer to it.
     unchecked : dict
-        Those of `objects` of which it is not known whether a pickler takes them, by path.
+        Those of `objects` that may not be picklable, by path.
     is_compiling : bool
-        Whether what is entered at the moment is needed when the object has been built, and not
-        before.
+        Whether objects entered now are needed only after the outermost object has been built.
     identities : list of Identity
-        Tokens of objects that the payload refers to, and does not hold.
+        Identity tokens of objects that the payload refers to but does not contain.
     tree : families.Tree, optional
-        The outermost object and all that is below it.
+        The outermost object and its parts.
     weak : dict
-        Nests of parts and weak references, which are taken apart, by path.
+        Nests of parts and weak references, detached, by path.
     links : dict
-        Attributes that hold another part of the outermost object, as ``path:attribute``, with the
-        path of that part.
+        Attributes that hold another part of the outermost object: ``path:attribute`` to the path of
+        that part.
     extended : set of str
-        Paths of parts on which a program has set variables or other parts.
+        Paths of parts on which the program has set variables or other parts.
     """
 
     def __init__(self, outermost: Any, lookups: Lookups) -> None:
@@ -460,7 +458,7 @@ class Table:
 
     @property
     def has_late_code(self) -> bool:
-        """True if some code is needed only when the object has been built."""
+        """True if some code is needed only after the object has been built."""
         return bool(self._late)
 
     def empty(self, outermost: Any) -> Table:
@@ -487,8 +485,8 @@ class Table:
         if id(obj) not in self._keys:
             named = obj if hasattr(obj, "__qualname__") else type(obj)
             module, qualname = location or (named.__module__, named.__qualname__)
-            # What multiprocessing calls the main module in a child; the same in each process here.
-            # A class that was made by `exec` may have no module.
+            # multiprocessing calls the main module of a child "__mp_main__". A class created by
+            # `exec` may have no module.
             module = "__main__" if module in (None, "__mp_main__") else module
             base = key = f"{module}:{qualname}"
             repetition = 1
@@ -508,19 +506,19 @@ class Table:
 
     @property
     def code(self) -> list[Any]:
-        """The classes, functions and other callables entered so far."""
+        """Classes, functions and other callables entered so far."""
         return [obj for obj, _ in self._entries.values()]
 
     def entrust(self, value: Any, path: str = "") -> int:
-        """Leave `value` to the pickler; return the number under which it comes back.
+        """Leave `value` to the pickler; return its number among the objects.
 
         Parameters
         ----------
         value : object
-            Anything.
+            Any object.
         path : str
-            A Python expression for it below the outermost object, without a dot in front, such as
-            ``held[0]``. Given if nothing else has checked that a pickler takes it.
+            Expression for it below the outermost object, without a leading dot, such as
+            ``held[0]``. Given if nothing else has checked that it can be pickled.
         """
         if path:
             self.unchecked[path] = value
@@ -530,32 +528,32 @@ class Table:
     def entrust_weak(self, value: Any, path: str) -> int:
         """Leave a nest with weak references and with parts of the outermost object to the pickler.
 
-        What comes back has a `WeakAttribute` in the place of each reference.
+        It is unpickled with a `WeakAttribute` in place of each reference.
         """
         if is_detached():
-            return self.entrust(value)  # A shallow copy holds the very references.
+            return self.entrust(value)  # A shallow copy holds the same references.
         self.weak[path] = detached(value)
         return self.entrust(self.weak[path], path)
 
     def child(self, part: Any) -> int:
-        """Return the number of a part that has a payload of its own, entering it when it is new."""
+        """Return the number of a part that has its own payload; enter it if it is new."""
         if id(part) not in self._children:
             self._children[id(part)] = self.entrust(part)
         return self._children[id(part)]
 
     def identity(self, obj: Any) -> int:
-        """Return the number of the identity token of `obj`, entering it when it is new."""
+        """Return the number of the identity token of `obj`; enter it if it is new."""
         return self.token(Identity.of(obj))
 
     def token(self, identity: Identity) -> int:
-        """Return the number of an identity token, entering it when it is new."""
+        """Return the number of an identity token; enter it if it is new."""
         number = self._numbers.setdefault(id(identity), len(self.identities))
         if number == len(self.identities):
             self.identities.append(identity)
         return number
 
     def stripped(self, value: Any, names: Sequence[str]) -> int:
-        """Return the number under which `value` comes back without some of its attributes."""
+        """Leave a copy of `value` without some attributes to the pickler; return its number."""
         if id(value) not in self._stripped:
             plain = object.__new__(type(value))
             vars(plain).update({n: v for n, v in vars(value).items() if n not in names})
@@ -564,16 +562,16 @@ class Table:
 
     @property
     def children(self) -> list[Any]:
-        """The parts that have payloads of their own."""
+        """Parts that have their own payloads."""
         return [self.objects[number] for number in self._children.values()]
 
     def is_outermost(self, obj: Any) -> bool:
-        """Tell whether `obj` is what the payload stands for."""
+        """Return whether `obj` is the object of the payload."""
         return obj is self._outermost
 
     @contextlib.contextmanager
     def compiling(self) -> Iterator[None]:
-        """Enter what is needed to compile the object, once that has been built."""
+        """Mark objects entered in this block as needed only after the object has been built."""
         self.is_compiling = True
         try:
             yield
@@ -587,16 +585,16 @@ class Table:
         *,
         carries_code: bool = False,
     ) -> Packed | None:
-        """Return the references and what travels by value, or None when the table is empty.
+        """Return the references and the objects pickled by value; None if the table is empty.
 
         Parameters
         ----------
         bounds : Bounds, optional
-            What code that travels by value must not refer to.
+            Objects that code pickled by value must not refer to.
         places : mapping of int to str, optional
-            Names, by id, for parts of the object to which code that is compiled into it may refer.
+            Names, by id, of parts of the object to which code passed to ``compile()`` may refer.
         carries_code : bool
-            Whether the pickler that asks carries code by itself.
+            Whether the current pickler writes code by value itself.
         """
         if not self._entries:
             return None
@@ -614,16 +612,16 @@ class Table:
             by_value = ByValue.of(obj, self._lookups, bounds)
             if id(obj) not in late:
                 return by_value
-            found = LateCode.of(obj, self._lookups, bounds, places or {})
-            # What is compiled into a model may be beside it, too. The pickler keeps it one object
-            # if it gets the object itself.
-            return found or (obj if by_value.is_left_to_pickler(carries_code) else by_value)
+            late_code = LateCode.of(obj, self._lookups, bounds, places or {})
+            # The program may also pickle such an object beside the model. The pickler keeps it one
+            # object if it gets the object itself.
+            return late_code or (obj if by_value.is_left_to_pickler(carries_code) else by_value)
 
         return references, tuple(map(packed, objects))
 
 
 def resolve(packed: Packed | None) -> dict[str, tuple[Any, str | None]]:
-    """Return what `Table.pack` packed: key -> (object, name registered with Keras).
+    """Return the objects of `Table.pack`: key to (object, name registered with Keras).
 
     Raises
     ------
@@ -646,59 +644,59 @@ def resolve(packed: Packed | None) -> dict[str, tuple[Any, str | None]]:
 
 def _imported(key: str, module: str, qualname: str) -> Any:
     try:
-        found: Any = importlib.import_module(module)
+        value: Any = importlib.import_module(module)
         for name in qualname.split("."):
-            found = getattr(found, name)
+            value = getattr(value, name)
     except (ImportError, AttributeError) as error:
         raise CustomObjectError(
             f"{qualname!r} can't be imported from module {module!r}",
             where=key,
-            cause=f"{error}. The module is not installed or not on sys.path of this process, or "
-            "another version of it is",
-            cure=f"make {module!r} importable here; or, where the payload is written, call "
-            f"cloudpickle.register_pickle_by_value({module.split('.')[0]}) to ship the code itself",
+            cause=f"{error}. The module is not installed here, not on sys.path, or has another "
+            "version",
+            cure=f"make {module!r} importable here; or call cloudpickle.register_pickle_by_value("
+            f"{module.split('.')[0]}) before pickling, to pickle its code by value",
         ) from error
-    return found
+    return value
 
 
 class ByValue:
-    """A function, class or other callable on its way through a pickler that knows references only.
+    """Reducer that lets plain `pickle` carry a function, class or other callable by value.
 
-    Plain `pickle` writes functions as module and name, whatever their type's reducer says. What is
-    unpickled is the callable itself. There is one of these for each callable, so that a pickler
-    writes the code of what it meets twice once.
+    Plain `pickle` writes functions as module and name and ignores reducers of their type. This
+    object is unpickled as the callable itself. There is only one for each callable, so that a
+    pickler writes the code once.
 
     Parameters
     ----------
     referent : object
         The callable.
     lookups : Lookups
-        Tell about the objects that its code refers to.
+        For the objects to which its code refers.
     bounds : Bounds
-        What its code must not refer to.
+        Objects that its code must not refer to.
     """
 
-    _known: ClassVar[weakref.WeakValueDictionary[int, ByValue]] = weakref.WeakValueDictionary()
+    _reducers: ClassVar[weakref.WeakValueDictionary[int, ByValue]] = weakref.WeakValueDictionary()
 
     def __init__(self, referent: Any, lookups: Lookups, bounds: Bounds) -> None:
         self.referent, self.lookups, self.bounds = referent, lookups, bounds
 
     @classmethod
     def of(cls, obj: Any, lookups: Lookups, bounds: Bounds | None = None) -> ByValue:
-        """Return the one for `obj`, as long as somebody, such as a pickler, holds it."""
-        found = cls._known.get(id(obj))
-        if found is None or found.referent is not obj:
-            found = cls._known[id(obj)] = cls(obj, lookups, bounds or Bounds())
-        found.bounds = bounds or found.bounds
-        return found
+        """Return the reducer of `obj`, the same one while a pickler or another object holds it."""
+        reducer = cls._reducers.get(id(obj))
+        if reducer is None or reducer.referent is not obj:
+            reducer = cls._reducers[id(obj)] = cls(obj, lookups, bounds or Bounds())
+        reducer.bounds = bounds or reducer.bounds
+        return reducer
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        """Reduce to the code, and the objects with an identity that it refers to.
+        """Return a rebuilder with the code and the objects with an identity that it refers to.
 
         Raises
         ------
         ReduceError
-            If the code refers to something that can't be carried.
+            If the code refers to an object that can't be carried.
         """
         obj = self.referent
         try:
@@ -707,21 +705,23 @@ class ByValue:
             raise
         except Exception as error:
             raise self._refusal(error) from error
-        # A function of this process refers to its own objects; a copy shall to their copies.
+        # With referents, the function is copied: the copy must refer to their copies.
         token = "" if pickler.referents else _token(obj)
         return rebuild_by_value, (
-            *(pickler.file.getvalue(), _name(obj), token),
+            pickler.file.getvalue(),
+            _name(obj),
+            token,
             tuple(pickler.referents),
             keras_backend.current() or "",
         )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        """Return the callable itself, as any copy does, or one that refers to copies.
+        """Return the callable itself, or a new one if it refers to objects that are copied.
 
         Raises
         ------
         ReduceError
-            If it refers to an object that is copied, and can't be rebuilt.
+            If it refers to an object that is copied, but can't be pickled itself.
         """
         if self.copied_referents() is None:
             return self.referent
@@ -729,12 +729,12 @@ class ByValue:
         return rebuild(*copy.deepcopy(arguments, memo))
 
     def is_left_to_pickler(self, carries_code: bool) -> bool:
-        """Tell whether a pickler can carry the callable itself, and keep what it refers to apart.
+        """Return whether the pickler can carry the callable itself, without this reducer.
 
         Parameters
         ----------
         carries_code : bool
-            Whether the pickler carries code by value.
+            Whether the pickler writes code by value itself.
         """
         obj = self.referent
         if isinstance(obj, type):
@@ -746,13 +746,13 @@ class ByValue:
         try:
             pickler = self._dumped(CodePickler)
         except Exception:
-            return False  # It fails in the same way where it is asked for, with its place.
-        # Code that is written by value names cloudpickle as what reads it.
+            return False  # It will fail in the same way when pickled, then with its place.
+        # Code written by value needs cloudpickle to be read.
         has_code = b"cloudpickle" in pickler.file.getvalue()
         return not pickler.referents and (carries_code or not has_code)
 
     def copied_referents(self) -> tuple[Any, ...] | None:
-        """Return the objects to be copied to which the callable refers; None if it is shared."""
+        """Return the objects to copy to which the callable refers; None if it is shared."""
         if isinstance(self.referent, type):
             return None
         try:
@@ -760,14 +760,14 @@ class ByValue:
         except KerasReduceError:
             raise
         except Exception as error:
-            # No pickler takes what it refers to, but a copy shares the function with all of it.
+            # It refers to objects that can't be pickled, but a copy can share the function.
             if self._dumped(_LenientCodePickler).referents:
                 raise self._refusal(error) from error
             return None
 
     def _dumped(self, kind: type[CodePickler]) -> CodePickler:
-        # A class may well mention, as a global, a model with a layer of that very class. What a
-        # class refers to is no part of its instances, so a copy must do.
+        # A class may mention, as a global, a model with a layer of that class. The globals of a
+        # class are no part of its instances, so copies of them are acceptable.
         with nested(self.bounds, copying=isinstance(self.referent, type)):
             pickler = kind(self.lookups)
             pickler.dump(self.referent)
@@ -777,7 +777,7 @@ class ByValue:
         name = _name(self.referent)
         module = getattr(self.referent, "__module__", "")
         return ReduceError(
-            f"{name!r} must travel by value, but can't be pickled",
+            f"{name!r} must be pickled by value, but can't be",
             where=self.lookups.locate(self) or f"{module}:{name}",
             cause=f"{type(error).__name__}: {error}",
             cure="move it into a module that the receiver can import, or remove what can't be "
@@ -797,16 +797,16 @@ def rebuild_by_value(
     Parameters
     ----------
     blob : bytes
-        What cloudpickle made of it.
+        The output of cloudpickle.
     name : str
-        Its qualified name.
+        Qualified name of the callable.
     token : str
-        A name that only the process that wrote it can resolve; empty for a callable with a state
-        of its own, which comes back as a copy.
+        A token that only the process that wrote it can resolve; empty for a callable with a state
+        of its own, which is unpickled as a copy.
     referents : sequence
-        What the code refers to by number.
+        Objects to which the code refers by number.
     backend : str
-        That of the Keras which the program had that wrote it, if it had one. The code may import
+        Keras backend of the program that wrote it, if it had imported Keras: the code may import
         Keras.
 
     Raises
@@ -825,7 +825,7 @@ def rebuild_by_value(
     except Exception as error:
         raise _unreadable(name, error) from error
     if isinstance(obj, type):
-        obj.__qualname__ = name  # cloudpickle carries the bare name only
+        obj.__qualname__ = name  # cloudpickle restores the bare name only
     if token and isinstance(obj, _RECOGNISABLE):
         _tokens.setdefault(obj, token)
     return obj
@@ -833,30 +833,29 @@ def rebuild_by_value(
 
 def _unreadable(name: str, error: Exception) -> CustomObjectError:
     return CustomObjectError(
-        "Custom code that travels by value can't be rebuilt here",
+        "Code that was pickled by value can't be rebuilt",
         where=name,
-        cause=f"{type(error).__name__}: {error}. Bytecode only loads in the minor version "
-        f"of Python that wrote it (this is {sys.version.split()[0]}), and what the code "
-        "imports must be installed here",
-        cure="load it with the Python that wrote it, install what is missing, or move the "
-        "code into an importable module and write the file again",
+        cause=f"{type(error).__name__}: {error}. Bytecode needs the minor version of Python that "
+        f"wrote it (this is {sys.version.split()[0]}) and the modules that the code imports",
+        cure="load it with the Python that wrote it, install missing modules, or move the code "
+        "into an importable module and write the file again",
     )
 
 
 class LateCode:
-    """Code that is compiled into an object and refers to it, such as a loss over its own model.
+    """Reducer of code that is passed to ``compile()`` and refers to the model, such as a loss.
 
-    It can be rebuilt only when the object has been built. In the pickle, names of places stand for
-    the object and its parts.
+    It can be rebuilt only after the model has been built. The pickle refers to the model and its
+    parts by place.
 
     Parameters
     ----------
     blob : bytes
-        The code.
+        The pickled code.
     name : str
         Its qualified name, for messages.
     referents : tuple
-        Other objects with an identity that the code refers to.
+        Other objects with an identity token that the code refers to.
     backend : str
         As for `rebuild_by_value`.
     """
@@ -870,7 +869,7 @@ class LateCode:
     def of(
         cls, obj: Any, lookups: Lookups, bounds: Bounds | None, places: Mapping[int, str]
     ) -> LateCode | None:
-        """Return the one for `obj`; None if it refers to none of the `places`."""
+        """Return the reducer of `obj`; None if `obj` refers to none of the `places`."""
         with nested(bounds):
             pickler = CodePickler(lookups, places)
             try:
@@ -878,23 +877,23 @@ class LateCode:
             except KerasReduceError:
                 raise
             except Exception:
-                return None  # It fails in the same way as a `ByValue`, with its place.
+                return None  # A `ByValue` will fail in the same way, with its place.
         if not pickler.placed:
             return None
         referents = tuple(pickler.referents)
         return cls(pickler.file.getvalue(), _name(obj), referents, keras_backend.current() or "")
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        """Reduce to the same."""
+        """Return a rebuilder of this object."""
         return rebuild_late_code, (self.blob, self.name, self.referents, self.backend)
 
     def resolve(self, places: Mapping[str, Any]) -> Any:
-        """Return the callable, given what is in the places.
+        """Return the callable, given the objects in the places.
 
         Raises
         ------
         PayloadError
-            If there is nothing in one of them.
+            If a place has no object.
         CustomObjectError
             If the code can't be rebuilt in this process.
         """
@@ -917,24 +916,26 @@ def rebuild_late_code(
 
 
 def by_value(obj: Any, lookups: Lookups, bounds: Bounds | None = None, levels: int = 4) -> Any:
-    """Return `obj`, or a `ByValue` for it if it is code that a receiver can't import.
+    """Return `obj`, or a `ByValue` if it is code that a receiver can't import.
 
-    A list, tuple or dictionary with such code in it, down to a number of `levels`, comes back as
-    another one. The code must keep within `bounds`.
+    A list, tuple or dictionary that contains such code, down to a number of `levels`, is replaced
+    by a new one. The code must not refer to the objects of `bounds`.
     """
     if _nested.depth:
         return obj
     if levels and type(obj) in (list, tuple, dict):
         items = obj.values() if isinstance(obj, dict) else obj
-        found = [by_value(item, lookups, bounds, levels - 1) for item in items]
-        if all(map(operator.is_, found, items)):
+        reducers = [by_value(item, lookups, bounds, levels - 1) for item in items]
+        if all(map(operator.is_, reducers, items)):
             return obj
-        return dict(zip(obj, found, strict=True)) if isinstance(obj, dict) else type(obj)(found)
+        if isinstance(obj, dict):
+            return dict(zip(obj, reducers, strict=True))
+        return type(obj)(reducers)
     return ByValue.of(obj, lookups, bounds) if _is_foreign_code(obj) else obj
 
 
 def has_foreign_code(obj: Any, levels: int = 4) -> bool:
-    """Tell whether `by_value` would return another object than `obj`."""
+    """Return whether `by_value` would return another object than `obj`."""
     if _nested.depth:
         return False
     if levels and type(obj) in (list, tuple, dict):
@@ -955,12 +956,12 @@ def _is_foreign_code(obj: Any) -> bool:
         return not is_importable(owner)
     if isinstance(obj, (types.FunctionType, type)):
         return not is_importable(obj)
-    # An instance of a class from __main__: its pickle would name a class the receiver lacks. One
-    # with a reducer of its own (a Keras model is callable, too) knows better than we do.
+    # The pickle of an instance of a class of __main__ would name a class that the receiver lacks.
+    # One with a reducer of its own, such as a Keras model, is left to that.
     has_reducer = any("__reduce__" in vars(cls) for cls in type(obj).__mro__[:-1])
     return callable(obj) and not has_reducer and not is_importable(type(obj))
 
 
 def companion() -> ForeignCodePickler:
-    """Return a pickler that is asked for its reduce values only; it writes nothing."""
+    """Return a pickler of which only the reduce values are used; it writes nothing."""
     return ForeignCodePickler(io.BytesIO())

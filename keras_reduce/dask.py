@@ -1,7 +1,6 @@
-"""For clusters of Dask: what batches of joblib's don't bring to its workers.
+"""Set-up of Dask workers for tasks that don't come from joblib: `plugin`.
 
-Parallel calls of joblib's on the backend ``"dask"`` set up their workers themselves. A program that
-gives Dask tasks of its own registers `plugin` once.
+Parallel calls of joblib with the backend ``"dask"`` set up their workers without it.
 """
 
 from __future__ import annotations
@@ -11,41 +10,41 @@ from typing import Any
 from . import registry
 from .core.placeholders import Parcel
 from .errors import FrameworkError
-from .integrations.worker_requirements import Sealed
+from .integrations.worker_requirements import GuardedPickle
 
 __all__ = ["plugin"]
 
 
 def plugin() -> Any:
-    """Return a plugin that prepares each worker of a cluster, those that come later as well.
+    """Return a plugin that prepares each worker of a cluster, including those that join later.
 
-    Workers install what this program has installed, or what `keras_reduce.install` does by default:
-    what tasks return is then carried by way of this package. Their Keras is to compute with the
-    backend that this program's has.
+    Workers call `keras_reduce.install` with the options of this program, or with the defaults, so
+    that results of tasks are pickled by this package. Their Keras must use the same backend as this
+    program.
 
     Returns
     -------
     distributed.WorkerPlugin
-        For `distributed.Client.register_plugin`.
+        Argument for `distributed.Client.register_plugin`.
 
     Raises
     ------
     FrameworkError
         If Dask is not installed.
     Exception
-        By `register_plugin`, if a worker lacks this package or the backend, has another minor
-        version of Keras, or has imported Keras with another backend. The message says which, and
-        names the worker; one that would join later writes it to its log, and does not start.
+        Raised by `register_plugin` if a worker lacks this package or the backend, has another minor
+        version of Keras, or has imported Keras with another backend. The message names the worker
+        and the reason. A worker that joins later logs the message and does not start.
 
     Examples
     --------
     >>> client.register_plugin(keras_reduce.dask.plugin())  # doctest: +SKIP
     """
-    return rebuild_plugin(registry.order())
+    return rebuild_plugin(registry.worker_setup())
 
 
-def rebuild_plugin(order: Any = None) -> Any:
-    """Make a plugin; on a worker, unpickling `order` has done what there is to do.
+def rebuild_plugin(setup: Any = None) -> Any:
+    """Return a plugin; on a worker, unpickling `setup` has already set that up.
 
     The path of this function is wire format.
     """
@@ -53,7 +52,7 @@ def rebuild_plugin(order: Any = None) -> Any:
         from distributed.diagnostics.plugin import WorkerPlugin
     except ImportError as error:
         raise FrameworkError(
-            "A plugin for Dask's workers needs Dask",
+            "Dask is not installed",
             cause=str(error),
             cure="pip install 'keras_reduce[dask]'",
         ) from error
@@ -62,6 +61,6 @@ def rebuild_plugin(order: Any = None) -> Any:
         name = "keras_reduce"
 
         def __reduce__(self) -> tuple[Any, ...]:
-            return Sealed(Parcel(rebuild_plugin, (order,))).__reduce__()
+            return GuardedPickle(Parcel(rebuild_plugin, (setup,))).__reduce__()
 
     return Plugin()

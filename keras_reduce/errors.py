@@ -1,7 +1,7 @@
-"""What this package raises.
+"""Exceptions that this package raises.
 
-Every message says what failed, where in the object graph, the likely cause, and what to do next.
-Each error survives pickling: a worker's error reaches the parent whole.
+Each message has four parts: what failed, where in the object graph, the likely cause, and what to
+do. All exceptions survive pickling, so an error in a worker reaches the parent process whole.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class KerasReduceError(Exception):
         self.what, self.where, self.cause, self.cure = what, where, cause, cure
 
     def __reduce__(self) -> tuple[type[KerasReduceError], tuple[str, ...]]:
-        """Reduce to the four parts, whatever others have put into ``args``, as joblib does."""
+        """Return the four parts, not ``args``, which joblib changes."""
         return type(self), (self.what, self.where, self.cause, self.cure)
 
     def __str__(self) -> str:
@@ -60,39 +60,39 @@ class KerasReduceError(Exception):
 
 
 class ReduceError(KerasReduceError, pickle.PicklingError):
-    """An object can't be carried: raised while pickling, before anything is lost."""
+    """An object can't be carried without loss; raised while it is pickled."""
 
 
 class PayloadError(KerasReduceError, pickle.UnpicklingError):
-    """A payload disagrees with itself or with this version of the package."""
+    """A payload is inconsistent, or this version of the package can't read it."""
 
 
 class DamagedFileError(PayloadError):
-    """A file is not as it was written: changed, cut off, or continued."""
+    """A file was changed, cut off or extended after it was written."""
 
 
 class SignatureError(PayloadError):
-    """A file is not signed, or with another key, or was changed after that."""
+    """A file has no valid signature: none, one by another key, or changed content."""
 
 
 class UntrustedError(PayloadError):
-    """A file names what is not trusted; none of that was executed."""
+    """A file needs globals that are not trusted; none of them was imported or called."""
 
 
 class CustomObjectError(PayloadError):
-    """A class or function that a payload needs can't be had in this process."""
+    """A class or function that a payload needs is not available in this process."""
 
 
 class FrameworkError(KerasReduceError, ImportError):
-    """The framework that an object needs is missing, or is a version that we can't work with."""
+    """The framework that an object needs is missing or has an unsupported version."""
 
 
 class WorkerError(KerasReduceError, RuntimeError):
-    """A worker process can't be started, or has died."""
+    """A worker process could not be started, or has died."""
 
 
 class EstimatorError(KerasReduceError, ValueError):
-    """An estimator was given parameters, data, or a model that it can't use."""
+    """Invalid parameters, data or model of an estimator."""
 
 
 class FileError(KerasReduceError, OSError):
@@ -103,20 +103,20 @@ class FileError(KerasReduceError, OSError):
     what, where, cause, cure : str
         As for `KerasReduceError`; `where` is the path of the file.
     errno : int, optional
-        What the operating system said, as in any `OSError`.
+        Error number of the operating system, as in any `OSError`.
     """
 
     def __init__(
         self, what: str, where: str = "", cause: str = "", cure: str = "", errno: int | None = None
     ) -> None:
         super().__init__(what, where, cause, cure)
-        # The constructor above is OSError's in the end, which has put our parts into its own.
+        # The constructor above calls OSError's, which has set these attributes from our parts.
         self.errno, self.strerror, self.filename, self.filename2 = errno, what, where, None
 
     def __reduce__(self) -> tuple[type[KerasReduceError], tuple[Any, ...]]:
-        """Reduce to the parts and the number."""
+        """Return the four parts and the error number."""
         return type(self), (self.what, self.where, self.cause, self.cure, self.errno)
 
 
 class MissingFileError(FileError, FileNotFoundError):
-    """A file, or the folder that it is to be in, is not there."""
+    """A file, or the folder to write it to, does not exist."""

@@ -1,4 +1,4 @@
-"""`explain`: what in an object can't be pickled, where it is, and what to do about it."""
+"""Report of everything in an object that can't be pickled: `explain`."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ _TITLES: dict[Transport, str] = {
 
 
 class TargetError(KerasReduceError, ImportError):
-    """What is to be explained can't be found."""
+    """The target of ``python -m keras_reduce explain`` was not found."""
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Explanation(Presentable):
-    """What stands in the way of an object; true if anything does.
+    """Obstacles to pickling or copying an object; true if there are any.
 
-    Its text is a report, which an interactive session shows.
+    ``str()`` and ``repr()`` return a readable report.
 
     Attributes
     ----------
     name : str
-        How the object is spelled.
+        Expression for the object, as used in paths.
     obstacles : tuple of Obstacle
-        Each with the ``transports`` that it stops.
+        The obstacles, each with the ``transports`` that it stops.
     installed : bool
         Whether `keras_reduce.install` was in effect.
     """
@@ -51,7 +51,7 @@ class Explanation(Presentable):
     installed: bool
 
     def __bool__(self) -> bool:
-        """Tell whether anything stands in the way."""
+        """Return whether there are any obstacles."""
         return bool(self.obstacles)
 
     def __str__(self) -> str:
@@ -61,13 +61,13 @@ class Explanation(Presentable):
     def _branches(self) -> list[Branch]:
         by_path: dict[str, Branch] = {}
         for path, kind, why, cure, transports in self.obstacles:
-            found = by_path.setdefault(path, Branch(f"{path} ({kind})" if kind else path, "bad"))
-            found.add(f"Stops: {_joined(transports)}")
-            found.add(f"Why: {why}")
-            found.add(f"What to do: {cure}", "good")
+            branch = by_path.setdefault(path, Branch(f"{path} ({kind})" if kind else path, "bad"))
+            branch.add(f"Stops: {_joined(transports)}")
+            branch.add(f"Why: {why}")
+            branch.add(f"What to do: {cure}", "good")
         branches = list(by_path.values())
         if not self.obstacles:
-            text = f"Nothing stands in the way of {self.name}: {_joined(_TITLES)} carry it."
+            text = f"Nothing in {self.name} is an obstacle: {_joined(_TITLES)} carry it."
             branches = [Branch(text, "good")]
         if not self.installed:
             text = "keras_reduce.install() is not in effect here; Keras objects need it."
@@ -81,7 +81,7 @@ class Explanation(Presentable):
         return root
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain data, which JSON can hold."""
+        """Return the report as plain data that can be encoded as JSON."""
         return {
             "name": self.name,
             "installed": self.installed,
@@ -94,24 +94,24 @@ class Explanation(Presentable):
 def explain(obj: Any, name: str = "obj") -> Explanation:
     """Find everything in `obj` that can't be pickled or copied.
 
-    Walks through it as pickle (and so multiprocessing), cloudpickle (and so loky), `joblib.dump`
-    and `copy.deepcopy` do, each by its own rules, and doesn't stop at the first obstacle. It tells
-    of this process as it is, with or without `keras_reduce.install`. Nothing is written, no array
-    is copied. What stands in several places is listed with the shortest path.
+    Simulate pickle (used by multiprocessing), cloudpickle (used by loky), `joblib.dump` and
+    `copy.deepcopy`, each with its own rules, without stopping at the first obstacle. The result
+    depends on the state of this process, with or without `keras_reduce.install`. Nothing is written
+    and no array is copied. An object with several paths is listed with the shortest one.
 
-    `sklearn.base.clone` copies parameters by `copy.deepcopy`, and drops what ``fit`` has set.
+    `sklearn.base.clone` copies parameters by `copy.deepcopy`, and drops attributes set by ``fit``.
 
     Parameters
     ----------
     obj : object
-        A model, an estimator, a pipeline; anything.
+        Any object, such as a model, an estimator or a pipeline.
     name : str, default="obj"
-        How to spell it in paths.
+        Expression for the object in paths.
 
     Returns
     -------
     Explanation
-        True if anything stands in the way; ``print`` it for a report.
+        The obstacles; true if there are any. ``print`` it for a report.
 
     Examples
     --------
@@ -122,39 +122,41 @@ def explain(obj: Any, name: str = "obj") -> Explanation:
       Why: cannot pickle '_thread.lock' object
       What to do: leave it out of the state: drop it in __getstate__, and make a new one in ...
     """
-    by_value = hasattr(NumpyPickler, "reducer_override")  # which install() gives it
+    by_value = hasattr(NumpyPickler, "reducer_override")  # set by install()
     merged: dict[tuple[str, str], Obstacle] = {}
     for transport in _TITLES:
-        for found in obstacles(obj, name, transport, by_value=by_value):
-            same = merged.setdefault((found.path, found.why), found)
-            if transport not in same.transports:
-                transports = (*same.transports, transport)
-                merged[found.path, found.why] = same._replace(transports=transports)
+        for obstacle in obstacles(obj, name, transport, by_value=by_value):
+            merged_obstacle = merged.setdefault((obstacle.path, obstacle.why), obstacle)
+            if transport not in merged_obstacle.transports:
+                transports = (*merged_obstacle.transports, transport)
+                merged[obstacle.path, obstacle.why] = merged_obstacle._replace(
+                    transports=transports
+                )
     return Explanation(name, tuple(merged.values()), registry.is_installed())
 
 
 def main(target: str, *, as_json: bool = False, page: str | None = None) -> int:
-    """Install, import what `target` names, and print what stands in its way.
+    """Run ``python -m keras_reduce explain``: install, import the target, print its report.
 
     Parameters
     ----------
     target : str
-        A module, or its file, and a name in it, such as ``train:search.best_estimator_``. The
-        module is imported, and so its code runs.
+        A module or its file, and a name in it, such as ``train:search.best_estimator_``. The
+        module is imported, so its code runs.
     as_json : bool
-        As JSON instead of a tree.
+        Print JSON instead of a tree.
     page : str, optional
-        Where to write a page of HTML to.
+        Path of an HTML page to write instead.
 
     Returns
     -------
     int
-        0 if nothing stands in its way, else 1.
+        Exit code: 0 without obstacles, else 1.
 
     Raises
     ------
     TargetError
-        There is no such module or name.
+        If there is no such module or name.
     """
     module, _, attributes = target.rpartition(":")
     if not module or not attributes:
@@ -165,13 +167,13 @@ def main(target: str, *, as_json: bool = False, page: str | None = None) -> int:
     if module.endswith(".py"):
         file = Path(module).absolute()
         if not file.is_file():
-            raise TargetError(f"There is no file {module!r}", cure="check its name and folder")
+            raise TargetError(f"There is no file {module!r}", cure="check the path")
         module, folder = file.stem, file.parent
     registry.install()
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     try:
-        found: Any = importlib.import_module(module)
+        obj: Any = importlib.import_module(module)
     except Exception as error:
         raise TargetError(
             f"{module!r} can't be imported",
@@ -180,15 +182,14 @@ def main(target: str, *, as_json: bool = False, page: str | None = None) -> int:
         ) from error
     try:
         for name in attributes.split("."):
-            found = getattr(found, name)
+            obj = getattr(obj, name)
     except AttributeError as error:
         raise TargetError(
             f"{target!r} doesn't exist",
-            cause=f"{error}. What stands below `if __name__ == '__main__'` is not there for an "
-            "import",
+            cause=f"{error}. An import does not run the code below `if __name__ == '__main__'`",
             cure=f"name something at the top level of {module!r}",
         ) from error
-    explanation = explain(found, attributes)
+    explanation = explain(obj, attributes)
     present(explanation, as_json=as_json, page=page)
     return int(bool(explanation))
 

@@ -1,9 +1,9 @@
-"""Identity tokens: how objects that travel in one pickle, but apart, find each other again.
+"""Identity tokens: placeholders that link objects with separate payloads in one pickle.
 
-An optimizer has slots for variables that layers hold. Its payload must not take the layers along,
-and theirs know nothing of the optimizer. So both hold the same token, an object without contents
-that stands for the variable. The pickler's memo makes one token of it on the other side, whichever
-of them is written first, and there the token leads from one to the other.
+An optimizer has slots for variables that layers hold. Its payload must not contain the layers, and
+theirs know nothing of the optimizer. So both hold the same token, an empty object that represents
+the variable. The pickler's memo keeps it one token, in whichever order the payloads are written,
+and on the other side the token leads from the slots to the rebuilt variable.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ __all__ = [
 
 
 class Identity:
-    """A token for an object, which comes back as the token for the object that is rebuilt of it.
+    """Token for an object; unpickled, it becomes the token for the rebuilt object.
 
     Parameters
     ----------
     obj : object, optional
-        What it stands for; None as long as that has not been rebuilt.
+        The object; None until it has been rebuilt.
 
     Attributes
     ----------
     obj : object
-        The same.
+        The object, or None.
     """
 
     __slots__ = ("__weakref__", "_followers", "_original", "obj")
 
-    _known: ClassVar[_Tokens]
+    _live_tokens: ClassVar[_Tokens]
 
     def __init__(self, obj: Any = None) -> None:
         self.obj = obj
@@ -53,38 +53,38 @@ class Identity:
         """Return the token of `obj`, the same one as long as a pickler holds it."""
         if _state.is_detached:
             return cls()
-        found = cls._known.get(id(obj))
-        if found is None or found.obj is not obj:
-            found = cls._known[id(obj)] = cls(obj)
-        return found
+        token = cls._live_tokens.get(id(obj))
+        if token is None or token.obj is not obj:
+            token = cls._live_tokens[id(obj)] = cls(obj)
+        return token
 
     @classmethod
     def named(cls, key: str) -> Identity:
-        """Return the token of an object that is known by a text, which no other one ever has."""
+        """Return the token of an object that is identified by a globally unique `key`."""
         if _state.is_detached:
             return cls()
-        found = cls._known.get(key)
-        if found is None:
-            found = cls._known[key] = cls()
-        return found
+        token = cls._live_tokens.get(key)
+        if token is None:
+            token = cls._live_tokens[key] = cls()
+        return token
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        """Reduce to a token without an object."""
+        """Return a rebuilder of a token without an object."""
         return rebuild_identity, ()
 
     def __setstate__(self, state: Any) -> None:
-        """Refuse a state: there is none, and a file made by hand could let a token call things."""
+        """Refuse any state, since a crafted file could use one to let a token call functions."""
         raise TypeError("an identity token has no state")
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Identity:
-        """Return a token without an object, which knows the original."""
+        """Return a token without an object that refers weakly to the original."""
         copied = Identity()
         with contextlib.suppress(TypeError):  # Not every object can be referred to weakly.
             copied._original = weakref.ref(self.obj)
         return copied
 
     def is_of(self, obj: Any) -> bool:
-        """Tell whether `obj` is the object, or the one of which `copy.deepcopy` makes a copy."""
+        """Return whether `obj` is the object, or the one of which `copy.deepcopy` makes a copy."""
         return obj is not None and (obj is self.obj or obj is self._original())
 
     @property
@@ -93,18 +93,18 @@ class Identity:
         return self._original()
 
     def settle(self, obj: Any) -> None:
-        """Let the token stand for `obj`, which has been rebuilt, and tell those that wait for it.
+        """Set the rebuilt object and call all followers with it.
 
-        It may be called again: a layer around another one may replace what that one holds.
+        This may happen again: an outer layer may replace an object that an inner one holds.
         """
         if obj is not self.obj:
             self.obj = obj
-            Identity._known[id(obj)] = self
+            Identity._live_tokens[id(obj)] = self
             for follower in self._followers:
                 follower(obj)
 
     def follow(self, follower: Callable[[Any], None]) -> None:
-        """Call `follower` with the object as soon as there is one, and whenever it changes."""
+        """Call `follower` with the object once there is one, and again whenever it changes."""
         self._followers += (follower,)
         if self.obj is not None:
             follower(self.obj)
@@ -115,10 +115,10 @@ def _nothing() -> None:
 
 
 class _Tokens:
-    """The tokens that are held by picklers and unpicklers, or by what waits for their object.
+    """Weak table of the live tokens, by the id of their object or by key.
 
     Each variable of a model that is written has one. A `weakref.WeakValueDictionary` runs Python
-    code for each entry that is added or dies; here, dead entries stay until there are many.
+    code for each entry that is added or dies; this table removes dead entries in bulk.
     """
 
     def __init__(self) -> None:
@@ -141,7 +141,7 @@ class _Tokens:
 
 
 _FEW = 1024
-Identity._known = _Tokens()
+Identity._live_tokens = _Tokens()
 
 
 class _State(threading.local):
@@ -153,7 +153,7 @@ _state = _State()
 
 @contextlib.contextmanager
 def detached() -> Iterator[None]:
-    """Let this thread make tokens that lead nowhere, for `copy.copy`, which copies no token."""
+    """Make new, unlinked tokens in this thread, for `copy.copy`, which does not copy tokens."""
     before, _state.is_detached = _state.is_detached, True
     try:
         yield
@@ -162,7 +162,7 @@ def detached() -> Iterator[None]:
 
 
 def is_detached() -> bool:
-    """Tell whether this thread makes tokens that lead nowhere."""
+    """Return whether this thread makes unlinked tokens, see `detached`."""
     return _state.is_detached
 
 
@@ -172,21 +172,21 @@ def rebuild_identity() -> Identity:
 
 
 def by_number(identities: Sequence[Any], number: Any) -> Identity:
-    """Return the token of a number; one that leads nowhere if there is none."""
-    is_there = isinstance(number, int) and 0 <= number < len(identities)
-    found = identities[number] if is_there else None
-    return found if isinstance(found, Identity) else Identity()
+    """Return the token at position `number`, or a new, unlinked one if there is none."""
+    is_valid = isinstance(number, int) and 0 <= number < len(identities)
+    token = identities[number] if is_valid else None
+    return token if isinstance(token, Identity) else Identity()
 
 
 def settle(identities: Sequence[Any], objects: Iterable[Any]) -> None:
-    """Let `identities`, of which some may be None, stand for the `objects` in their order."""
+    """Set the objects of `identities`, some of which may be None, in their order."""
     for identity, obj in zip(identities, objects, strict=False):
         if isinstance(identity, Identity):
             identity.settle(obj)
 
 
 def replace(old: Any, new: Any) -> None:
-    """Let the token of `old`, if there is one, stand for `new`, which takes its place."""
-    found = Identity._known.get(id(old))
-    if found is not None and found.obj is old:
-        found.settle(new)
+    """Set the object of the token of `old`, if there is one, to `new`."""
+    token = Identity._live_tokens.get(id(old))
+    if token is not None and token.obj is old:
+        token.settle(new)

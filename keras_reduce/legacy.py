@@ -1,13 +1,12 @@
-"""The wrappers that TensorFlow shipped until 2.12, with the habits that programs rely on.
+"""Estimators that behave like ``tensorflow.keras.wrappers.scikit_learn`` of TensorFlow 2.12.
 
-The estimators of `keras_reduce.wrappers` with three habits of old: ``fit`` returns the
+They differ from those of `keras_reduce.wrappers` in three ways: ``fit`` returns the
 ``History``, a regressor's ``score`` is the negative loss, and its ``predict`` drops axes of
-length 1. New code is better off with `keras_reduce.wrappers`, where these are as scikit-learn
-defines them. See `keras_reduce.integrations.legacy_path` for the module that programs import them
-from.
+length 1. New code should use `keras_reduce.wrappers`, which follows scikit-learn's conventions.
+`keras_reduce.integrations.legacy_path` makes these classes importable from TensorFlow's module.
 """
 
-# Subclasses: code that asks for today's estimators may well get these.
+# Code that checks for today's estimators with isinstance gets these as well.
 # mypy: disable-error-code="override, misc"
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ from . import wrappers
 
 __all__ = ["KerasClassifier", "KerasRegressor"]
 
-# The paths of these two classes are in pickles: they stay.
+# Wire format: pickles name these two classes by their paths.
 
 
 class KerasRegressor(wrappers.KerasRegressor):
-    """`keras_reduce.wrappers.KerasRegressor` with the habits of TensorFlow's; see there."""
+    """Regressor like that of TensorFlow 2.12; parameters as for the base class."""
 
     def fit(self, x: Any, y: Any, sample_weight: ArrayLike | None = None, **kwargs: Any) -> Any:
         """Build a new model and train it.
@@ -39,7 +38,7 @@ class KerasRegressor(wrappers.KerasRegressor):
         Returns
         -------
         keras.callbacks.History
-            What Keras's ``fit`` returned.
+            The return value of Keras's ``fit``.
         """
         return super().fit(x, y, sample_weight, **kwargs).history_
 
@@ -54,7 +53,7 @@ class KerasRegressor(wrappers.KerasRegressor):
         Returns
         -------
         ndarray
-            The predictions without axes of length 1, so without any for a single sample.
+            The predictions without axes of length 1; a scalar array for a single sample.
         """
         return np.squeeze(super().predict(x, **kwargs))
 
@@ -71,7 +70,7 @@ class KerasRegressor(wrappers.KerasRegressor):
         Returns
         -------
         float
-            The higher the better.
+            Higher is better.
         """
         check_is_fitted(self)
         inputs, targets = self._inputs(x), self._targets(y)
@@ -82,7 +81,7 @@ class KerasRegressor(wrappers.KerasRegressor):
 
 
 class KerasClassifier(wrappers.KerasClassifier):
-    """`keras_reduce.wrappers.KerasClassifier` with the habits of TensorFlow's; see there."""
+    """Classifier like that of TensorFlow 2.12; parameters as for the base class."""
 
     def fit(self, x: Any, y: Any, sample_weight: ArrayLike | None = None, **kwargs: Any) -> Any:
         """Build a new model and train it.
@@ -95,6 +94,6 @@ class KerasClassifier(wrappers.KerasClassifier):
         Returns
         -------
         keras.callbacks.History
-            What Keras's ``fit`` returned.
+            The return value of Keras's ``fit``.
         """
         return super().fit(x, y, sample_weight, **kwargs).history_

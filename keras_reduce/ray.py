@@ -1,7 +1,6 @@
-"""For clusters of Ray: what batches of joblib's don't bring to its workers.
+"""Set-up of Ray workers for tasks and actors that don't come from joblib: `runtime_env`.
 
-Parallel calls of joblib's on the backend ``"ray"`` set up their workers themselves. A program that
-gives Ray tasks and actors of its own starts with `runtime_env`.
+Parallel calls of joblib with the backend ``"ray"`` set up their workers without it.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import Any
 
 from . import registry
 from .core import keras_backend
-from .integrations.worker_requirements import Sealed
+from .integrations.worker_requirements import GuardedPickle
 
 __all__ = ["runtime_env"]
 
@@ -22,31 +21,31 @@ _HOOK = "worker_process_setup_hook"
 def runtime_env(**more: Any) -> dict[str, Any]:
     """Return a runtime environment that prepares each worker process of a program.
 
-    Workers install what this program has installed, or what `keras_reduce.install` does by default:
-    what tasks return is then carried by way of this package. Their Keras computes with the backend
-    that this program's has, or would have if it were imported now.
+    Workers call `keras_reduce.install` with the options of this program, or with the defaults, so
+    that results of tasks are pickled by this package. Their Keras uses the backend of this program:
+    the current one, or the one that an import now would select.
 
-    A worker that is not fit for that still does what needs no Keras. But importing Keras, or this
-    package, raises an `ImportError` there that says what is wrong, and names the worker; Ray hands
-    it to whoever asks for the result. Were the worker refused altogether, Ray would start others,
-    and say no more than that they have died.
+    A worker that lacks a requirement still runs tasks without Keras. Importing Keras or this
+    package there raises an `ImportError` that names the worker and the reason, and Ray raises it
+    where the result is requested. If the hook failed instead, Ray would start other workers and
+    report only that they died.
 
     Parameters
     ----------
     **more
         Other fields of a runtime environment. `env_vars` are kept, and so is a
-        `worker_process_setup_hook`, a function or the path of one: it is called first.
+        `worker_process_setup_hook` (a function or its path), which is called first.
 
     Returns
     -------
     dict
-        For ``ray.init(runtime_env=...)``. Ray takes no such hook for single tasks and actors, but
-        those that have a runtime environment of their own inherit it.
+        Argument for ``ray.init(runtime_env=...)``. Ray takes no such hook for single tasks and
+        actors; those with a runtime environment of their own inherit this one.
 
     Raises
     ------
     ValueError
-        If `env_vars` ask for another backend than that of this program.
+        If `env_vars` set another Keras backend than that of this program.
 
     Examples
     --------
@@ -65,10 +64,10 @@ def runtime_env(**more: Any) -> dict[str, Any]:
 def _hook(first: Callable[[], Any] | str | None) -> Callable[[], None]:
     """Return a function that sets up the worker that calls it.
 
-    Workers may lack this package. Being nested, the function travels by value, and it refers to
-    nothing of this module.
+    Workers may lack this package. The function is nested, so it is pickled by value, and it refers
+    to nothing in this module.
     """
-    prepared = pickle.dumps(Sealed(registry.order()))
+    setup = pickle.dumps(GuardedPickle(registry.worker_setup()))
 
     def keras_reduce_setup() -> None:
         import importlib
@@ -82,7 +81,7 @@ def _hook(first: Callable[[], Any] | str | None) -> Callable[[], None]:
             first()
 
         try:
-            pickle.loads(prepared)
+            pickle.loads(setup)
         except Exception as error:
             message = str(error)
         else:
@@ -92,7 +91,7 @@ def _hook(first: Callable[[], Any] | str | None) -> Callable[[], None]:
             return name.partition(".")[0] in ("keras", "tf_keras", "keras_reduce")
 
         class Refusal:
-            """Keep Keras objects from being made or loaded where they would be others."""
+            """Import finder that refuses Keras on a worker that lacks a requirement."""
 
             def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
                 if is_refused(name):

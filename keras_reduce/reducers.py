@@ -1,7 +1,7 @@
-"""Reducers: for each kind of Keras object a function that takes it apart and one that rebuilds it.
+"""Reducers and rebuilders: a pair of functions for each kind of Keras object.
 
-The paths of the ``rebuild_*`` functions and the order of their arguments are wire format: they
-stand in every pickle ever written. Never rename or reorder; add at the end, with defaults.
+The paths of the ``rebuild_*`` functions and the order of their arguments are wire format: every
+pickle contains them. Never rename or reorder them; add arguments at the end, with defaults.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from .families._shared.lookups import LOOKUPS
 from .families._shared.lost_attributes import warn_of_loss, warn_of_missing_parts
 
 State = dict[str, Any] | None
-# With the identity tokens, of variables, of others and of targets, at the end.
+# Last: identity tokens of variables, of other objects, and of targets of weak references.
 Reduced = tuple[
     Callable[..., Any], tuple[Any, ...], State, weights.Snapshot | None, tuple[Any, ...]
 ]
@@ -46,7 +46,7 @@ def reduce_model(model: Any) -> Reduced:
 
     Carried: architecture, layer variables, random seeds, how it was compiled, optimizer slots and
     iterations, metric state, vocabularies and other assets, `trainable` flags, custom classes and
-    functions, `history`, `stop_training`, attributes of the user's.
+    functions, `history`, `stop_training`, user-defined attributes.
     Not carried: compiled functions (traced again on first use), `losses` of the last call,
     callbacks of a running `fit`.
     """
@@ -79,28 +79,28 @@ def rebuild_model(
     objects : tuple, optional
         Values inside the object that no JSON can hold.
     installation : Refused, optional
-        Place for an object whose own unpickling prepares a worker, or has found that it can't be;
-        see `keras_reduce.registry.receive`.
+        Return value of `keras_reduce.registry.receive`, which sets up a worker when it is
+        unpickled: None, or a placeholder if the worker can't be set up.
     of_variables : tuple of Identity or None, optional
         Identity tokens of the variables, in the order of the header's list of weights; shorter than
         that if the last ones have none.
     of_others : tuple of Identity, optional
-        Identity tokens that the JSON texts refer to by number.
+        Identity tokens to which the JSON texts refer by number.
     of_targets : tuple of (str, Identity), optional
         Paths and identity tokens of parts to which something may refer weakly.
 
     Raises
     ------
     PayloadError
-        If the parts disagree, or with what this process rebuilds from them.
+        If the parts are inconsistent, or don't fit the object that is rebuilt here.
     CustomObjectError
-        If a custom class or function can't be had here.
+        If a custom class or function is not available here.
     FrameworkError
-        If Keras can't be imported here, or lacks what is needed of it.
+        If Keras can't be imported here, or lacks a private name that is needed.
     """
     if transport_detection.is_passing():
-        everything = json, arrays, compile_config, custom_objects, objects, installation
-        return Parcel(rebuild_model, (*everything, of_variables, of_others, of_targets))
+        arguments = json, arrays, compile_config, custom_objects, objects, installation
+        return Parcel(rebuild_model, (*arguments, of_variables, of_others, of_targets))
     if isinstance(installation, Refused):
         return installation
     document = payload.decode(json)
@@ -111,30 +111,30 @@ def rebuild_model(
         raise PayloadError(
             "The payload lacks its header",
             cause="it is damaged or was not written by keras_reduce",
-            cure="write it anew from the original object",
+            cure="write it again from the original object",
         ) from error
     payload.check_protocol(header)
     identity = _identity(header, of_others)
     if identity is not None and identity.obj is not None:
-        # An optimizer, metric or loss that was part of a model, which has been rebuilt.
+        # An optimizer, metric or loss of a model that has been rebuilt already.
         families.by_name(header["family"]).await_state(identity.obj)
         return identity.obj
     for path, token in of_targets:
-        # A part has led to the object around it, which is so written a second time; picklers throw
-        # what comes of that away.
+        # A part refers to its outer object, so that one is written twice; picklers discard the
+        # second result.
         if path == "" and getattr(token, "obj", None) is not None:
             return token.obj
     written_on = header.get("versions", {}).get("backend", "")
     keras_backend.prefer(written_on)
     family = families.required(header["family"], written_on)
     compilation = None if compile_config is None else payload.decode(compile_config)
-    own = _custom_objects.resolve(custom_objects)
+    resolved_objects = _custom_objects.resolve(custom_objects)
     values, assets = weights.pair(header, arrays)
     try:
-        with family.reading(own, objects, of_others), weak_references.rebuilding():
+        with family.reading(resolved_objects, objects, of_others), weak_references.rebuilding():
             obj = family.construct(architecture, header, compilation, objects)
-            # Assets first: some create variables, and a user's own loading method may write
-            # rounded values into variables that the exact ones must then overwrite.
+            # Assets first: some create variables, and a user-defined loading method may write
+            # rounded values into variables, which the exact ones must then overwrite.
             if assets:
                 family.restore_assets(family.survey(obj), assets)
             tree = family.survey(obj, family.payloads_below(header))
@@ -170,7 +170,7 @@ def rebuild_model(
 
 
 def _identity(header: dict[str, Any], tokens: tuple[Any, ...]) -> identities.Identity | None:
-    """Return the token of what a payload stands for; None if it has none."""
+    """Return the identity token of the object of a payload; None if it has none."""
     number = header.get("identity")
     return None if number is None else identities.by_number(tokens, number)
 
@@ -436,17 +436,17 @@ TABLE: dict[families.Kind, Callable[[Any], Reduced]] = {
 
 
 class PartAttributes:
-    """The value of an attribute of an object, with attributes of layers inside.
+    """Reducer of an attribute value of an object, together with attributes of its inner layers.
 
-    Pickle has no place for those. They may refer to the outer layer, so they are set once that has
-    been rebuilt; a pickler carries them with one of its attributes.
+    Inner layers have no pickle state of their own. Their attributes may refer to the outer layer,
+    so they are pickled with one of its attributes, and set once it has been rebuilt.
 
     Parameters
     ----------
     owner : object
         The Keras object.
     attributes : mapping
-        Attributes of its parts, as ``path:attribute``.
+        Attributes of its parts, by ``path:attribute``.
     value : object
         The value.
     """
@@ -455,12 +455,12 @@ class PartAttributes:
         self.owner, self.attributes, self.value = owner, dict(attributes), value
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        """Reduce to the owner, the attributes and the value."""
+        """Return a rebuilder with the owner, the attributes and the value."""
         return rebuild_part_attributes, (self.owner, self.attributes, self.value)
 
 
-def _by_path(found: PartAttributes) -> dict[str, Any]:
-    return {re.sub("[/:]", ".", place): value for place, value in found.attributes.items()}
+def _by_path(reducer: PartAttributes) -> dict[str, Any]:
+    return {re.sub("[/:]", ".", place): value for place, value in reducer.attributes.items()}
 
 
 dry_pickler.STAND_INS[PartAttributes] = _by_path
@@ -469,7 +469,8 @@ dry_pickler.STAND_INS[PartAttributes] = _by_path
 def rebuild_part_attributes(owner: Any, attributes: Mapping[str, Any], value: Any) -> Any:
     """Set the attributes that a `PartAttributes` carried; return its value.
 
-    Its path is wire format. What this version of a class has no part for is lost, with a warning.
+    The path of this function is wire format. Attributes of parts that this version of a class does
+    not have are lost, with a warning.
     """
     if transport_detection.is_passing():
         return Parcel(rebuild_part_attributes, (owner, attributes, value))
@@ -487,7 +488,7 @@ def rebuild_part_attributes(owner: Any, attributes: Mapping[str, Any], value: An
 
 
 def says_itself(obj: Any, *methods: str) -> bool:
-    """Tell whether a class of the user's defines one of the `methods` by which a pickler asks."""
+    """Return whether a user-defined class of `obj` defines one of the `methods` of a pickler."""
     return not _is_of_a_framework(type(obj)) and any(
         method in vars(cls) and not _is_of_a_framework(cls)
         for cls in type(obj).__mro__[:-1]
@@ -503,7 +504,7 @@ _FRAMEWORKS = {"keras", "tf_keras", "tensorflow", "torch", "flax", "builtins"}
 
 
 def reduce(obj: Any) -> Reduced | None:
-    """Reduce `obj` by the row of `TABLE` for its kind; None if there is none."""
+    """Reduce `obj` by the function for its kind in `TABLE`; return None if there is none."""
     family = families.of(obj)
     kind = family.kind(obj) if family else None
     if family is None or kind is None:
@@ -517,7 +518,7 @@ def reduce(obj: Any) -> Reduced | None:
 
 
 def reduce_for_a_copy(obj: Any) -> Reduced | None:
-    """Reduce `obj` for `copy.copy`, with its code and its parts as they are."""
+    """Reduce `obj` for `copy.copy`, sharing its code and its parts."""
     with _custom_objects.nested(), identities.detached():
         return reduce(obj)
 
@@ -525,7 +526,7 @@ def reduce_for_a_copy(obj: Any) -> Reduced | None:
 def complete(
     arguments: tuple[Any, ...], installation: Any, tokens: tuple[Any, ...]
 ) -> tuple[Any, ...]:
-    """Return the arguments of a rebuilder with those that `rebuild_model` has by default."""
+    """Append installation and tokens to the arguments, without trailing empty ones."""
     more = [installation, *tokens]
     while more and not more[-1]:
         more.pop()
@@ -533,30 +534,31 @@ def complete(
 
 
 def for_a_deep_copy(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the arguments of a rebuilder for `copy.deepcopy`, which need not copy the arrays."""
+    """Return the arguments of a rebuilder with read-only arrays, which deepcopy need not copy."""
     json, arrays, *others = arguments
     return json, tuple(map(array_backends.unchanging, arrays)), *others
 
 
 def fingerprint(obj: Any) -> tuple[tuple[Any, ...], State]:
-    """Return what tells `obj` from others: what it reduces to, without what differs by process.
+    """Return data that identify `obj`, for hashing: its payload without process-dependent parts.
 
-    Versions, and how the user's code travels, are left out; the code itself is in it.
+    Versions, and the way in which user-defined code is pickled, are left out; the code itself is
+    included.
     """
     family = families.of(obj)
     if family is not None:
         family.check()
-    known = _like_before(obj, versioned=False)
-    if known is not None:
+    cached = _cached_payload(obj, versioned=False)
+    if cached is not None:
         _custom_objects.refuse_own_parts(obj)
-        return (known.json, known.arrays, None, (), ()), known.state
-    found = _dissect(obj)
-    code, objects = tuple(found.table.code), tuple(found.table.objects)
-    return (*_written(found, versioned=False), code, objects), found.state()
+        return (cached.json, cached.arrays, None, (), ()), cached.state
+    dissection = _dissect(obj)
+    code, objects = tuple(dissection.table.code), tuple(dissection.table.objects)
+    return (*_written(dissection, versioned=False), code, objects), dissection.state()
 
 
 class _Dissection(NamedTuple):
-    """An object taken apart."""
+    """Intermediate result of reducing an object."""
 
     header: dict[str, Any]
     architecture: dict[str, Any]
@@ -570,47 +572,52 @@ class _Dissection(NamedTuple):
     search: _TargetSearch
 
     def state(self, transform: Callable[[Any], Any] = lambda value: value) -> State:
-        """Return the state for a pickler, each value transformed."""
-        found = {name: transform(value) for name, value in self.attributes.items()}
-        of_parts = {name: found.pop(name) for name in list(found) if ":" in name}
+        """Return the state for a pickler, with each value transformed."""
+        state = {name: transform(value) for name, value in self.attributes.items()}
+        of_parts = {name: state.pop(name) for name in list(state) if ":" in name}
         if of_parts:
             owner = self.tree.nodes[""]
-            # Which each layer has, and pickle sets again in any case.
-            value = found.get("autocast", owner.autocast)
-            found["autocast"] = PartAttributes(owner, of_parts, value)
-        return found or None
+            # Each layer has this attribute, and setting it again does no harm.
+            value = state.get("autocast", owner.autocast)
+            state["autocast"] = PartAttributes(owner, of_parts, value)
+        return state or None
 
 
 def _take_apart(
     obj: Any,
 ) -> tuple[tuple[Any, ...], State, weights.Snapshot | None, tuple[Any, ...]]:
     around = weights.Snapshot.around(obj)
-    known = around.prepared.pop(id(obj), None) if around else None
-    known = known or _like_before(obj, around)
-    if known is not None:
+    cached = around.prepared.pop(id(obj), None) if around else None
+    cached = cached or _cached_payload(obj, around)
+    if cached is not None:
         _custom_objects.refuse_own_parts(obj)
-        tokens = _trimmed([v if v is None else identities.Identity.of(v) for v in known.trainable])
-        return (known.json, known.arrays, None, None, ()), known.state, None, (tokens,)
-    found = _dissect(obj)
-    if found.snapshot is not None:
-        _prepare(found.tree.children.values(), found.snapshot)
+        tokens = _trimmed([v if v is None else identities.Identity.of(v) for v in cached.trainable])
+        return (cached.json, cached.arrays, None, None, ()), cached.state, None, (tokens,)
+    dissection = _dissect(obj)
+    if dissection.snapshot is not None:
+        _prepare(dissection.tree.children.values(), dissection.snapshot)
     code, objects = None, ()
-    if found.table.code or found.table.objects:
-        bounds = _custom_objects.Bounds(found.tree.private, id(obj), found.tree.parts)
+    if dissection.table.code or dissection.table.objects:
+        bounds = _custom_objects.Bounds(dissection.tree.private, id(obj), dissection.tree.parts)
         places = None
-        if found.table.has_late_code:
-            places = closures.Places(obj, obj, found.tree).before_compiling()
-        code = found.table.pack(bounds, places, carries_code=dry_pickler.carries_code())
+        if dissection.table.has_late_code:
+            places = closures.Places(obj, obj, dissection.tree).before_compiling()
+        code = dissection.table.pack(bounds, places, carries_code=dry_pickler.carries_code())
         objects = tuple(
-            _custom_objects.by_value(value, LOOKUPS, bounds) for value in found.table.objects
+            _custom_objects.by_value(value, LOOKUPS, bounds) for value in dissection.table.objects
         )
     family = families.of(obj)
-    tokens = _trimmed(family.identities(found.tree)) if family else ()
-    others, targets = tuple(found.table.identities), _targets(found.tree)
-    json, arrays, compile_config = _written(found)
-    found.search.expect(json)
+    tokens = _trimmed(family.identities(dissection.tree)) if family else ()
+    others, targets = tuple(dissection.table.identities), _targets(dissection.tree)
+    json, arrays, compile_config = _written(dissection)
+    dissection.search.expect(json)
     arguments = (json, arrays, compile_config, code, objects)
-    return arguments, found.state(_stand_ins(obj, found)), found.snapshot, (tokens, others, targets)
+    return (
+        arguments,
+        dissection.state(_attribute_reducer(obj, dissection)),
+        dissection.snapshot,
+        (tokens, others, targets),
+    )
 
 
 def _trimmed(tokens: list[Any]) -> tuple[Any, ...]:
@@ -621,42 +628,42 @@ def _trimmed(tokens: list[Any]) -> tuple[Any, ...]:
 
 
 def _prepare(parts: Iterable[Any], snapshot: weights.Snapshot) -> None:
-    """Put together what is written about `parts`, as far as it need not be asked for.
+    """Reduce those `parts` ahead for which a cached form exists.
 
-    A pickler that comes to a part has copied the arrays of those before it, and left nothing of
-    Python in the processor's caches.
+    Once a pickler has copied the arrays of one part, the processor's caches hold nothing of the
+    Python objects of the next.
     """
     for part in parts:
-        known = _like_before(part, snapshot)
-        if known is not None:
-            snapshot.prepared[id(part)] = known
+        cached = _cached_payload(part, snapshot)
+        if cached is not None:
+            snapshot.prepared[id(part)] = cached
 
 
-def _stand_ins(obj: Any, found: _Dissection) -> Callable[[Any], Any]:
-    """Return what makes of an attribute of `obj` what a pickler shall carry."""
+def _attribute_reducer(obj: Any, dissection: _Dissection) -> Callable[[Any], Any]:
+    """Return a function that maps attribute values of `obj` to the values to pickle."""
     family = families.of(obj)
-    if family is None or not any(map(closures.has_code, found.attributes.values())):
+    if family is None or not any(map(closures.has_code, dissection.attributes.values())):
         return lambda value: value
     owner = family.owner(obj)
-    tree = found.tree if owner is obj else family.survey(owner)
+    tree = dissection.tree if owner is obj else family.survey(owner)
     places = closures.Places(obj, owner, tree)
     return lambda value: closures.carried(value, places)
 
 
 def _written(
-    found: _Dissection, *, versioned: bool = True
+    dissection: _Dissection, *, versioned: bool = True
 ) -> tuple[str, tuple[Any, ...], str | None]:
-    header = {k: v for k, v in found.header.items() if versioned or k != "versions"}
-    document = {"header": header, "config": found.architecture}
-    if found.compilation is None:
-        (json,) = payload.encode(document, where=found.where)
-        return json, found.arrays, None
-    json, compile_config = payload.encode(document, found.compilation, where=found.where)
-    return json, found.arrays, compile_config
+    header = {k: v for k, v in dissection.header.items() if versioned or k != "versions"}
+    document = {"header": header, "config": dissection.architecture}
+    if dissection.compilation is None:
+        (json,) = payload.encode(document, where=dissection.where)
+        return json, dissection.arrays, None
+    json, compile_config = payload.encode(document, dissection.compilation, where=dissection.where)
+    return json, dissection.arrays, compile_config
 
 
-class _Known(NamedTuple):
-    """What is written about an object, put together without asking Keras."""
+class _CachedPayload(NamedTuple):
+    """Payload of an object, made from a cached form without calling its ``get_config()``."""
 
     json: str
     arrays: tuple[Any, ...]
@@ -665,22 +672,22 @@ class _Known(NamedTuple):
 
 
 class _Form(NamedTuple):
-    """What is written about every object of a likeness: the text, see `_split`; attributes."""
+    """Payload of all objects with one cache key: its JSON, split by `_split`, and their state."""
 
     versioned: list[str]
     unversioned: list[str]
     state: State
 
 
-# By likeness; None where what is written about an object does not follow from it.
+# By cache key; None where the payload does not follow from the key.
 _forms: dict[tuple[Any, ...], _Form | None] = {}
 _MOST_FORMS = 4096
 
 
-def _like_before(
+def _cached_payload(
     obj: Any, snapshot: weights.Snapshot | None = None, *, versioned: bool = True
-) -> _Known | None:
-    """Return what is written about `obj` if something like it has been written before."""
+) -> _CachedPayload | None:
+    """Return the payload of `obj` if one with the same cache key has been written before."""
     family = families.of(obj)
     likeness = family.likeness(obj) if family else None
     form = _forms.get(likeness.key) if likeness else None
@@ -688,36 +695,38 @@ def _like_before(
         return None
     json = _filled(form.versioned if versioned else form.unversioned, likeness)
     arrays = weights.read(likeness.variables, family.backend(), snapshot)
-    return _Known(json, arrays, form.state and dict(form.state), likeness.trainable)
+    return _CachedPayload(json, arrays, form.state and dict(form.state), likeness.trainable)
 
 
 def _filled(text: list[str], likeness: families.Likeness) -> str:
-    """Return the `text` of a form with the names of an object in its gaps."""
+    """Return the JSON `text` of a form with the names of an object inserted."""
     filled = text.copy()
     filled[1::2] = [payload.plain_text(likeness.names[mark]) for mark in text[1::2]]
     return "".join(filled)
 
 
-def _note_form(found: _Dissection, likeness: families.Likeness, family: families.Family) -> None:
-    """Remember what is written about objects of a `likeness`, if all of it is plain data."""
+def _note_form(
+    dissection: _Dissection, likeness: families.Likeness, family: families.Family
+) -> None:
+    """Cache the form of objects with the key of `likeness`, if their payload is plain data."""
     if len(_forms) >= _MOST_FORMS:
         _forms.clear()
     _forms[likeness.key] = None
-    if len(found.arrays) != len(likeness.variables):
+    if len(dissection.arrays) != len(likeness.variables):
         return
-    if found.table.code or found.table.objects or found.compilation:
+    if dissection.table.code or dissection.table.objects or dissection.compilation:
         return
-    if any(type(value) not in (bool, int, float, str) for value in found.attributes.values()):
+    if any(type(value) not in (bool, int, float, str) for value in dissection.attributes.values()):
         return
-    architecture, header = family.form(found.architecture, found.header)
-    blank = found._replace(architecture=architecture, header=header)
+    architecture, header = family.form(dissection.architecture, dissection.header)
+    blank = dissection._replace(architecture=architecture, header=header)
     texts = [_written(blank, versioned=versioned)[0] for versioned in (True, False)]
     versioned, unversioned = (_split(text, likeness.names) for text in texts)
-    _forms[likeness.key] = _Form(versioned, unversioned, found.state())
+    _forms[likeness.key] = _Form(versioned, unversioned, dissection.state())
 
 
 def _split(text: str, marks: Iterable[str]) -> list[str]:
-    """Return what is between the `marks` in a payload's text, and the marks, by turns."""
+    """Split the text of a payload at `marks`; return texts and marks, alternating."""
     written = {payload.plain_text(mark): mark for mark in marks}
     split = re.split(f"({'|'.join(map(re.escape, written))})", text)
     split[1::2] = [written[mark] for mark in split[1::2]]
@@ -729,40 +738,40 @@ def _dissect(obj: Any) -> _Dissection:
     if family is None:
         raise ReduceError(
             f"{type(obj).__qualname__} is not a Keras object",
-            cause="only those have something to be taken apart",
+            cause="keras_reduce has reducers for Keras objects only",
             cure="pickle it without keras_reduce",
         )
     give_up = time.monotonic() + _PATIENCE
     while True:
         before = family.likeness(obj)
-        found = _settled(obj, family)
-        if found is not None:
+        dissection = _dissect_once(obj, family)
+        if dissection is not None:
             after = family.likeness(obj) if before and before.key not in _forms else None
             if before and after and before.key == after.key:
-                _note_form(found, after, family)
-            return found
+                _note_form(dissection, after, family)
+            return dissection
         if time.monotonic() > give_up:
             raise ReduceError(
                 f"This {type(obj).__qualname__} is being built in another thread",
                 where=dry_pickler.root_path(obj),
-                cause=f"for {_PATIENCE:g} s it has not come to rest. The first step of training "
-                "makes the variables of an optimizer; or the thread that builds waits for this one",
+                cause=f"it was still changing after {_PATIENCE:g} s. The first training step "
+                "creates the variables of an optimizer; or the other thread waits for this one",
                 cure="pickle it when the first batch is done, and not from within build()",
             )
         time.sleep(0.01)
 
 
-# Seconds: as long as the first step of training takes.
+# Seconds: more than the first step of training takes.
 _PATIENCE = 60.0
 
 
-def _settled(obj: Any, family: families.Family) -> _Dissection | None:
-    """Take `obj` apart; None if another thread was changing it meanwhile."""
+def _dissect_once(obj: Any, family: families.Family) -> _Dissection | None:
+    """Dissect `obj`; return None if another thread changed it meanwhile."""
     try:
-        found = _look_into(obj, family)
-        snapshot = found.snapshot
-        if snapshot is None or not _is_changing(obj, snapshot, found.tree, family):
-            return found
+        dissection = _dissect_unchecked(obj, family)
+        snapshot = dissection.snapshot
+        if snapshot is None or not _is_changing(obj, snapshot, dissection.tree, family):
+            return dissection
         snapshot.end()
     except (ReduceError, RuntimeError) as error:
         if threading.active_count() == 1 or not _was_disturbed(error, family):
@@ -771,9 +780,10 @@ def _settled(obj: Any, family: families.Family) -> _Dissection | None:
 
 
 def _was_disturbed(error: Exception, family: families.Family) -> bool:
-    """Tell whether another thread has added to what was being looked through.
+    """Return whether `error` comes from another thread that changed the object meanwhile.
 
-    Or, on JAX, has taken out the values of variables, to train: the next look will say so.
+    That thread may have added to a container during its iteration or, on JAX, may have taken the
+    values out of variables to train; the next attempt will tell.
     """
     sign = "TypeError: 'NoneType' object is not callable"
     is_emptied = family.backend() == "jax" and sign in str(error)
@@ -783,7 +793,7 @@ def _was_disturbed(error: Exception, family: families.Family) -> bool:
 def _is_changing(
     obj: Any, snapshot: weights.Snapshot, tree: families.Tree, family: families.Family
 ) -> bool:
-    """Tell whether another thread was making variables while `obj` was looked into."""
+    """Return whether another thread created variables while `obj` was dissected."""
     if threading.active_count() == 1:
         return False
     if _is_being_built(tree) or not snapshot.is_whole:
@@ -792,7 +802,7 @@ def _is_changing(
 
 
 def _is_being_built(tree: families.Tree) -> bool:
-    """Tell whether another thread is at the ``build`` of a part, which says at once that it is."""
+    """Return whether another thread is in the ``build`` of a part, which sets ``built`` first."""
     return call_stacks.run_elsewhere(
         lambda frame: (
             frame.f_code.co_name == "build" and id(frame.f_locals.get("self")) in tree.parts
@@ -800,7 +810,7 @@ def _is_being_built(tree: families.Tree) -> bool:
     )
 
 
-def _look_into(obj: Any, family: families.Family) -> _Dissection:
+def _dissect_unchecked(obj: Any, family: families.Family) -> _Dissection:
     _custom_objects.refuse_own_parts(obj)
     where = f"{type(obj).__qualname__} {getattr(obj, 'name', '')!r}"
     table = _custom_objects.Table(obj, LOOKUPS)
@@ -839,7 +849,7 @@ def _look_into(obj: Any, family: families.Family) -> _Dissection:
         }
         apart, search = {}, _TargetSearch(obj, tree, snapshot, table.children)
         if not identities.is_detached():
-            apart = {name: search.taken_apart(name, value) for name, value in weak.items()}
+            apart = {name: search.reducer_of(name, value) for name, value in weak.items()}
             for place, nest in table.weak.items():
                 for reference in weak_references.within(nest):
                     search.check(reference, place)
@@ -857,11 +867,11 @@ def _look_into(obj: Any, family: families.Family) -> _Dissection:
         raise
     except Exception as error:
         raise ReduceError(
-            f"This {type(obj).__qualname__} can't be taken apart",
+            f"This {type(obj).__qualname__} can't be pickled",
             where=dry_pickler.root_path(obj) or where,
             cause=f"{type(error).__name__}: {error}" + _untested(family),
-            cure="if the message speaks of a config, implement get_config() and from_config() on "
-            "the class that it names; else please report it",
+            cure="if the message mentions a config, implement get_config() and from_config() on "
+            "the class that it names; otherwise please report it",
         ) from error
     header = {
         "protocol": payload.PROTOCOL,
@@ -890,17 +900,17 @@ def _look_into(obj: Any, family: families.Family) -> _Dissection:
 
 
 def _by_owner(names: Iterable[str]) -> dict[str, list[str]]:
-    """Return names of attributes, those of the object apart from those of parts inside it."""
-    found: dict[str, list[str]] = {}
+    """Return names of attributes, grouped into those of the object and those of its parts."""
+    groups: dict[str, list[str]] = {}
     for name in names:
-        found.setdefault("weak_in_parts" if ":" in name else "weak", []).append(name)
-    return found
+        groups.setdefault("weak_in_parts" if ":" in name else "weak", []).append(name)
+    return groups
 
 
 def _targets(tree: families.Tree) -> tuple[tuple[str, identities.Identity], ...]:
-    """Return paths and tokens of what weak references may lead to.
+    """Return paths and identity tokens of the parts that have weak references.
 
-    They are not in the JSON: who refers weakly to an object is not a part of it.
+    They are not in the JSON, since weak references to an object are no part of it.
     """
     return tuple(
         (path, identities.Identity.of(node))
@@ -910,18 +920,18 @@ def _targets(tree: families.Tree) -> tuple[tuple[str, identities.Identity], ...]
 
 
 class _TargetSearch:
-    """A search for what the weak references of an object refer to, in the graph that is pickled.
+    """Search for the targets of the weak references of an object in the graph that is pickled.
 
     Parameters
     ----------
     obj : object
         The object that has the weak references.
     tree : Tree
-        The object, and all below it.
+        The object and all its parts.
     snapshot : Snapshot
         That of the outermost object that is being written.
     listed : sequence
-        Objects that travel with `obj` since its config lists them.
+        Objects that are pickled with `obj` since its config lists them.
     """
 
     def __init__(
@@ -929,48 +939,51 @@ class _TargetSearch:
     ) -> None:
         self._obj, self._tree, self._snapshot, self._listed = obj, tree, snapshot, listed
         self._witness: Any = None
-        # `copy.deepcopy` lets references refer to what they refer to now.
+        # `copy.deepcopy` keeps references to targets that it does not copy.
         self._is_on = dry_pickler.is_asked() and not dry_pickler.is_copying()
 
-    def taken_apart(self, name: str, value: Any) -> weak_references.WeakAttribute:
-        """Return what a pickler carries for an attribute with weak references in it.
+    def reducer_of(self, name: str, value: Any) -> weak_references.WeakAttribute:
+        """Return the reducer of an attribute with weak references.
 
-        That of a part inside, as ``path:attribute``, is left out with a warning where a target
-        does not travel in the same pickle.
+        An attribute of an inner part, as ``path:attribute``, is left out with a warning if a target
+        is not in the same pickle.
 
         Raises
         ------
         ReduceError
-            If a target of an attribute of the object itself does not. Where that is not known yet,
-            the result raises it when the pickler asks for its reduce value.
+            If a target of an attribute of the object itself is not. Where that is not known yet,
+            the reducer raises it when the pickler calls it.
         """
-        found = weak_references.WeakAttribute.of(value)
+        weak_attribute = weak_references.WeakAttribute.of(value)
         path, _, attribute = name.rpartition(":")
-        self.check(found, self._tree.expression(name), (path, attribute) if path else None)
-        return found
+        self.check(weak_attribute, self._tree.expression(name), (path, attribute) if path else None)
+        return weak_attribute
 
     def check(
-        self, found: weak_references.WeakAttribute, where: str, part: tuple[str, str] | None = None
+        self,
+        weak_attribute: weak_references.WeakAttribute,
+        where: str,
+        part: tuple[str, str] | None = None,
     ) -> None:
-        """Refuse `found`, or leave it out, if what it refers to does not travel with it.
+        """Refuse a weak attribute, or leave it out, if a target is not in the same pickle.
 
         Parameters
         ----------
-        found : WeakAttribute
-            What a pickler is about to carry.
+        weak_attribute : WeakAttribute
+            The reducer that a pickler is about to call.
         where : str
-            An expression for its place below the object.
+            Expression for its place below the object.
         part : tuple of str, optional
-            Path and attribute of a part inside, which can do without.
+            Path and name of an attribute of an inner part, which may be left out.
 
         Raises
         ------
         ReduceError
-            As `taken_apart`.
+            As `reducer_of`.
         """
-        with self._leaving_out(found, part):
+        with self._leaving_out(weak_attribute, part):
             missing = []
-            for target in found.targets() if self._is_on else ():
+            for target in weak_attribute.targets() if self._is_on else ():
                 if not _has_token(target):
                     raise _no_target(where, target, _NO_TOKEN)
                 if not self._is_near(target):
@@ -979,15 +992,15 @@ class _TargetSearch:
             if roots:
                 self._require(where, missing, roots)
             elif missing:
-                found.before_writing = functools.partial(
-                    self._require_later, found, where, part, missing
+                weak_attribute.before_writing = functools.partial(
+                    self._require_later, weak_attribute, where, part, missing
                 )
 
     @contextlib.contextmanager
     def _leaving_out(
-        self, found: weak_references.WeakAttribute, part: tuple[str, str] | None
+        self, weak_attribute: weak_references.WeakAttribute, part: tuple[str, str] | None
     ) -> Iterator[None]:
-        """Leave out an attribute of a part inside instead of raising an error."""
+        """Leave out an attribute of an inner part instead of raising an error."""
         try:
             yield
         except ReduceError:
@@ -995,10 +1008,10 @@ class _TargetSearch:
                 raise
             path, attribute = part
             warn_of_loss(self._tree.nodes[path], attribute)
-            found.leave_out()
+            weak_attribute.leave_out()
 
     def expect(self, witness: Any) -> None:
-        """Take note of something that only the pickler of the object meets."""
+        """Note an object that only the memo of the pickler of the object will contain."""
         self._witness = witness
 
     def _is_near(self, target: Any) -> bool:
@@ -1009,11 +1022,11 @@ class _TargetSearch:
     def _require(self, where: str, targets: Sequence[Any], roots: Sequence[Any]) -> None:
         for target in targets:
             if not dry_pickler.reaches(roots, functools.partial(_is_below, target=target)):
-                raise _no_target(where, target, "what it refers to is not in what is pickled")
+                raise _no_target(where, target, "its target is not in the pickled object")
 
     def _require_later(
         self,
-        found: weak_references.WeakAttribute,
+        weak_attribute: weak_references.WeakAttribute,
         where: str,
         part: tuple[str, str] | None,
         targets: Sequence[Any],
@@ -1022,9 +1035,9 @@ class _TargetSearch:
             return
         memo = c_picklers.memo_with(self._witness)
         if memo is None:
-            return  # Another program asks: who follows the reference gets an error.
+            return  # An unknown pickler: following the reference will raise an error.
         try:
-            with self._leaving_out(found, part):
+            with self._leaving_out(weak_attribute, part):
                 try:
                     self._require(where, targets, memo)
                 except ReduceError:
@@ -1035,7 +1048,7 @@ class _TargetSearch:
             raise dry_pickler.located(error, self._obj) from None
 
 
-_NO_TOKEN = "it is no layer, model, optimizer, metric or trainable variable of Keras's"
+_NO_TOKEN = "its target is no layer, model, optimizer, metric or trainable variable of Keras"
 
 
 def _no_target(where: str, target: Any, cause: str) -> ReduceError:
@@ -1043,13 +1056,13 @@ def _no_target(where: str, target: Any, cause: str) -> ReduceError:
         f"A weak reference to a {type(target).__name__} can't be carried",
         where=f".{where}",
         cause=cause,
-        cure="pickle both in one object, such as a model that has both; keep the object itself in "
-        "place of the reference; or drop it in __getstate__",
+        cure="pickle both in one object, such as a model that has both; keep the object itself "
+        "instead of the reference; or drop it in __getstate__",
     )
 
 
 def _has_token(target: Any) -> bool:
-    """Tell whether there is an identity token in the payload of an object, if it has one."""
+    """Return whether the payload of a Keras object contains its identity token."""
     family = families.of(target)
     kind = family.kind(target) if family else None
     if kind == "variable":
@@ -1058,7 +1071,7 @@ def _has_token(target: Any) -> bool:
 
 
 def _is_below(visited: Any, target: Any) -> bool:
-    """Tell whether an object is `target`, or a layer or model that has it."""
+    """Return whether an object is `target`, or a layer or model that contains it."""
     family = families.of(visited)
     if family is None or family.kind(visited) not in ("model", "layer"):
         return visited is target
@@ -1066,9 +1079,9 @@ def _is_below(visited: Any, target: Any) -> bool:
 
 
 def _with_gaps(error: ReduceError, obj: Any, family: families.Family) -> ReduceError:
-    """Return `error` with the reason why `obj` travels by its attributes, if a config is at fault.
+    """Return `error`, with the arguments that the config of `obj` leaves out, if there are any.
 
-    That is so where ``get_config()`` leaves out arguments of the constructor.
+    They are the reason why the attributes of `obj` are pickled.
     """
     names = family.left_out(obj)
     if not names:

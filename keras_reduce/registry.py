@@ -1,11 +1,11 @@
-"""Who asks whom: `install` puts the reducers where picklers look, `uninstall` leaves no trace.
+"""Registration of the reducers: `install`, `uninstall` and their options.
 
-Keras classes inherit one ``__reduce__``, so replacing that one reaches every class of today and of
-tomorrow, in ``__main__``, a notebook or a closure, through every pickler and `copy.deepcopy`, and
-leaves a class with a ``__reduce__`` of its own alone. Tables of exact types (`copyreg`) would have
-to hold each class that is ever defined, and would keep all of them alive.
+Keras classes inherit one ``__reduce__``. Replacing it covers all subclasses, including those
+defined later, in ``__main__``, a notebook or a closure, for every pickler and `copy.deepcopy`, and
+classes with a ``__reduce__`` of their own keep it. A table of exact types (`copyreg`) would have to
+contain every class that is ever defined, and would keep all of them alive.
 
-Nothing here imports a framework. What concerns a module that is not loaded waits for its import.
+Nothing here imports a framework. Patches of a module that is not loaded wait for its import.
 """
 
 from __future__ import annotations
@@ -26,23 +26,22 @@ from .core.replacements import MISSING, Replacements
 from .errors import FrameworkError
 from .integrations import joblib_patches, patch_table
 from .integrations.private import MANIFESTS
-from .integrations.worker_requirements import Sealed
+from .integrations.worker_requirements import GuardedPickle
 
 __all__ = ["install", "installed", "is_installed", "uninstall"]
 
 
 class Installation(NamedTuple):
-    """The options of an installation, which also travel in payloads.
+    """Options of an installation, which are also pickled with payloads.
 
-    Unpickling one installs the same in a worker that it was sent to, before anything is sent back
-    from there. Along goes the name of the backend of Keras. The order of the options is wire
-    format: add at the end.
+    Unpickled in a worker, they call `install` there before any result is sent back. The name of the
+    Keras backend is pickled with them. The order of the options is wire format: add at the end.
     """
 
     functions_by_value: bool = True
     legacy_wrappers: bool = False
     reuse: bool = True
-    backend: str | None = None  # What follows concerns the program only, and stays there.
+    backend: str | None = None  # From here on: options of the program, not sent to workers.
     progress: bool = False
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
@@ -53,28 +52,28 @@ class Installation(NamedTuple):
         return self.functions_by_value, self.legacy_wrappers, self.reuse, keras_backend.chosen()
 
 
-class Order:
-    """What sets up a worker by being unpickled there, whoever does it: for batches and the like.
+class WorkerSetup:
+    """Object that sets up the worker in which it is unpickled, for batches and plugins.
 
     Parameters
     ----------
     installation : Installation
-        What the worker is to install.
+        The options that the worker installs.
     """
 
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        """Reduce to what `receive` does."""
+        """Return a call of `receive`."""
         return receive, (*self._installation._received(), True)
 
 
 _lock = threading.RLock()
-_current: Installation | None = None  # what is in effect
-_asked: Installation | None = None  # by `install`
-_blocks: dict[_Block, Installation | None] = {}  # open ones, by the order of their beginning
-_dumps = 0  # under way, which need an installation, whichever it is
+_current: Installation | None = None  # the options in effect
+_requested: Installation | None = None  # by `install`
+_blocks: dict[_Block, Installation | None] = {}  # open ``with`` blocks, oldest first
+_dumps = 0  # number of running dumps, which need an installation
 _patches = Replacements()
 _by_value = Replacements()
 _default = Replacements()
@@ -91,48 +90,49 @@ def install(
     progress: bool | None = None,
     reuse: bool | None = None,
 ) -> None:
-    """Make every pickler of this process ship Keras objects by way of this package.
+    """Make every pickler of this process use the reducers of this package for Keras objects.
 
-    Costs milliseconds and imports no framework; what concerns one happens when the program imports
-    it. May be called again, from any thread, to change an option.
+    Takes milliseconds and imports no framework; patches of a framework are applied when the program
+    imports it. Call it again, from any thread, to change an option.
 
     Parameters
     ----------
     functions_by_value : bool, optional
-        Let `joblib.dump` carry functions and classes that a reader can't import (of ``__main__``,
-        lambdas, closures) by value. True unless told otherwise.
+        Let `joblib.dump` pickle functions and classes that a reader can't import (those of
+        ``__main__``, lambdas, closures) by value. Initially True; None keeps the current value.
     legacy_wrappers : bool, optional
-        Make ``tensorflow.keras.wrappers.scikit_learn`` importable on a TensorFlow that has no such
-        module any more. False unless told otherwise.
+        Make ``tensorflow.keras.wrappers.scikit_learn`` importable where TensorFlow no longer has
+        this module. Initially False; None keeps the current value.
     backend : {"keras", "loky", None}, optional
         "keras" makes the backend of `keras_reduce.parallel` joblib's default; otherwise the default
-        stays as it is. The backend is to be had as ``parallel_config("keras")`` anyway.
+        is unchanged. ``parallel_config("keras")`` selects the backend in any case.
     prestart : bool, optional
-        Start at once, in the background, the process from which that backend forks its workers, so
-        that the first parallel call need not wait for its imports. It takes some seconds of a core
-        and the memory of one Python with Keras. False unless told otherwise.
+        Start the fork server of that backend now, in the background, so that the first parallel
+        call need not wait for its imports. This takes some seconds of one core, and the memory of a
+        Python process with Keras.
     progress : bool, optional
-        Show a bar for each outermost parallel call on that backend. False unless told otherwise.
+        Show a progress bar for each outermost parallel call on that backend. Initially False; None
+        keeps the current value.
     reuse : bool, optional
-        Let models that are alike share what TensorFlow traces of them, in this process and in its
-        workers. Results are the same to the bit. True unless told otherwise.
+        Let equal models share the graphs that TensorFlow traces, in this process and in its
+        workers. Results are the same to the bit. Initially True; None keeps the current value.
 
     Raises
     ------
     ValueError
-        If `backend` is something else.
+        If `backend` has another value.
     """
-    global _asked
+    global _requested
     if backend not in ("keras", "loky", None):
         raise ValueError(f"backend must be 'keras', 'loky' or None, not {backend!r}")
     with _lock:
         wanted = _changed(_current, functions_by_value, legacy_wrappers, progress, reuse)
         wanted = wanted._replace(backend="keras" if backend == "keras" else None)
-        own = _own_blocks()
-        if own:
-            _blocks[own[-1]] = wanted  # until the end of that block
+        thread_blocks = _own_blocks()
+        if thread_blocks:
+            _blocks[thread_blocks[-1]] = wanted  # until the end of that block
         else:
-            _asked = wanted
+            _requested = wanted
         _settle()
     if prestart:
         from .parallel import warm
@@ -141,30 +141,36 @@ def install(
 
 
 def uninstall() -> None:
-    """Put everything back as it was before `install`; without effect if nothing is installed.
+    """Undo `install`: restore everything that it replaced; do nothing if it is not in effect.
 
-    While another thread is in a block of `installed`, or dumps, it stays for that one.
+    While another thread is in a block of `installed`, or dumps, the patches stay until it is done.
     """
-    global _asked
+    global _requested
     with _lock:
-        _asked = None
+        _requested = None
         _blocks.update(dict.fromkeys(_own_blocks()))
         _settle()
 
 
 def is_installed() -> bool:
-    """Tell whether `install` is in effect."""
+    """Return whether `install` is in effect.
+
+    Returns
+    -------
+    bool
+        Also True in a block of `installed`, and while something is dumped.
+    """
     return _current is not None
 
 
 def current() -> Installation:
-    """Return the options that are in effect, or those that would be."""
+    """Return the options in effect, or the defaults if nothing is installed."""
     return _current or Installation()
 
 
-def order() -> Order:
-    """Return what sets up a worker as this program is, or as `install` would set it up."""
-    return Order(current())
+def worker_setup() -> WorkerSetup:
+    """Return the set-up that gives a worker the options of this program, or the defaults."""
+    return WorkerSetup(current())
 
 
 @contextlib.contextmanager
@@ -174,9 +180,9 @@ def installed(
     legacy_wrappers: bool | None = None,
     reuse: bool | None = None,
 ) -> Iterator[None]:
-    """Install for a ``with`` block; what was in effect before is so again afterwards.
+    """Install for a ``with`` block, and restore the previous options afterwards.
 
-    Several threads may be in such blocks at once: the last one to leave uninstalls. Where their
+    Several threads may be in such blocks at once: the last one to leave uninstalls. If their
     options differ, those of the block that was entered last are in effect.
 
     Parameters
@@ -198,7 +204,7 @@ def installed(
 
 @contextlib.contextmanager
 def in_use() -> Iterator[Installation]:
-    """Keep an installation in effect while something is dumped; gives its options."""
+    """Keep an installation in effect during a dump; yield its options."""
     global _dumps
     with _lock:
         _dumps += 1
@@ -213,7 +219,7 @@ def in_use() -> Iterator[Installation]:
 
 
 class _Block:
-    """A ``with`` block of `installed`, which belongs to the thread that entered it."""
+    """One ``with`` block of `installed`, and the thread that entered it."""
 
     def __init__(self) -> None:
         self.thread = threading.get_ident()
@@ -242,14 +248,14 @@ def _changed(
 
 
 def _settle() -> None:
-    """Bring into effect what is wanted now."""
+    """Apply the options that are requested now."""
     global _current
-    wishes = [wish for wish in (_asked, *_blocks.values()) if wish is not None]
-    wanted = wishes[-1] if wishes else Installation() if _dumps else None
+    requests = [each for each in (_requested, *_blocks.values()) if each is not None]
+    wanted = requests[-1] if requests else Installation() if _dumps else None
     before, _current = _current, wanted
     if wanted == before:
         return
-    # Only what differs is touched: other threads may be pickling.
+    # Change only options that differ: other threads may be pickling.
     if before is None:
         from . import families
 
@@ -259,7 +265,7 @@ def _settle() -> None:
         _hooks.when_imported("joblib.parallel", _install_batches)
         for change in patch_table.CHANGES:
             _hooks.when_imported(
-                change.module, functools.partial(patch_table.apply, change, _patches, order)
+                change.module, functools.partial(patch_table.apply, change, _patches, worker_setup)
             )
     if wanted is None:
         _hooks.clear()
@@ -300,7 +306,7 @@ def _install_keras(root: str) -> None:
 
 
 def _install_reuse() -> None:
-    """Let models share traces, or no longer, as the options say by now."""
+    """Turn the sharing of traces on or off, according to the current options."""
     from . import families
 
     is_wanted = _current is not None and _current.reuse
@@ -316,7 +322,7 @@ def _install_reuse() -> None:
 
 
 def _reducing(original: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
-    """Return the ``__reduce__`` that takes the place of `original`."""
+    """Return the ``__reduce__`` that replaces `original`."""
 
     def untouched(obj: Any) -> Any:
         return object.__reduce__(obj) if original is None else original(obj)
@@ -326,17 +332,17 @@ def _reducing(original: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
 
         if reducers.says_itself(self, "__getstate__"):
             return untouched(self)
-        # copy.copy takes what it gets for the copy's own; nothing is on its way anywhere.
-        # Nobody's, where a thread has begun with a function in C.
-        asked_by = getattr(sys._getframe().f_back, "f_code", None)
-        if asked_by is copy.copy.__code__:
+        # copy.copy passes the reduce value to the copy as it is, without copying its contents.
+        # There is no calling frame where a thread has begun with a function in C.
+        caller_code = getattr(sys._getframe().f_back, "f_code", None)
+        if caller_code is copy.copy.__code__:
             reduced = reducers.reduce_for_a_copy(self)
         else:
             reduced = reducers.reduce(self)
         if reduced is None:
             return untouched(self)
         rebuild, arguments, state, snapshot, tokens = reduced
-        if asked_by is copy.deepcopy.__code__:
+        if caller_code is copy.deepcopy.__code__:
             arguments = reducers.for_a_deep_copy(arguments)
         return rebuild, reducers.complete(arguments, _current, tokens), state, snapshot
 
@@ -344,10 +350,10 @@ def _reducing(original: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
 
 
 def _set_scikeras_aside() -> None:
-    """Take SciKeras's own reducers off the Keras classes, on which it sets them when imported.
+    """Remove the reducers that SciKeras sets on Keras classes when it is imported.
 
-    They would win over ours: `copy.deepcopy` asks ``__deepcopy__`` first, and a class's own
-    ``__reduce__`` comes before an inherited one.
+    They would take precedence over ours: `copy.deepcopy` calls ``__deepcopy__`` first, and a
+    class's own ``__reduce__`` overrides an inherited one.
     """
     from . import families
 
@@ -365,14 +371,14 @@ def _set_scikeras_aside() -> None:
 
 
 def _settle_code() -> None:
-    """Let joblib's pickler carry code by value, or no longer, as the option says by now."""
+    """Turn code by value in joblib's pickler on or off, according to the current options."""
     _by_value.undo()
     if _current is not None and _current.functions_by_value:
-        patch_table.apply(patch_table.CODE_BY_VALUE, _by_value, order)
+        patch_table.apply(patch_table.CODE_BY_VALUE, _by_value, worker_setup)
 
 
 def _settle_backend() -> None:
-    """Make the backend known to joblib, and its default if that is wished."""
+    """Register the backend with joblib, as the default if the options say so."""
     _default.undo()
     if MANIFESTS["backend"].is_complete():
         is_default = _current is not None and _current.backend is not None
@@ -380,7 +386,7 @@ def _settle_backend() -> None:
 
 
 def _backend(**options: Any) -> Any:
-    """Return a backend for a call of joblib's `Parallel`."""
+    """Return a backend for a call of `joblib.Parallel`."""
     from . import parallel
 
     progress = _current is not None and _current.progress
@@ -420,16 +426,16 @@ def _forget_batches() -> None:
 
 
 def reduce_batch(batch: Any) -> tuple[Any, ...]:
-    """Let a batch of joblib's tasks carry the installation to the worker that runs it."""
+    """Reduce a joblib batch to its contents and the set-up of the worker that runs it."""
     rebuild, arguments = batch.__reduce__()[:2]
-    parcel = Parcel(rebuild_batch, (_current and Order(_current), rebuild, arguments))
-    # Their workers may be on machines that have something else, or nothing, installed.
+    parcel = Parcel(rebuild_batch, (_current and WorkerSetup(_current), rebuild, arguments))
+    # Their workers may run on machines where this package is missing or has another version.
     is_remote = any(name in sys.modules for name in ("ray.util.joblib", "joblibspark"))
-    return (Sealed(parcel) if is_remote else parcel).__reduce__()
+    return (GuardedPickle(parcel) if is_remote else parcel).__reduce__()
 
 
 def rebuild_batch(installation: None, rebuild: Callable[..., Any], arguments: Any) -> Any:
-    """Rebuild a batch; `installation` has done its work by being unpickled before the tasks."""
+    """Rebuild a batch; unpickling `installation`, before the tasks, has set up the worker."""
     return rebuild(*arguments)
 
 
@@ -438,26 +444,26 @@ def receive(
     legacy_wrappers: bool = False,
     reuse: bool = True,
     framework: str | None = None,
-    is_order: bool = False,
+    is_standalone: bool = False,
 ) -> Parcel | Refused | None:
-    """Install in a worker process what the sender had installed; elsewhere, do nothing.
+    """Install the sender's options in a worker process; elsewhere, do nothing.
 
-    Loading a file in a program that never called `install` changes nothing in that program, nor
-    does it in a worker.
+    Loading a file changes nothing, neither in a program that never called `install` nor in a
+    worker. The path of this function is wire format.
 
     Parameters
     ----------
     functions_by_value, legacy_wrappers, reuse : bool
         As for `install`.
     framework : str, optional
-        The backend of the sender's Keras, which a worker's is to have as well.
-    is_order : bool
-        Whether this comes by itself, and not in a model, which may stand in a file.
+        The backend of the sender's Keras, which a worker must use as well.
+    is_standalone : bool
+        Whether this comes from a `WorkerSetup` and not from a model, which may be in a file.
 
     Returns
     -------
     Refused or None
-        What takes the place of the model, where an error would reach nobody.
+        A placeholder for the model, where an error would be lost.
 
     Raises
     ------
@@ -465,15 +471,15 @@ def receive(
         If the Keras of this worker has another backend.
     """
     if transport_detection.is_passing():
-        options = functions_by_value, legacy_wrappers, reuse, framework, is_order
+        options = functions_by_value, legacy_wrappers, reuse, framework, is_standalone
         return Parcel(receive, options)
-    if not process_role.is_worker() or not (is_order or transport_detection.is_sent()):
+    if not process_role.is_worker() or not (is_standalone or transport_detection.is_sent()):
         return None
     if framework is not None:
         try:
             keras_backend.follow(framework)
         except FrameworkError as error:
-            if is_order or not transport_detection.are_errors_lost():
+            if is_standalone or not transport_detection.are_errors_lost():
                 raise
             return Refused(error)
     install(

@@ -1,8 +1,7 @@
-"""For clusters of Spark: what batches of joblib's don't bring to its workers.
+"""Set-up of Spark workers for functions that create models there: `prepared`.
 
-Parallel calls of joblib's on the backend ``"spark"`` set up their workers themselves. So does each
-model in what a function refers to, or in a broadcast. A function with nothing of Keras's about it
-that makes models on the workers is to be `prepared`.
+Parallel calls of joblib with the backend ``"spark"`` set up their workers without it, and so do
+models that a function refers to or that are broadcast.
 """
 
 from __future__ import annotations
@@ -13,31 +12,28 @@ from typing import Any
 
 from . import registry
 from .core.placeholders import Parcel
-from .integrations.worker_requirements import Sealed
+from .integrations.worker_requirements import GuardedPickle
 
 __all__ = ["prepared"]
 
 
 def prepared(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that does the same, on workers that are set up before it comes there.
+    """Return a wrapper of `function` that sets up each worker that unpickles it.
 
-    They install what this program has installed, or what `keras_reduce.install` does by default:
-    what the function returns is then carried by way of this package. Their Keras is to compute with
-    the backend that this program's has.
+    Workers call `keras_reduce.install` with the options of this program, or with the defaults, so
+    that results are pickled by this package. Their Keras must use the same backend as this program.
 
     Parameters
     ----------
     function : callable
-        For ``rdd.map``, ``DataFrame.mapInPandas`` and the like.
+        Function for ``rdd.map``, ``DataFrame.mapInPandas`` and the like.
 
     Returns
     -------
     callable
-        For these. A job fails with what follows in the message of Spark's error:
-
-        `ImportError`, on a worker that lacks this package or the backend, or has another minor
-        version of Keras; the message names the worker. `FrameworkError`, on a worker that has
-        imported Keras with another backend.
+        The wrapper. A job fails with an error of Spark that quotes one of these: an `ImportError`
+        if a worker lacks this package or the backend or has another minor version of Keras, with
+        the name of the worker; a `FrameworkError` if it has imported Keras with another backend.
 
     Examples
     --------
@@ -48,7 +44,7 @@ def prepared(function: Callable[..., Any]) -> Callable[..., Any]:
 
 class _Prepared:
     def __init__(self, function: Callable[..., Any]) -> None:
-        # Spark asks for the names and hints of parameters.
+        # Spark reads the names and annotations of parameters.
         functools.update_wrapper(self, function)
         self._function = function
 
@@ -56,12 +52,12 @@ class _Prepared:
         return self._function(*arguments, **more)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        contents = registry.order(), self._function
-        return Sealed(Parcel(rebuild_prepared, contents)).__reduce__()
+        arguments = registry.worker_setup(), self._function
+        return GuardedPickle(Parcel(rebuild_prepared, arguments)).__reduce__()
 
 
-def rebuild_prepared(order: None, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function; unpickling `order` has done on a worker what there is to do.
+def rebuild_prepared(setup: None, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function; unpickling `setup` has already set up the worker.
 
     The path of this function is wire format.
     """

@@ -1,8 +1,8 @@
-"""Weak references in attributes: carried where what they refer to travels in the same graph.
+"""Weak references in attributes: carried if their targets are in the same pickle.
 
-No pickler takes them, and `copy.deepcopy` takes them for atoms: a copied layer would go on with
-the layer of the original. They are taken apart into identity tokens, and made again as soon as what
-they refer to has been rebuilt.
+No pickler takes them, and `copy.deepcopy` treats them as atoms: a copied layer would refer to the
+layer of the original. They are reduced to identity tokens, and created again as soon as their
+targets have been rebuilt.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ _KINDS: dict[type, str] = {
 
 
 def is_weak(value: Any) -> bool:
-    """Tell whether `value` is a weak reference, or a weak container of the standard library."""
+    """Return whether `value` is a weak reference, or a weak container of the standard library."""
     return type(value) in _KINDS
 
 
 def holds(value: Any, levels: int = 4) -> bool:
-    """Tell whether `value` is a weak reference, or a nest of lists, tuples and dicts with one."""
+    """Return whether `value` is a weak reference, or a nest of lists, tuples and dicts with one."""
     if is_weak(value):
         return True
     if not levels or not isinstance(value, (list, tuple, dict)):
@@ -59,11 +59,11 @@ def holds(value: Any, levels: int = 4) -> bool:
 
 
 def targets(value: Any) -> Iterator[Any]:
-    """Yield what the weak references in `value` refer to, as far as it is still there."""
+    """Yield the live targets of the weak references in `value`."""
     kind = _KINDS.get(type(value))
     if kind == "ref" or kind == "method":
-        found = value()
-        yield from () if found is None else (getattr(found, "__self__", found),)
+        target = value()
+        yield from () if target is None else (getattr(target, "__self__", target),)
     elif kind == "proxy":
         yield from _of_proxy(value)
     elif kind == "keys" or kind == "set":
@@ -77,25 +77,25 @@ def targets(value: Any) -> Iterator[Any]:
 
 def _of_proxy(proxy: Any) -> Iterator[Any]:
     try:
-        # A bound method of the object itself.
+        # The bound method of the target leads to the target.
         yield proxy.__repr__.__self__
     except ReferenceError:
         return
 
 
 class WeakAttribute:
-    """The value of an attribute that is, or contains, weak references, on its way in a pickle.
+    """Reducer of an attribute value that is, or contains, weak references.
 
     Parameters
     ----------
     outline : tuple
-        How it is built: tuples of a kind and its contents, with tokens for what is referred to.
+        Nested tuples of a kind and its contents, with identity tokens for the targets.
 
     Attributes
     ----------
     before_writing : callable, optional
-        Called when a pickler asks for the reduce value. It raises an error if what is referred to
-        is not in the same pickle.
+        Called when a pickler asks for the reduce value. It raises an error if a target is not in
+        the same pickle.
     """
 
     def __init__(self, outline: tuple[Any, ...]) -> None:
@@ -104,26 +104,26 @@ class WeakAttribute:
 
     @classmethod
     def of(cls, value: Any) -> WeakAttribute:
-        """Take the value of an attribute apart."""
+        """Return the reducer of an attribute value."""
         return cls(_outline(value))
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        """Reduce to the same."""
+        """Return a rebuilder of this object."""
         if self.before_writing is not None:
             self.before_writing()
         return rebuild_weak_attribute, (self.outline,)
 
     def targets(self) -> Iterator[Any]:
-        """Yield what it refers to, as far as that is still there."""
-        found = (identity.obj for identity in _identities(self.outline))
-        return (target for target in found if target is not None)
+        """Yield the live targets."""
+        objects = (identity.obj for identity in _identities(self.outline))
+        return (obj for obj in objects if obj is not None)
 
     def leave_out(self) -> None:
-        """Carry nothing: `attach` will do nothing."""
+        """Drop the attribute: `attach` will do nothing."""
         self.outline, self.before_writing = ("absent", None), None
 
     def attach(self, obj: Any, name: str) -> None:
-        """Set the attribute of `obj`, and again whenever something that it refers to is rebuilt."""
+        """Set the attribute of `obj`, now and whenever a target is rebuilt."""
         if self.outline[0] == "absent":
             return
         place = f"{type(obj).__qualname__}.{name}"
@@ -137,9 +137,9 @@ class WeakAttribute:
             identity.follow(update)
 
     def attach_inside(self, obj: Any, name: str) -> None:
-        """Take the place of this object within an attribute of `obj`, now and whenever it changes.
+        """Replace this object within an attribute of `obj`, now and whenever a target is rebuilt.
 
-        The rest of the attribute stays as it is, with the layers in it that Keras tracks.
+        The rest of the attribute is unchanged, with the layers in it that Keras tracks.
         """
         place = f"{type(obj).__qualname__}.{name}"
         present: Any = self
@@ -155,22 +155,22 @@ class WeakAttribute:
             identity.follow(update)
 
     def plain(self) -> list[Any]:
-        """Return what else is in it, for a pickler to carry."""
+        """Return the other contents of the value, which a pickler must be able to carry."""
         return list(_plain(self.outline))
 
 
 def detached(value: Any) -> Any:
-    """Return a nest with a `WeakAttribute` in the place of each weak reference in it.
+    """Return a nest with a `WeakAttribute` in place of each weak reference in it.
 
-    `value` itself if there is none.
+    Return `value` itself if there is none.
     """
     if is_weak(value):
         return WeakAttribute.of(value)
     if isinstance(value, dict):
-        made = {key: detached(item) for key, item in value.items()}
-        if all(map(operator.is_, made.values(), value.values())):
+        detached_items = {key: detached(item) for key, item in value.items()}
+        if all(map(operator.is_, detached_items.values(), value.values())):
             return value
-        return OrderedDict(made) if isinstance(value, OrderedDict) else made
+        return OrderedDict(detached_items) if isinstance(value, OrderedDict) else detached_items
     if not isinstance(value, (list, tuple, set, frozenset)):
         return value
     items = [detached(item) for item in value]
@@ -180,13 +180,13 @@ def detached(value: Any) -> Any:
 
 def attach_within(obj: Any, name: str) -> None:
     """Attach each `WeakAttribute` within an attribute of `obj`; see `detached`."""
-    # Where a module of Torch's keeps what is set on it, there are no containers.
-    for found in list(within(vars(obj).get(name))):
-        found.attach_inside(obj, name)
+    # Torch modules keep parameters and modules outside vars(), but no containers.
+    for weak_attribute in list(within(vars(obj).get(name))):
+        weak_attribute.attach_inside(obj, name)
 
 
 def within(value: Any) -> Iterator[WeakAttribute]:
-    """Yield each `WeakAttribute` within what `detached` has returned."""
+    """Yield each `WeakAttribute` within a result of `detached`."""
     if isinstance(value, WeakAttribute):
         yield value
     elif isinstance(value, (list, tuple, set, frozenset, dict)):
@@ -195,9 +195,9 @@ def within(value: Any) -> Iterator[WeakAttribute]:
 
 
 def _like(value: Any, items: list[Any]) -> Any:
-    """Return a list, tuple, set or frozenset of `items` that is of the kind of `value`."""
+    """Return a list, tuple, set or frozenset of `items`, of the same kind as `value`."""
     if isinstance(value, tuple):
-        # TensorFlow wraps named tuples in a proxy, which knows what it wraps.
+        # TensorFlow wraps named tuples in a proxy with the attribute ``__wrapped__``.
         named = getattr(value, "__wrapped__", value)
         return type(named)(*items) if hasattr(named, "_fields") else tuple(items)
     kind = next(kind for kind in (list, set, frozenset) if isinstance(value, kind))
@@ -205,7 +205,7 @@ def _like(value: Any, items: list[Any]) -> Any:
 
 
 def _replaced(value: Any, old: Any, new: Any) -> Any:
-    """Return `value` with `new` in the place of `old`; lists, dictionaries and sets are changed."""
+    """Return `value` with `new` in place of `old`; change lists, dictionaries and sets in place."""
     if value is old:
         return new
     if isinstance(value, (tuple, frozenset)):
@@ -232,7 +232,7 @@ def _setter_of(container: Any) -> Callable[[Any, Any, Any], None]:
         # Private: TensorFlow's wrappers keep the items twice.
         method: Callable[[Any, Any, Any], None] = type(container).__setitem__
         return method
-    # Past the methods by which Keras's containers track what is put into them.
+    # Bypass the methods by which Keras's containers track their items.
     return dict.__setitem__ if isinstance(container, dict) else list.__setitem__
 
 
@@ -250,11 +250,11 @@ def _outline(value: Any) -> tuple[Any, ...]:
     if kind == "set":
         return kind, tuple(map(Identity.of, list(value)))
     if kind is not None:
-        found = list(targets(value))
-        if not found:
+        live_targets = list(targets(value))
+        if not live_targets:
             return "dead", kind
         method = (value().__name__,) if kind == "method" else ()
-        return kind, Identity.of(found[0]), *method
+        return kind, Identity.of(live_targets[0]), *method
     if type(value) is dict:
         return "dict", tuple((key, _outline(item)) for key, item in value.items())
     if type(value) in (list, tuple):
@@ -271,7 +271,7 @@ _state = _State()
 
 @contextlib.contextmanager
 def rebuilding() -> Iterator[None]:
-    """Let references that are not there yet be dead, while this thread rebuilds an object."""
+    """Treat references with missing targets as dead while this thread rebuilds an object."""
     _state.depth += 1
     try:
         yield
@@ -314,7 +314,7 @@ def _as_tuple(item: Any) -> tuple[Any, ...]:
 
 
 def _value(outline: tuple[Any, ...], place: str) -> Any:
-    """Return what is built so, as far as what it refers to has been rebuilt."""
+    """Return the value of an outline, with the targets that have been rebuilt so far."""
     kind, content, *more = outline
     if kind == "dead":
         reference = weakref.ref(_Gone())
@@ -332,7 +332,7 @@ def _value(outline: tuple[Any, ...], place: str) -> Any:
         pairs = [(key, _target(item)) for key, item in content]
         return weakref.WeakValueDictionary({k: v for k, v in pairs if v is not None})
     if kind == "set":
-        return weakref.WeakSet(found for found in map(_target, content) if found is not None)
+        return weakref.WeakSet(target for target in map(_target, content) if target is not None)
     target = _target(content)
     if target is None:
         return MissingTarget(place)
@@ -342,39 +342,39 @@ def _value(outline: tuple[Any, ...], place: str) -> Any:
 
 
 def _target(identity: Identity) -> Any:
-    # What `copy.deepcopy` does not copy along is referred to as before.
+    # `copy.deepcopy` keeps references to targets that it does not copy.
     return identity.original if identity.obj is None else identity.obj
 
 
 class _Gone:
-    """An object to which nothing refers any more."""
+    """Target of a dead reference."""
 
 
 class MissingTarget:
-    """A weak reference to something that has not been rebuilt, and may never be.
+    """Placeholder for a weak reference whose target has not been rebuilt.
 
     Parameters
     ----------
     place : str
-        Class and attribute that it is in, such as ``Decoder.encoder``.
+        Class and attribute that hold it, such as ``Decoder.encoder``.
     """
 
     def __init__(self, place: str) -> None:
         self._place = place
 
     def __call__(self, *arguments: Any, **more: Any) -> None:
-        """Raise an error; return None, as a dead reference does, to code that rebuilding runs."""
+        """Raise an error; while an object is rebuilt, return None, as a dead reference does."""
         if _state.depth:
             return
         raise PayloadError(
-            "A weak reference leads to nothing",
+            "The target of a weak reference is missing",
             where=self._place,
-            cause="what it refers to was not in the same pickle",
+            cause="its target was not in the same pickle",
             cure="pickle both in one object, such as a model that has both",
         )
 
     def __getattr__(self, name: str) -> Any:
-        """Raise an error; but let others ask for what is no attribute of the object."""
+        """Raise an error, except for special names, which are looked up to test for protocols."""
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)
         return self()

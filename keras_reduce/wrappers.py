@@ -1,7 +1,7 @@
 """`KerasRegressor` and `KerasClassifier`: Keras models as scikit-learn estimators.
 
-The constructor is the one that TensorFlow shipped until 2.12, so old code keeps its ``build_fn``
-and its keyword arguments; everything that scikit-learn has come to expect since is there too.
+The constructor is that of TensorFlow's wrappers until 2.12, so old code keeps its ``build_fn`` and
+its keyword arguments. The estimators follow the current conventions of scikit-learn.
 """
 
 # ruff: noqa: N803  scikit-learn calls its matrix X, and passes it by that name.
@@ -29,10 +29,10 @@ from sklearn.utils.validation import check_is_fitted
 
 try:
     from sklearn.utils.validation import validate_data
-except ImportError:  # scikit-learn 1.5, the last that the wrappers of Keras 2.12 were made for
+except ImportError:  # scikit-learn 1.5, the last version that works with the wrappers of Keras 2.12
 
     def validate_data(estimator: Any, X: Any, *, reset: bool, **_: Any) -> None:
-        """Note names and number of the columns, or compare them with what was noted."""
+        """Remember names and number of the columns, or compare them with the remembered ones."""
         estimator._check_feature_names(X, reset=reset)
         estimator._check_n_features(X, reset=reset)
 
@@ -48,9 +48,9 @@ _Array = NDArray[Any]
 
 __all__ = ["BaseWrapper", "EstimatorError", "KerasClassifier", "KerasRegressor"]
 
-# What Keras's own methods take. Spelled out rather than asked of Keras, so that an estimator can be
-# made, cloned and searched over in a process that has not imported Keras yet. `callbacks` stay with
-# `fit`: a callback that stops training has nothing to do in `predict`, which would mark it as used.
+# Arguments of Keras's own methods. They are listed here so that an estimator can be created, cloned
+# and searched over in a process that has not imported Keras. `callbacks` are for `fit` only: early
+# stopping has no effect in `predict`, which would mark the callback as used.
 _FIT = frozenset(
     {
         "batch_size",
@@ -70,7 +70,7 @@ _FIT = frozenset(
     }
 )
 _PREDICT = frozenset({"batch_size", "steps", "verbose"})
-# What they get if nothing is given, data and objects apart. Here, `verbose` is 0.
+# Their defaults, except for data and objects. Here, `verbose` is 0.
 _DEFAULTS: dict[str, Any] = {
     "batch_size": None,
     "epochs": 1,
@@ -84,17 +84,14 @@ _DEFAULTS: dict[str, Any] = {
     "validation_steps": None,
     "verbose": 0,
 }
-# Keras 2 alone takes these. They steered speed and never results: where Keras has dropped them, an
-# old program may go on naming them.
+# Arguments of Keras 2 only. They affect speed, not results, so they are accepted and ignored where
+# Keras has dropped them.
 _RETIRED = frozenset({"max_queue_size", "use_multiprocessing", "workers"})
 _KERAS = _FIT | _PREDICT | _RETIRED
 
 
 class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
-    """What the two estimators share: parameters and their routing, building, training, pickling.
-
-    Not to be used itself.
-    """
+    """Base class of both estimators: parameters and their routing, building, training, pickling."""
 
     build_fn: Any
     random_state: Any
@@ -120,30 +117,30 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
 
     @property
     def sk_params(self) -> dict[str, Any]:
-        """The keyword arguments of the constructor."""
+        """Keyword arguments of the constructor."""
         return self._sk_params
 
     def _builder(self, build_fn: Any) -> Callable[..., Any] | None:
-        """Return what builds a model, given `build_fn`, or None if nothing does."""
+        """Return the callable that builds a model, given `build_fn`; None if there is none."""
         builder: Any = self if build_fn is None else build_fn
         return builder if callable(builder) else None
 
     def check_params(self, params: Iterable[str]) -> None:
-        """Check that each parameter has a place to go.
+        """Check that `build_fn` or a method of Keras accepts each parameter.
 
-        While `build_fn` can't be called, nobody knows its arguments: then every name passes here,
-        and `fit` refuses.
+        If `build_fn` is not callable, its arguments are unknown: then all names are accepted here,
+        and `fit` raises an error.
 
         Parameters
         ----------
         params : iterable of str
-            Names of parameters; a dict will do.
+            Names of parameters, or a dict of them.
 
         Raises
         ------
         EstimatorError
-            A kind of ``ValueError``: neither `build_fn` nor Keras's ``fit``, ``predict`` and
-            ``evaluate`` take an argument of that name.
+            A subclass of ``ValueError``, if neither `build_fn` nor Keras's ``fit``, ``predict`` and
+            ``evaluate`` have an argument of that name.
         """
         self._check_params(params, self.build_fn)
 
@@ -170,8 +167,8 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
         deep : bool, default=True
             Whether to add the parameters of `build_fn` if it is itself an estimator, and the
             defaults of parameters for ``fit`` and ``predict`` that the constructor was not given,
-            such as ``epochs``. Searches look here for what they may vary. Parameters that
-            `build_fn` takes as well are left out.
+            such as ``epochs``, which searches may vary. Parameters that `build_fn` has as well
+            are left out.
 
         Returns
         -------
@@ -187,13 +184,13 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
         return {**parameters, **defaults}
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters, also such as the constructor was not given.
+        """Set parameters, including those that the constructor was not given.
 
         Parameters
         ----------
         **params
-            ``build_fn``, ``random_state``, or anything that the build function or Keras's ``fit``
-            and ``predict`` take. `model` means `build_fn`, unless that has an argument `model`.
+            ``build_fn``, ``random_state``, or arguments of the build function or of Keras's ``fit``
+            and ``predict``. `model` means `build_fn`, unless that has an argument `model`.
 
         Returns
         -------
@@ -203,34 +200,36 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
         Raises
         ------
         EstimatorError
-            A kind of ``ValueError``: a parameter has no place to go.
+            A subclass of ``ValueError``, if a parameter is not accepted; see `check_params`.
         """
         if "model" in params and "build_fn" not in params:
             builder = self._builder(self.build_fn)
             if builder is None or "model" not in _names(builder):
                 params["build_fn"] = params.pop("model")
-        own = {
+        constructor_params = {
             name: value
             for name, value in params.items()
             if name.partition("__")[0] in self._get_param_names()
         }
-        routed = {name: value for name, value in params.items() if name not in own}
-        self._check_params(routed, own.get("build_fn", self.build_fn))
-        super().set_params(**own)
-        self._sk_params = {**self.sk_params, **routed}
+        other_params = {
+            name: value for name, value in params.items() if name not in constructor_params
+        }
+        self._check_params(other_params, constructor_params.get("build_fn", self.build_fn))
+        super().set_params(**constructor_params)
+        self._sk_params = {**self.sk_params, **other_params}
         return self
 
     def filter_sk_params(
         self, fn: Callable[..., Any], override: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Return those keyword arguments of the constructor that `fn` names.
+        """Return those keyword arguments of the constructor that `fn` accepts.
 
         Parameters
         ----------
         fn : callable
             The function to call.
         override : mapping, optional
-            Further arguments; they win over the constructor's.
+            Further arguments; they take precedence over the constructor's.
 
         Returns
         -------
@@ -240,25 +239,25 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
         return {**_pick(self.sk_params, _names(fn)), **(override or {})}
 
     def _arguments(self, model: Any, method: str, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return arguments for a `method` of `model`: quiet, the constructor's, then `given`."""
-        known = _FIT if method == "fit" else _PREDICT
+        """Return arguments for a `method` of `model`: defaults, the constructor's, then `given`."""
+        method_names = _FIT if method == "fit" else _PREDICT
         fn = getattr(model, method)
-        names = known if _takes_any(fn) else (known | _RETIRED) & _names(fn)
+        names = method_names if _takes_any(fn) else (method_names | _RETIRED) & _names(fn)
         return {"verbose": 0, **_pick(self.sk_params, names), **given}
 
     # -- the fitted model -------------------------------------------------------------------------
 
     @property
     def model(self) -> Any:
-        """The fitted Keras model, `model_` by its old name.
+        """The fitted Keras model; the old name of `model_`.
 
-        It can be set: a model that was saved apart goes back into its estimator in this way, and
-        None takes the model out. What the constructor got as ``model=`` is `build_fn`.
+        It can be set, for example to a model that was saved separately, or to None to remove the
+        model. The constructor's argument ``model=`` is available as `build_fn`.
 
         Raises
         ------
         NotFittedError
-            A kind of ``AttributeError``: there is no model before `fit`.
+            A subclass of ``AttributeError``, if `fit` has not been called.
         """
         if not self.__sklearn_is_fitted__():
             raise NotFittedError(
@@ -269,18 +268,18 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
 
     @model.setter
     def model(self, model: Any) -> None:
-        # The history tells of the model that goes, and keeps it alive.
+        # The history belongs to the old model, and would keep it alive.
         for name in ("model_", "history_"):
             self.__dict__.pop(name, None)
         if model is not None:
             self.model_ = model
 
     def __sklearn_is_fitted__(self) -> bool:
-        """Tell whether there is a model to predict with."""
+        """Return whether there is a model to predict with."""
         return "model_" in vars(self)
 
     def __sklearn_tags__(self) -> Any:
-        """Return what scikit-learn wants to know about this estimator."""
+        """Return the estimator tags of scikit-learn."""
         tags = super().__sklearn_tags__()
         tags.non_deterministic = self.random_state is None
         tags.input_tags.three_d_array = True
@@ -307,7 +306,7 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
             )
         self.check_params(self.sk_params)
         names = _names(builder)
-        # **kwargs gets what nobody else names: `epochs` was never meant for it.
+        # **kwargs gets only arguments that Keras does not have: not `epochs`, for example.
         extra = self.sk_params.keys() - _KERAS if _takes_any(builder) else set()
         arguments = _pick(self.sk_params, names | extra)
         if "meta" in names:
@@ -338,8 +337,8 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
         return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
     def _meta(self) -> dict[str, Any]:
-        """Return what is known about the data, for a build function that asks for `meta`."""
-        told = {
+        """Return properties of the data, for a build function with an argument `meta`."""
+        property_names = {
             "n_features_in_",
             "X_shape_",
             "n_outputs_",
@@ -347,10 +346,10 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
             "n_classes_",
             "target_type_",
         }
-        return _pick(vars(self), told)
+        return _pick(vars(self), property_names)
 
     def _inputs(self, X: Any, *, reset: bool = False) -> Any:
-        """Return `X` checked, as Keras takes it; with `reset`, remember what it looks like."""
+        """Return `X`, validated and in a form for Keras; with `reset`, remember its shape."""
         if isinstance(X, Mapping) and not issparse(X):  # SciPy's DOK format is a dict
             return {name: self._array(part) for name, part in X.items()}
         if isinstance(X, (list, tuple)) and X and all(getattr(x, "ndim", 0) > 1 for x in X):
@@ -359,7 +358,7 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
         if reset:
             self.X_shape_ = array.shape
         if array.ndim == 2:
-            # From three dimensions on, the second is as often time as features, and free to vary.
+            # With three or more dimensions, the second may be time, and free to vary.
             validate_data(self, X, reset=reset, skip_check_array=True)
         return array
 
@@ -371,14 +370,14 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
                 and array.size > 0
                 and all(isinstance(value, str) for value in array.flat)
             ):
-                # Text, for a model with its own TextVectorization or StringLookup. Keras takes
-                # strings as objects only.
+                # Text, for a model with its own TextVectorization or StringLookup. Keras accepts
+                # strings as an object array only.
                 return array.astype(object)
             checked: _Array = check_array(X, allow_nd=True, input_name="X", estimator=self)
             return checked
 
     def _targets(self, y: Any, *, reset: bool = False) -> _Array:
-        """Return `y` checked; with `reset`, remember what it looks like."""
+        """Return `y`, validated; with `reset`, remember its shape and type."""
         targets: _Array = check_array(
             y, ensure_2d=False, allow_nd=True, input_name="y", estimator=self
         )
@@ -388,11 +387,11 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
         return targets
 
     def _encode(self, model: Any, y: _Array) -> _Array:
-        """Return checked targets in the form that the loss of `model` wants."""
+        """Return validated targets in the form that the loss of `model` needs."""
         return y
 
     def _weights(self, model: Any, y: _Array, arguments: dict[str, Any]) -> None:
-        """Check the weights among the `arguments` with which `model` is trained on `y`."""
+        """Validate the weights among the `arguments` for training `model` on `y`, in place."""
         if arguments.get("sample_weight") is not None:
             weights = data.checked_weights(arguments["sample_weight"], y, model)
             arguments["sample_weight"] = weights
@@ -402,31 +401,31 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features), or what else Keras takes
-            Also arrays of more dimensions, arrays of strings for a model that reads text, and a
-            list or dict of arrays for a model with several inputs. The number of features and
-            their names are remembered and checked for two dimensions only.
+        X : array-like of shape (n_samples, n_features), or another input of Keras
+            The samples. Also arrays of more dimensions, arrays of strings for a model that reads
+            text, and a list or dict of arrays for a model with several inputs. The number of
+            features and their names are remembered and checked for two dimensions only.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             The targets.
         sample_weight : array-like of shape (n_samples,) or (n_samples, n_steps), optional
             Weights, as Keras's losses apply them; of steps where the output of a regressor's model
             has an axis of steps before that of its units.
         **kwargs
-            Further arguments for Keras's ``fit``; they win over the constructor's.
-            ``validation_data`` is checked and encoded as `X` and `y` are.
+            Further arguments for Keras's ``fit``; they take precedence over the
+            constructor's. ``validation_data`` is validated and encoded like `X` and `y`.
 
         Returns
         -------
         KerasRegressor or KerasClassifier
-            This estimator, fitted. (The wrappers of old returned the ``History``, which is the
-            attribute `history_` now.)
+            This estimator, fitted. (TensorFlow's wrappers returned the ``History``; it is now the
+            attribute `history_`.)
 
         Raises
         ------
         EstimatorError
-            The build function can't be used, or its model doesn't fit the targets.
+            If there is no valid build function, or its model doesn't fit the targets.
         ValueError
-            `X`, `y` or `sample_weight` are not what scikit-learn lets pass.
+            If scikit-learn's validation of `X`, `y` or `sample_weight` fails.
         """
         if y is None:
             raise ValueError(
@@ -436,19 +435,19 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
         with data.naming_ragged(y, "y"):
             targets = self._targets(y, reset=True)
         data.check_lengths(inputs, targets)
-        # Seeds are those of the whole process.
+        # Random seeds are global to the process.
         with seeding.fitting(is_seeded=self.random_state is not None):
             return self._train(inputs, targets, sample_weight, kwargs)
 
     def _train(
         self, inputs: Any, targets: _Array, sample_weight: Any, kwargs: Mapping[str, Any]
     ) -> Self:
-        """Build a new model and train it on checked data."""
+        """Build a new model and train it on validated data."""
         model = self._build()
         given = dict(kwargs)
         if "callbacks" in self.sk_params.keys() - kwargs.keys():
-            # A callback keeps what it saw of a fit. The next fit, of this estimator or of a clone,
-            # starts from the callback that the user wrote down.
+            # Callbacks keep state from a fit. The next fit, of this estimator or of a clone, must
+            # start from the callback as it was given.
             given["callbacks"] = callbacks.copied(self.sk_params["callbacks"])
         if sample_weight is not None:
             given["sample_weight"] = sample_weight
@@ -476,12 +475,12 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
     def __sklearn_clone__(self) -> Self:
         """Return an unfitted estimator with copies of the parameters.
 
-        Callbacks share what can't be copied: they stay in this process.
+        Parts of callbacks that can't be copied are shared, since a clone stays in this process.
 
         Raises
         ------
         EstimatorError
-            Another parameter can't be copied.
+            If another parameter can't be copied.
         """
         original = copy.copy(self)
         original._sk_params = {k: v for k, v in self.sk_params.items() if k != "callbacks"}
@@ -497,10 +496,10 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
         return twin
 
     def _refuse_to_copy(self, parameters: Mapping[str, Any], error: Exception) -> None:
-        """Raise an error that says which part of the `parameters` can't be copied, if any."""
-        own = self._get_param_names()
+        """Raise an error for the first part of the `parameters` that can't be copied, if any."""
+        constructor_names = self._get_param_names()
         for name, value in parameters.items():
-            path = name if name in own else f"sk_params[{name!r}]"
+            path = name if name in constructor_names else f"sk_params[{name!r}]"
             obstacles = dry_pickler.obstacles(value, f"{type(self).__name__}.{path}", "deepcopy")
             for obstacle in obstacles:
                 raise EstimatorError(
@@ -510,16 +509,16 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
                     cure=f"{obstacle.cure}; or use a function, which clones share",
                 ) from error
 
-    # A build function is often a lambda, a closure or at home in __main__. Plain pickle can't ship
-    # such a function, and it asks no reducer about functions: the estimator has to.
+    # A build function is often a lambda, a closure or defined in __main__. Plain pickle can't carry
+    # such a function and calls no reducer for functions, so the estimator replaces it.
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state, with functions that the receiver can't import packed by value.
+        """Return the state, with functions that the receiver can't import by value.
 
         Raises
         ------
         ReduceError
-            A callback can't leave this process.
+            If a callback can't be pickled.
         """
         self._check_callbacks()
         state = super().__getstate__()
@@ -539,23 +538,23 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
             )
         except ReduceError as error:
             raise ReduceError(
-                "A callback can't leave this process",
+                "A callback can't be pickled",
                 where=error.where,
                 cause=error.cause,
-                cure="fit with n_jobs=1 or in threads, where callbacks share what can't be copied; "
-                f"or hand it to fit(callbacks=...), which doesn't keep it; or {error.cure}",
+                cure="fit with n_jobs=1 or in threads, where that part is shared; or pass the "
+                f"callback to fit(callbacks=...), which doesn't keep it; or {error.cure}",
             ) from error
 
-    # A copy stays in this process: it shares functions as they are, like any other copy.
+    # A copy stays in this process, so it shares functions.
 
     def __copy__(self) -> Self:
-        """Return a copy that shares everything with this one."""
+        """Return a copy that shares all attributes with this estimator."""
         twin = type(self).__new__(type(self))
         twin.__dict__.update(self.__dict__)
         return twin
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Return a copy that shares functions and classes only."""
+        """Return a deep copy, which shares functions and classes only."""
         twin = memo[id(self)] = type(self).__new__(type(self))
         twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return twin
@@ -567,30 +566,31 @@ class KerasRegressor(RegressorMixin, BaseWrapper):  # type: ignore[misc]
     Parameters
     ----------
     build_fn : callable, optional
-        Returns a compiled Keras model; a function, or an object with ``__call__``. None if a
-        subclass has a ``__call__`` that does this. ``model=`` is accepted as another name for it,
+        Function, or object with ``__call__``, that returns a compiled Keras model. None if a
+        subclass has a ``__call__`` that does so. ``model=`` is accepted as another name for it,
         unless `build_fn` is given or ``__call__`` exists.
 
-        It gets those of `sk_params` that it names. An argument called ``meta`` gets a dict with
-        what is known of the data: ``n_features_in_``, ``X_shape_``, ``n_outputs_`` and
-        ``target_type_``. Nothing else is passed unasked.
+        It is called with those of `sk_params` that it accepts. An argument ``meta`` gets a dict of
+        properties of the data: ``n_features_in_``, ``X_shape_``, ``n_outputs_`` and
+        ``target_type_``. Nothing else is passed to it.
     random_state : int, RandomState instance or None, default=None
-        Seeds Python, NumPy and the framework before `build_fn` is called. None leaves them alone.
-        Also passed to a `build_fn` that names it. All threads share what is seeded: a seeded fit
-        runs alone in its process, and waits for fits in other threads.
+        Seed for Python, NumPy and the framework, set before `build_fn` is called. None sets no
+        seed. Also passed to a `build_fn` with an argument of this name. All threads share these
+        random generators: a seeded fit runs alone in its process, and waits for fits in other
+        threads.
     **sk_params
         Arguments of `build_fn`, and of Keras's ``fit`` and ``predict``, routed by their names. A
-        `build_fn` with ``**kwargs`` gets there what nobody else names. All are parameters in
-        scikit-learn's sense: a search may vary them, whether the constructor was given them or
-        not. Callbacks are copied for each fit; what can't be copied of them is shared. ``verbose``
-        is 0 if not given.
+        `build_fn` with ``**kwargs`` gets there all that Keras's methods don't have. All are
+        parameters in the sense of scikit-learn: a search may vary them, whether or not the
+        constructor was given them. Callbacks are copied for each fit; parts that can't be copied
+        are shared. ``verbose`` is 0 by default.
 
     Attributes
     ----------
     model_ : keras.Model
-        The fitted model; also to be had, and set, as ``model``.
+        The fitted model; can also be read and set as ``model``.
     history_ : keras.callbacks.History
-        What Keras's ``fit`` returned.
+        Return value of Keras's ``fit``.
     n_features_in_ : int
         Number of features, if `X` had two dimensions.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -605,7 +605,7 @@ class KerasRegressor(RegressorMixin, BaseWrapper):  # type: ignore[misc]
     Raises
     ------
     EstimatorError
-        A kind of ``ValueError``: a parameter that has no place to go.
+        A subclass of ``ValueError``, if neither `build_fn` nor Keras's methods accept a parameter.
 
     Examples
     --------
@@ -617,7 +617,7 @@ class KerasRegressor(RegressorMixin, BaseWrapper):  # type: ignore[misc]
     >>> estimator.fit(X, y).predict(X)  # doctest: +SKIP
     """
 
-    # A model put in by hand has seen no y; nearly all regressors have one output.
+    # The default for a model set by hand, for which no y is known.
     _flat = True
 
     def _targets(self, y: Any, *, reset: bool = False) -> _Array:
@@ -627,7 +627,7 @@ class KerasRegressor(RegressorMixin, BaseWrapper):  # type: ignore[misc]
         return targets
 
     def __sklearn_tags__(self) -> Any:
-        """Return what scikit-learn wants to know about this estimator."""
+        """Return the estimator tags of scikit-learn."""
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
@@ -637,22 +637,23 @@ class KerasRegressor(RegressorMixin, BaseWrapper):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features), or what else `fit` takes
+        X : array-like of shape (n_samples, n_features), or another input of `fit`
             The samples.
         **kwargs
-            Further arguments for Keras's ``predict``; they win over the constructor's.
+            Further arguments for Keras's ``predict``; they take precedence over the
+            constructor's.
 
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            Of one dimension if the `y` of `fit` was.
+            The predictions, one-dimensional if the `y` of `fit` was.
 
         Raises
         ------
         EstimatorError
-            The model has several outputs.
+            If the model has several outputs.
         NotFittedError
-            `fit` has not been called.
+            If `fit` has not been called.
         """
         y = self._raw(X, kwargs)
         return y[:, 0] if self._flat and y.ndim == 2 and y.shape[1] == 1 else y
@@ -660,11 +661,11 @@ class KerasRegressor(RegressorMixin, BaseWrapper):  # type: ignore[misc]
     def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None, **kwargs: Any) -> float:
         """Return the coefficient of determination, R².
 
-        The wrappers of old returned the negative loss.
+        (TensorFlow's wrappers returned the negative loss.)
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features), or what else `fit` takes
+        X : array-like of shape (n_samples, n_features), or another input of `fit`
             The samples.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             The true targets.
@@ -681,7 +682,7 @@ class KerasRegressor(RegressorMixin, BaseWrapper):  # type: ignore[misc]
         Raises
         ------
         NotFittedError
-            `fit` has not been called.
+            If `fit` has not been called.
         """
         return float(r2_score(y, self.predict(X, **kwargs), sample_weight=sample_weight))
 
@@ -689,38 +690,39 @@ class KerasRegressor(RegressorMixin, BaseWrapper):  # type: ignore[misc]
 class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
     """A Keras model as a scikit-learn classifier.
 
-    Labels may be of any type. The loss sees them as positions in `classes_`, or one-hot where one
-    of Keras's own losses needs that: where the model has more than one output unit and the loss is
-    not a ``sparse_`` one. A loss that you wrote gets positions.
+    Labels may be of any type. The loss gets them as indices into `classes_`, or one-hot encoded if
+    one of Keras's own losses needs that: if the model has more than one output unit and the loss is
+    not a ``sparse_`` one. User-defined losses get indices.
 
     Parameters
     ----------
     build_fn : callable, optional
-        Returns a compiled Keras model; a function, or an object with ``__call__``. None if a
-        subclass has a ``__call__`` that does this. ``model=`` is accepted as another name for it,
+        Function, or object with ``__call__``, that returns a compiled Keras model. None if a
+        subclass has a ``__call__`` that does so. ``model=`` is accepted as another name for it,
         unless `build_fn` is given or ``__call__`` exists.
 
-        It gets those of `sk_params` that it names. An argument called ``meta`` gets a dict with
-        what is known of the data: ``n_features_in_``, ``X_shape_``, ``classes_``, ``n_classes_``
-        and ``target_type_``. Nothing else is passed unasked.
+        It is called with those of `sk_params` that it accepts. An argument ``meta`` gets a dict of
+        properties of the data: ``n_features_in_``, ``X_shape_``, ``classes_``, ``n_classes_``
+        and ``target_type_``. Nothing else is passed to it.
     random_state : int, RandomState instance or None, default=None
-        Seeds Python, NumPy and the framework before `build_fn` is called. None leaves them alone.
-        Also passed to a `build_fn` that names it. All threads share what is seeded: a seeded fit
-        runs alone in its process, and waits for fits in other threads.
+        Seed for Python, NumPy and the framework, set before `build_fn` is called. None sets no
+        seed. Also passed to a `build_fn` with an argument of this name. All threads share these
+        random generators: a seeded fit runs alone in its process, and waits for fits in other
+        threads.
     **sk_params
         Arguments of `build_fn`, and of Keras's ``fit`` and ``predict``, routed by their names. A
-        `build_fn` with ``**kwargs`` gets there what nobody else names. All are parameters in
-        scikit-learn's sense: a search may vary them, whether the constructor was given them or
-        not. Callbacks are copied for each fit; what can't be copied of them is shared. ``verbose``
-        is 0 if not given.
+        `build_fn` with ``**kwargs`` gets there all that Keras's methods don't have. All are
+        parameters in the sense of scikit-learn: a search may vary them, whether or not the
+        constructor was given them. Callbacks are copied for each fit; parts that can't be copied
+        are shared. ``verbose`` is 0 by default.
 
-        ``class_weight`` is "balanced" or a dict. If all its keys are labels it goes by labels, else
-        by positions in `classes_`, as in Keras.
+        ``class_weight`` is "balanced" or a dict. Its keys are labels, or, if not all of them are,
+        indices into `classes_`, as in Keras.
 
     Attributes
     ----------
     model_ : keras.Model
-        The fitted model; also to be had, and set, as ``model``.
+        The fitted model; can also be read and set as ``model``.
     history_ : keras.callbacks.History
         What Keras's ``fit`` returned.
     classes_ : ndarray of shape (`n_classes_`,)
@@ -739,13 +741,13 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
     Raises
     ------
     EstimatorError
-        A kind of ``ValueError``: a parameter that has no place to go.
+        A subclass of ``ValueError``, if neither `build_fn` nor Keras's methods accept a parameter.
     """
 
     classes_: _Array
 
     def _targets(self, y: Any, *, reset: bool = False) -> _Array:
-        """Return positions in `classes_`, or rows of probabilities if `y` has such."""
+        """Return indices into `classes_`, or rows of probabilities if `y` has them."""
         labels: _Array = check_array(y, ensure_2d=False, dtype=None, input_name="y", estimator=self)
         if labels.ndim == 2 and labels.shape[1] > 1:
             return self._rows(labels, reset=reset)
@@ -781,7 +783,7 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
             raise EstimatorError(
                 f"The model has {units} output units for {n_classes} classes",
                 where=f"{type(self).__name__}.build_fn",
-                cure="give the last layer one unit per class (for two classes, one will do)",
+                cure="give the last layer one unit per class (for two classes, one is enough)",
             )
         sparse = _is_sparse(model.loss, units, n_classes)
         if y.ndim == 1 and sparse is False:
@@ -796,7 +798,7 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
         class_weight = arguments.pop("class_weight", None)
         if class_weight is None:
             return
-        # Keras refuses both kinds of weights at once, and knows classes by position only.
+        # Keras refuses both kinds of weights at once, and identifies classes by index only.
         position = y.argmax(axis=1) if y.ndim == 2 else y
         positions = range(len(self.classes_))
         if class_weight == "balanced":
@@ -822,23 +824,24 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features), or what else `fit` takes
+        X : array-like of shape (n_samples, n_features), or another input of `fit`
             The samples.
         **kwargs
-            Further arguments for Keras's ``predict``; they win over the constructor's.
+            Further arguments for Keras's ``predict``; they take precedence over the
+            constructor's.
 
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
             Columns in the order of `classes_`, two of them if the model has one output unit. If
-            the loss works on logits, so does the model, and they are turned into probabilities.
+            the loss has ``from_logits=True``, the model's logits are converted to probabilities.
 
         Raises
         ------
         EstimatorError
-            The model has several outputs.
+            If the model has several outputs.
         NotFittedError
-            `fit` has not been called.
+            If `fit` has not been called.
         """
         raw = self._raw(X, kwargs)
         raw = raw.reshape(len(raw), -1)
@@ -846,7 +849,7 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
         if raw.shape[1] == 1:
             positive = expit(raw) if logits else raw
             return np.hstack([1 - positive, positive])
-        # Units beyond the classes stand for classes that the training data lacked.
+        # Units beyond the classes are for classes that the training data lacked.
         return (softmax(raw, axis=1) if logits else raw)[:, : len(self.classes_)]
 
     def predict(self, X: Any, **kwargs: Any) -> _Array:
@@ -854,10 +857,11 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features), or what else `fit` takes
+        X : array-like of shape (n_samples, n_features), or another input of `fit`
             The samples.
         **kwargs
-            Further arguments for Keras's ``predict``; they win over the constructor's.
+            Further arguments for Keras's ``predict``; they take precedence over the
+            constructor's.
 
         Returns
         -------
@@ -867,9 +871,9 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
         Raises
         ------
         EstimatorError
-            The model has several outputs.
+            If the model has several outputs.
         NotFittedError
-            `fit` has not been called.
+            If `fit` has not been called.
         """
         position = self.predict_proba(X, **kwargs).argmax(axis=1)
         labels: _Array = self.classes_[position]
@@ -878,12 +882,12 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
     def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None, **kwargs: Any) -> float:
         """Return the accuracy of the predicted labels.
 
-        The wrappers of old asked the model's ``evaluate``, so the model had to be compiled with
-        an accuracy metric.
+        (TensorFlow's wrappers called the model's ``evaluate``, so the model had to be compiled with
+        an accuracy metric.)
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features), or what else `fit` takes
+        X : array-like of shape (n_samples, n_features), or another input of `fit`
             The samples.
         y : array-like of shape (n_samples,) or (n_samples, n_classes)
             The true labels, or one-hot rows.
@@ -895,12 +899,12 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
         Returns
         -------
         float
-            Share of samples whose label is predicted.
+            Fraction of samples with a correctly predicted label.
 
         Raises
         ------
         NotFittedError
-            `fit` has not been called.
+            If `fit` has not been called.
         """
         predicted = self.predict(X, **kwargs)
         y = np.asarray(y)
@@ -909,19 +913,19 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
 
 
 def _names(fn: Callable[..., Any]) -> frozenset[str]:
-    """Return the names by which `fn` takes arguments."""
+    """Return the names of the arguments that `fn` takes by name."""
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     parameters = inspect.signature(fn).parameters.values()
     return frozenset(p.name for p in parameters if p.kind in by_name)
 
 
 def _cure(name: str, legal: Iterable[str]) -> str:
-    """Say what to write in place of a parameter that does not exist."""
+    """Return a cure for a parameter that does not exist."""
     prefix, _, plain = name.partition("__")
     if plain and prefix in ("model", "fit", "predict", "optimizer", "loss"):
         return (
             f"leave out SciKeras's prefix: {plain} is passed to build_fn if that has an argument "
-            "of this name, or to fit and predict"
+            "of this name, else to fit and predict"
         )
     if name == "model":
         return "pass the function as build_fn"
@@ -932,7 +936,7 @@ def _cure(name: str, legal: Iterable[str]) -> str:
 
 
 def _takes_any(fn: Callable[..., Any]) -> bool:
-    """Tell whether `fn` has a ``**kwargs``."""
+    """Return whether `fn` has a ``**kwargs``."""
     parameters = inspect.signature(fn).parameters.values()
     return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
 
@@ -952,13 +956,13 @@ def _is_model(obj: Any) -> bool:
 
 
 def _units(model: Any) -> int | None:
-    """Return the number of output units of `model`, or None if it has yet to see data."""
+    """Return the number of output units of `model`; None if it is not built yet."""
     shape = getattr(model, "output_shape", None)
     return shape[-1] if isinstance(shape, tuple) else None
 
 
 def _is_sparse(loss: Any, units: int | None, n_classes: int) -> bool | None:
-    """Tell whether `loss` takes positions (True) or one-hot rows (False); None if nobody knows."""
+    """Return whether `loss` takes class indices (True) or one-hot rows (False); None if unknown."""
     named = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
     name = named.lower().replace("_", "")
     home = "keras" if isinstance(loss, str) else getattr(loss, "__module__", None) or ""
@@ -967,7 +971,7 @@ def _is_sparse(loss: Any, units: int | None, n_classes: int) -> bool | None:
     if name.startswith("sparse"):
         return True
     if units is None:
-        # A model that has yet to see data. Three classes take more than one unit; for two, only
-        # the loss can tell.
+        # A model that is not built yet. Three classes need more than one unit; for two classes,
+        # the loss tells.
         units = 2 if n_classes > 2 or name.startswith("categorical") else 1
     return None if units == 1 else False

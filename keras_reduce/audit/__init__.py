@@ -1,1 +1,1 @@
-"""Reading pickles without executing them, and the list of what is trusted."""
+"""Analysis of pickles without executing them, and the allowlist of trusted globals."""

@@ -1,4 +1,4 @@
-"""Arrays and numbers of NumPy's, as calls in a pickle describe them; without NumPy."""
+"""NumPy arrays, scalars and dtypes in descriptions of a pickle, read without NumPy."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["Dtype", "array_of", "bytes_of", "dtype_of", "is_shape", "scalar_of"]
 
 
 class Dtype(NamedTuple):
-    """A dtype: its name, and the bytes of an item."""
+    """Name of a dtype, and the number of bytes of an item."""
 
     name: str
     size: int
 
 
 _NAMES = {"f": "float", "i": "int", "u": "uint", "c": "complex"}
-# Codes of those whose size is their own, whatever their state says, as NumPy writes them.
+# Codes of dtypes with a fixed size, which does not depend on their state.
 _SIZES = {
     f"{kind}{size}": size
     for kind, sizes in {
@@ -36,28 +36,28 @@ _SIZES = {
 }
 _FLEXIBLE = re.compile(r"[SUV]\d{0,9}", re.ASCII)
 _LARGEST = 1 << 31  # bytes of an item
-_HAS_OBJECTS = 1  # NumPy's NPY_ITEM_HASOBJECT, by which it is told
+_HAS_OBJECTS = 1  # NumPy's flag NPY_ITEM_HASOBJECT
 
 
 def dtype_of(value: Any) -> Dtype | None:
-    """Return the dtype that a description is of.
+    """Return the dtype of a description.
 
-    None if it is of something else, or not as NumPy writes it: then nobody can tell here how many
-    bytes an item has.
+    None if it describes another object, or a dtype that NumPy does not write in this way, so that
+    the size of an item is unknown.
     """
     return _dtype(value, _DEEPEST, {})
 
 
-_DEEPEST = 8  # Levels of fields in fields; no array has as many.
+_DEEPEST = 8  # levels of nested fields, more than in any real array
 
 
-def _dtype(value: Any, depth: int, known: dict[int, Dtype | None]) -> Dtype | None:
-    if id(value) not in known:
-        known[id(value)] = _dtype_of(value, depth, known) if depth else None
-    return known[id(value)]
+def _dtype(value: Any, depth: int, cache: dict[int, Dtype | None]) -> Dtype | None:
+    if id(value) not in cache:
+        cache[id(value)] = _dtype_of(value, depth, cache) if depth else None
+    return cache[id(value)]
 
 
-def _dtype_of(value: Any, depth: int, known: dict[int, Dtype | None]) -> Dtype | None:
+def _dtype_of(value: Any, depth: int, cache: dict[int, Dtype | None]) -> Dtype | None:
     if not isinstance(value, Call) or value.function != Global("numpy", "dtype"):
         return None
     code = value.arguments[0] if isinstance(value.arguments, tuple) and value.arguments else None
@@ -83,9 +83,9 @@ def _dtype_of(value: Any, depth: int, known: dict[int, Dtype | None]) -> Dtype |
         inner += [each[0] for _, each in fields.pairs if isinstance(each, tuple) and each]
     elif fields is not None:
         return None
-    found = [_dtype(each, depth - 1, known) for each in inner]
-    holds_objects = any(dtype is not None and dtype.name == "object" for dtype in found)
-    if None in found or holds_objects != has_objects:
+    inner_dtypes = [_dtype(each, depth - 1, cache) for each in inner]
+    holds_objects = any(dtype is not None and dtype.name == "object" for dtype in inner_dtypes)
+    if None in inner_dtypes or holds_objects != has_objects:
         return None
     return Dtype("object" if holds_objects else code, size)
 
@@ -97,7 +97,7 @@ def _name(code: str, size: int) -> str:
 
 
 def array_of(value: Any) -> Array | None:
-    """Return the array that a description is of, whoever has written it; None if of none."""
+    """Return the array of a description; None if it describes another object."""
     if isinstance(value, Array):
         return value
     if not isinstance(value, Call) or not isinstance(value.function, Global):
@@ -110,15 +110,15 @@ def array_of(value: Any) -> Array | None:
         data, dtype, shape = value.arguments[:3]
     else:
         return None
-    known = dtype_of(dtype)
-    if known is None or not is_shape(shape):
+    item_dtype = dtype_of(dtype)
+    if item_dtype is None or not is_shape(shape):
         return None
     objects = data if isinstance(data, Items) else None
-    return Array(known.name, shape, math.prod(shape) * known.size, objects)
+    return Array(item_dtype.name, shape, math.prod(shape) * item_dtype.size, objects)
 
 
 def scalar_of(value: Any) -> str:
-    """Return the text of a number of NumPy's that a description is of; empty if of none."""
+    """Return the text of a NumPy scalar of a description; empty for other objects."""
     is_call = isinstance(value, Call) and isinstance(value.function, Global)
     if not is_call or value.function.name != "scalar" or not isinstance(value.arguments, tuple):
         return ""
@@ -139,7 +139,7 @@ _FORMATS = {"float32": "f", "float64": "d", "int32": "i", "int64": "q", "bool": 
 
 
 def bytes_of(value: Any) -> bytes | None:
-    """Return the bytes that a description is of, as the older protocols write them too."""
+    """Return the bytes of a description, in the form of any protocol; None for other objects."""
     if isinstance(value, Bytes):
         return value.data
     is_encoded = isinstance(value, Call) and value.function == Global("_codecs", "encode")
@@ -151,7 +151,7 @@ def bytes_of(value: Any) -> bytes | None:
 
 
 def is_shape(value: Any) -> bool:
-    """Tell whether a description is of a shape that an array can have."""
+    """Return whether a description is a valid shape of an array."""
     return (
         isinstance(value, tuple)
         and len(value) <= _MOST_DIMENSIONS
@@ -159,4 +159,4 @@ def is_shape(value: Any) -> bool:
     )
 
 
-_MOST_DIMENSIONS = 64  # NumPy's own limit
+_MOST_DIMENSIONS = 64  # limit of NumPy

@@ -1,4 +1,4 @@
-"""What descriptions are made of: plain data, whatever a pickle says."""
+"""Classes of the plain data that describe the contents of a pickle."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class Global:
-    """A class, function, or something else that is named, and so imported."""
+    """Global of a pickle, which unpickling imports: a class, a function or another object."""
 
     module: str
     name: str
 
     @property
     def path(self) -> str:
-        """Module and name."""
+        """Module and name, joined by a dot."""
         return f"{self.module}.{self.name}"
 
 
 @dataclasses.dataclass(eq=False)
 class Call:
-    """An object that comes of a call."""
+    """Object that a call creates."""
 
     function: Any
     arguments: Any
@@ -46,7 +46,7 @@ class Call:
 
 @dataclasses.dataclass(eq=False)
 class Items:
-    """A list, set or frozenset."""
+    """List, set or frozenset."""
 
     kind: str
     items: list[Any]
@@ -54,21 +54,21 @@ class Items:
 
 @dataclasses.dataclass(eq=False)
 class Pairs:
-    """A dictionary."""
+    """Dictionary, as pairs of key and value."""
 
     pairs: list[tuple[Any, Any]]
-    _known: tuple[int, dict[str, Any] | None] = (-1, None)
+    _cached: tuple[int, dict[str, Any] | None] = (-1, None)
 
     def plain(self) -> dict[str, Any] | None:
-        """Return the values by their keys; None unless all of these are texts, and no two equal.
+        """Return a dict; None unless all keys are strings and no two are equal.
 
-        Loading computes a key that is not a text here, and keeps the last of equal ones.
+        Loading would compute other keys, and keep the last of equal ones.
         """
-        if self._known[0] != len(self.pairs):
+        if self._cached[0] != len(self.pairs):
             texts = [key for key, _ in self.pairs if isinstance(key, str)]
             is_plain = len(self.pairs) == len(texts) == len(set(texts))
-            self._known = len(self.pairs), dict(self.pairs) if is_plain else None
-        return self._known[1]
+            self._cached = len(self.pairs), dict(self.pairs) if is_plain else None
+        return self._cached[1]
 
 
 @dataclasses.dataclass(eq=False)
@@ -80,7 +80,7 @@ class Bytes:
 
 @dataclasses.dataclass(eq=False)
 class Array:
-    """An array of joblib's, with its bytes in the file behind its description."""
+    """joblib array, whose bytes follow its wrapper in the file."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -90,35 +90,35 @@ class Array:
 
 @dataclasses.dataclass(eq=False)
 class Unknown:
-    """What opcodes don't show."""
+    """Value that opcodes don't show."""
 
     what: str
 
 
 @dataclasses.dataclass
 class Reading:
-    """What was read.
+    """Result of reading the pickles of a file.
 
     Attributes
     ----------
     objects : list
         A description for each pickle in the file.
     calls : list of Call
-        Every call, also of what is not part of an object in the end.
+        All calls, including those whose result is not part of an object.
     globals : Counter of Global
-        Everything that is named, and how often.
+        All globals, with their counts.
     called : set of Global
-        Those that are called, by themselves or by one that calls what it is given.
+        Globals that are called, directly or by a function that calls its arguments.
     protocols : set of int
-        Of pickle.
+        Pickle protocols.
     holds_arrays : bool
-        Whether bytes of arrays lie between opcodes, where joblib alone finds them.
+        Whether bytes of arrays are between opcodes, where only joblib reads them.
     opcodes : int
-        How many there are.
+        Number of opcodes.
     odd : dict of str to None
-        What no pickler writes, or hides what is meant.
+        Constructs that no pickler writes, or that hide a global.
     ended : str
-        Where and why reading ended before the end; empty if it did not.
+        Position and reason of an early end of reading; empty if there was none.
     """
 
     objects: list[Any] = dataclasses.field(default_factory=list)
@@ -133,7 +133,7 @@ class Reading:
 
 
 def is_method_of_keras(call: Call) -> bool:
-    """Tell whether a call gives the method by which Keras unpickles its own archives."""
+    """Return whether a call looks up the method by which Keras unpickles its own archives."""
     arguments = call.arguments if isinstance(call.arguments, tuple) else ()
     if call.function != Global("builtins", "getattr") or len(arguments) != 2:
         return False

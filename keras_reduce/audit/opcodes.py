@@ -1,11 +1,11 @@
-"""What a pickle would do, read from its opcodes; nothing is done.
+"""Description of a pickle from its opcodes, without executing it.
 
-The opcodes are read by `pickletools`, of the standard library: one at a time, so that the bytes of
-arrays, which joblib puts between them, can be passed over. (fickling, which decompiles pickles to
-Python, takes them for opcodes.) A stack machine builds descriptions: a call of a name, with
-arguments and a state, a list, a number. They are plain data, whatever the pickle says.
+The opcodes are decoded by `pickletools` of the standard library, one at a time, so that the bytes
+of arrays, which joblib writes between them, can be skipped. (fickling, which decompiles pickles to
+Python, would decode them as opcodes.) A stack machine builds descriptions: a call of a global with
+arguments and a state, a list, a number. For any pickle they are plain data.
 
-Where a loader might do something else than is described here, reading ends, and says so.
+Where a loader might do something else than the description, reading ends with a reason.
 """
 
 from __future__ import annotations
@@ -36,43 +36,44 @@ __all__ = ["read"]
 
 
 class _EndedError(Exception):
-    """Reading can't go on."""
+    """Reading ends early."""
 
 
 _DEEPEST = 40  # pickles in arrays of objects in pickles
-_MOST = 10_000_000  # opcodes, each of which takes some hundred bytes of memory
+_MOST = 10_000_000  # opcodes, each of which needs some hundred bytes of memory
 _CODES = {each.code: each for each in pickletools.opcodes}
 
 
 def read(source: Source) -> Reading:
-    """Read all pickles of a source, one after the other, to its end or to where that fails."""
-    found = Reading()
+    """Read all pickles of a source, until its end or an error."""
+    reading = Reading()
     while source.left():
-        start, machine = source.tell(), _Machine(source, found)
+        start, machine = source.tell(), _Machine(source, reading)
         try:
-            found.objects.append(machine.run())
+            reading.objects.append(machine.run())
         except (_EndedError, ValueError, IndexError, KeyError, TypeError, RecursionError) as error:
-            what = f"{type(error).__name__}: {error}".removeprefix("_EndedError: ")
+            reason = f"{type(error).__name__}: {error}".removeprefix("_EndedError: ")
             if isinstance(error, (KeyError, IndexError)):
-                what = "it refers to something that is not in it"
-            found.ended = f"at byte {source.tell()} of {source.size}: {what}"
-            if found.objects and source.tell() - start < 64:
-                found.ended = f"{source.size - start} bytes follow that are no pickle ({what})"
-            elif found.protocols or found.globals:
-                # No pickle can be that long by chance; what there is of it tells something.
-                found.objects.append(machine.remains())
+                reason = "it refers to something that is not in it"
+            reading.ended = f"at byte {source.tell()} of {source.size}: {reason}"
+            if reading.objects and source.tell() - start < 64:
+                reading.ended = f"{source.size - start} bytes follow that are no pickle ({reason})"
+            elif reading.protocols or reading.globals:
+                # Not a pickle by chance: its partial contents are reported.
+                reading.objects.append(machine.remains())
             break
-    return found
+    return reading
 
 
 class _Machine:
-    """Runs the opcodes of one pickle."""
+    """Stack machine for the opcodes of one pickle."""
 
     def __init__(
-        self, source: Source, found: Reading, depth: int = 0, *, has_arrays: bool = True
+        self, source: Source, reading: Reading, depth: int = 0, *, has_arrays: bool = True
     ) -> None:
-        self._source, self._found, self._depth = source, found, depth
-        self._has_arrays = has_arrays  # or is read by what knows nothing of joblib's
+        self._source, self._reading, self._depth = source, reading, depth
+        # False for nested pickles, in which joblib reads no arrays.
+        self._has_arrays = has_arrays
         self._frame_end = self._protocol = 0
         self._stack: list[Any] = []
         self._marks: list[list[Any]] = []
@@ -85,15 +86,15 @@ class _Machine:
             opcode = _CODES.get(code)
             if opcode is None:
                 raise _EndedError(f"there is no opcode {code!r}")
-            self._found.opcodes += 1
-            if self._found.opcodes > _MOST:
+            self._reading.opcodes += 1
+            if self._reading.opcodes > _MOST:
                 raise _EndedError(f"it has more than {_MOST:,} opcodes")
             name, argument = opcode.name, None
             if name in ("GLOBAL", "INST"):
-                # In UTF-8 and with any spaces, as loading takes them.
+                # In UTF-8 and with any spaces, as unpicklers read them.
                 argument = tuple(self._source.readline()[:-1].decode() for _ in range(2))
             elif opcode.arg is not None:
-                # Which asks of a file no more than a source has.
+                # A source limits reads to its size.
                 argument = opcode.arg.reader(cast(IO[bytes], self._source))
             if name == "STOP":
                 return self._stack.pop()
@@ -107,7 +108,7 @@ class _Machine:
         raise _EndedError("the pickle has no end")
 
     def remains(self) -> Items:
-        """Return what a pickle that broke off had made so far."""
+        """Return the objects of an incomplete pickle."""
         return Items(
             "broken off after", [each for level in self._marks for each in level] + self._stack
         )
@@ -123,7 +124,7 @@ class _Machine:
 
     def _proto(self, number: int) -> None:
         self._protocol = number
-        self._found.protocols.add(number)
+        self._reading.protocols.add(number)
 
     def _frame(self, size: int) -> None:
         self._frame_end = self._source.tell() + size
@@ -146,7 +147,7 @@ class _Machine:
         self._push(Unknown("a buffer that is not in the file"))
 
     def _readonly_buffer(self, _: None) -> None:
-        """Pass over: what is on the stack stays."""
+        """Do nothing: the buffer stays on the stack."""
 
     def _empty_list(self, _: None) -> None:
         self._push(Items("list", []))
@@ -252,15 +253,15 @@ class _Machine:
 
     def _name(self, module: Any, name: Any) -> Any:
         if not isinstance(module, str) or not isinstance(name, str):
-            self._odd("a name is computed: only loading would tell which")
+            self._odd("the name of a global is computed, and known only after loading")
             return Unknown("a name that is computed")
         if self._protocol < 3:
-            # Private: what loading takes Python 2's names for.
+            # Private: the names of Python 2, as unpicklers map them.
             module, name = _compat_pickle.NAME_MAPPING.get((module, name), (module, name))
             module = _compat_pickle.IMPORT_MAPPING.get(module, module)
-        found = Global(module, name)
-        self._found.globals[found] += 1
-        return found
+        named_global = Global(module, name)
+        self._reading.globals[named_global] += 1
+        return named_global
 
     def _global(self, argument: tuple[str, str]) -> None:
         self._push(self._name(*argument))
@@ -275,7 +276,7 @@ class _Machine:
     _ext2 = _ext4 = _ext1
 
     def _persid(self, number: Any) -> None:
-        self._odd("a persistent id: only the program that loads it knows what that is")
+        self._odd("a persistent id, which only the loading program can resolve")
         shown = repr(number)[:40] if isinstance(number, str) else f"a {_kind(number)}"
         self._push(Unknown(f"persistent id {shown}"))
 
@@ -289,13 +290,13 @@ class _Machine:
         elif not isinstance(arguments, tuple):
             self._odd("the arguments of a call are computed")
         if isinstance(function, Global):
-            self._found.called.add(function)
+            self._reading.called.add(function)
             if function.path in _CALLING and isinstance(arguments, tuple):
-                self._found.called.update(each for each in arguments if isinstance(each, Global))
+                self._reading.called.update(each for each in arguments if isinstance(each, Global))
         elif not _is_expected(function):
-            self._odd("what is called is computed: only loading would tell what that is")
+            self._odd("the function of a call is computed, and known only after loading")
         call = Call(function, arguments, named)
-        self._found.calls.append(call)
+        self._reading.calls.append(call)
         self._push(call)
 
     def _reduce(self, _: None) -> None:
@@ -328,38 +329,38 @@ class _Machine:
             self._stack[-1] = self._array(state)
 
     def _odd(self, what: str) -> None:
-        self._found.odd[what] = None
+        self._reading.odd[what] = None
 
     # --- arrays of joblib's ------------------------------------------------------------------
 
     def _may_be_array(self, target: Call) -> bool:
-        """Tell whether joblib reads an array where the state of an object is set."""
+        """Return whether joblib reads an array after the state of an object is set."""
         function, arguments = target.function, target.arguments
         if function == _WRAPPER and arguments == ():
             return True
         if function == _RECONSTRUCTOR and arguments == (_WRAPPER, _OBJECT, None):
             return True
         if not isinstance(function, Global) and not _is_expected(function):
-            raise _EndedError("the class of an object is computed, which joblib may read on after")
+            raise _EndedError("the class of an object is computed, and may be an array's wrapper")
         names = (function, *(arguments if isinstance(arguments, tuple) else ()))
         if any(isinstance(name, Global) and _WRAPPERS.search(name.name) for name in names):
-            raise _EndedError("an array is described as joblib does not")
+            raise _EndedError("the wrapper of an array is not one that joblib writes")
         return False
 
     def _array(self, state: Any) -> Array:
-        """Pass over the bytes of an array."""
-        said = state.plain() if isinstance(state, Pairs) else None
-        if said is None or self._source.tell() < self._frame_end:
-            raise _EndedError("an array is not described as joblib does")
-        shape: Any = said.get("shape")
-        dtype = dtype_of(said.get("dtype"))
+        """Skip the bytes of an array; return its description."""
+        attributes = state.plain() if isinstance(state, Pairs) else None
+        if attributes is None or self._source.tell() < self._frame_end:
+            raise _EndedError("the wrapper of an array is not one that joblib writes")
+        shape: Any = attributes.get("shape")
+        dtype = dtype_of(attributes.get("dtype"))
         if dtype is None or not is_shape(shape):
-            raise _EndedError("an array is not described as joblib does")
-        self._found.holds_arrays = True
+            raise _EndedError("the wrapper of an array is not one that joblib writes")
+        self._reading.holds_arrays = True
         if dtype.name == "object":
-            nested = _Machine(self._source, self._found, self._depth + 1, has_arrays=False)
+            nested = _Machine(self._source, self._reading, self._depth + 1, has_arrays=False)
             return Array(dtype.name, shape, 0, nested.run())
-        if said.get("numpy_array_alignment_bytes") is not None:
+        if attributes.get("numpy_array_alignment_bytes") is not None:
             (padding,) = self._source.read(1) or (0,)
             self._source.skip(min(padding, self._source.left()))
         size = math.prod(shape) * dtype.size
@@ -369,26 +370,39 @@ class _Machine:
         return Array(dtype.name, shape, size)
 
 
-# Opcodes whose argument is the value.
+# Opcodes with the value as their argument.
 _PLAIN = frozenset(
     {
-        *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
-        *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE"),
-        *("BINUNICODE", "BINUNICODE8"),
+        "INT",
+        "BININT",
+        "BININT1",
+        "BININT2",
+        "LONG",
+        "LONG1",
+        "LONG4",
+        "FLOAT",
+        "BINFLOAT",
+        "STRING",
+        "BINSTRING",
+        "SHORT_BINSTRING",
+        "UNICODE",
+        "SHORT_BINUNICODE",
+        "BINUNICODE",
+        "BINUNICODE8",
     }
 )
 _WRAPPER = Global("joblib.numpy_pickle", "NumpyArrayWrapper")
-# Whatever they are called, and those of old releases, which read other files.
+# Wrappers under any module name, including those of old releases, which read other files.
 _WRAPPERS = re.compile("ArrayWrapper$")
 _RECONSTRUCTOR, _OBJECT = Global("copyreg", "_reconstructor"), Global("builtins", "object")
 _CALLING = ("copyreg._reconstructor", "copyreg.__newobj__", "copyreg.__newobj_ex__")
 
 
 def _is_expected(function: Any) -> bool:
-    """Tell whether picklers write a call of what a description is of, which is not a name."""
+    """Return whether picklers write calls of a function that is itself the result of this call."""
     if not isinstance(function, Call) or not isinstance(function.function, Global):
         return False
-    # What code in the file makes is listed for that.
+    # Functions by value are reported as code in the file.
     return function.function.path.startswith(BY_VALUE) or is_method_of_keras(function)
 
 

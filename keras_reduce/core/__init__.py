@@ -1,1 +1,1 @@
-"""Payloads, weights, code by value, and what can be known of the pickler at work."""
+"""Payloads, weights, code objects, and detection of the running pickler."""

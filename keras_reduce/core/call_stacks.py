@@ -1,4 +1,4 @@
-"""Functions on the stack of this thread and of others."""
+"""Inspection of the call stacks of threads."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import threading
 import types
 from collections.abc import Callable
 
-# The name of this package, which is the first part of the names of all of its modules.
+# The root package of all modules of this package.
 PACKAGE = __name__.partition(".")[0]
 
 
 def run_elsewhere(is_wanted: Callable[[types.FrameType], bool]) -> bool:
-    """Tell whether another thread is within a call that `is_wanted` recognises by its frame."""
+    """Return whether another thread has a frame for which `is_wanted` is true."""
     frames = sys._current_frames()
-    # A frame that holds itself would keep all that it holds.
+    # A frame that refers to itself would keep its variables alive.
     del frames[threading.get_ident()]
     here: types.FrameType | None = None
     try:
@@ -32,7 +32,7 @@ def run_elsewhere(is_wanted: Callable[[types.FrameType], bool]) -> bool:
 
 @functools.lru_cache(maxsize=256)
 def asks_for_reduce_values(code: types.CodeType) -> bool:
-    """Tell whether `code` mentions the methods by which a pickler asks for a reduce value."""
+    """Return whether `code` mentions ``__reduce__`` or ``__reduce_ex__``."""
     texts = (constant for constant in code.co_consts if isinstance(constant, str))
     return not _ASKING.isdisjoint((*code.co_names, *texts))
 

@@ -1,4 +1,4 @@
-"""What functions and classes of Python consist of, as those see it who compare them."""
+"""Contents of functions and classes: closures, globals, members, defining module."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def content(cell: types.CellType) -> Any:
-    """Return what a closure's cell holds; None if nothing has been assigned to it yet."""
+    """Return the contents of a closure's cell; None if it is empty."""
     try:
         return cell.cell_contents
     except ValueError:
@@ -20,7 +20,7 @@ def content(cell: types.CellType) -> Any:
 
 
 def closure(function: types.FunctionType) -> dict[str, Any]:
-    """Return what `function` uses of the functions around it, by name."""
+    """Return the closure variables of `function`, by name."""
     cells = function.__closure__ or ()
     return {
         name: content(cell) for name, cell in zip(function.__code__.co_freevars, cells, strict=True)
@@ -28,14 +28,14 @@ def closure(function: types.FunctionType) -> dict[str, Any]:
 
 
 def used_globals(function: types.FunctionType) -> dict[str, Any]:
-    """Return the globals that `function` and those inside it use, by name, as far as they exist."""
+    """Return the existing globals that `function` and its inner functions use, by name."""
     known = function.__globals__
     return {name: known[name] for name in global_names(function.__code__) if name in known}
 
 
 @functools.lru_cache(maxsize=1024)
 def global_names(code: types.CodeType) -> tuple[str, ...]:
-    """Return the globals that the code uses: not the attributes, which may bear the same names."""
+    """Return the names of the globals that `code` uses, without names of attributes."""
     names = {i.argval for i in dis.get_instructions(code) if i.opname in _GLOBAL_ACCESS}
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
@@ -49,14 +49,14 @@ _GLOBAL_ACCESS = {"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"}
 def root_module(obj: Any) -> str:
     """Return the root of the module that defines a class or function; empty if that is unknown.
 
-    ``__module__`` can be set to anything, and code that is run by ``exec`` in a dictionary without
-    a ``__name__`` says that it is one of `builtins`. So it is checked.
+    ``__module__`` can be set to any value, and for code that ``exec`` runs in a dictionary without
+    a ``__name__`` it is "builtins". So it is verified.
     """
     try:
         root = _roots.get(obj)
         if root is None:
             root = _roots[obj] = _root_module(obj)
-    except TypeError:  # No weak reference to it is possible.
+    except TypeError:  # It supports no weak references.
         root = _root_module(obj)
     return root
 
@@ -70,7 +70,7 @@ def _root_module(obj: Any) -> str:
 
 
 def _is_defined_in(obj: Any, root: str) -> bool:
-    """Tell whether `obj` is found by its name, or its code comes from a module of `root`."""
+    """Return whether `obj` can be looked up by its name, or its code is from a module of `root`."""
     is_compiled = not isinstance(obj, (type, types.FunctionType))
     if is_compiled or (isinstance(obj, type) and not obj.__flags__ & _HEAP_TYPE):
         return True
@@ -80,11 +80,11 @@ def _is_defined_in(obj: Any, root: str) -> bool:
     if found is obj:
         return True
     if isinstance(obj, type) and issubclass(obj, tuple) and hasattr(obj, "_fields"):
-        return True  # A named tuple may have another name than its class says, as Keras's have.
+        return True  # Named tuples may be bound to another name, as in Keras.
     values = vars(obj).values() if isinstance(obj, type) else (obj,)
     functions = [inspect.unwrap(value) for value in values if isinstance(value, types.FunctionType)]
     roots = {str(f.__globals__.get("__name__")).partition(".")[0] for f in functions}
-    # A class without functions may be made in C, or be a plain subclass.
+    # A class without functions may be written in C, or be a plain subclass.
     return roots == {root} if roots else root not in ("keras", "tf_keras", "builtins")
 
 
@@ -92,7 +92,7 @@ _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: the class is made by a class stateme
 
 
 def members(cls: type) -> dict[str, Any]:
-    """Return what the body of a class has defined, descriptors opened to show their functions."""
+    """Return the members that a class body defines, with the functions of descriptors."""
     return {
         name: _opened(value)
         for name, value in vars(cls).items()
@@ -100,18 +100,25 @@ def members(cls: type) -> dict[str, Any]:
     }
 
 
-# What Python puts into each class, which says nothing or is said otherwise.
+# Members that Python adds to each class, redundant for a comparison.
 _BOOKKEEPING = frozenset(
     {
-        *("__dict__", "__weakref__", "__module__", "__qualname__", "__firstlineno__"),
-        *("__static_attributes__", "__annotations_cache__", "_abc_impl", "__abstractmethods__"),
+        "__dict__",
+        "__weakref__",
+        "__module__",
+        "__qualname__",
+        "__firstlineno__",
+        "__static_attributes__",
+        "__annotations_cache__",
+        "_abc_impl",
+        "__abstractmethods__",
     }
 )
 _DESCRIPTORS = (types.MemberDescriptorType, types.GetSetDescriptorType)
 
 
 def _opened(value: Any) -> Any:
-    """Return the functions in a descriptor, which no pickler takes."""
+    """Return the functions of a descriptor, which can't be pickled."""
     if isinstance(value, property):
         return ("property", value.fget, value.fset, value.fdel)
     if isinstance(value, (staticmethod, classmethod)):

@@ -1,8 +1,8 @@
-"""Dispatch tables for picklers in Python, independent of entries that other libraries have made.
+"""Dispatch tables for picklers in Python, independent of entries of other libraries.
 
-dill writes its functions into `pickle._Pickler.dispatch` when it is imported; TensorFlow imports
-dill wherever it is installed. The picklers of joblib and of this package are subclasses of that
-class: by such a table they write ``dill._dill`` into files, and pickle locks and open files.
+dill adds its functions to `pickle._Pickler.dispatch` when it is imported, and TensorFlow imports
+dill if it is installed. The picklers of joblib and of this package are subclasses of that class:
+with such a table they write ``dill._dill`` into files, and pickle locks and open files.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 
 Save = Callable[[Any, Any], None]
 
-# Private by its name, but joblib has built on it for years. The methods are those of the standard
-# library, whatever the class's own table has by now; a test compares the two in a fresh process.
+# Private by its name, but joblib has used it for years. These are the methods of the standard
+# library, even if the class's own table was changed; a test compares both in a fresh process.
 _Pickler: Any = pickle._Pickler
 
 STANDARD: dict[type, Save] = {
@@ -40,11 +40,11 @@ STANDARD: dict[type, Save] = {
 
 
 def standardized(pickler_class: type) -> dict[type, Save]:
-    """Return the dispatch table of a pickler's class with the entries of the standard library.
+    """Return the dispatch table of a pickler class with the entries of the standard library.
 
-    Entries that the class doesn't share with `pickle._Pickler` are its own, and stay. An entry that
-    another library has made there for a further type is used only for an object that can't be
-    pickled without it, as the program may rely on that.
+    Entries that the class doesn't share with `pickle._Pickler` are kept. An entry that another
+    library has added there for a further type is used only for objects that can't be pickled
+    without it, since the program may rely on it.
     """
     shared = _Pickler.dispatch
     table = dict(STANDARD)

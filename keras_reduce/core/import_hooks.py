@@ -1,4 +1,4 @@
-"""Run a function once a module has been imported, without importing it."""
+"""Hooks that run after the import of a module, without importing it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ Hook = Callable[[], None]
 
 
 class ImportHooks:
-    """A finder that finds nothing itself, but stands by while others load.
+    """Finder that finds no modules itself, but calls hooks after other finders' imports.
 
-    Entered into ``sys.meta_path`` while there is something to wait for, and only then. Has the
-    methods of `importlib.abc.MetaPathFinder`, but importing that would cost most of the time that
-    this package takes.
+    It is in ``sys.meta_path`` only while a hook is waiting. It has the methods of
+    `importlib.abc.MetaPathFinder`, whose import would take most of the import time of this package.
     """
 
     def __init__(self) -> None:
@@ -30,7 +29,7 @@ class ImportHooks:
         self._thread = threading.local()
 
     def when_imported(self, name: str, hook: Hook) -> None:
-        """Call `hook` now if module `name` is imported, else as soon as it has been."""
+        """Call `hook` now if module `name` is imported, else after its import."""
         module = sys.modules.get(name)
         if module is None:
             self._waiting.setdefault(name, []).append(hook)
@@ -38,12 +37,12 @@ class ImportHooks:
                 sys.meta_path.insert(0, self)
             return
         if getattr(module.__spec__, "_initializing", False):
-            # Another thread is importing it at this moment; this waits for that thread.
+            # Another thread is importing it; wait for that thread.
             importlib.import_module(name)
         hook()
 
     def clear(self) -> None:
-        """Wait for nothing any more."""
+        """Remove all waiting hooks."""
         self._waiting.clear()
         if self in sys.meta_path:
             sys.meta_path.remove(self)
@@ -51,7 +50,7 @@ class ImportHooks:
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return the spec that the other finders give, with a loader that reports to us."""
+        """Return the spec of the other finders, with a loader that calls the hooks."""
         if fullname not in self._waiting or getattr(self._thread, "searching", False):
             return None
         self._thread.searching = True
@@ -74,7 +73,7 @@ class ImportHooks:
 
 
 class _ReportingLoader:
-    """Another loader's stand-in for the time of one import."""
+    """Wrapper of a loader for one import."""
 
     def __init__(self, loader: Loader, report: Hook) -> None:
         self._loader, self._report = loader, report
@@ -83,7 +82,7 @@ class _ReportingLoader:
         return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        # Put back first: what the module, or pkgutil, asks of its loader is the real one's to say.
+        # Restore the real loader first: the module, or pkgutil, may use its methods.
         module.__loader__ = self._loader
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader

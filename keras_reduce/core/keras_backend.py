@@ -1,8 +1,8 @@
-"""Which array library Keras computes with: found out, and passed on, without importing any.
+"""The Keras backend of this process: detection and selection, without an import.
 
-Keras decides it once, at its import: by ``KERAS_BACKEND``, else by its file of settings, else it
-takes TensorFlow. A worker has to decide as its program did. A program that loads a file decides for
-itself, unless it has said nothing and what Keras would take is not there.
+Keras selects it once, at its import: by ``KERAS_BACKEND``, else by its configuration file, else
+TensorFlow. A worker must use the backend of its program. A program that loads a file uses its own
+selection, unless it has made none and the default is not installed.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ _DEFAULT = "tensorflow"
 
 
 def current() -> str | None:
-    """Return the name of the backend of the Keras that is imported here; None if none is."""
+    """Return the backend of the imported Keras; None if Keras is not imported."""
     keras: Any = sys.modules.get("keras")
     return str(keras.config.backend()) if hasattr(keras, "config") else None
 
 
 def chosen() -> str | None:
-    """Return the backend that this program has taken, or named in its environment; else None."""
+    """Return the backend that this program uses or names in its environment; else None."""
     return current() or os.environ.get(_VARIABLE) or None
 
 
 def expected() -> str:
-    """Return the backend that Keras has here, or would have if it were imported now."""
+    """Return the backend of Keras, or the one that an import would select now."""
     return chosen() or _in_settings()
 
 
@@ -46,26 +46,26 @@ def _in_settings() -> str:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment variables of a process whose Keras shall have this one's backend."""
+    """Return environment variables that select this process's backend in another one."""
     name = chosen()
     return {_VARIABLE: name} if name else {}
 
 
 def follow(name: str) -> None:
-    """Let the Keras of this worker have the backend that the program's has.
+    """Select the backend of the program in this worker.
 
     Raises
     ------
     FrameworkError
-        If Keras is imported already, with another one, or this one is not here.
+        If Keras is already imported with another one, or this one is not installed.
     """
     here = current()
     if here is None and not _is_installed(name):
         raise FrameworkError(
-            f"This worker lacks {name!r}, with which the Keras of its program computes",
+            f"This worker lacks {name!r}, the Keras backend of its program",
             where=process_role.here(),
             cause=f"it is not installed in {sys.prefix}",
-            cure="install the same on workers as for the program",
+            cure="install the same packages on workers as for the program",
         )
     if here is None:
         os.environ[_VARIABLE] = name
@@ -74,17 +74,17 @@ def follow(name: str) -> None:
             f"The Keras of this worker computes with {here!r}, that of its program with {name!r}",
             where=process_role.here(),
             cause="the worker had imported Keras before it got this task: in an initializer, "
-            "through an import of your own, or in a task that came before the program chose",
+            "through another import, or in a task sent before the program selected its backend",
             cure=f"set os.environ['{_VARIABLE}'] = {name!r} before the program starts its workers, "
-            "and end those that there are",
+            "and restart running workers",
         )
 
 
 def prefer(name: str | None) -> None:
-    """Let Keras, once it is imported, have the backend `name` of a payload, if nothing else goes.
+    """Select the backend `name` of a payload for the import of Keras, if the default is missing.
 
-    The program's own choice wins. If it has made none, Keras would take TensorFlow; only if that is
-    not installed, but what the payload was written with is, that is taken.
+    The selection of the program takes precedence. If there is none, Keras would use TensorFlow;
+    only if that is not installed, but the backend of the payload is, the latter is selected.
     """
     if not name or name == _DEFAULT or chosen() or _in_settings() != _DEFAULT:
         return

@@ -1,4 +1,4 @@
-"""What was replaced in other people's modules and classes, and how to take it back."""
+"""Record of replaced attributes of other libraries, to undo them."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ MISSING = object()
 
 
 class Replacements:
-    """Attributes that were set on other people's objects, and how they were before."""
+    """Record of attributes set on objects of other libraries, with their previous values."""
 
     def __init__(self) -> None:
         self._undo: list[Callable[[], None]] = []
 
     def set(self, owner: Any, name: str, value: Any) -> None:
-        """Set an attribute."""
+        """Set an attribute and record its previous value."""
         before = vars(owner).get(name, MISSING)
         self._undo.append(lambda: _put_back(owner, name, before, value))
         setattr(owner, name, value)
 
     def delete(self, owner: Any, name: str) -> None:
-        """Delete an attribute of the owner itself."""
+        """Delete an attribute of the owner itself and record its value."""
         before = vars(owner)[name]
         self._undo.append(lambda: _put_back(owner, name, before, MISSING))
         delattr(owner, name)
 
     def when_undone(self, function: Callable[[], None]) -> None:
-        """Call `function` as well when all is put back."""
+        """Call `function` when everything is undone."""
         self._undo.append(function)
 
     def __bool__(self) -> bool:
-        """Tell whether there is anything to put back."""
+        """Return whether there is anything to undo."""
         return bool(self._undo)
 
     def undo(self) -> None:
-        """Put everything back, the last first."""
+        """Undo everything, in reverse order."""
         errors = []
         while self._undo:
             try:
                 self._undo.pop()()
-            except Exception as error:  # The others are to be put back all the same.
+            except Exception as error:  # Undo the others nevertheless.
                 errors.append(error)
         if errors:
             raise errors[0]
@@ -50,7 +50,7 @@ class Replacements:
 
 def _put_back(owner: Any, name: str, before: Any, ours: Any) -> None:
     if vars(owner).get(name, MISSING) is not ours:
-        return  # somebody has set another one since; it is theirs
+        return  # replaced again by other code
     if before is MISSING:
         delattr(owner, name)
     else:

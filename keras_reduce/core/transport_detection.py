@@ -1,7 +1,7 @@
-"""Where what is being unpickled comes from: told by who has called the unpickler.
+"""Detection of the transport of a pickle, from the callers of the unpickler.
 
-The pickle itself can't tell: the same bytes may stand in a message to a worker and in a file that a
-task of the worker's reads. What is sent says how a worker is to be set up; a file changes nothing.
+The pickle itself can't tell: the same bytes may be in a message to a worker and in a file that a
+task in the worker reads. A message sets up the worker; a file changes nothing.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ __all__ = ["are_errors_lost", "is_passing", "is_sent"]
 
 
 class _Channel(NamedTuple):
-    """Functions of others that unpickle what another process has sent to this one.
+    """Functions of other libraries that unpickle messages from other processes.
 
-    Private ones, mostly. One that a later version renames is no longer known for what it is: a
-    model that it brings then leaves the worker as it is. Tests send one through each.
+    Most are private. If a later version renames one, models that it unpickles don't set up the
+    worker. Tests send a model through each of them.
     """
 
     module: str  # or a package
@@ -30,35 +30,35 @@ class _Channel(NamedTuple):
 
 _CHANNELS = (
     _Channel("multiprocessing.connection"),
-    # A worker of a pool ends if it can't read what it is to do, and the program waits for ever.
+    # A worker of a pool ends if it can't unpickle a task, and the program waits for ever.
     _Channel("multiprocessing.queues", loses_errors=True),
     _Channel("multiprocessing.spawn"),
     _Channel("joblib.externals.loky"),
     _Channel("loky"),
     _Channel("keras_reduce.parallel.worker"),
-    # A worker of Dask's reads messages in its event loop or, if they are large, in a thread beside
-    # it; it ends if it can't, and its log alone says why.
+    # A Dask worker unpickles messages in its event loop or, if they are large, in another thread.
+    # If that fails it ends, and only its log has the reason.
     _Channel("distributed.protocol", loses_errors=True),
     _Channel("ray._private"),
-    # Functions there also run what a task does with each item of a stream.
+    # Other functions of this module run user-defined code for each item of a stream.
     _Channel("pyspark.serializers", frozenset({"loads"})),
     _Channel("pyspark.core.broadcast", frozenset({"load"})),
 )
-# They call each other while one object is unpickled.
+# Modules that call each other while one object is unpickled.
 _UNPICKLERS = (PACKAGE, "pickle", "cloudpickle")
 
 
 def is_sent() -> bool:
-    """Tell whether what is being unpickled was sent to this process by another."""
+    """Return whether the current pickle was sent to this process by another one."""
     return _channel() is not None
 
 
 def are_errors_lost() -> bool:
-    """Tell whether an error in what is being unpickled would end this worker and reach nobody."""
+    """Return whether an error in unpickling would end this worker and be lost."""
     channel = _channel()
     if channel is None or not channel.loses_errors:
         return False
-    # Private: what a thread of Dask's knows of the task that it runs, which may ask for more.
+    # Private: the state of a thread that runs a Dask task, which may receive further data.
     dask: Any = sys.modules.get("distributed.worker")
     return dask is None or not hasattr(dask.thread_state, "execution_state")
 
@@ -76,8 +76,8 @@ def _channel() -> _Channel | None:
 
 
 def is_passing() -> bool:
-    """Tell whether what is being unpickled is on its way through a scheduler."""
-    # Private: the method by which Dask's unpickles a graph.
+    """Return whether a scheduler unpickles a graph that it will send on."""
+    # Private: the method by which Dask's scheduler unpickles a graph.
     return "distributed.scheduler" in sys.modules and any(
         frame.f_code.co_name == "update_graph"
         and frame.f_globals.get("__name__") == "distributed.scheduler"

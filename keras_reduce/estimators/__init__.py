@@ -1,5 +1,4 @@
 """Parts of the estimators in `keras_reduce.wrappers`, one module for each task.
 
-`seeding` keeps seeded fits apart; `callbacks` copies callbacks; `data` checks what goes in and what
-comes out.
+`seeding` isolates seeded fits, `callbacks` copies callbacks, `data` validates inputs and outputs.
 """

@@ -1,4 +1,4 @@
-"""Copies of callbacks for one fit: each fit begins with the callbacks as the user made them."""
+"""Copies of callbacks for one fit: each fit starts from the callbacks as they were given."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ __all__ = ["copied"]
 def copied(value: Any, memo: dict[int, Any] | None = None) -> Any:
     """Return a deep copy of callbacks; share the parts that can't be copied.
 
-    A bar of tqdm, a ``tf.data.Dataset``, a lock or an open file stays the same object in the copy.
-    What a callback notes beside it, in its attributes and in plain containers, is copied.
+    A tqdm bar, a ``tf.data.Dataset``, a lock or an open file is the same object in the copy. The
+    other contents of a callback, in its attributes and in plain containers, are copied.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ def copied(value: Any, memo: dict[int, Any] | None = None) -> Any:
     Returns
     -------
     object
-        The copy, or `value` itself if nothing of it can be copied.
+        The copy, or `value` itself if no part of it can be copied.
     """
     memo = {} if memo is None else memo
     # An attempt that fails leaves unfinished objects in its memo.

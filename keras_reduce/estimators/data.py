@@ -1,4 +1,4 @@
-"""Checks of what goes into a model, and of what comes out of it."""
+"""Validation of the inputs and outputs of a model."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _PAD = (
 
 @contextlib.contextmanager
 def naming_ragged(values: Any, name: str) -> Iterator[None]:
-    """Say so if `values` can't be made an array because their samples are not alike.
+    """Raise a clear error if `values` can't be converted to an array because they are ragged.
 
     Parameters
     ----------
     values : object
-        What is made an array in this context.
+        The object that is converted to an array in this context.
     name : str
         The name of the argument.
 
     Raises
     ------
     EstimatorError
-        Samples have different lengths, or are arrays in an array of objects.
+        If samples have different lengths, or are arrays in an array of objects.
     """
     try:
         yield
@@ -63,7 +63,7 @@ def _refuse_ragged(values: Any, name: str) -> None:
 
 
 def _lengths(values: Any) -> list[int]:
-    """Return the lengths of the sequences in `values`: more than one if it is ragged."""
+    """Return the distinct lengths of the sequences in `values`: more than one if it is ragged."""
     items = _items(values)
     lengths = sorted({length for item in items if (length := _length(item)) is not None})
     if len(lengths) != 1:
@@ -80,7 +80,7 @@ def _items(values: Any) -> list[Any]:
 
 
 def _length(item: Any) -> int | None:
-    """Return the length of a list or an array, None of anything else."""
+    """Return the length of a list or an array; None for any other object."""
     if isinstance(item, (list, tuple)):
         return len(item)
     shape = getattr(item, "shape", None)
@@ -93,25 +93,25 @@ def check_lengths(inputs: Any, targets: NDArray[Any]) -> None:
     Raises
     ------
     EstimatorError
-        The inputs are a list of arrays that look like samples.
+        If the inputs are a list of arrays that look like samples.
     ValueError
-        The numbers of samples differ.
+        If the numbers of samples differ.
     """
     parts = _parts(inputs)
     lengths = sorted({len(part) for part in parts})
     if isinstance(inputs, list) and len(parts) == len(targets) and lengths != [len(targets)]:
         raise EstimatorError(
-            f"X is a list of {len(parts)} arrays, which stand for {len(parts)} inputs of a model",
+            f"X is a list of {len(parts)} arrays, taken as {len(parts)} inputs of a model",
             where="X",
-            cause=f"they are as many as targets, and have lengths such as {_listed(lengths)}: it "
-            "seems that each is a sample",
+            cause=f"each array seems to be a sample: there are as many as targets, with lengths "
+            f"such as {_listed(lengths)}",
             cure=_PAD if len(lengths) > 1 else "make one array of them: numpy.stack(X)",
         )
     check_consistent_length(*parts, targets)
 
 
 def _parts(inputs: Any) -> list[Any]:
-    """Return the arrays of `inputs`, which may be one, or several in a list or dict."""
+    """Return the arrays of `inputs`: one, or several in a list or dict."""
     if isinstance(inputs, dict):
         return list(inputs.values())
     return inputs if isinstance(inputs, list) else [inputs]
@@ -122,24 +122,24 @@ def _listed(lengths: Sequence[int]) -> str:
 
 
 def checked_weights(weights: Any, targets: NDArray[Any], model: Any) -> NDArray[Any]:
-    """Return sample weights as an array: one for each sample, or for each step of its output.
+    """Return validated sample weights: one for each sample, or for each step of its output.
 
     Parameters
     ----------
     weights : array-like
-        Of shape (n_samples,); or, where the output of the model has an axis of steps before that
-        of its units, of shape (n_samples, n_steps).
+        Of shape (n_samples,); or of shape (n_samples, n_steps), if the output of the model has an
+        axis of steps before that of its units.
     targets : ndarray
-        What the model is trained on.
+        The targets on which the model is trained.
     model : keras.Model
         The model.
 
     Raises
     ------
     EstimatorError
-        The model has no output for which there could be such weights.
+        If the output of the model has no axis for such weights.
     ValueError
-        The weights are all zero, or not as many as samples.
+        If all weights are zero, or their number is not that of the samples.
     """
     checked: NDArray[Any] = check_array(
         weights, ensure_2d=False, allow_nd=True, input_name="sample_weight"
@@ -154,7 +154,7 @@ def checked_weights(weights: Any, targets: NDArray[Any], model: Any) -> NDArray[
             "(samples, steps, units)",
             cure="for weights of time steps, use KerasRegressor with an output and targets of "
             "shape (samples, steps, units), also for one unit: y[..., None]; else pass one weight "
-            "for each sample, or weight the steps in a loss of your own",
+            "for each sample, or weight the steps in a user-defined loss",
         )
     if not checked.any():
         raise ValueError("Sample weights must contain at least one non-zero number.")
@@ -162,9 +162,9 @@ def checked_weights(weights: Any, targets: NDArray[Any], model: Any) -> NDArray[
 
 
 def _has_output_for(shape: tuple[int, ...], targets: NDArray[Any], model: Any) -> bool:
-    """Tell whether a loss has a value for each of the weights.
+    """Return whether a loss has a value for each of the weights.
 
-    Otherwise Keras may broadcast the weights, and weight something else than was meant.
+    Otherwise Keras may broadcast the weights along a wrong axis.
     """
     axes = len(shape)
     output = _output_shape(model)
@@ -180,25 +180,25 @@ def _has_output_for(shape: tuple[int, ...], targets: NDArray[Any], model: Any) -
 
 
 def _output_shape(model: Any) -> tuple[int | None, ...] | None:
-    """Return the shape of the one output of `model`, None if it is not known."""
+    """Return the shape of the single output of `model`; None if it is not known."""
     shape = getattr(model, "output_shape", None)
     return shape if isinstance(shape, tuple) and not any(map(_length, shape)) else None
 
 
 def single_output(predicted: Any, where: str) -> NDArray[Any]:
-    """Return what a model has predicted as one array.
+    """Return the prediction of a model with one output as an array.
 
     Parameters
     ----------
     predicted : object
-        What Keras's ``predict`` returned: an array, or a list or dict of arrays.
+        Return value of Keras's ``predict``: an array, or a list or dict of arrays.
     where : str
-        Whose prediction it is, for a message.
+        Name of the calling method, for the error message.
 
     Raises
     ------
     EstimatorError
-        The model has several outputs.
+        If the model has several outputs.
     """
     outputs = list(_outputs(predicted))
     if len(outputs) > 1:
@@ -206,14 +206,14 @@ def single_output(predicted: Any, where: str) -> NDArray[Any]:
             f"The model has {len(outputs)} outputs, and an estimator predicts one array",
             where=where,
             cause=f"the outputs have the shapes {', '.join(str(np.shape(o)) for o in outputs)}",
-            cure="join them in the model by keras.layers.Concatenate, or leave out those that "
-            "serve training only; model_.predict(X) returns all",
+            cure="join them in the model by keras.layers.Concatenate, or leave out those that are "
+            "needed for training only; model_.predict(X) returns all",
         )
     return np.asarray(outputs[0] if outputs else predicted)
 
 
 def _outputs(predicted: Any) -> Iterator[Any]:
-    """Yield the arrays in a nest of lists and dicts; nothing for a list of plain numbers."""
+    """Yield the arrays in a nest of lists and dicts; none for a list of plain numbers."""
     if isinstance(predicted, Mapping):
         predicted = list(predicted.values())
     if not isinstance(predicted, (list, tuple)):

@@ -1,12 +1,12 @@
-"""A lock that gives one seeded fit the random generators of the process.
+"""Isolation of seeded fits: a lock for the random generators of the process.
 
 ``random_state`` seeds generators that all threads share: those of Python, NumPy and the framework.
-So a seeded fit runs alone, and fits without a seed run beside each other, but not beside it.
-Processes have generators of their own and don't wait for one another.
+So a seeded fit runs alone, while fits without a seed run concurrently with each other. Processes
+have separate generators and don't wait for one another.
 
-Threads that fit nothing can't be made to wait. From Python's generator, of which Keras takes the
-seeds of layers, they draw often: Dask's event loop does for each task. So they get a copy of it
-while a seeded fit runs.
+Threads that fit nothing don't take the lock, but may draw from Python's generator, from which Keras
+draws the seeds of layers: Dask's event loop does so for each task. So other threads draw from a
+copy of that generator while a seeded fit runs.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from ..core.private_names import find
 __all__ = ["GeneratorLock", "PrivateRandom", "fitting", "set_seed"]
 
 _log = logging.getLogger(__name__)
-# Seconds after which a waiting thread says what it waits for.
+# Seconds after which a waiting thread logs the reason.
 _PATIENCE = 60.0
 
 
 class GeneratorLock:
     """A re-entrant lock that one thread holds exclusively, or several threads hold shared.
 
-    A thread that holds it shared may ask for it exclusively: while it waits, it doesn't draw, and
-    so gives up its share. A thread that asks for a share never waits for those that wait, so
-    threads that hold a share can't block each other.
+    A thread that holds it shared may acquire it exclusively: while it waits, it doesn't draw random
+    numbers, so it gives up its share. A thread that acquires a share never waits for waiting
+    threads, so threads that hold a share can't block each other.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class GeneratorLock:
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Hold the lock alone."""
+        """Hold the lock exclusively."""
         thread = threading.get_ident()
         with self._changed:
             shares = self._shares.pop(thread, 0)
@@ -102,7 +102,7 @@ class GeneratorLock:
         if not self._has_warned:
             self._has_warned = True
             _log.warning(
-                "A fit has waited %.0f seconds for a fit in another thread: those with a "
+                "A fit has waited %.0f seconds for a fit in another thread, since fits with a "
                 "random_state run one at a time in each process. Use joblib's processes "
                 "(n_jobs with the backend 'keras' or 'loky'), or random_state=None",
                 _PATIENCE,
@@ -111,10 +111,10 @@ class GeneratorLock:
 
 
 class PrivateRandom:
-    """The generator of Python's module `random`, for one thread; others draw from a copy.
+    """Reservation of the generator of Python's module `random` for one thread.
 
-    While it is in use, the functions of the module are replaced. Code that has imported one of them
-    by name still draws from the generator itself.
+    Other threads draw from a copy: while the reservation lasts, the functions of the module are
+    replaced. Code that has imported one of them by name still draws from the generator itself.
     """
 
     def __init__(self) -> None:
@@ -122,8 +122,8 @@ class PrivateRandom:
         self._copy = random.Random()
 
     @contextlib.contextmanager
-    def own(self) -> Iterator[None]:
-        """Give the generator to this thread, which holds the lock exclusively."""
+    def reserved(self) -> Iterator[None]:
+        """Reserve the generator for this thread, which holds the lock exclusively."""
         if self._thread is not None:
             yield
             return
@@ -144,23 +144,23 @@ class PrivateRandom:
         finally:
             self._thread = None
             for name, function in ours.items():
-                if vars(random).get(name) is function:  # else it has been replaced since
+                if vars(random).get(name) is function:  # unless other code has replaced it since
                     setattr(random, name, replaced[name])
 
     def align(self) -> None:
-        """Let the copy go on from where the generator is: a fit may have threads of its own."""
+        """Set the copy to the state of the generator: a fit may start threads."""
         self._copy.setstate(random.getstate())
 
     def release(self) -> None:
-        """Give the generator to all threads."""
+        """End the reservation."""
         self._thread = None
 
     def _dispatching(self, function: Any, of_copy: Any) -> Any:
         @functools.wraps(function)
         def draw(*args: Any, **kwargs: Any) -> Any:
-            # Code that has imported this function keeps it when the fit is over.
-            is_own = self._thread in (None, threading.get_ident())
-            return (function if is_own else of_copy)(*args, **kwargs)
+            # Code that imports this function by name meanwhile keeps it after the fit.
+            is_owner = self._thread in (None, threading.get_ident())
+            return (function if is_owner else of_copy)(*args, **kwargs)
 
         return draw
 
@@ -170,7 +170,7 @@ _random = PrivateRandom()
 
 
 def _renew() -> None:
-    """Make a new lock in a forked process: the threads that held the old one are not there."""
+    """Create a new lock in a forked process, since threads that held the old one are gone."""
     global _generators
     _generators = GeneratorLock()
     _random.release()
@@ -182,16 +182,16 @@ if hasattr(os, "register_at_fork"):
 
 @contextlib.contextmanager
 def fitting(*, is_seeded: bool) -> Iterator[None]:
-    """Run a fit beside others, or alone if it is seeded.
+    """Hold the lock during a fit: exclusively if it is seeded, else shared.
 
-    A build function or a callback may itself call joblib. Threads of such a call that fit
-    estimators would wait for this thread, and it for them; so where joblib would take threads, it
-    gets a sequential backend.
+    A build function or a callback may itself call joblib. If threads of such a call fitted
+    estimators, they and this thread would wait for each other, so a threading backend of joblib is
+    replaced by the sequential one.
     """
     with contextlib.ExitStack() as stack:
         if is_seeded:
             stack.enter_context(_generators.exclusive())
-            stack.enter_context(_random.own())
+            stack.enter_context(_random.reserved())
         else:
             stack.enter_context(_generators.shared())
         stack.enter_context(_without_inner_threads())
@@ -199,12 +199,12 @@ def fitting(*, is_seeded: bool) -> Iterator[None]:
 
 
 def set_seed(seed: int) -> None:
-    """Seed Python, NumPy and the framework, in a seeded fit."""
+    """Seed Python, NumPy and the framework during a seeded fit."""
     families.active().set_random_seed(seed)
     _random.align()
 
 
-# Private: those whose tasks run in other processes. Where one has gone, its tasks run one by one.
+# Private: backends with tasks in other processes. If a name has gone, its tasks run one by one.
 _OTHER_PROCESSES = (
     "joblib._parallel_backends:LokyBackend",
     "joblib._parallel_backends:MultiprocessingBackend",

@@ -1,6 +1,6 @@
 """``python -m keras_reduce demo``: a search, taken to a process that lacks its code.
 
-The build function is a closure, which nobody can import. Two warm workers search with it, the
+The build function is a closure, which can't be imported. Two warm workers search with it, the
 fitted search goes to a file, and a fresh Python reads that with nothing but `joblib.load`. Both
 sides predict, train on for an epoch, and must agree bit for bit.
 """
@@ -186,8 +186,8 @@ def _read_elsewhere(folder: Path, dump: Path, data: tuple[Any, ...]) -> tuple[An
     )
     if reader.returncode:
         raise KerasReduceError("The fresh process could not read the search", cause=reader.stderr)
-    found: tuple[Answers, float] = joblib.load(folder / "answers.joblib")
-    return found
+    answers: tuple[Answers, float] = joblib.load(folder / "answers.joblib")
+    return answers
 
 
 def _same(here: list[Any], there: list[Any]) -> bool:
@@ -212,7 +212,7 @@ def _timed() -> Iterator[Callable[[], float]]:
 def _stderr_aside() -> Iterator[TextIO]:
     """Keep what frameworks and workers log out of sight, unless something fails.
 
-    TensorFlow writes its first lines from C++ before it looks at any setting, in each process anew.
+    TensorFlow writes its first lines from C++ before it reads any setting, in each process.
     """
     sys.stderr.flush()
     with os.fdopen(os.dup(2), "w") as terminal, tempfile.TemporaryFile() as log:
@@ -242,7 +242,7 @@ class _Counted(KerasBackend):
 
 
 class _Bar:
-    """Steps done of steps to do and the time that passed; silent where nobody watches."""
+    """Progress line: finished steps, all steps and the time; shown in a terminal only."""
 
     def __init__(self, total: int, stream: TextIO) -> None:
         self._total, self._stream = total, stream

@@ -1,1 +1,1 @@
-"""Files as bytes: where they come from, atomic writing, compression, trailers, signatures."""
+"""Files as bytes: sources, atomic writing, compression, trailers, signatures."""

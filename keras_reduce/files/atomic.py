@@ -1,4 +1,4 @@
-"""Files on disk: written whole or not at all, and what the system says when it refuses."""
+"""Atomic writing of files, and errors of the operating system."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _NOT_FOR_FOLDERS = {errno.EINVAL, errno.ENOTSUP}
 
 
 def file_name(path: str | os.PathLike[str], order: str) -> str:
-    """Return a path as text.
+    """Return a path as a string.
 
     Raises
     ------
     TypeError
-        If it is none; the message says the `order` of arguments.
+        If it is not a path; the message names the `order` of arguments.
     """
     if isinstance(path, (str, os.PathLike)):
         return os.fspath(path)
@@ -32,16 +32,16 @@ def file_name(path: str | os.PathLike[str], order: str) -> str:
 
 
 def file_error(error: OSError, doing: str, path: str) -> FileError:
-    """Return our error for one of the system's; `doing` is "read" or "written"."""
+    """Return a `FileError` for an error of the system; `doing` is "read" or "written"."""
     number = error.errno
-    cause, cure = error.strerror or str(error), "look into the cause, then try again"
+    cause, cure = error.strerror or str(error), "remove the cause, then try again"
     if number in _FULL:
         cause += ": the disk is full, or a quota or limit is reached"
-        cure = "make room, or write to another disk; the file under this name is as it was"
+        cure = "free space, or write to another disk; an existing file is unchanged"
     elif number == errno.ENOENT:
-        cure = "compare the path with what is there; folders must exist before a file is written"
+        cure = "check the path; the folder of a file to write must exist"
     elif number in (errno.EACCES, errno.EPERM, errno.EROFS):
-        cure = "ask for the permission, or use another path"
+        cure = "change the permissions, or use another path"
     elif number == errno.EISDIR:
         cure = "give the path of a file"
     kind = MissingFileError if number == errno.ENOENT else FileError
@@ -56,7 +56,7 @@ def _refuse_special(path: str, mode: int, doing: str) -> None:
             f"The file can't be {doing}",
             where=path,
             cause="it is a device, a pipe or a socket",
-            cure="use keras_reduce.dumps and loads, and send the bytes yourself",
+            cure="use keras_reduce.dumps and loads, and transfer the bytes",
             errno=errno.EINVAL,
         )
 
@@ -67,17 +67,17 @@ def _system_error(number: int) -> OSError:
 
 @contextlib.contextmanager
 def replacing(path: str) -> Iterator[BinaryIO]:
-    """Give a file that takes the place of the one at `path` once it is complete and on the disk.
+    """Yield a temporary file that replaces the one at `path` once it is complete and synced.
 
-    If the block fails, the file at `path` stays as it was. A process that is killed may leave a
-    file ``.keras_reduce-*.tmp`` in the folder, but never a part of a file under the name.
+    If the block raises an error, the file at `path` is unchanged. A killed process may leave a file
+    ``.keras_reduce-*.tmp`` in the folder, but never a partial file at `path`.
 
     Raises
     ------
     FileError
-        If the system refuses. Errors of the block come out as they are.
+        If the system raises an error. Other errors of the block are not changed.
     """
-    target = Path(os.path.realpath(path))  # a link stays, what it refers to is replaced
+    target = Path(os.path.realpath(path))  # keeps a link and replaces its target
     temporary = target.parent / f".keras_reduce-{secrets.token_hex(8)}.tmp"
     with _translated(path):
         before = _status(target)
@@ -85,7 +85,7 @@ def replacing(path: str) -> Iterator[BinaryIO]:
             _refuse_special(path, before.st_mode, "written")
             if not os.access(target, os.W_OK):
                 raise _system_error(errno.EACCES)
-        # By way of open(), so that the umask and what the folder has set are respected.
+        # os.open respects the umask and the defaults of the folder.
         opener = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         file = open(opener, "wb")  # noqa: PTH123, SIM115
     try:
@@ -117,7 +117,7 @@ def opened(path: str) -> Iterator[BufferedReader]:
     Raises
     ------
     FileError
-        If the system refuses, or it is no regular file.
+        If the system raises an error, or it is no regular file.
     """
     with contextlib.ExitStack() as stack:
         with _translated(path, "read"):
@@ -144,15 +144,15 @@ def _status(path: Path) -> os.stat_result | None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Bring the new name to the disk, too."""
+    """Sync the folder, which holds the new name, to the disk."""
     try:
         number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except PermissionError:
-        return  # a folder in which one may write, but not look
+        return  # a folder with write permission only
     try:
         os.fsync(number)
     except OSError as error:
-        if error.errno not in _NOT_FOR_FOLDERS:  # of file systems that need none
+        if error.errno not in _NOT_FOR_FOLDERS:  # file systems without this operation
             raise
     finally:
         os.close(number)

@@ -1,4 +1,4 @@
-"""What a compressed file holds; nothing of it is unpickled here."""
+"""Decompression of files, without unpickling."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .atomic import file_error
 from .sources import BLOCK, MemorySource, gather
 from .trailer import damaged
 
-# What files of joblib's own compressors begin with, so that to look at one loads no joblib.
+# First bytes of files of joblib's own compressors, so that no import of joblib is needed.
 PREFIXES = {
     "compat": b"ZF",  # of joblib 0.9
     "zlib": b"\x78",
@@ -27,8 +27,8 @@ PREFIXES = {
 
 
 def compressor_of(first_bytes: bytes) -> str:
-    """Return the name of the compressor that `first_bytes` come from; empty if from none."""
-    # Private: where joblib puts what a program registers, and loads joblib for.
+    """Return the name of the compressor of a file with these `first_bytes`; empty if none."""
+    # Private: the compressors that the program has registered with joblib.
     joblib = sys.modules.get("joblib.compressor")
     registered = vars(joblib)["_COMPRESSORS"] if joblib else {}
     prefixes = PREFIXES | {name: each.prefix for name, each in registered.items()}
@@ -42,25 +42,25 @@ def decompressed(
     size: int | None = None,
     too_much: PayloadError | None = None,
 ) -> MemorySource:
-    """Return what a compressed file holds, once.
+    """Return the decompressed contents of a file, which can be read once.
 
     Parameters
     ----------
     file : file
-        From where it stands.
+        Read from its current position.
     compressor : str
-        What `compressor_of` has returned.
+        A result of `compressor_of`.
     name : str
-        How to call it in a message.
+        Name of the file in messages.
     size : int, optional
-        How many bytes it may hold.
+        Maximum number of decompressed bytes.
     too_much : PayloadError, optional
-        What to raise if it holds more; if left out, it must have grown meanwhile.
+        Error to raise if there are more; by default, that the file has grown meanwhile.
 
     Raises
     ------
     PayloadError
-        If it is damaged, or holds more.
+        If it is damaged, or has more bytes.
     """
 
     def blocks() -> Iterator[bytes]:
@@ -76,7 +76,7 @@ def decompressed(
 
 
 def decompressed_blocks(file: BinaryIO, compressor: str, name: str) -> Iterator[bytes]:
-    """Yield what a compressed file holds, from where it stands, block by block.
+    """Yield the decompressed contents of a file, from its current position, block by block.
 
     Raises
     ------
@@ -88,7 +88,9 @@ def decompressed_blocks(file: BinaryIO, compressor: str, name: str) -> Iterator[
     except KerasReduceError:
         raise
     except (zlib.error, lzma.LZMAError, EOFError, ValueError, OSError, RuntimeError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # bz2's and lz4's have none
+        if (
+            isinstance(error, OSError) and error.errno is not None
+        ):  # errors of bz2 and lz4 have none
             raise file_error(error, "read", name) from error
         raise damaged(name, f"it can't be decompressed ({error})") from error
 
@@ -103,7 +105,7 @@ def _blocks(file: BinaryIO, compressor: str) -> Iterator[bytes]:
             while block := opened.read(BLOCK):
                 yield block
         return
-    # Not by joblib's own files, which never end if bytes follow the end of a zlib stream.
+    # Not by joblib's file classes, which never end if bytes follow the end of a zlib stream.
     machine: Any = _MAKERS[compressor]()
     data = b""
     while not machine.eof:
@@ -128,8 +130,8 @@ _MAKERS = {
 
 
 def outdated() -> PayloadError:
-    """Return the error for a file that an old joblib has compressed."""
+    """Return the error for a file that was compressed by an old joblib."""
     return PayloadError(
         "The file has the format of joblib 0.9 or older",
-        cure="read it with joblib.load, and write it anew",
+        cure="read it with joblib.load, and write it again",
     )

@@ -1,15 +1,15 @@
-"""Signatures: whether somebody wrote a file who has the key, told before any of it is unpickled.
+"""Signatures of files (HMAC-SHA256), checked before anything is unpickled.
 
-The signature stands behind all that `trailer` describes, where `joblib.load` does not look::
+The signature follows the trailer (see `trailer`), where `joblib.load` does not read::
 
-    file       what there is without a signature: content, index, footer
-    signature  HMAC-SHA256 of a word and the file, version, magic
+    file       the file without a signature: content, index, footer
+    signature  HMAC-SHA256 of a prefix and the file, version, magic
 
-In a compressed file all of it is compressed together, since joblib's readers go on past the end of
-a compressed stream; what is signed is what was compressed.
+In a compressed file all of it is compressed together, since joblib's readers read past the end of a
+compressed stream; the signature is that of the decompressed bytes.
 
-The last 16 bytes, version and magic, stay where they are for ever. When to raise `VERSION`: when
-what is signed, or how, changes; then keep what checks the old one.
+The last 16 bytes, version and magic, never change their position. Raise `VERSION` when the signed
+bytes or the method change, and keep the check of older versions.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ Keys: TypeAlias = "Key | Sequence[Key]"
 
 VERSION = 1
 _MAGIC = b"keras_signed"
-_WORD = b"keras_reduce signature 1\0"  # A key that signs other things as well signs no file by it.
+_PREFIX = b"keras_reduce signature 1\0"  # Separates signatures of files from other uses of the key.
 _END = struct.Struct("<I12s")
 _SIZE = 32 + _END.size
-_LEAST = 16  # bytes of a secret; what is shorter can be guessed
+_LEAST = 16  # bytes of a secret; a shorter one can be guessed
 
 Emit = Callable[["bytes | memoryview"], object]
 
 
 def secrets_of(keys: Any) -> list[bytes]:
-    """Return the secrets that are meant by what a caller has given as `key`.
+    """Return the secrets for the argument `key` of a caller.
 
     Raises
     ------
@@ -52,10 +52,10 @@ def secrets_of(keys: Any) -> list[bytes]:
     ValueError
         If a secret is shorter than 16 bytes, or there is none.
     TypeError
-        If a key is something else.
+        If a key has another type.
     """
     is_one = isinstance(keys, (bytes, bytearray, memoryview, str)) or not isinstance(keys, Sequence)
-    # No message repeats what was given: it may be the secret, by mistake.
+    # No message repeats the argument, which may be the secret by mistake.
     secrets = [_secret(keys)] if is_one else [_secret(key) for key in keys]
     if not secrets:
         raise ValueError("key is an empty list: give one key at least")
@@ -64,7 +64,7 @@ def secrets_of(keys: Any) -> list[bytes]:
             f"A key is shorter than {_LEAST} bytes, and can be guessed: "
             "secrets.token_bytes(32) makes a good one"
         )
-    # An editor, or echo, has put an end of line into a file. Off with it wherever a key comes from:
+    # Editors and echo add a line ending to a file. It is removed from all kinds of keys, so that
     # the same bytes are the same key.
     return [secret.removesuffix(b"\n").removesuffix(b"\r") for secret in secrets]
 
@@ -76,9 +76,9 @@ def _secret(key: Any) -> bytes:
         value = os.environ.get(key)
         if value is None:
             raise SignatureError(
-                "There is no key: the environment variable that was given as key is not set",
+                "The environment variable given as key is not set",
                 cause="a str is the name of a variable, not the secret itself",
-                cure="set it, or give the secret as bytes, or a pathlib.Path of a file with it",
+                cure="set it, or pass the secret as bytes, or a pathlib.Path of a file with it",
             )
         return os.fsencode(value)
     if isinstance(key, os.PathLike):
@@ -92,14 +92,14 @@ def _secret(key: Any) -> bytes:
 
 @contextlib.contextmanager
 def signed(emit: Emit, secrets: list[bytes] | None) -> Iterator[Emit]:
-    """Give a function that writes as `emit` does, and sign at the end what it has written.
+    """Yield a function that writes like `emit`; at the end, write the signature.
 
     Parameters
     ----------
     emit : callable
         Writes bytes to the file.
     secrets : list of bytes, optional
-        The first signs. Without any, nothing is signed.
+        Secrets, of which the first signs; None for no signature.
     """
     if secrets is None:
         yield emit
@@ -115,28 +115,28 @@ def signed(emit: Emit, secrets: list[bytes] | None) -> Iterator[Emit]:
 
 
 def check(blocks: Iterable[bytes | memoryview], secrets: list[bytes], name: str) -> int:
-    """Check the signature of a file, of which no more than a block is held at a time.
+    """Check the signature of a file, block by block.
 
     Parameters
     ----------
     blocks : iterable of bytes-like
-        All of the file, decompressed.
+        The whole file, decompressed.
     secrets : list of bytes
-        Of which one must be what it was signed with.
+        Accepted secrets.
     name : str
-        How to call the file in a message.
+        Name of the file in messages.
 
     Returns
     -------
     int
-        How many bytes there were.
+        Number of bytes.
 
     Raises
     ------
     SignatureError
-        If there is no signature, or it is none of these secrets'.
+        If there is no signature by one of the secrets.
     PayloadError
-        If the signature is of a newer kind.
+        If the signature has a newer version.
     """
     macs, tail, size = list(map(_mac, secrets)), b"", 0
     pieces: list[bytes | memoryview]
@@ -155,35 +155,35 @@ def check(blocks: Iterable[bytes | memoryview], secrets: list[bytes], name: str)
             "The file is not signed",
             where=name,
             cause="it was written without a key, or its signature was cut off",
-            cure="don't load it unless you know otherwise who wrote it; then load it without a "
-            "key, and write it anew with one",
+            cure="load it without a key only if you know who wrote it; then write it again with a "
+            "key",
         )
     if not any(hmac.compare_digest(mac.digest(), tail[:32]) for mac in macs):
         raise SignatureError(
             "The signature is wrong",
             where=name,
             cause="the file was changed after it was signed, or was signed with another key",
-            cure="don't load it: get it again from where it comes from, or the key",
+            cure="don't load it; get the file from its source again, or the right key",
         )
     return size
 
 
 def check_mapped(source: Source, mapping: Any, secrets: list[bytes]) -> MemorySource:
-    """Check the signature of a file that is mapped, and keep of it what is not in arrays.
+    """Check the signature of a mapped file, and copy its bytes outside of arrays.
 
     Parameters
     ----------
     source : Source
         The file.
     mapping : buffer
-        All of it in memory.
+        The whole file in memory.
     secrets : list of bytes
         As for `check`.
 
     Returns
     -------
     MemorySource
-        The bytes that were checked; but those of arrays, which are read from the mapping.
+        The checked bytes; those of arrays are read from the mapping.
 
     Raises
     ------
@@ -219,26 +219,26 @@ def check_mapped(source: Source, mapping: Any, secrets: list[bytes]) -> MemorySo
     chunks = [memoryview(kept[0])]
     for (offset, length), piece in zip(trailer.extents, kept[1:], strict=True):
         chunks += [whole[offset : offset + length], memoryview(piece)]
-    found = MemorySource(chunks, source.name)
-    take_off(found)
-    # What was believed of where arrays are stands in what was checked.
-    if Trailer.read(found) != trailer:
+    checked_source = MemorySource(chunks, source.name)
+    take_off(checked_source)
+    # The positions of arrays, used before the check, must agree with the checked bytes.
+    if Trailer.read(checked_source) != trailer:
         raise SignatureError(
             "The file was changed while it was checked",
             where=source.name,
             cause="another program writes to it",
-            cure="don't load it before you know which",
+            cure="don't load it before you know that program",
         )
-    return found
+    return checked_source
 
 
 def take_off(source: Source) -> bool:
-    """Let a source end before the signature, if there is one; tells whether there is.
+    """Remove the signature from the end of a source; return whether there is one.
 
     Raises
     ------
     PayloadError
-        If the signature is of a newer kind.
+        If the signature has a newer version.
     """
     is_signed = _is_signature(
         source.bytes_at(max(source.size - _SIZE, 0), source.size), source.name
@@ -263,4 +263,4 @@ def _is_signature(tail: bytes, name: str) -> bool:
 
 
 def _mac(secret: bytes) -> hmac.HMAC:
-    return hmac.new(secret, _WORD, "sha256")
+    return hmac.new(secret, _PREFIX, "sha256")

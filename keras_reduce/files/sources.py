@@ -1,9 +1,9 @@
-"""What is read: a file, or bytes in memory. Never more than its end, and never twice in memory.
+"""Sources of bytes: files and memory.
 
-A pickle that is damaged asks for any number of bytes; what is not there is not allocated.
+A damaged pickle may request any number of bytes. Sources allocate no more than they have.
 """
 
-# ruff: noqa: D102 - `Source` says what its methods do.
+# ruff: noqa: D102 - the methods are documented in `Source`.
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _LINE = 1 << 10
 
 
 class Source(Protocol):
-    """Bytes that are looked at in any order, and then read from the first to the last.
+    """Bytes with random access, which are then read sequentially.
 
     Attributes
     ----------
     name : str
-        How to call it in a message.
+        Name of the source in messages.
     size : int
         Number of bytes.
     """
@@ -36,31 +36,31 @@ class Source(Protocol):
     size: int
 
     def blocks(self, start: int, stop: int) -> Iterator[memoryview]:
-        """Yield the bytes from `start` to `stop`; each block is gone when the next one comes."""
+        """Yield the bytes from `start` to `stop`; each block is valid until the next one."""
 
     def bytes_at(self, start: int, stop: int) -> bytes:
         """Return the bytes from `start` to `stop`."""
 
     def left(self) -> int:
-        """Return how many bytes are left to be read."""
+        """Return the number of bytes left to read."""
 
     def tell(self) -> int:
-        """Return how many bytes have been read."""
+        """Return the number of bytes read."""
 
     def read(self, size: int) -> bytes:
-        """Read `size` bytes, or what is left."""
+        """Read `size` bytes, or all that are left."""
 
     def readline(self) -> bytes:
-        """Read a line, or what is left."""
+        """Read a line, or all bytes that are left."""
 
     def readinto(self, buffer: bytearray | memoryview) -> int:
-        """Fill a buffer, or as much of it as there are bytes left."""
+        """Read into a buffer until it is full or no bytes are left; return their number."""
 
     def skip(self, size: int) -> None:
-        """Go on `size` bytes later."""
+        """Skip `size` bytes."""
 
     def cut_off(self, size: int) -> None:
-        """End `size` bytes earlier; nothing must have been read yet."""
+        """Remove `size` bytes at the end; nothing must have been read yet."""
 
 
 class FileSource:
@@ -71,8 +71,8 @@ class FileSource:
         self._file = file
 
     def blocks(self, start: int, stop: int) -> Iterator[memoryview]:
-        # Not by a mapping: a page fault costs as much as copying its page, and a file that
-        # somebody else cuts off meanwhile would end this process.
+        # Not by a mapping: a page fault costs as much as copying its page, and if another process
+        # truncates the file, access to the mapping ends this process.
         buffer = memoryview(bytearray(min(BLOCK, stop - start)))
         while start < stop:
             try:
@@ -116,7 +116,7 @@ class FileSource:
 
 
 class MemorySource:
-    """Bytes in memory, in chunks of which each is given up once it has been read."""
+    """Bytes in memory, in chunks that are released once they have been read."""
 
     def __init__(self, chunks: Iterable[memoryview], name: str) -> None:
         self._chunks = deque(chunk for chunk in chunks if chunk.nbytes)
@@ -160,9 +160,9 @@ class MemorySource:
         for chunk in self._chunks:
             for start in range(0, chunk.nbytes, _LINE):
                 piece = bytes(chunk[start : start + _LINE])
-                found = piece.find(b"\n")
-                if found >= 0:
-                    return self.read(length + found + 1)
+                line_end = piece.find(b"\n")
+                if line_end >= 0:
+                    return self.read(length + line_end + 1)
                 length += len(piece)
         return self.read(length)
 
@@ -186,14 +186,14 @@ class MemorySource:
 
 
 def in_memory(file: BufferedReader, name: str) -> tuple[MemorySource, mmap.mmap | None]:
-    """Read a file once into memory that begins with a page, which arrays may then share.
+    """Read a file into page-aligned memory, which arrays may then share.
 
     Returns
     -------
     MemorySource
-        What was read.
+        The bytes.
     mmap.mmap or None
-        The memory; none of an empty file.
+        The memory; None for an empty file.
     """
     source = FileSource(file, name)
     if source.size == 0:
@@ -209,8 +209,8 @@ def in_memory(file: BufferedReader, name: str) -> tuple[MemorySource, mmap.mmap 
 
 
 def gather(blocks: Iterable[bytes]) -> Iterator[memoryview]:
-    """Put blocks together into chunks that go back to the system once nobody holds them."""
-    # Memory of malloc would stay with the process, beside the arrays that are made of it.
+    """Join blocks into chunks whose memory returns to the system once they are released."""
+    # Memory from malloc would stay allocated to the process.
     chunk, filled = mmap.mmap(-1, _CHUNK), 0
     for block in blocks:
         view = memoryview(block)

@@ -1,6 +1,6 @@
-"""What stands behind the pickle in a file: where its arrays are, and digests of all of it.
+"""Trailer of a file: index of its arrays, and digests.
 
-`joblib.load` stops reading where the pickle ends, and never sees the rest::
+It follows the pickle. `joblib.load` stops reading at the end of the pickle, and ignores it::
 
     content   the pickle, with the bytes of its arrays in between
     index     for each array the offset and the length of its bytes
@@ -9,8 +9,8 @@
 
 All numbers are little-endian and unsigned. In a compressed file all three are compressed together.
 
-When to raise `VERSION`: when an older reader would misread what a newer writer wrote. The last 16
-bytes, version and magic, stay where they are for ever.
+Raise `VERSION` when an older reader would misread a file of a newer writer. The last 16 bytes,
+version and magic, never change their position.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ Extent = tuple[int, int]
 
 
 class Digests:
-    """Running digests of what is written or read, each byte once and in order.
+    """Running digests of bytes that are written or read, each byte once and in order.
 
-    XXH3 keeps up with memory. It notices damage; it is no signature, as who changes a file can
-    compute it anew.
+    XXH3 is as fast as memory. It detects damage; it is no signature, as an attacker who changes a
+    file can recompute it.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class Trailer(NamedTuple):
     extents : sequence of tuple
         Offset and length of the bytes of each array, in their order.
     stream, arrays : bytes
-        Digests of the content without the bytes of arrays, and of these.
+        Digests of the content without the bytes of arrays, and of the bytes of arrays.
     """
 
     content: int
@@ -63,7 +63,7 @@ class Trailer(NamedTuple):
     arrays: bytes
 
     def pack(self) -> bytes:
-        """Return the trailer as it is written."""
+        """Return the trailer as bytes."""
         index = b"".join(_ENTRY.pack(*extent) for extent in self.extents)
         head = _HEAD.pack(self.content, len(self.extents), self.stream, self.arrays)
         end = _END.pack(VERSION, _MAGIC)
@@ -76,9 +76,9 @@ class Trailer(NamedTuple):
         Raises
         ------
         PayloadError
-            If there is none that this version can read.
+            If there is no trailer, or not one that this version can read.
         DamagedFileError
-            If it is not the one that was written.
+            If it is damaged.
         """
         if source.size == 0:
             raise _foreign(source, "is empty")
@@ -91,7 +91,7 @@ class Trailer(NamedTuple):
                 f"The file has format version {version}, but this version reads {VERSION}",
                 where=source.name,
                 cause="a newer keras_reduce wrote it, or it is damaged",
-                cure="pip install --upgrade keras_reduce; or write it anew from the original "
+                cure="pip install --upgrade keras_reduce; or write it again from the original "
                 "object",
             )
         content, count, stream, arrays = _HEAD.unpack(footer[: _HEAD.size])
@@ -104,7 +104,7 @@ class Trailer(NamedTuple):
         extents = tuple(_ENTRY.iter_unpack(index))
         end = 0
         for offset, length in extents:
-            # Else there might be more to digest than there is in the file.
+            # Otherwise the extents could be larger than the file.
             if not end <= offset <= offset + length <= content:
                 raise damaged(source.name, "its arrays are not where arrays can be")
             end = offset + length
@@ -116,35 +116,35 @@ class Trailer(NamedTuple):
         Parameters
         ----------
         source : Source
-            What the trailer was read from.
+            The source of the trailer.
         arrays : bool
-            Whether to look at the bytes of arrays as well.
+            Whether to compare the bytes of arrays as well.
 
         Raises
         ------
         DamagedFileError
             If they differ.
         """
-        found, position = Digests(), 0
+        digests, position = Digests(), 0
         for offset, length in (*self.extents, (self.content, 0)):
             for block in source.blocks(position, offset):
-                found.stream.update(block)
+                digests.stream.update(block)
             position = offset + length
             for block in source.blocks(offset, position) if arrays else ():
-                found.arrays.update(block)
-        if found.stream.digest() != self.stream:
+                digests.arrays.update(block)
+        if digests.stream.digest() != self.stream:
             raise damaged(source.name, "its pickle is not the one that was written")
-        if arrays and found.arrays.digest() != self.arrays:
+        if arrays and digests.arrays.digest() != self.arrays:
             raise damaged(source.name, "the bytes of an array are not those that were written")
 
 
 def damaged(where: str, cause: str) -> DamagedFileError:
-    """Return the error for a file of ours that is not as it was written."""
+    """Return the error for a damaged file."""
     return DamagedFileError(
         "The file is damaged",
         where=where,
         cause=cause,
-        cure="copy or download it again, or write it anew from the original object",
+        cure="copy or download it again, or write it again from the original object",
     )
 
 
@@ -153,6 +153,6 @@ def _foreign(source: Source, how: str) -> PayloadError:
         f"The file {how}",
         where=source.name,
         cause="it was cut off, or was not written by keras_reduce.dump",
-        cure="write it anew; files of joblib.dump are read by joblib.load, or by "
+        cure="write it again; files of joblib.dump are read by joblib.load, or by "
         "keras_reduce.load(..., verify=False)",
     )

@@ -1,8 +1,8 @@
-"""`inspect`: what is in a file, read from its opcodes; nothing of it is executed.
+"""`inspect`: the contents of a file, read from its opcodes without executing any of it.
 
-`opcodes` reads pickles into descriptions, `models` finds Keras objects among these and `content`
-everything else; `report` puts it together. Nothing here can rebuild anything: no module of this
-package imports an unpickler, and of `persistence` only what reads, decompresses and verifies bytes.
+`keras_reduce.audit.opcodes` reads pickles into descriptions. `describer` finds Keras objects in
+them, `content` builds the tree of all objects, and `report` combines both. Nothing here can rebuild
+an object: no module of this package imports an unpickler.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from ..files.atomic import file_name, opened
 from ..files.sources import FileSource, Source
 from ..files.trailer import Trailer
 from .content import Content
-from .report import Report, named
+from .report import Report, imported_names
 
 __all__ = ["Report", "inspect", "main"]
 
-# Bytes that a compressed file may hold, as all are held in memory: it need not be large itself.
+# Maximum size of decompressed bytes, which are kept in memory.
 _MOST = 4 << 30
 
 
 def inspect(path: str | os.PathLike[str]) -> Report:
-    """Tell what is in a pickle, cloudpickle or joblib file, without executing any of it.
+    """Return a report on a pickle, cloudpickle or joblib file, without executing any of it.
 
-    Of any protocol, compressed or not. Keras is not imported.
+    The file may have any protocol and may be compressed. Keras is not imported.
 
     Parameters
     ----------
@@ -38,16 +38,16 @@ def inspect(path: str | os.PathLike[str]) -> Report:
     Returns
     -------
     Report
-        ``print`` it; or see its attributes, ``to_json()`` and ``to_html()``.
+        The report, for ``print``, with attributes and with ``to_json()`` and ``to_html()``.
 
     Raises
     ------
     PayloadError
-        If there is no pickle in it, or it can't be decompressed, or that gives more than 4 GiB.
+        If it contains no pickle, can't be decompressed, or has more than 4 GiB decompressed.
     FileError
-        If the system refuses; a `MissingFileError` if the file is not there.
+        If the system raises an error; a `MissingFileError` if the file does not exist.
     TypeError
-        If `path` is no path.
+        If `path` is not a path.
 
     Examples
     --------
@@ -60,33 +60,37 @@ def inspect(path: str | os.PathLike[str]) -> Report:
         report.compression = compression.compressor_of(source.bytes_at(0, 16))
         if report.compression:
             too_much = PayloadError(
-                "The file holds more than inspect decompresses",
+                "The file is too large to decompress",
                 where=name,
-                cause=f"its {report.size} bytes stand for more than {_MOST >> 30} GiB",
+                cause=f"its {report.size} bytes decompress to more than {_MOST >> 30} GiB",
                 cure="decompress it into another file, and inspect that",
             )
             source = compression.decompressed(file, report.compression, name, _MOST, too_much)
         report.signed = signing.take_off(source)
         report.digests = _digests(source)
-        found = read(source)
-    if not found.objects:
+        reading = read(source)
+    if not reading.objects:
         raise PayloadError(
             "There is no pickle in the file",
             where=name,
-            cause=f"it is a file of another kind, such as text ({found.ended or 'it is empty'})",
-            cure="inspect reads what pickle, cloudpickle, joblib.dump and keras_reduce.dump write",
+            cause=f"it is a file of another kind, such as text ({reading.ended or 'it is empty'})",
+            cure="inspect a file of pickle, cloudpickle, joblib.dump or keras_reduce.dump",
         )
-    content = Content.of(found)
-    report.protocols = sorted(found.protocols)
+    content = Content.of(reading)
+    report.protocols = sorted(reading.protocols)
     report.content, report.models, report.code = content.trees, content.models, content.code
     imports = [each for _, model in content.models for each in model.imports]
-    report.names = named(found, imports)
-    report.odd, report.ended, report.as_joblib = list(found.odd), found.ended, found.holds_arrays
+    report.names = imported_names(reading, imports)
+    report.odd, report.ended, report.as_joblib = (
+        list(reading.odd),
+        reading.ended,
+        reading.holds_arrays,
+    )
     return report
 
 
 def _digests(source: Source) -> str:
-    """Tell whether a source is as it was written, and let it end with its content."""
+    """Return the result of comparing a source with its digests; remove its trailer."""
     try:
         trailer = Trailer.read(source)
     except DamagedFileError:
@@ -102,21 +106,21 @@ def _digests(source: Source) -> str:
 
 
 def main(path: str, *, as_json: bool = False, page: str | None = None) -> int:
-    """Print what is in a file.
+    """Run ``python -m keras_reduce inspect``: print the report on a file.
 
     Parameters
     ----------
     path : str
         The file.
     as_json : bool
-        As JSON instead of a tree.
+        Print JSON instead of a tree.
     page : str, optional
-        Where to write a page of HTML to.
+        Path of an HTML page to write instead.
 
     Returns
     -------
     int
-        0; 1 if reading ended before the end of the file, or its digests are wrong.
+        Exit code: 1 if reading ended early or the digests are wrong, else 0.
     """
     report = inspect(path)
     present(report, as_json=as_json, page=page)

@@ -1,4 +1,4 @@
-"""Keras objects as Keras pickles them by itself: archives as of ``model.save``."""
+"""Models that Keras itself pickles, as archives like those of ``model.save``."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 from ..audit.arrays import bytes_of
 from ..audit.descriptions import Call, Items
 from ..core import payload
-from .configs import describe_compilation, dictionary, inputs, look_at
+from .configs import describe_compilation, dictionary, inputs, record_globals
 from .models import Budget, Layer, Model, OddError
 
 __all__ = ["of_archive"]
 
 
 def of_archive(arguments: Any, budget: Budget) -> Model:
-    """Describe what Keras pickles by itself: an archive as of ``model.save``."""
+    """Describe a model that Keras itself has pickled, as an archive."""
     model = Model("model", family="keras")
     blob = next(filter(None, map(bytes_of, _flat(arguments))), None)
     try:
@@ -30,7 +30,7 @@ def of_archive(arguments: Any, budget: Budget) -> Model:
             sizes = [each.file_size for each in archive.infolist() if each.filename.endswith(".h5")]
         _read_archive(model, config, metadata, budget)
         model.bytes = sum(sizes)
-    except Exception as error:  # It may be anybody's: whatever is wrong with it is a finding.
+    except Exception as error:  # The archive may be crafted: any error is reported.
         model.cannot_read("Keras's archive in it", error)
     return model
 
@@ -41,7 +41,7 @@ def _read_archive(model: Model, config: Any, metadata: dict[Any, Any], budget: B
     model.versions = {"keras": str(metadata.get("keras_version", ""))}
     describe_compilation(model, {"": {"config": dictionary(config).get("compile_config")}})
     for node in payload.dictionaries([config]):
-        look_at(model, node, {})
+        record_globals(model, node, {})
     layers = inner.get("layers")
     for entry in layers if isinstance(layers, list) else ():
         if not budget.may_have_a_layer():

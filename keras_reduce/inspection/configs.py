@@ -1,27 +1,27 @@
-"""What the configs of Keras objects say: names in them, layers before a layer, compilation."""
+"""Contents of configs of Keras objects: globals, inbound layers, compilation."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
 from ..audit.descriptions import Global
-from ..audit.trust_policy import standing
+from ..audit.trust_policy import classify
 from .models import Model
 
-__all__ = ["Reference", "describe_compilation", "dictionary", "inputs", "look_at"]
+__all__ = ["Reference", "describe_compilation", "dictionary", "inputs", "record_globals"]
 
 
 class Reference(NamedTuple):
-    """A class or function of the user's.
+    """Reference to a user-defined class or function.
 
     Attributes
     ----------
     key : str
-        As which Keras knows it.
+        Name under which the payload refers to it.
     origin : {"by reference", "by value"}
-        Where it comes from.
+        The way in which it was pickled.
     name : Global
-        Where it was defined.
+        Module and name of its definition.
     """
 
     key: str
@@ -29,13 +29,13 @@ class Reference(NamedTuple):
     name: Global
 
 
-def look_at(
+def record_globals(
     model: Model,
     node: dict[Any, Any],
     custom: dict[str, Reference],
-    own: tuple[str, ...] = (),
+    extra_roots: tuple[str, ...] = (),
 ) -> None:
-    """Take note of what a config names that is dangerous, or not Keras's."""
+    """Record dangerous or foreign globals of a config in `model`."""
     name, module = node.get("class_name"), node.get("module")
     if name == "__lambda__" or (name == "Lambda" and "number" not in node):
         model.remark("it has a Lambda, which may hold code")
@@ -45,17 +45,19 @@ def look_at(
         model.remark("it names a file with a vocabulary")
     root = str(module).partition(".")[0] if isinstance(module, str) else "keras"
     title = str(node.get("config") if name == "function" else name)
-    named = [node.get(each) for each in ("registered_name", "config")]
-    known = [custom[each] for each in named if isinstance(each, str) and each in custom]
-    # As which Keras knows it, and under its own name.
-    is_custom = any(each.name.name.rpartition(".")[2] == title for each in known)
-    # Keras writes functions of anybody's as of that module, and looks for them among its own.
-    is_builtin = root == "builtins" and not standing("builtins", title)[1]
-    is_known = root in ("keras", "keras_reduce", "tf_keras", *own) or is_custom or is_builtin
+    keys = [node.get(each) for each in ("registered_name", "config")]
+    references = [custom[each] for each in keys if isinstance(each, str) and each in custom]
+    # By its key, and by its own name.
+    is_custom = any(each.name.name.rpartition(".")[2] == title for each in references)
+    # Keras writes user-defined functions with the module "builtins", and looks up its own.
+    is_builtin = root == "builtins" and not classify("builtins", title)[1]
+    is_known = (
+        root in ("keras", "keras_reduce", "tf_keras", *extra_roots) or is_custom or is_builtin
+    )
     if not is_known:
         model.imports.append(Global(str(module), title))
     registered = node.get("registered_name")
-    if isinstance(registered, str) and ">" in registered and not known:
+    if isinstance(registered, str) and ">" in registered and not references:
         model.remark(f"it names {registered!r}, which may be registered as anything")
     assembly = node.get("assembly")
     if isinstance(assembly, list) and len(assembly) > 1 and assembly[0] == "tf_function":
@@ -65,28 +67,28 @@ def look_at(
 
 
 def inputs(nodes: Any) -> list[str]:
-    """Return the names of layers in what Keras says of the calls of a layer."""
-    found: dict[str, None] = {}
+    """Return the names of layers in the inbound nodes of a layer."""
+    names: dict[str, None] = {}
     waiting = [nodes]
     while waiting:
         node = waiting.pop()
         if isinstance(node, dict):
             history = node.get("keras_history")
             if isinstance(history, list) and history and isinstance(history[0], str):
-                found[history[0]] = None
+                names[history[0]] = None
             waiting.extend(node.values())
         elif isinstance(node, list):
             is_reference = len(node) > 2 and isinstance(node[0], str) and type(node[1]) is int
             if is_reference:
-                found[node[0]] = None
+                names[node[0]] = None
             waiting.extend(node)
-    return sorted(found)
+    return sorted(names)
 
 
 def describe_compilation(model: Model, compilation: Any) -> None:
-    """Say how a model was compiled."""
-    own = dictionary(dictionary(compilation).get(""))
-    config = dictionary(own.get("config"))
+    """Record how a model was compiled in `model`."""
+    root = dictionary(dictionary(compilation).get(""))
+    config = dictionary(root.get("config"))
     model.optimizer = _title(config.get("optimizer"))
     model.loss = _title(config.get("loss"))
     metrics = config.get("metrics")
@@ -94,7 +96,7 @@ def describe_compilation(model: Model, compilation: Any) -> None:
 
 
 def _title(value: Any) -> str:
-    """Return how a config calls something."""
+    """Return a title for an object in a config."""
     if isinstance(value, dict):
         inner = value.get("config")
         name = value.get("class_name") or value.get("key") or value.get("name")
@@ -111,5 +113,5 @@ def _title(value: Any) -> str:
 
 
 def dictionary(value: Any) -> dict[Any, Any]:
-    """Return what should be a dictionary; an empty one if it is not."""
+    """Return `value` if it is a dictionary, else an empty one."""
     return value if isinstance(value, dict) else {}

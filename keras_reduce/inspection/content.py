@@ -1,4 +1,4 @@
-"""The tree of objects in a file: estimators with their parameters, containers, arrays, models."""
+"""Tree of the objects in a file: estimators with their parameters, containers, arrays, models."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST_BELOW = 40
 _LONGEST = 80  # characters of a value
 _DEEPEST_CODE = 20  # code in code
 _LONGEST_PATH = 400  # characters
-# Of a function that makes something of code: the positions of the code and of its name.
+# Rebuilders of code: the positions of the code and its name among their arguments.
 _BY_VALUE = {
     "keras_reduce.custom_objects.rebuild_by_value": (0, 1),
     "keras_reduce.custom_objects.rebuild_late_code": (0, 1),
@@ -33,18 +33,18 @@ _SKELETONS = ("_make_skeleton_class", "_make_skeleton_enum", "_make_function")
 
 @dataclasses.dataclass
 class Content:
-    """What is in the pickles of a file.
+    """Contents of the pickles of a file.
 
     Attributes
     ----------
     reading : Reading
-        What was read.
+        Result of reading the opcodes.
     trees : list of Branch
-        One for each pickle.
+        A tree for each pickle.
     models : list of (str, Model)
-        Keras objects that are not parts of others, with the paths to them.
+        Keras objects that are not parts of others, with their paths.
     code : list of str
-        What is in the file by value.
+        Names of functions and classes that are in the file by value.
     """
 
     reading: Reading
@@ -55,7 +55,7 @@ class Content:
 
     @classmethod
     def of(cls, reading: Reading) -> Content:
-        """Describe what was read."""
+        """Return the contents of a reading."""
         content, describer = cls(reading), Describer()
         content._look_at_code()
         seen: set[int] = set()
@@ -63,13 +63,13 @@ class Content:
             content._look_for_models(described, describer, seen)
         content._look_for_the_other_models(describer)
         if describer.budget.is_spent:
-            reading.odd["there are more Keras objects than are looked at"] = None
+            reading.odd["there are more Keras objects than the limit for reading"] = None
         walker = _Walker(describer)
         content.trees = [walker.branch("", described, 0) for described in reading.objects]
         return content
 
     def _look_for_models(self, root: Any, describer: Describer, seen: set[int]) -> None:
-        # What is near the root first, so that each is found on the shortest way.
+        # Breadth first, so that each object gets its shortest path.
         waiting: deque[tuple[str, Any, Model | None]] = deque([("content", root, None)])
         while waiting:
             path, node, owner = waiting.popleft()
@@ -85,15 +85,15 @@ class Content:
             of_state = {id(each) for _, each in _of_state(node.state)} if model else set()
             for name, each in _children(node, seen):
                 if isinstance(each, _INNER) and id(each) not in seen:
-                    # What is set on a model is no part of it.
+                    # Attributes set by the state of a model are no parts of it.
                     of = owner if model is None or id(each) in of_state else owner or model
                     waiting.append((_joined(path, name), each, of))
 
     def _look_for_the_other_models(self, describer: Describer) -> None:
-        """Look at those that are made on the way, and are no part of what comes out in the end."""
-        known = set(map(id, describer.described))
-        for call in reversed(self.reading.calls):  # Parts are made before what they are part of.
-            if id(call) in known or id(call) in describer.parts:
+        """Add Keras objects that calls create, but which are no part of the unpickled objects."""
+        described_ids = set(map(id, describer.described))
+        for call in reversed(self.reading.calls):  # Parts are created before the whole.
+            if id(call) in described_ids or id(call) in describer.parts:
                 continue
             model = describer.model_of(call)
             if model is not None:
@@ -101,7 +101,7 @@ class Content:
                 self.models.append(("<in code>" if is_of_code else "<in no object>", model))
 
     def _look_at_code(self) -> None:
-        """List what is in the file by value; code is read as well, and what is in that."""
+        """List functions and classes by value; read their pickled code as well, recursively."""
         waiting, read_already = deque(self.reading.calls), set()
         depth = 0
         while waiting:
@@ -112,34 +112,34 @@ class Content:
                 if blob in read_already:
                     continue
                 read_already.add(blob)
-                found = read(MemorySource([memoryview(blob)], "code"))
-                self.reading.globals.update(found.globals)
-                self.reading.called |= found.called
-                self.reading.odd |= found.odd
-                if found.ended:
-                    self.reading.odd[f"code in it can't be read: {found.ended}"] = None
-                self.reading.calls += found.calls
-                self._of_code.update(map(id, found.calls))
-                waiting += found.calls
+                nested_reading = read(MemorySource([memoryview(blob)], "code"))
+                self.reading.globals.update(nested_reading.globals)
+                self.reading.called |= nested_reading.called
+                self.reading.odd |= nested_reading.odd
+                if nested_reading.ended:
+                    self.reading.odd[f"code in it can't be read: {nested_reading.ended}"] = None
+                self.reading.calls += nested_reading.calls
+                self._of_code.update(map(id, nested_reading.calls))
+                waiting += nested_reading.calls
             if depth == _DEEPEST_CODE and waiting:
                 self.reading.odd["code in it is nested too deeply to be read"] = None
                 return
 
     def _note_code(self, call: Call, depth: int) -> Iterator[bytes]:
-        """Take note of a call that makes something of code; yields the pickle that the code is.
+        """Record a call that rebuilds code; yield the pickled code.
 
-        Of what lies deeper, functions and classes are parts of what has been noted.
+        In nested code, functions and classes are parts of recorded ones.
         """
         function, arguments = call.function, call.arguments
         if not isinstance(function, Global) or not isinstance(arguments, tuple):
             return
-        # Be it spelled as an attribute of a module in a package.
+        # By the full path, which may also be split in another way.
         if function.path in _BY_VALUE:
             blob, name = _BY_VALUE[function.path]
             self._note(arguments[name] if len(arguments) > name else None)
             data = bytes_of(arguments[blob]) if len(arguments) > blob else None
             if data is None:
-                self.reading.odd["code in it is computed: only loading tells what it is"] = None
+                self.reading.odd["code in it is computed, and known only after loading"] = None
             else:
                 yield data
         elif not depth and "cloudpickle" in function.path and function.path.endswith(_SKELETONS):
@@ -152,12 +152,12 @@ class Content:
 
 
 def _name_of_code(call: Call) -> str:
-    """Return the name of a function or class that cloudpickle carries."""
+    """Return the name of a function or class in a cloudpickle call."""
     state = call.state[0] if isinstance(call.state, tuple) and call.state else None
-    said = (state.plain() or {}) if isinstance(state, Pairs) else {}
+    attributes = (state.plain() or {}) if isinstance(state, Pairs) else {}
     for name in ("__qualname__", "__name__"):
-        if isinstance(found := said.get(name), str):
-            return found
+        if isinstance(value := attributes.get(name), str):
+            return value
     texts = [each for each in call.arguments if isinstance(each, str)]
     return texts[0] if texts else "a function"
 
@@ -170,9 +170,9 @@ def _joined(path: str, name: str) -> str:
 
 
 def _children(node: Any, seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:
-    """Yield what is below a description, each with how it is spelled.
+    """Yield the children of a description, each with its expression.
 
-    The arguments of calls that are in `seen` are left out, and entered there.
+    Arguments of calls that are in `seen` are left out; others are added to `seen`.
     """
     if isinstance(node, tuple):
         yield from ((f"[{number}]", each) for number, each in enumerate(node))
@@ -213,14 +213,14 @@ def _of_state(state: Any) -> Iterator[tuple[str, Any]]:
 
 
 class _Walker:
-    """Makes the lines of the tree, no more than anybody would read."""
+    """Builder of the tree, with a limited number of lines."""
 
     def __init__(self, describer: Describer) -> None:
         self._describer, self._left = describer, _MOST_LINES
         self._seen: dict[int, str] = {}
 
     def branch(self, name: str, node: Any, depth: int) -> Branch:
-        """Return the line for a description, and those below it."""
+        """Return the branch for a description."""
         self._left -= 1
         label = f"{name} = " if name else ""
         if not isinstance(node, _INNER) or node == ():
@@ -229,24 +229,24 @@ class _Walker:
             return Branch(f"{label}{self._seen[id(node)]}, as above", "quiet")
         title, below = _title(node, self._describer)
         self._seen[id(node)] = title
-        found = Branch(label + title)
+        branch = Branch(label + title)
         if depth > _DEEPEST or self._left <= 0:
             if below:
-                found.add("…", "quiet")
-            return found
+                branch.add("…", "quiet")
+            return branch
         for number, (key, value) in enumerate(below):
             if number == _MOST_BELOW or self._left <= 0:
-                found.add(f"… and {len(below) - number} more", "quiet")
+                branch.add(f"… and {len(below) - number} more", "quiet")
                 break
-            found.children.append(self.branch(key, value, depth + 1))
-        return found
+            branch.children.append(self.branch(key, value, depth + 1))
+        return branch
 
 
 _DEEPEST = 12
 
 
 def _title(node: Any, describer: Describer) -> tuple[str, list[tuple[str, Any]]]:
-    """Return how a description is called, and what is shown below it."""
+    """Return the title and the visible children of a description."""
     array = array_of(node)
     if array is not None:
         below = [("objects", array.objects)] if array.objects is not None else []
@@ -279,7 +279,7 @@ def _title(node: Any, describer: Describer) -> tuple[str, list[tuple[str, Any]]]
 
 
 def _short(value: Any, depth: int = 3) -> str:
-    """Return a text for a description, on one line."""
+    """Return a short text for a description, on one line."""
     if isinstance(value, Global):
         return value.path
     if isinstance(value, Unknown):

@@ -1,4 +1,4 @@
-"""Which calls in a file make Keras objects, and what these are."""
+"""Descriptions of the Keras objects that calls in a file create."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ __all__ = ["Describer"]
 
 
 class Describer:
-    """Describes the Keras objects of a file, each once.
+    """Cache of the descriptions of the Keras objects of a file.
 
     Attributes
     ----------
     budget : Budget
-        What they may cost, all together.
+        Limits for all objects together.
     described : list of Call
-        Calls of which it was asked.
+        Calls that have been passed to `model_of`.
     parts : set of int
-        Ids of the calls that make parts of what was described.
+        Ids of calls that create parts of described objects.
     """
 
     def __init__(self) -> None:
         self.budget = Budget()
-        self.described: list[Call] = []  # also held, so that ids stay their own
+        self.described: list[Call] = []  # also kept alive, so that no id is reused
         self.parts: set[int] = set()
         self._models: dict[int, Model | None] = {}
 
     def model_of(self, call: Call) -> Model | None:
-        """Return the Keras object that a call makes; None if it makes something else."""
+        """Return the description of the Keras object of a call; None for other objects."""
         if id(call) not in self._models:
             self.described.append(call)
             self._models[id(call)] = self._described(call)

@@ -1,4 +1,4 @@
-"""What is said of Keras objects in a file."""
+"""Descriptions of Keras objects in a file, and limits for reading them."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ __all__ = ["Budget", "Layer", "Model", "OddError"]
 
 
 class OddError(Exception):
-    """What stands for a Keras object is not what was written for it."""
+    """The payload of a Keras object is not one that this package writes."""
 
 
 @dataclasses.dataclass
 class Layer:
-    """A layer of a model.
+    """Description of a layer.
 
     Attributes
     ----------
     cls, name : str
         Its class and its name.
     shape : str
-        Of what it was built for; empty if that is not known.
+        Input shape for which it was built; empty if that is not known.
     parameters : int
-        Numbers in its weights.
+        Number of its parameters.
     inputs : list of str
-        Names of the layers whose outputs it is given.
+        Names of its inbound layers.
     origin : {"keras", "by reference", "by value"}
-        Where its class comes from.
+        Source of its class.
     layers : list of Layer
-        Layers in it.
+        Its inner layers.
     """
 
     cls: str
@@ -44,7 +44,7 @@ class Layer:
 
 @dataclasses.dataclass
 class Model:
-    """A Keras object: a model, or a layer or anything else that is not part of one.
+    """Description of a Keras object that is not part of another one, such as a model.
 
     Attributes
     ----------
@@ -53,22 +53,22 @@ class Model:
     cls, name : str
         Its class and its name.
     family, protocol : str, int
-        What wrote it: "keras3", "keras2", or "keras" for Keras's own pickles; the number of the
-        payload, 0 for Keras's own.
+        Writer: "keras3", "keras2", or "keras" for Keras's own pickles; and the protocol number of
+        the payload, 0 for Keras's own.
     versions : dict of str to str
-        Of what wrote it.
+        Versions of the packages that wrote it.
     parameters, bytes : int
-        Numbers in the weights of the layers; bytes of all arrays, those of the optimizer too.
+        Number of parameters of the layers; bytes of all arrays, including those of the optimizer.
     dtypes : list of str
-        Of the weights.
+        Dtypes of the weights.
     optimizer, loss, metrics : str, str, list of str
-        How it was compiled; empty if it was not.
+        Arguments of ``compile()``; empty if it was not compiled.
     custom : dict of str to str
-        Classes and functions of the user's: "by reference" or "by value".
+        User-defined classes and functions: "by reference" or "by value".
     layers : list of Layer
-        In their order.
+        The layers, in their order.
     remarks : list of str
-        What is wrong or dangerous about it.
+        Defects and dangers.
     """
 
     kind: str
@@ -89,16 +89,16 @@ class Model:
     imports: list[Global] = dataclasses.field(default_factory=list)
 
     def remark(self, text: str) -> None:
-        """Say once what is wrong or dangerous about it."""
+        """Add a remark, once."""
         if text not in self.remarks:
             self.remarks.append(text)
 
     def cannot_read(self, what: str, error: Exception) -> None:
-        """Say that a part of it can't be read."""
+        """Add a remark that a part can't be read."""
         self.remark(f"{what} can't be read ({type(error).__name__}: {error})"[:500])
 
     def take_over(self, part: Model) -> None:
-        """Take note of what a part of this names, and of what is wrong with it."""
+        """Add the globals, remarks and custom objects of a part."""
         self.imports += part.imports
         for text in part.remarks:
             self.remark(text)
@@ -107,12 +107,12 @@ class Model:
 
 
 class Budget:
-    """How much of a file's Keras objects is looked at: a small file can stand for any number.
+    """Limits for reading the Keras objects of a file, of which a small file may have any number.
 
     Attributes
     ----------
     is_spent : bool
-        Whether there was more.
+        Whether a limit was exceeded.
     """
 
     def __init__(self) -> None:
@@ -120,20 +120,20 @@ class Budget:
         self._text, self._layers = _MOST_TEXT, _MOST_LAYERS
 
     def take_text(self, size: int) -> None:
-        """Count characters of JSON that are to be read.
+        """Count characters of JSON to read.
 
         Raises
         ------
         OddError
-            If these are too many.
+            If the limit is exceeded.
         """
         self._text -= size
         if self._text < 0:
             self.is_spent = True
-            raise OddError("there is more of it than is looked at")
+            raise OddError("it exceeds the limit for reading")
 
     def may_have_a_layer(self) -> bool:
-        """Count a layer; tells whether there may be another."""
+        """Count a layer; return whether the limit allows it."""
         self._layers -= 1
         self.is_spent |= self._layers < 0
         return self._layers >= 0

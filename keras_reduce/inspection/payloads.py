@@ -1,4 +1,4 @@
-"""Keras objects as the reducers of this package take them apart."""
+"""Descriptions of the payloads of this package."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from ..audit.arrays import is_shape
 from ..audit.descriptions import Call, Global, Items
 from ..core import payload
-from .configs import Reference, describe_compilation, dictionary, inputs, look_at
+from .configs import Reference, describe_compilation, dictionary, inputs, record_globals
 from .models import Budget, Layer, Model, OddError
 
 __all__ = ["kind_of", "of_payload"]
@@ -22,37 +22,37 @@ _MOST_BYTES = 1 << 62  # of one array; no memory is larger
 
 
 def kind_of(function: Any) -> str:
-    """Return the kind of object that a function of this package rebuilds; empty of others."""
+    """Return the kind of object that a rebuilder returns; empty for other functions."""
     if not isinstance(function, Global):
         return ""
-    found = _REBUILDERS.fullmatch(function.path)
-    return found[1] if found else ""
+    match = _REBUILDERS.fullmatch(function.path)
+    return match[1] if match else ""
 
 
 def of_payload(kind: str, arguments: Any, budget: Budget, parts: set[int]) -> Model:
-    """Describe what a reducer of this package has taken apart.
+    """Describe a payload of this package.
 
     Parameters
     ----------
     kind : str
-        As `kind_of` has told.
+        A result of `kind_of`.
     arguments : tuple
-        Those of the call, as described.
+        Descriptions of the arguments of the rebuilder.
     budget : Budget
-        What it may cost.
+        Limits for reading.
     parts : set of int
-        Where to enter the ids of calls that make parts of it.
+        Gets the ids of calls that create parts of the object.
     """
     model = Model(kind)
     try:
         _read_payload(model, _Payload(arguments, budget, parts))
-    except Exception as error:  # Its JSON may be anybody's: whatever is wrong with it is a finding.
+    except Exception as error:  # The JSON may be crafted: any error is reported.
         model.cannot_read("its payload", error)
     return model
 
 
 class _Payload:
-    """The tuple that stands for a Keras object, as described."""
+    """Arguments of a rebuilder, as described."""
 
     def __init__(self, arguments: Any, budget: Budget, parts: set[int]) -> None:
         if not isinstance(arguments, tuple) or not arguments or not isinstance(arguments[0], str):
@@ -74,7 +74,7 @@ class _Payload:
         self._children: dict[int, _Payload | None] = {}
 
     def _references(self, packed: Any) -> Iterator[Reference]:
-        """Yield the user's classes and functions."""
+        """Yield the user-defined classes and functions."""
         parts = self._items(packed)
         for reference in self._items(parts[0] if parts else None):
             described = self._items(reference)
@@ -87,7 +87,7 @@ class _Payload:
             yield Reference(_text(key), origin, Global(_text(module), _text(qualname)))
 
     def _items(self, value: Any) -> tuple[Any, ...]:
-        """Return the items of what should be a tuple, and may be a list."""
+        """Return the items of a tuple or list; none for other values, with a remark."""
         if isinstance(value, Items):
             return tuple(value.items)
         if not isinstance(value, tuple | None):
@@ -96,7 +96,7 @@ class _Payload:
         return value or ()
 
     def may_have_a_layer(self) -> bool:
-        """Count a layer; tells whether there may be another."""
+        """Count a layer; return whether the limit allows it."""
         return self._budget.may_have_a_layer()
 
     def weights(self) -> Iterator[tuple[str, int, str]]:
@@ -109,39 +109,39 @@ class _Payload:
 
     @functools.cached_property
     def parameters(self) -> int:
-        """Numbers in the weights of its layers, but for parts with payloads of their own."""
+        """Number of parameters of its layers, except for parts with their own payloads."""
         return sum(size for path, size, _ in self.weights() if not _is_of_no_layer(path))
 
     def child(self, number: Any) -> _Payload | None:
-        """Return the payload of a part that has one of its own."""
+        """Return the payload of a part; None if it has none of its own."""
         if not _is_index(number, self.objects):
             return None
-        found = self.objects[number]
+        described_object = self.objects[number]
         if number not in self._children:
-            is_part = isinstance(found, Call) and kind_of(found.function)
+            is_part = isinstance(described_object, Call) and kind_of(described_object.function)
             self._children[number] = (
-                _Payload(found.arguments, self._budget, self._parts) if is_part else None
+                _Payload(described_object.arguments, self._budget, self._parts) if is_part else None
             )
             if is_part:
-                self._parts.add(id(found))
+                self._parts.add(id(described_object))
         return self._children[number]
 
 
-def _read_payload(model: Model, found: _Payload) -> None:
-    header, config = found.header, found.config
+def _read_payload(model: Model, root: _Payload) -> None:
+    header, config = root.header, root.config
     inner = dictionary(config.get("config"))
-    model.cls, model.name = _class_of(found), str(inner.get("name") or config.get("name") or "")
+    model.cls, model.name = _class_of(root), str(inner.get("name") or config.get("name") or "")
     model.family = str(header.get("family", ""))
     number = header.get("protocol")
     model.protocol = number if isinstance(number, int) else 0
     model.versions = {str(k): str(v) for k, v in dictionary(header.get("versions")).items()}
     if model.protocol > payload.PROTOCOL:
         model.remarks.append(f"its protocol {model.protocol} is newer than this version reads")
-    payloads = list(_with_parts(model, found))
-    # What it names comes first: nothing that is wrong with the rest shall hide that.
+    payloads = list(_with_parts(model, root))
+    # Globals first, so that errors in the rest can't hide them.
     for each in payloads:
         _look_at_names(model, each)
-    describe_compilation(model, found.compilation)
+    describe_compilation(model, root.compilation)
     dtypes: dict[str, None] = {}
     for each in payloads:
         for path, size, dtype in each.weights():
@@ -149,12 +149,12 @@ def _read_payload(model: Model, found: _Payload) -> None:
             dtypes[dtype] = None
             model.parameters += 0 if _is_of_no_layer(path) else size
     model.dtypes = sorted(dtypes)
-    model.layers = _layers(found, 0)
+    model.layers = _layers(root, 0)
 
 
-def _with_parts(model: Model, found: _Payload) -> Iterator[_Payload]:
+def _with_parts(model: Model, root: _Payload) -> Iterator[_Payload]:
     seen: set[int] = set()
-    waiting = [found]
+    waiting = [root]
     while waiting:
         each = waiting.pop()
         yield each
@@ -178,17 +178,17 @@ def _look_at_names(model: Model, each: _Payload) -> None:
             model.custom[reference.key] = reference.origin
         if reference.origin == "by reference":
             model.imports.append(reference.name)
-    # Payloads of Keras 2 write so what is in the private package of that Keras.
-    own = ("private",) if each.header.get("family") == "keras2" else ()
+    # Payloads of Keras 2 use this root for the private package of Keras 2.
+    extra_roots = ("private",) if each.header.get("family") == "keras2" else ()
     for node in payload.dictionaries([each.config, each.compilation]):
-        look_at(model, node, each.custom, own)
+        record_globals(model, node, each.custom, extra_roots)
 
 
 _OPTIMIZERS = ("optimizer/", "loss_tracker/", "compile_metrics/", "metrics/", "compile_loss/")
 
 
 def _is_of_no_layer(path: str) -> bool:
-    """Tell whether an array is the optimizer's, a metric's, or a random seed."""
+    """Return whether an array belongs to the optimizer, a metric or a seed generator."""
     return path.startswith(_OPTIMIZERS) or "seed_generator" in path or "_tracker/" in path
 
 
@@ -200,21 +200,21 @@ def _width(dtype: str) -> int:
     return _WIDTHS.get(dtype, int(digits[:3]) // 8 if digits else 0)
 
 
-def _layers(found: _Payload, depth: int) -> list[Layer]:
-    inner = dictionary(found.config.get("config"))
+def _layers(described: _Payload, depth: int) -> list[Layer]:
+    inner = dictionary(described.config.get("config"))
     listed = inner.get("layers")
     entries = (
         [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
     )
-    may_have = found.may_have_a_layer
+    may_have = described.may_have_a_layer
     if not entries and depth < _DEEPEST:
-        # Of a model of the user's: as its attributes hold them.
-        children = {str(k): v for k, v in dictionary(found.header.get("children")).items()}
+        # A subclassed model: layers by the attributes that hold them.
+        children = {str(k): v for k, v in dictionary(described.header.get("children")).items()}
         return [
             _layer(path.rpartition("/")[2], child, depth)
             for path, number in children.items()
             if not any(parent in children for parent in _above(path))
-            and (child := found.child(number)) is not None
+            and (child := described.child(number)) is not None
             and may_have()
         ]
     layers = []
@@ -222,10 +222,12 @@ def _layers(found: _Payload, depth: int) -> list[Layer]:
         if not may_have():
             break
         name = str(entry.get("name") or dictionary(entry.get("config")).get("name") or "")
-        child = found.child(entry.get("keras_reduce_child"))
+        child = described.child(entry.get("keras_reduce_child"))
         if child is None:
             child = (
-                found.child(entry.get("number")) if entry.get("keras_reduce") == "child" else None
+                described.child(entry.get("number"))
+                if entry.get("keras_reduce") == "child"
+                else None
             )
         if child is not None and depth < _DEEPEST:
             layer = _layer(name, child, depth)
@@ -240,33 +242,39 @@ _DEEPEST = 20
 
 
 def _above(path: str) -> Iterator[str]:
-    """Yield the paths of what a path leads through."""
+    """Yield the proper prefixes of a path."""
     parts = path.split("/")[:_DEEPEST]
     return ("/".join(parts[:count]) for count in range(1, len(parts)))
 
 
-def _layer(name: str, found: _Payload, depth: int) -> Layer:
-    inner = dictionary(found.config.get("config"))
-    shape = dictionary(found.config.get("build_config")).get("input_shape")
+def _layer(name: str, described: _Payload, depth: int) -> Layer:
+    inner = dictionary(described.config.get("config"))
+    shape = dictionary(described.config.get("build_config")).get("input_shape")
     shape = shape or inner.get("batch_shape") or inner.get("build_input_shape")
-    cls = _class_of(found)
-    layers = _layers(found, depth + 1)
+    cls = _class_of(described)
+    layers = _layers(described, depth + 1)
     below = sum(layer.parameters for layer in layers)
-    key = _key_of(found)
-    is_custom = key in found.custom and not key.startswith(("keras.", "tf_keras."))
-    origin = found.custom[key].origin if is_custom else "keras"
+    key = _key_of(described)
+    is_custom = key in described.custom and not key.startswith(("keras.", "tf_keras."))
+    origin = described.custom[key].origin if is_custom else "keras"
     written = json.dumps(shape) if shape else ""
     return Layer(
-        cls, str(inner.get("name") or name), written, found.parameters + below, [], origin, layers
+        cls,
+        str(inner.get("name") or name),
+        written,
+        described.parameters + below,
+        [],
+        origin,
+        layers,
     )
 
 
-def _class_of(found: _Payload) -> str:
-    return str(found.config.get("class_name", "?"))
+def _class_of(described: _Payload) -> str:
+    return str(described.config.get("class_name", "?"))
 
 
-def _key_of(found: _Payload) -> str:
-    return str(found.config.get("class") or found.config.get("registered_name") or "")
+def _key_of(described: _Payload) -> str:
+    return str(described.config.get("class") or described.config.get("registered_name") or "")
 
 
 def _text(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""A picture of an architecture: a box for each layer, and where its inputs come from."""
+"""SVG picture of an architecture: a box for each layer, and lines from its inputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOST = 300  # layers in a picture
 
 
 def picture(model: Model) -> str:
-    """Return the layers of a model as SVG; empty without any."""
+    """Return an SVG picture of the layers of a model; empty without layers."""
     layers = model.layers[:_MOST]
     if not layers:
         return ""
@@ -53,10 +53,10 @@ def picture(model: Model) -> str:
 
 
 def _inputs(number: int, layer: Layer, names: dict[str, int], model: Model) -> list[int]:
-    """Return the layers before one; those of a sequential model follow each other."""
-    found = [names[name] for name in layer.inputs if names.get(name, number) < number]
+    """Return the numbers of the inbound layers of a layer; in a chain, the previous one."""
+    inbound = [names[name] for name in layer.inputs if names.get(name, number) < number]
     is_chain = not any(each.inputs for each in model.layers)
-    return found or ([number - 1] if is_chain and number else [])
+    return inbound or ([number - 1] if is_chain and number else [])
 
 
 def _box(layer: Layer, x: float, y: float) -> str:

@@ -1,4 +1,4 @@
-"""What `inspect` has found: as data, as a tree, as a page."""
+"""Report of `inspect`: as data, as a tree, as an HTML page."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _MOST = 200  # lines below one
 
 @dataclasses.dataclass
 class Name:
-    """Something that loading would import, and may call.
+    """Global that loading would import, and may call.
 
     Attributes
     ----------
     path : str
         Module and name.
     count : int
-        How often it is named.
+        Number of occurrences.
     kind : {"known", "keras", "foreign"}
-        Of a library that is known, of Keras, or of somebody else.
+        From a known library, from Keras, or from another package.
     warning : str
-        Why it can do anything; empty if it is not known to.
+        Reason why no list can trust it; empty if there is none.
     """
 
     path: str
@@ -42,39 +42,40 @@ class Name:
 
 @dataclasses.dataclass(repr=False)
 class Report(Presentable):
-    """What is in a file, as far as its opcodes show.
+    """Report on the contents of a file, as far as its opcodes show them.
 
-    Its text is the report; so is what an interactive session shows.
+    ``str()`` and ``repr()`` return a readable report.
 
     Attributes
     ----------
     path : str
-        The file.
+        Path of the file.
     size : int
-        Its bytes.
+        Number of bytes.
     compression : str
-        The method; empty without.
+        Compression method; empty if there is none.
     protocols : list of int
-        Of pickle.
+        Pickle protocols.
     as_joblib : bool
-        Whether it was read as `joblib.load` reads it, which looks for arrays between opcodes;
-        `pickle.load` would find something else.
+        Whether it was read like `joblib.load`, with arrays between opcodes, so that the result is
+        not valid for `pickle.load`.
     digests : {"right", "wrong", "none"}
-        Whether the file is as `keras_reduce.dump` wrote it; none if something else wrote it.
+        Result of comparing the file with its digests; "none" if it has none, so that
+        `keras_reduce.dump` did not write it.
     signed : bool
-        Whether there is a signature. Only `load` with a key tells whether it is right.
+        Whether there is a signature, which only `load` with a key can check.
     content : list of Branch
         The tree of objects of each pickle.
     models : list of (str, Model)
-        Each Keras object that is not part of another, with the path to it.
+        Keras objects that are not part of another one, with their paths.
     names : list of Name
-        All that would be imported.
+        Globals that loading would import.
     code : list of str
         Functions and classes that are in the file by value.
     odd : list of str
-        What no pickler writes, or hides what is meant.
+        Constructs that no pickler writes, or that hide a global.
     ended : str
-        Where and why reading ended before the end; empty if it did not.
+        Position and reason of an early end of reading; empty if there was none.
     """
 
     path: str
@@ -92,11 +93,11 @@ class Report(Presentable):
     ended: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain data, which JSON can hold."""
-        found = dataclasses.asdict(self)
-        found["content"] = [as_text(each) for each in self.content]
-        found["models"] = [{"path": path, **_plain(model)} for path, model in self.models]
-        return found
+        """Return the report as plain data that can be encoded as JSON."""
+        data = dataclasses.asdict(self)
+        data["content"] = [as_text(each) for each in self.content]
+        data["models"] = [{"path": path, **_plain(model)} for path, model in self.models]
+        return data
 
     def __str__(self) -> str:
         """Return the report as text."""
@@ -116,35 +117,35 @@ class Report(Presentable):
         digests = _CUT_OFF if is_cut_off else _DIGESTS[self.digests]
         root.add(digests, "bad" if is_cut_off else styles[self.digests])
         if self.signed:
-            root.add("signed; load(path, key=...) tells whether that is right", "quiet")
+            root.add("signed; load(path, key=...) checks the signature", "quiet")
         for text in (*([f"Reading ended {self.ended}"] if self.ended else []), *self.odd):
             root.add(text, "bad")
         contents = root.add("Content", "title")
         contents.children = self.content
         if self.models:
             models = root.add("Keras", "title")
-            said, quiet = _parted(self.models, lambda each: each[1].remarks)
-            models.children = [_of_model(*each) for each in said]
+            bad, quiet = _parted(self.models, lambda each: each[1].remarks)
+            models.children = [_of_model(*each) for each in bad]
             models.children += shortened(quiet, _MOST, lambda each: _of_model(*each))
         if self.code:
-            code = root.add("Code in the file itself, which loading makes and may run", "bad")
+            code = root.add("Code in the file itself, which loading creates and may run", "bad")
             code.children = [Branch(name, "bad") for name in self.code]
         titles = {
-            "foreign": "Would import, of somebody else",
-            "keras": "Would import, of Keras",
-            "known": "Would import, of NumPy, SciPy, scikit-learn, joblib and this package",
+            "foreign": "Would import, from other packages",
+            "keras": "Would import, from Keras",
+            "known": "Would import, from NumPy, SciPy, scikit-learn, joblib and this package",
         }
         for kind, title in titles.items():
             names = [name for name in self.names if name.kind == kind]
             if names:
                 branch = root.add(title, "bad" if kind == "foreign" else "title")
-                said, quiet = _parted(names, lambda name: name.warning)
-                branch.children = [*map(_of_name, said), *shortened(quiet, _MOST, _of_name)]
+                bad, quiet = _parted(names, lambda name: name.warning)
+                branch.children = [*map(_of_name, bad), *shortened(quiet, _MOST, _of_name)]
         return root
 
 
 def _parted(items: list[Any], is_bad: Callable[[Any], Any]) -> tuple[list[Any], list[Any]]:
-    """Return what is bad, of which nothing is ever left out, and the rest."""
+    """Split items into bad ones, which are all shown, and the rest."""
     return [each for each in items if is_bad(each)], [each for each in items if not is_bad(each)]
 
 
@@ -156,16 +157,16 @@ _DIGESTS = {
 _CUT_OFF = "digests: none; the file is cut off, or keras_reduce.dump did not write it"
 
 
-def named(reading: Reading, imports: list[Global]) -> list[Name]:
-    """Return all that would be imported, sorted by whose it is."""
+def imported_names(reading: Reading, imports: list[Global]) -> list[Name]:
+    """Return the globals that would be imported, sorted by kind and name."""
     counts = reading.globals + Counter(imports)
-    found = [
+    names = [
         Name(
-            each.path, count, *trust_policy.standing(each.module, each.name, each in reading.called)
+            each.path, count, *trust_policy.classify(each.module, each.name, each in reading.called)
         )
         for each, count in counts.items()
     ]
-    return sorted(found, key=lambda name: (name.kind, name.path))
+    return sorted(names, key=lambda name: (name.kind, name.path))
 
 
 def _of_name(name: Name) -> Branch:
@@ -207,9 +208,9 @@ def _of_layer(layer: Layer) -> Branch:
 
 
 def _plain(model: Model) -> dict[str, Any]:
-    found = dataclasses.asdict(model)
-    found["imports"] = [each.path for each in model.imports]
-    return found
+    data = dataclasses.asdict(model)
+    data["imports"] = [each.path for each in model.imports]
+    return data
 
 
 def _bytes(number: int) -> str:

@@ -1,1 +1,1 @@
-"""Patches of other libraries, and what workers of their engines need."""
+"""Patches of other libraries, and set-up of the workers of their engines."""

@@ -1,7 +1,7 @@
-"""Whether workers of Dask's can take what a program is about to send them: they are asked first.
+"""Check of Dask workers before a program sends them objects that need this package.
 
-A worker that can't unpickle a message ends; so does each that is started in its place, and the
-task waits for another for ever. joblib's batches look after themselves: see `dask_batches`.
+A worker that can't unpickle a message ends, and so does each of its replacements, so that the task
+waits for ever. Batches of joblib check workers themselves, see `dask_batches`.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from . import worker_requirements
 
 __all__ = ["repairs"]
 
-# Seconds: for which the workers are taken to be those that have been asked; for which an address is
-# taken to be the same worker; that one has to answer; and for which nobody is asked if one has not.
+# Seconds: validity of the list of workers; validity of the result for an address; timeout for an
+# answer; and pause after a timeout.
 _FRESH, _SAME, _PATIENCE, _PAUSE = 1.0, 60.0, 5.0, 60.0
 _OURS = re.compile(re.escape(PACKAGE.encode()))
 
 
 def repairs() -> Iterable[tuple[Any, str, Callable[[Any], Any]]]:
-    """Return the methods of Dask's client that are replaced: owner, name, and by what."""
+    """Yield the patches of Dask's client: owner, name, and a function from old to new method."""
     from distributed.client import Client  # The package may not be complete yet.
 
-    # Private: by the first all messages go to a scheduler, graphs among them; it is called in the
-    # loop. By the second go data.
+    # Private: the first sends all messages to the scheduler, including graphs; it is called in the
+    # event loop. The second sends data.
     yield Client, "_send_to_scheduler_safe", _asking_before_tasks
     yield Client, "_scatter", _asking_before_data
     yield Client, "_close", _sending_before_the_end
@@ -44,21 +44,21 @@ def repairs() -> Iterable[tuple[Any, str, Callable[[Any], Any]]]:
 # --- what is sent ----------------------------------------------------------------------------
 
 
-class _Line:
-    """Messages of a client that wait, in their order, until workers have answered."""
+class _Queue:
+    """Queue of the messages of a client that wait until workers have answered."""
 
     def __init__(self, client: Any, send: Callable[[Any, Any], None], message: Any) -> None:
         self._client, self._send, self._waiting = client, send, deque([message])
-        _LINES[client] = self
+        _QUEUES[client] = self
         self._end = asyncio.ensure_future(self._move())
 
     def append(self, message: Any) -> None:
         self._waiting.append(message)
 
     def dissolve(self) -> None:
-        """Send all that is waiting, and what comes later at once."""
-        if _LINES.get(self._client) is self:
-            del _LINES[self._client]
+        """Send all waiting messages, and later ones at once."""
+        if _QUEUES.get(self._client) is self:
+            del _QUEUES[self._client]
         self._end.cancel()
         while self._waiting:
             self._pass(self._waiting.popleft())
@@ -66,7 +66,7 @@ class _Line:
     async def _move(self) -> None:
         try:
             while self._waiting:
-                # It stays first in the line meanwhile, as others must see that there is one.
+                # The message stays in the queue meanwhile, so that later ones wait as well.
                 error = await _reason_against(self._client, self._waiting[0])
                 message = self._waiting.popleft()
                 if error is None:
@@ -80,21 +80,21 @@ class _Line:
         try:
             self._send(self._client, message)
         except Exception as error:
-            # As if it had been sent from the loop: nobody waits for that either.
+            # As for a message sent from the event loop, for whose result no code waits.
             context = {"message": "A message for Dask was not sent", "exception": error}
             asyncio.get_running_loop().call_exception_handler(context)
 
     def _fail(self, message: Any, error: FrameworkError) -> None:
         for key in message["keys"]:
-            # Private: what the scheduler's word of a task that has failed is given to.
+            # Private: handles the scheduler's message that a task has failed.
             self._client._handle_task_erred(key, error, None)
 
 
-_LINES: dict[Any, _Line] = {}
+_QUEUES: dict[Any, _Queue] = {}
 
 
 async def _reason_against(client: Any, message: Any) -> FrameworkError | None:
-    """Return what keeps a message from being sent."""
+    """Return the error if a message must not be sent, else None."""
     try:
         if _is_graph(message) and _refers_to_us(message["expr_ser"].frames):
             wishes = message["annotations"].data
@@ -102,7 +102,7 @@ async def _reason_against(client: Any, message: Any) -> FrameworkError | None:
             _refuse(await _ask(client), places)
     except FrameworkError as error:
         return error
-    except Exception:  # A version of Dask whose messages are others sends them as it always did.
+    except Exception:  # Another version of Dask has other messages, which are sent unchecked.
         return None
     return None
 
@@ -110,10 +110,14 @@ async def _reason_against(client: Any, message: Any) -> FrameworkError | None:
 def _asking_before_tasks(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def _send_to_scheduler_safe(self: Any, message: Any) -> None:
-        if self in _LINES:
-            _LINES[self].append(message)
-        elif self.status == "running" and _is_graph(message) and not _known(self).is_fresh():
-            _Line(self, original, message)
+        if self in _QUEUES:
+            _QUEUES[self].append(message)
+        elif (
+            self.status == "running"
+            and _is_graph(message)
+            and not _checked_workers(self).is_fresh()
+        ):
+            _Queue(self, original, message)
         else:
             original(self, message)
 
@@ -140,8 +144,8 @@ def _asking_before_data(original: Callable[..., Any]) -> Callable[..., Any]:
 def _sending_before_the_end(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     async def _close(self: Any, *arguments: Any, **options: Any) -> Any:
-        if self in _LINES:
-            _LINES[self].dissolve()
+        if self in _QUEUES:
+            _QUEUES[self].dissolve()
         return await original(self, *arguments, **options)
 
     return _close
@@ -150,26 +154,26 @@ def _sending_before_the_end(original: Callable[..., Any]) -> Callable[..., Any]:
 def _frames(data: Any) -> list[Any]:
     from distributed.protocol.serialize import serialize
 
-    with contextlib.suppress(Exception):  # Dask says so itself.
+    with contextlib.suppress(Exception):  # Dask raises the same error itself.
         _, frames = serialize(data, on_error="raise")
         return list(frames)
     return []
 
 
 def _refers_to_us(frames: Iterable[Any]) -> bool:
-    """Tell whether a worker would import this package to unpickle something."""
+    """Return whether a worker must import this package to unpickle the frames."""
     return any(_OURS.search(memoryview(frame)) for frame in frames)
 
 
 def _refuse(unfit: list[_Unfit], places: Any) -> None:
-    """Raise if a worker that may get something is not fit.
+    """Raise an error if a possible receiver lacks a requirement.
 
     Parameters
     ----------
     unfit : list of _Unfit
-        Workers that are not.
+        Workers that lack a requirement.
     places : str, int or list, optional
-        Addresses, names or hosts of the workers that it may go to; all if left out.
+        Addresses, names or hosts of possible receivers; by default all workers.
     """
     named = places if isinstance(places, (list, tuple, set)) else [places]
     for worker in unfit:
@@ -181,26 +185,26 @@ def _refuse(unfit: list[_Unfit], places: Any) -> None:
 
 
 class _Unfit(NamedTuple):
-    """A worker that lacks something: what it says, and its address, name and host."""
+    """Worker that lacks a requirement: its message, and its address, name and host."""
 
     said: str
     called: frozenset[Any]
 
 
 @dataclasses.dataclass
-class _Known:
-    """What is known of the workers that a client's tasks may run on.
+class _CheckedWorkers:
+    """Cached results of checking the workers of a client.
 
     Attributes
     ----------
     wanted : dict of str to str
-        Versions that they were asked for.
+        Required versions.
     fit : set of str
-        Addresses of those that have it.
+        Addresses of workers that have them.
     unfit : list of _Unfit
-        Those that don't.
+        Workers that don't.
     asked, again : float
-        Since when they were asked for it, and when they are to be asked again, by `time.monotonic`.
+        Times of the first and of the next check, by `time.monotonic`.
     """
 
     wanted: dict[str, str]
@@ -210,52 +214,54 @@ class _Known:
     again: float = 0.0
 
     def is_fresh(self) -> bool:
-        """Tell whether nothing need be asked; one that was not fit may have gone."""
+        """Return whether no check is needed; an unfit worker may have been replaced."""
         return not self.unfit and time.monotonic() < self.again
 
 
-_CLIENTS: weakref.WeakKeyDictionary[Any, _Known] = weakref.WeakKeyDictionary()
+_CLIENTS: weakref.WeakKeyDictionary[Any, _CheckedWorkers] = weakref.WeakKeyDictionary()
 
 
-def _known(client: Any) -> _Known:
-    # A worker whose Keras has another backend says so in the task.
+def _checked_workers(client: Any) -> _CheckedWorkers:
+    # Another Keras backend on a worker raises an error in the task.
     wanted, _ = worker_requirements.requirements()
-    known = _CLIENTS.get(client)
-    if known is None or known.wanted != wanted or time.monotonic() - known.asked > _SAME:
-        known = _CLIENTS[client] = _Known(wanted)
-    return known
+    cached = _CLIENTS.get(client)
+    if cached is None or cached.wanted != wanted or time.monotonic() - cached.asked > _SAME:
+        cached = _CLIENTS[client] = _CheckedWorkers(wanted)
+    return cached
 
 
 async def _ask(client: Any) -> list[_Unfit]:
-    """Ask workers that have not been asked, or were not fit; returns those that are not."""
-    known = _known(client)
-    if known.is_fresh():
+    """Check workers that are new or were unfit; return the unfit ones."""
+    cached = _checked_workers(client)
+    if cached.is_fresh():
         return []
     try:
-        known.unfit = await asyncio.wait_for(_answers(client, known), _PATIENCE)
-        known.again = time.monotonic() + _FRESH
+        cached.unfit = await asyncio.wait_for(_answers(client, cached), _PATIENCE)
+        cached.again = time.monotonic() + _FRESH
     except Exception:
-        # What is to be sent will meet the same, and Dask has words for it.
-        known.unfit, known.again = [], time.monotonic() + _PAUSE
-    return known.unfit
+        # Sending will raise the same error, which Dask reports.
+        cached.unfit, cached.again = [], time.monotonic() + _PAUSE
+    return cached.unfit
 
 
-async def _answers(client: Any, known: _Known) -> list[_Unfit]:
+async def _answers(client: Any, cached: _CheckedWorkers) -> list[_Unfit]:
     addresses = await client.scheduler.ncores()
     answers: dict[str, Any] = {}
-    if asked := [each for each in addresses if each not in known.fit]:
-        names = {"__name__": process_role.__name__, "wanted": (known.wanted,)}
+    if asked := [each for each in addresses if each not in cached.fit]:
+        names = {"__name__": process_role.__name__, "wanted": (cached.wanted,)}
         arguments = exec, worker_requirements.text_of_check(), names
         answers = await client._run(*arguments, workers=asked, on_error="return")
-    # Another error is none of what is asked here: the worker has ended meanwhile, it may be.
-    said = {each: str(error) for each, error in answers.items() if isinstance(error, ImportError)}
-    known.fit |= {each for each, answer in answers.items() if answer is None}
-    return await _with_names(client, said) if said else []
+    # Other errors don't concern requirements: the worker may have ended meanwhile.
+    messages = {
+        each: str(error) for each, error in answers.items() if isinstance(error, ImportError)
+    }
+    cached.fit |= {each for each, answer in answers.items() if answer is None}
+    return await _with_names(client, messages) if messages else []
 
 
-async def _with_names(client: Any, said: dict[str, str]) -> list[_Unfit]:
-    found = (await client.scheduler.identity(n_workers=-1))["workers"]
+async def _with_names(client: Any, messages: dict[str, str]) -> list[_Unfit]:
+    workers = (await client.scheduler.identity(n_workers=-1))["workers"]
     return [
-        _Unfit(text, frozenset({address, *map(found.get(address, {}).get, ("name", "host"))}))
-        for address, text in said.items()
+        _Unfit(text, frozenset({address, *map(workers.get(address, {}).get, ("name", "host"))}))
+        for address, text in messages.items()
     ]

@@ -1,9 +1,9 @@
-"""joblib's backend for Dask: batches that are opened where they run, and errors that arrive.
+"""Patches of joblib's Dask backend: tasks unpickle their own batches, and errors are reported.
 
-Dask unpickles what a task is called with in its scheduler, and in the loop by which a worker talks
-to it. The one would have to import all that the user's code imports, and would do nothing else
-meanwhile; the other falls silent if that fails. So functions and arguments travel as bytes and
-arrays, and are unpickled by the task itself.
+Dask unpickles the arguments of a task in the scheduler, and in the event loop of a worker. The
+scheduler would have to import the modules of the program, and would be blocked meanwhile; a worker
+hangs if unpickling fails there. So functions and arguments are sent as bytes and arrays, which the
+task itself unpickles.
 """
 
 from __future__ import annotations
@@ -18,74 +18,74 @@ from typing import Any
 from ..errors import KerasReduceError, ReduceError
 from . import worker_requirements
 
-__all__ = ["SealedBatch", "repairs", "run_batch"]
+__all__ = ["GuardedBatch", "repairs", "run_batch"]
 
-# A pickle, the memory of its arrays, as arrays of bytes, and the futures in it, or their results.
-# Dask sends arrays as they are, without a copy, and finds futures in lists and tuples.
+# A pickle, its out-of-band buffers as arrays of bytes, and its futures, or their results. Dask
+# sends arrays without a copy, and finds futures in lists and tuples.
 Envelope = tuple[bytes, list[Any], list[Any]]
 
 
-def repairs(order: Callable[[], Any]) -> Iterable[tuple[Any, str, Callable[[Any], Any]]]:
-    """Return the methods of joblib's backend that are replaced: owner, name, and by what.
+def repairs(setup: Callable[[], Any]) -> Iterable[tuple[Any, str, Callable[[Any], Any]]]:
+    """Yield the patches of the backend: owner, name, and a function from the old to the new method.
 
     Parameters
     ----------
-    order : callable
-        Returns what sets up a worker by being unpickled.
+    setup : callable
+        Returns an object that sets up the worker that unpickles it.
     """
     from joblib._dask import DaskDistributedBackend
 
-    with_envelopes = functools.partial(_with_envelopes, order)
+    with_envelopes = functools.partial(_with_envelopes, setup)
     yield DaskDistributedBackend, "_to_func_args", with_envelopes
-    yield DaskDistributedBackend, "submit", _telling_of_errors
+    yield DaskDistributedBackend, "submit", _reporting_errors
 
 
-class SealedBatch:
-    """A batch of joblib's for a worker that may lack this package; what is unpickled is a function.
+class GuardedBatch:
+    """Batch of joblib tasks that checks the worker before it is unpickled; unpickles as a function.
 
     Parameters
     ----------
     batch : joblib._dask.Batch
-        What runs the tasks.
-    order : object
-        What sets up the worker by being unpickled.
+        Runs the tasks.
+    setup : object
+        Sets up the worker that unpickles it.
     """
 
-    def __init__(self, batch: Any, order: Any) -> None:
-        self._name, self._envelope = repr(batch), _sealed((order, batch), "a batch of tasks")
+    def __init__(self, batch: Any, setup: Any) -> None:
+        self._name, self._envelope = repr(batch), _pack((setup, batch), "a batch of tasks")
         self._wanted = worker_requirements.requirements()
 
     def __repr__(self) -> str:
-        """Return the name of the batch, which becomes that of the task."""
+        """Return the name of the batch, which becomes the name of the task."""
         return self._name
 
     def __call__(self, tasks: Any) -> Any:
-        """Run the tasks: called where a cluster's workers are threads of the program."""
+        """Run the tasks; called where the workers of a cluster are threads of the program."""
         return run_batch(self._envelope, tasks)
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        """Reduce to a function and what it is called with, none of which needs this package."""
+        """Return a function and its arguments, none of which needs this package."""
         text = worker_requirements.text_of_check()
-        return functools.partial, (_Opener(), text, self._wanted, self._envelope)
+        return functools.partial, (_TaskFunction(), text, self._wanted, self._envelope)
 
 
-class _Opener:
+class _TaskFunction:
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[bytes]]:
-        return pickle.loads, (_opener(),)
+        return pickle.loads, (_pickled_task_function(),)
 
 
 @functools.cache
-def _opener() -> bytes:
-    """Return a pickle of `admit_and_run` by value."""
+def _pickled_task_function() -> bytes:
+    """Return a pickle of `check_and_run` by value."""
     import cloudpickle
 
-    # A twin, which no import would give: so it is not written as a name in a module.
-    code = admit_and_run.__code__
+    # A copy that can't be imported, so that cloudpickle writes it by value.
+    code = check_and_run.__code__
     return bytes(cloudpickle.dumps(types.FunctionType(code, {}, code.co_name)))
 
 
-def admit_and_run(text, wanted, envelope, tasks):  # type: ignore[no-untyped-def]
-    # Travels by value: uses nothing of this module.
+def check_and_run(text, wanted, envelope, tasks):  # type: ignore[no-untyped-def]
+    # Pickled by value: must not use globals of this module.
     exec(text, {"__name__": "keras_reduce.core.process_role", "wanted": wanted})
     from keras_reduce.integrations.dask_batches import run_batch
 
@@ -93,7 +93,7 @@ def admit_and_run(text, wanted, envelope, tasks):  # type: ignore[no-untyped-def
 
 
 def run_batch(envelope: Envelope, tasks: list[Envelope]) -> Any:
-    """Open all that a batch consists of, in the task that it is, and run it.
+    """Unpickle and run a batch, within its Dask task.
 
     The path of this function and the order of its parameters are wire format: add at the end, with
     defaults.
@@ -101,31 +101,31 @@ def run_batch(envelope: Envelope, tasks: list[Envelope]) -> Any:
     Parameters
     ----------
     envelope : tuple
-        With what sets up the worker, and the batch.
+        Envelope of the set-up of the worker and the batch.
     tasks : list of tuple
-        Envelopes, each with function, arguments and keyword arguments.
+        Envelopes of function, arguments and keyword arguments.
     """
-    _, batch = _opened(envelope)
-    return batch(tasks=list(map(_opened, tasks)))
+    _, batch = _unpack(envelope)
+    return batch(tasks=list(map(_unpack, tasks)))
 
 
 def fail(error: BaseException) -> None:
-    """Raise what has befallen a task, in its place; its path is wire format."""
+    """Raise an error instead of running a task; the path of this function is wire format."""
     raise error
 
 
-def _with_envelopes(order: Callable[[], Any], original: Callable[..., Any]) -> Callable[..., Any]:
-    # Private: gives a batch and its tasks, in which what is large is with the workers already.
+def _with_envelopes(setup: Callable[[], Any], original: Callable[..., Any]) -> Callable[..., Any]:
+    # Private: returns a batch and its tasks, whose large arguments have been sent to workers.
     async def _to_func_args(self: Any, func: Any) -> tuple[Any, list[Envelope]]:
         try:
             batch, tasks = await original(self, func)
-            # Of each task by itself, as joblib gives each to a worker by itself elsewhere.
-            sealed = [_sealed(task, _name(task[0])) for task in tasks]
+            # Each task separately, as other backends send them.
+            packed = [_pack(task, _name(task[0])) for task in tasks]
         except Exception as error:
-            # Nobody hears of what is raised here, be it by Dask, which has sent what is large.
-            sealed = [_sealed((fail, [_told(error)], {}), "an error")]
+            # An error raised here, also by Dask, would be lost: send it as a task instead.
+            packed = [_pack((fail, [_picklable_error(error)], {}), "an error")]
             batch = _batch()
-        return SealedBatch(batch, order()), sealed
+        return GuardedBatch(batch, setup()), packed
 
     return _to_func_args
 
@@ -140,8 +140,8 @@ def _batch() -> Any:
     return Batch([(fail, [], {})])
 
 
-def _told(error: Exception) -> KerasReduceError:
-    """Return an error that can be sent."""
+def _picklable_error(error: Exception) -> KerasReduceError:
+    """Return an error that can be pickled."""
     root: BaseException | None = error
     while root is not None:
         if isinstance(root, KerasReduceError):
@@ -150,20 +150,20 @@ def _told(error: Exception) -> KerasReduceError:
     return ReduceError(
         "A task could not be sent to Dask",
         cause=f"{type(error).__name__}: {error}",
-        cure="keras_reduce.explain(object) tells which part of an argument can't be pickled; if a "
-        "worker could not take it, its log says more",
+        cure="keras_reduce.explain(object) shows which part of an argument can't be pickled; if a "
+        "worker could not receive it, see its log",
     )
 
 
-def _sealed(content: Any, what: str) -> Envelope:
-    """Put an object into an envelope; `what` it is, an error says."""
+def _pack(content: Any, what: str) -> Envelope:
+    """Pickle an object into an envelope; `what` names it in errors."""
     import cloudpickle
     import numpy as np
     from distributed import Future
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc, unused-ignore]
         def persistent_id(self, obj: Any) -> int | None:
-            # Where it lies is another question: in an argument, a list, an attribute.
+            # A future may be an argument, in a list, or in an attribute.
             if not isinstance(obj, Future):
                 return None
             futures.append(obj)
@@ -178,16 +178,16 @@ def _sealed(content: Any, what: str) -> Envelope:
         raise
     except Exception as error:
         raise ReduceError(
-            f"What is to be sent to Dask can't be pickled: {what}",
+            f"An object for Dask can't be pickled: {what}",
             cause=f"{type(error).__name__}: {error}",
-            cure="keras_reduce.explain(object) tells which part of an argument; leave that out, or "
+            cure="keras_reduce.explain(object) shows which part of an argument; leave that out, or "
             "give its class a __reduce__",
         ) from error
     arrays = [np.frombuffer(buffer.raw(), "uint8") for buffer in buffers]
     return file.getvalue(), arrays, futures
 
 
-def _opened(envelope: Envelope) -> Any:
+def _unpack(envelope: Envelope) -> Any:
     blob, arrays, results = envelope
 
     class Unpickler(pickle.Unpickler):
@@ -197,17 +197,17 @@ def _opened(envelope: Envelope) -> Any:
     return Unpickler(io.BytesIO(blob), buffers=arrays).load()
 
 
-def _telling_of_errors(original: Callable[..., Any]) -> Callable[..., Any]:
+def _reporting_errors(original: Callable[..., Any]) -> Callable[..., Any]:
     def submit(self: Any, func: Any, callback: Callable[[Any], Any] | None = None) -> Any:
         future = original(self, func, callback)
 
-        def tell(done: Any) -> None:
-            # joblib waits for its callback, but its backend calls that only with results: it would
-            # wait for ever for a task whose worker dies again and again.
+        def report(done: Any) -> None:
+            # joblib waits for its callback, which its backend calls with results only: it would
+            # wait for ever for a task whose worker dies repeatedly.
             if callback is not None and not done.cancelled() and done.exception() is not None:
                 callback(done.exception())
 
-        future.add_done_callback(tell)
+        future.add_done_callback(report)
         return future
 
     return submit

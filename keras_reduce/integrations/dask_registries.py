@@ -1,8 +1,8 @@
-"""What Dask asks before pickle: its own serializers, and how large an object is.
+"""Dask's registries of serializers and object sizes, for Keras objects.
 
-Dask brings a serializer for Keras models that calls a method which Keras has not had for years.
-With it out of the way Dask pickles a model with protocol 5 and sends each array as a frame of its
-own, without a copy; nothing need be registered where it arrives.
+Dask has a serializer for Keras models that calls a method which Keras removed years ago. Without it
+Dask pickles a model with protocol 5 and sends each array as a separate frame, without a copy, and
+workers need no registration.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from typing import Any
 from .. import families
 from ..core import array_backends
 
-__all__ = ["measure", "set_adapters_aside", "size"]
+__all__ = ["register_sizes", "remove_adapters", "size"]
 
 Undo = Callable[[], None]
 
 
-def set_adapters_aside() -> Undo:
-    """Take Dask's serializers for Keras out of its registries; returns what puts them back."""
+def remove_adapters() -> Undo:
+    """Remove Dask's serializers for Keras from its registries; return an undo function."""
     from distributed.protocol.serialize import dask_deserialize, dask_serialize
 
     registries: tuple[Any, ...] = dask_serialize, dask_deserialize
-    put_back = [_set_aside(registry) for registry in registries]
+    put_back = [_remove_from(registry) for registry in registries]
 
     def undo() -> None:
         for each in put_back:
@@ -37,55 +37,55 @@ def set_adapters_aside() -> Undo:
     return undo
 
 
-def _set_aside(registry: Any) -> Undo:
-    # Private: what is registered once a module named so is met, and what has been by then.
+def _remove_from(registry: Any) -> Undo:
+    # Private: registrations for modules not yet used, and those by class.
     lazy = registry._lazy.pop("keras", None)
-    known = {
+    removed = {
         cls: function
         for cls, function in list(registry._lookup.items())
         if function.__module__ == "distributed.protocol.keras"
     }
-    for cls in known:
+    for cls in removed:
         registry._lookup.pop(cls, None)
 
     def put_back() -> None:
         if lazy is not None:
             registry._lazy.setdefault("keras", lazy)
-        for cls, function in known.items():
+        for cls, function in removed.items():
             registry._lookup.setdefault(cls, function)
 
     return put_back
 
 
-def measure() -> Undo:
-    """Tell Dask how large Keras objects are, and estimators that hold some; returns the undoing.
+def register_sizes() -> Undo:
+    """Register the size of Keras objects, and of estimators with them; return an undo function.
 
-    It takes them for some bytes else: it would place tasks as if a model cost nothing to move, and
-    joblib would send a model along with each task in place of once. And let it draw from random
-    numbers of its own while it measures.
+    Otherwise Dask assumes some bytes: it would schedule tasks as if a model cost nothing to move,
+    and joblib would send a model with each task instead of once. Also give Dask's sampling of
+    containers a separate random generator.
     """
     from dask import sizeof as module
 
     sizes: Any = module
     sizeof: Any = sizes.sizeof
-    # Private: Dask keeps what it has found for a class, so that it would not look again.
+    # Private: Dask caches the function for a class, and would not look it up again.
     default = sizeof._lookup[object]
     for cls, function in list(sizeof._lookup.items()):
         if function is default and cls is not object:
             sizeof._lookup.pop(cls, None)
     registered: list[str] = []
     for name in (*families.ROOTS, "sklearn"):
-        if name not in sizeof._lazy:  # Else somebody knows better.
+        if name not in sizeof._lazy:  # Otherwise another library has registered one.
             sizeof.register_lazy(name, functools.partial(_register, sizeof, name))
             registered.append(name)
 
-    # It looks at a sample of what is in a container, in a thread beside the task's, and draws it
-    # from the numbers that the task has seeded: a model would now and then begin with others.
-    own = random.Random()
-    shared, sizes.random = sizes.random, own
+    # Dask samples the items of a container in another thread, with the generator that a task may
+    # have seeded: the initial values of a model would not be reproducible.
+    separate_random = random.Random()
+    shared, sizes.random = sizes.random, separate_random
 
     def put_back() -> None:
-        if sizes.random is own:
+        if sizes.random is separate_random:
             sizes.random = shared
         for name in registered:
             sizeof._lazy.pop(name, None)
@@ -109,22 +109,22 @@ def _register(sizeof: Any, root: str) -> None:
 
 
 def size(obj: Any) -> int:
-    """Return the size of the variables in a Keras object, or in an estimator and what it holds.
+    """Return the size of the variables in a Keras object, an estimator or a container.
 
     Parameters
     ----------
     obj : object
-        A Keras object, or an estimator, or a container of such.
+        A Keras object, an estimator, or a container of them.
 
     Returns
     -------
     int
-        In bytes; of what has no variables, what `sys.getsizeof` says.
+        Number of bytes; without variables, that of `sys.getsizeof`.
     """
     least = sys.getsizeof(obj)
     if not families.loaded():
         return least
-    # Dask asks where an error would reach nobody.
+    # Dask calls this where an error would be lost.
     with contextlib.suppress(Exception):
         return least + sum(_sizes(obj))
     return least
@@ -153,5 +153,5 @@ def _sizes(obj: Any) -> Iterator[int]:
 
 
 _PLAIN = (str, bytes, int, float, type(None))
-# Objects that are looked at: this happens in a worker's loop, and a guess will do.
+# Maximum number of visited objects: this runs in a worker's event loop, and a guess is enough.
 _MOST = 20_000

@@ -1,11 +1,10 @@
-"""`joblib.dump`: nothing stays in a file whose object could not be written whole.
+"""Complete dumps by `joblib.dump`: failed ones are removed, arrays keep their identity.
 
-joblib writes while it pickles. What turns out to be impossible half way would leave a file that
-looks like a dump.
+joblib writes while it pickles, so an error would leave a file that looks like a dump.
 
-It also writes each array of objects as a pickle of its own, by a pickler that knows neither what
-is beside the array nor how code travels by value, and each array as often as it meets it. Here both
-are part of the one pickle, which `joblib.load` reads as well.
+It also writes each array of objects as a separate pickle, by a pickler that knows neither the memo
+nor code by value, and writes an array each time that it occurs. With these patches both are part of
+one pickle, which `joblib.load` reads as well.
 """
 
 from __future__ import annotations
@@ -24,22 +23,22 @@ from ..errors import KerasReduceError
 
 
 def dump_whole(pickler: Any, obj: Any, dump: Callable[[Any, Any], None]) -> None:
-    """Write `obj` to the file of a NumpyPickler, or nothing.
+    """Write `obj` to the file of a NumpyPickler; remove the output after an error.
 
     Parameters
     ----------
     pickler : joblib.numpy_pickle.NumpyPickler
-        Its file is where the object goes.
+        The pickler with the file.
     obj : object
-        What to write.
+        The object to write.
     dump : callable
         The pickler's own ``dump``.
     """
     file = pickler.file_handle
     start = _position(file)
     if start is None:
-        # A compressor, or a pipe: what has gone there can't be taken back.
-        _attempt(dump, type(pickler)(_Nowhere(), pickler.proto), obj)
+        # A compressor or a pipe, whose output can't be removed: try without a file first.
+        _attempt(dump, type(pickler)(_NullFile(), pickler.proto), obj)
     try:
         _attempt(dump, pickler, obj)
     except BaseException:
@@ -57,8 +56,8 @@ def _attempt(dump: Callable[[Any, Any], None], pickler: Any, obj: Any) -> None:
         raise
 
 
-class _Nowhere:
-    """A file to which anything can be written."""
+class _NullFile:
+    """File object that discards its input."""
 
     def __init__(self) -> None:
         self._position = 0
@@ -72,8 +71,8 @@ class _Nowhere:
 
 
 def _position(file: Any) -> int | None:
-    """Return where `file` ends if what is written from here on can be taken back."""
-    # Others (compressors of joblib's, gzip, pipes) may seek, but not cut off.
+    """Return the end of `file` if later output can be removed, else None."""
+    # Other files (joblib's compressors, gzip, pipes) may seek, but not truncate.
     if not isinstance(file, (io.BufferedWriter, io.BufferedRandom, io.FileIO, io.BytesIO)):
         return None
     if not file.seekable():
@@ -81,60 +80,64 @@ def _position(file: Any) -> int | None:
     position = file.tell()
     end = file.seek(0, io.SEEK_END)
     file.seek(position)
-    # What stands behind the place is not ours to cut off.
+    # Data after the position must not be truncated.
     return position if position == end else None
 
 
 def _note_place(error: Exception, obj: Any, pickler: Any) -> None:
-    """Add to an error of somebody else's where in `obj` it came from, and what to do."""
+    """Add the place in `obj` and the cure to an error of other code."""
     if isinstance(error, KerasReduceError):
         return
     by_value = hasattr(pickler, "reducer_override")
     name = type(obj).__name__.lower()
-    found = next(dry_pickler.obstacles(obj, name, "joblib", by_value=by_value), None)
-    if found is not None:
-        error.add_note(f"At {found.path}. What to do: {found.cure}")
+    obstacle = next(dry_pickler.obstacles(obj, name, "joblib", by_value=by_value), None)
+    if obstacle is not None:
+        error.add_note(f"At {obstacle.path}. What to do: {obstacle.cure}")
 
 
 # --- arrays --------------------------------------------------------------------------------------
 
-# The types that joblib takes for arrays; it pickles other subclasses like any object.
+# Types that joblib treats as arrays; it pickles other subclasses like any object.
 ARRAY_TYPES = (np.ndarray, np.matrix, np.memmap)
 
 
 def save_in_one_pickle(pickler: Any, obj: Any, save: Callable[[Any, Any], None]) -> None:
-    """Save `obj` by a NumpyPickler: arrays once each, arrays of objects as part of the pickle.
+    """Save `obj` by a NumpyPickler: each array once, arrays of objects within the pickle.
 
     Parameters
     ----------
     pickler : joblib.numpy_pickle.NumpyPickler
-        The pickler that is at work.
+        The running pickler.
     obj : object
-        What to save.
+        The object to save.
     save : callable
         The pickler's own ``save``.
     """
     if type(obj) not in ARRAY_TYPES:
         save(pickler, obj)
         return
-    known = pickler.memo.get(id(obj))
-    if known is not None:
-        pickler.write(pickler.get(known[0]))
+    memo_entry = pickler.memo.get(id(obj))
+    if memo_entry is not None:
+        pickler.write(pickler.get(memo_entry[0]))
     elif has_identities(obj):
         pickle._Pickler.save(pickler, obj)  # type: ignore[attr-defined]
     else:
         save(pickler, obj)
-        pickler.memoize(obj)  # A reader has the array on top of its stack now.
+        pickler.memoize(obj)  # A reader now has the array on top of its stack.
 
 
 def has_identities(array: Any) -> bool:
-    """Tell whether `array` holds objects that may stand elsewhere too, or be code.
+    """Return whether `array` contains objects that may be shared, or code.
 
-    False for texts, numbers and dates, which a pickler in C writes faster.
+    False for strings, numbers and dates, which a pickler in C writes faster.
     """
     return array.dtype.hasobject and not _VALUES.issuperset(map(type, array.ravel().tolist()))
 
 
 _VALUES = dry_pickler.SCALARS | {
-    *(datetime.date, datetime.datetime, datetime.time, datetime.timedelta, decimal.Decimal),
+    datetime.date,
+    datetime.datetime,
+    datetime.time,
+    datetime.timedelta,
+    decimal.Decimal,
 }

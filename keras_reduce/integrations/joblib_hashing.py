@@ -1,11 +1,10 @@
-"""What `joblib.hash` sees of Keras objects and of code: the same in every process.
+"""Reduce values for `joblib.hash` that are the same in every process.
 
-A pickle says more than what an object is: which process its classes come from, which version wrote
-it, how a compiler has laid out constants. `joblib.Memory` would never find again what another
-process has put down. So joblib's Hasher, a pickler whose output is only hashed, is told of Keras
-objects what makes them what they are, and of functions and classes that no import finds (of
-``__main__``, lambdas, closures) what their code does: their names alone would make a function that
-has been edited hash like the one before.
+A pickle depends on more than the value of an object: on the process of its classes, on versions, on
+the identity of constants. `joblib.Memory` would not find results of another process. So joblib's
+Hasher, a pickler whose output is only hashed, gets the content of Keras objects, and the code of
+functions and classes that can't be imported (of ``__main__``, lambdas, closures): by their names
+alone, an edited function would hash like the one before.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from ..weak_references import WeakAttribute
 
 _CACHED = type(functools.lru_cache(len))
 
-# Nothing calls these; their names stand in the stream that is hashed, and tell the kinds apart.
+# These are never called; their names in the hashed stream distinguish the kinds.
 
 
 def _function(*parts: Any) -> None: ...
@@ -46,10 +45,10 @@ def _same(obj: Any) -> None: ...
 def canonical(obj: Any, *, code: bool = True) -> Any:
     """Return a reduce value for a pickler whose output is hashed; `NotImplemented` for the usual.
 
-    Functions and classes by what their code does only if `code` is true.
+    Functions and classes are hashed by their code only if `code` is true.
 
-    What may lead back to `obj` stands in the state, which a pickler saves after it has taken note
-    of `obj`.
+    Parts that may refer to `obj` are in the state, which a pickler saves after it has memoized
+    `obj`.
     """
     if isinstance(obj, types.FunctionType):
         return NotImplemented if is_importable(obj) or not code else _of_function(obj)
@@ -58,7 +57,7 @@ def canonical(obj: Any, *, code: bool = True) -> Any:
     if isinstance(obj, types.ModuleType):
         return _module, (obj.__name__,)
     if isinstance(obj, frozenset):
-        return _frozenset, (set(obj),)  # Whose order joblib takes care of.
+        return _frozenset, (set(obj),)  # joblib hashes sets independently of their order.
     if isinstance(obj, types.MappingProxyType):
         return _same, (dict(obj),)
     if isinstance(obj, _CACHED):
@@ -101,9 +100,9 @@ def _of_class(cls: type) -> tuple[Any, ...]:
 
 
 def _hashable(value: Any) -> Any:
-    """Return `value`, or its type's name where no pickler takes it.
+    """Return `value`, or the name of its type if it can't be pickled.
 
-    A function may well use a lock or an open file; such things have no value to be hashed.
+    A function may use a lock or an open file, which have no value to hash.
     """
     if isinstance(value, _USUAL) or families.of(value) is not None:
         return value
@@ -119,17 +118,33 @@ def _hashable(value: Any) -> Any:
 
 
 _USUAL = (
-    *(bool, int, float, complex, str, bytes, type(None), list, tuple, dict, set, frozenset),
-    *(types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType, type),
-    *(types.MappingProxyType, _CACHED),
+    bool,
+    int,
+    float,
+    complex,
+    str,
+    bytes,
+    type(None),
+    list,
+    tuple,
+    dict,
+    set,
+    frozenset,
+    types.FunctionType,
+    types.BuiltinFunctionType,
+    types.MethodType,
+    types.ModuleType,
+    type,
+    types.MappingProxyType,
+    _CACHED,
 )
 
 
 def _text(code: types.CodeType) -> str:
-    """Write down what `code` does, but not where it stands.
+    """Return a text of `code` without its file and line numbers.
 
-    As text, since two equal constants may be one object in one process and two in another, which a
-    pickler would tell apart.
+    Text, since two equal constants may be one object in one process and two in another, which a
+    pickler would distinguish.
     """
     constants = ", ".join(map(_constant, code.co_consts))
     numbers = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)

@@ -18,8 +18,8 @@ __all__ = [
 ]
 
 
-def carry_code_by_value(replaced: Replacements, order: Callable[[], Any]) -> None:
-    """Teach joblib's pickler, a Python class, what cloudpickle knows of functions and classes."""
+def carry_code_by_value(replaced: Replacements, setup: Callable[[], Any]) -> None:
+    """Let joblib's pickler, a Python class, reduce functions and classes like cloudpickle."""
     import cloudpickle
     from joblib.numpy_pickle import NumpyPickler
 
@@ -30,22 +30,22 @@ def carry_code_by_value(replaced: Replacements, order: Callable[[], Any]) -> Non
         pickler = vars(self).get("_keras_reduce_companion")
         if pickler is None:
             pickler = self._keras_reduce_companion = companion()
-            # Code objects and cells, of which functions consist, are cloudpickle's as well. Set on
-            # the pickler, as a subclass may have a table of its own.
+            # Code objects and cells of functions need cloudpickle's reducers as well. Set on the
+            # pickler, since a subclass may have its own table.
             self.dispatch = standardized(type(self))
         return pickler.reducer_override(obj)
 
     replaced.set(NumpyPickler, "reducer_override", reducer_override)
-    # Cells, code objects and the like, of which functions consist; copyreg's table is part of it.
+    # Reducers for cells, code objects and other parts of functions; includes copyreg's table.
     replaced.set(NumpyPickler, "dispatch_table", cloudpickle.Pickler.dispatch_table)
 
 
-def keep_dumps_whole(replaced: Replacements, order: Callable[[], Any]) -> None:
-    """Let a `joblib.dump` that fails take back what it has written, and keep one object one."""
+def keep_dumps_whole(replaced: Replacements, setup: Callable[[], Any]) -> None:
+    """Make `joblib.dump` remove the output of a failed dump, and keep the identity of arrays."""
     from joblib.numpy_pickle import NumpyPickler
 
     def dump(self: Any, obj: Any) -> None:
-        # Imported when it is first needed.
+        # Imported on first use.
         from .joblib_dumps import dump_whole
 
         dump_whole(self, obj, original_dump)
@@ -60,20 +60,20 @@ def keep_dumps_whole(replaced: Replacements, order: Callable[[], Any]) -> None:
     replaced.set(NumpyPickler, "save", functools.wraps(original_save)(save))
 
 
-def hash_by_content(replaced: Replacements, order: Callable[[], Any]) -> None:
-    """Tell joblib's Hasher, a Python class as well, what makes two objects the same."""
+def hash_by_content(replaced: Replacements, setup: Callable[[], Any]) -> None:
+    """Make joblib's Hasher, a Python class, hash Keras objects and code by their content."""
     from joblib.hashing import Hasher
     from joblib.numpy_pickle import NumpyPickler
 
     from ..core.dispatch import standardized
 
     def reducer_override(self: Any, obj: Any) -> Any:
-        # Imported when it is first needed: most programs never hash.
+        # Imported on first use, since many programs never hash.
         from .joblib_hashing import canonical
 
         if isinstance(obj, _PLAIN):
             return NotImplemented
-        # Which `carry_code_by_value` sets: the option is one for both.
+        # Set by `carry_code_by_value`: one option controls both.
         return canonical(obj, code="reducer_override" in vars(NumpyPickler))
 
     replaced.set(Hasher, "reducer_override", reducer_override)
@@ -85,7 +85,7 @@ _PLAIN = (str, int, float, bytes, tuple, list, dict, type(None))
 
 
 def offer_backend(replaced: Replacements, make: Callable[..., Any], *, is_default: bool) -> None:
-    """Make the backend "keras", made by `make`, known to joblib, and its default if wished."""
+    """Register `make` with joblib as the backend "keras", and as its default if `is_default`."""
     from joblib import parallel
 
     parallel.BACKENDS["keras"] = make
@@ -94,7 +94,7 @@ def offer_backend(replaced: Replacements, make: Callable[..., Any], *, is_defaul
 
 
 def forget_backend(make: Callable[..., Any]) -> None:
-    """Make the backend unknown to joblib, unless somebody has entered another by its name."""
+    """Remove the backend from joblib, unless other code has replaced it."""
     joblib = sys.modules.get("joblib.parallel")
     backends = getattr(joblib, "BACKENDS", {})
     if backends.get("keras") is make:

@@ -1,8 +1,8 @@
-"""The import path of the wrappers that TensorFlow shipped until 2.12.
+"""Import path of the wrappers of TensorFlow until 2.12.
 
 `enable` makes ``tensorflow.keras.wrappers.scikit_learn`` and ``keras.wrappers.scikit_learn``
-importable where they are gone, so that a program written for them runs as it is. What it gets there
-is `keras_reduce.legacy`, imported only then.
+importable where they have been removed, so that programs written for them run unchanged. Their
+contents are those of `keras_reduce.legacy`, which is imported only then.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 __all__ = ["disable", "enable"]
 
-# Where the module was, and what TensorFlow's lazy `tf.keras` loads in place of itself.
+# The packages that had the module, and the one that TensorFlow's lazy `tf.keras` loads.
 _PACKAGES = ("keras.wrappers", "tensorflow.keras.wrappers", "keras._tf_keras.keras.wrappers")
 _MODULES = tuple(f"{package}.scikit_learn" for package in _PACKAGES)
 
 
 class _Finder:
-    """Finder and loader of the modules that are gone.
+    """Finder and loader of the removed modules.
 
-    The last of ``sys.meta_path``, so a module that exists is found before it gets here. The package
-    around them may be missing as well.
+    It is the last in ``sys.meta_path``, so that existing modules take precedence. The package that
+    contains a module may be missing as well.
     """
 
     def find_spec(
@@ -61,21 +61,21 @@ _hooks = ImportHooks()
 
 
 def enable() -> None:
-    """Make the old import path work; imports no framework, and may be called again.
+    """Enable the old import path, without importing a framework; repeated calls do nothing.
 
-    A module that exists, as in TensorFlow 2.12, is left alone. Programs that say
-    ``tf.keras.wrappers.scikit_learn.KerasRegressor`` without an import of their own work too.
+    An existing module, as in TensorFlow 2.12, is not changed. Programs that use
+    ``tf.keras.wrappers.scikit_learn.KerasRegressor`` without importing the module work as well.
     """
     if _finder in sys.meta_path:
         return
     sys.meta_path.append(_finder)
     for package, module in zip(_PACKAGES, _MODULES, strict=True):
-        # An attribute access imports nothing, so the submodule comes along with its package.
+        # An attribute access imports nothing, so the submodule is imported with its package.
         _hooks.when_imported(package, partial(_import, module))
 
 
 def disable() -> None:
-    """Put everything back as it was before `enable`; without effect if that was not called."""
+    """Undo `enable`; do nothing if it was not called."""
     _hooks.clear()
     if _finder in sys.meta_path:
         sys.meta_path.remove(_finder)

@@ -1,6 +1,6 @@
-"""What is changed in joblib, in engines that its calls may run on, and in skops, once imported.
+"""Table of the patches of joblib, of engines for its calls, and of skops.
 
-Nothing that does it is imported before.
+A patch is applied when its module is imported; the code that applies it is imported only then.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ Make = Callable[[Replacements, Callable[[], Any]], None]
 
 
 class Change(NamedTuple):
-    """A change to another library.
+    """Patch of another library.
 
     Attributes
     ----------
     module : str
-        The module that is waited for.
+        The module whose import triggers the patch.
     feature : str
-        The manifest of the names that it needs.
+        Key of the manifest of the private names that it needs.
     make : callable
-        Makes it; takes where to enter what it replaces, and what returns what sets up a worker.
+        Applies the patch. Arguments: the record of replacements, and a function that returns the
+        set-up of a worker.
     """
 
     module: str
@@ -40,69 +41,69 @@ class Change(NamedTuple):
     make: Make
 
 
-def apply(change: Change, replaced: Replacements, order: Callable[[], Any]) -> None:
-    """Make a change to a module that has been imported, if what it needs is there.
+def apply(change: Change, replaced: Replacements, setup: Callable[[], Any]) -> None:
+    """Apply a patch to a module that has been imported, if all names that it needs exist.
 
-    What goes wrong is logged: nobody's import shall fail.
+    Errors are logged, so that the import does not fail.
     """
     manifest = MANIFESTS[change.feature]
     if not manifest.is_complete():
         return
     try:
-        change.make(replaced, order)
+        change.make(replaced, setup)
     except Exception as error:
-        said = f"{type(error).__name__}: {error}"
-        _log.warning("%s is off (%s), so %s", manifest.feature, said, manifest.instead)
+        cause = f"{type(error).__name__}: {error}"
+        _log.warning("%s is off (%s), so %s", manifest.feature, cause, manifest.instead)
 
 
-def _change_batches_for_dask(replaced: Replacements, order: Callable[[], Any]) -> None:
+def _change_batches_for_dask(replaced: Replacements, setup: Callable[[], Any]) -> None:
     from . import dask_batches
 
-    for owner, name, repair in dask_batches.repairs(order):
+    for owner, name, repair in dask_batches.repairs(setup):
         replaced.set(owner, name, repair(vars(owner)[name]))
 
 
-def _ask_workers_of_dask(replaced: Replacements, order: Callable[[], Any]) -> None:
+def _check_dask_workers(replaced: Replacements, setup: Callable[[], Any]) -> None:
     from . import dask_admission
 
     for owner, name, repair in dask_admission.repairs():
         replaced.set(owner, name, repair(vars(owner)[name]))
 
 
-def _change_batches_for_spark(replaced: Replacements, order: Callable[[], Any]) -> None:
+def _change_batches_for_spark(replaced: Replacements, setup: Callable[[], Any]) -> None:
     from . import spark_batches
 
     for owner, name, repair in spark_batches.repairs():
         replaced.set(owner, name, repair(vars(owner).get(name)))
 
 
-def _set_adapters_aside(replaced: Replacements, order: Callable[[], Any]) -> None:
+def _remove_dask_adapters(replaced: Replacements, setup: Callable[[], Any]) -> None:
     from . import dask_registries
 
-    replaced.when_undone(dask_registries.set_adapters_aside())
+    replaced.when_undone(dask_registries.remove_adapters())
 
 
-def _measure(replaced: Replacements, order: Callable[[], Any]) -> None:
+def _register_dask_sizes(replaced: Replacements, setup: Callable[[], Any]) -> None:
     from . import dask_registries
 
-    replaced.when_undone(dask_registries.measure())
+    replaced.when_undone(dask_registries.register_sizes())
 
 
-def _refuse_in_skops(replaced: Replacements, order: Callable[[], Any]) -> None:
+def _refuse_in_skops(replaced: Replacements, setup: Callable[[], Any]) -> None:
     from . import skops
 
     for owner, name, repair in skops.repairs():
         replaced.set(owner, name, repair(vars(owner)[name]))
 
 
-def _know_classes_of(path: str) -> Make:
-    """Let an engine's copy of cloudpickle and cloudpickle itself know the same classes again.
+def _share_classes_with(path: str) -> Make:
+    """Return a patch that lets an engine's copy of cloudpickle share cloudpickle's class trackers.
 
-    A class that a function has brought to a worker by way of the copy is the program's own once
-    more when a model brings it back by way of ours.
+    A class that a function has brought to a worker through the engine's copy is then recognised by
+    the program when a model brings it back through cloudpickle.
     """
 
-    def change(replaced: Replacements, order: Callable[[], Any]) -> None:
+    def change(replaced: Replacements, setup: Callable[[], Any]) -> None:
         import cloudpickle.cloudpickle as ours
 
         theirs: Any = sys.modules[path]
@@ -121,18 +122,18 @@ CHANGES = (
     Change("joblib.numpy_pickle", "whole dumps", joblib_patches.keep_dumps_whole),
     Change("joblib.hashing", "hashing", joblib_patches.hash_by_content),
     Change("joblib._dask", "dask batches", _change_batches_for_dask),
-    Change("distributed.client", "dask admission", _ask_workers_of_dask),
-    Change("distributed.protocol", "dask adapters", _set_adapters_aside),
-    Change("dask.sizeof", "dask sizes", _measure),
+    Change("distributed.client", "dask admission", _check_dask_workers),
+    Change("distributed.protocol", "dask adapters", _remove_dask_adapters),
+    Change("dask.sizeof", "dask sizes", _register_dask_sizes),
     Change(
         "ray.cloudpickle.cloudpickle",
         "ray classes",
-        _know_classes_of("ray.cloudpickle.cloudpickle"),
+        _share_classes_with("ray.cloudpickle.cloudpickle"),
     ),
     Change(
         "pyspark.cloudpickle.cloudpickle",
         "spark classes",
-        _know_classes_of("pyspark.cloudpickle.cloudpickle"),
+        _share_classes_with("pyspark.cloudpickle.cloudpickle"),
     ),
     Change("joblibspark.backend", "spark batches", _change_batches_for_spark),
     Change("skops.io._persist", "skops", _refuse_in_skops),

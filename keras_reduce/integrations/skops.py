@@ -1,7 +1,7 @@
-"""An error for `skops.io`, which has no format for Keras objects.
+"""Clear error in `skops.io`, which has no format for Keras objects.
 
-skops takes an object apart by its attributes and never looks at what it has met before, so it ends
-in the cycles of a model.
+skops reduces objects to their attributes without a memo, so the cycles of a model exhaust its
+recursion limit.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ __all__ = ["repairs"]
 
 
 def repairs() -> Iterable[tuple[Any, str, Callable[[Any], Any]]]:
-    """Return what is replaced in skops: module, name, and a function from the old to the new."""
-    # Private: the function that each object passes on its way into a file.
+    """Return the patches of skops: module, name, and a function from the old to the new value."""
+    # Private: the function that skops calls for each object that it writes.
     return [(sys.modules["skops.io._utils"], "_get_state", _refusing)]
 
 
@@ -30,10 +30,10 @@ def _refusing(original: Callable[..., Any]) -> Callable[..., Any]:
             raise ReduceError(
                 "skops can't hold Keras objects",
                 where=type(obj).__qualname__,
-                cause="skops.io takes objects apart by their attributes, which in Keras refer to "
-                "one another",
+                cause="skops.io writes objects by their attributes, which in Keras refer to one "
+                "another",
                 cure="write the file with keras_reduce.dump(obj, path), and read it with "
-                "keras_reduce.load(path, trusted=[...]), which executes only what you list",
+                "keras_reduce.load(path, trusted=[...]), which imports only what you list",
             )
         return original(obj, *args, **kwargs)
 

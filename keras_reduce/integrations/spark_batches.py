@@ -1,8 +1,8 @@
-"""joblib's backend for Spark: errors that arrive.
+"""Patches of joblibspark for the errors of tasks.
 
-The package joblibspark is written for a joblib before 1.5. Since then it takes what a worker has
-raised for a list of results, and fails itself when it is to abort a call: whatever has happened,
-the program is told that ``Parallel`` has no ``_backend_args``.
+joblibspark is written for joblib before 1.5. With later versions it treats an error from a worker
+as a list of results, and fails itself when it aborts a call: for any error, the program sees that
+``Parallel`` has no ``_backend_args``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["repairs"]
 
 
 def repairs() -> Iterable[tuple[Any, str, Callable[[Any], Any]]]:
-    """Return the attributes of the backend that are replaced: owner, name, and by what."""
+    """Yield the patches of the backend: owner, name, and a function from old to new value."""
     from joblibspark.backend import SparkDistributedBackend
 
     yield SparkDistributedBackend, "abort_everything", _aborting
@@ -26,7 +26,7 @@ def repairs() -> Iterable[tuple[Any, str, Callable[[Any], Any]]]:
 
 def _aborting(original: Callable[..., None]) -> Callable[..., None]:
     def abort_everything(self: Any, ensure_ready: bool = True) -> None:
-        # Private, both: what the backend asks for, and what it is called by now.
+        # Private: the old name that joblibspark uses, and the current one.
         self.parallel._backend_args = getattr(self.parallel, "_backend_kwargs", {})
         original(self, ensure_ready)
 
@@ -34,7 +34,7 @@ def _aborting(original: Callable[..., None]) -> Callable[..., None]:
 
 
 def _raising(original: None) -> Callable[..., Any]:
-    # Private: for the backends that have pools, of which this one's are threads.
+    # Private: the method of backends with pools, such as the thread pool of this one.
     from joblib._parallel_backends import PoolManagerMixin
 
     retrieve: Callable[..., Any] = PoolManagerMixin.retrieve_result_callback

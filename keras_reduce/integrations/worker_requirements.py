@@ -1,7 +1,7 @@
-"""What comes first in a pickle for a worker of an engine: whether it has this package, and Keras.
+"""Check of a cluster's worker before it unpickles objects that need this package and Keras.
 
-Where this package is missing, nothing of it can say so. What travels is therefore the text of
-`process_role`, to be executed there, before anything that needs this package is unpickled.
+Where this package is missing, its code can't report that. So the pickle contains the source text of
+`process_role`, which the worker executes before it unpickles anything that needs this package.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from typing import Any
 from .._version import __version__
 from ..core import keras_backend, process_role
 
-__all__ = ["Sealed", "requirements", "text_of_check"]
+__all__ = ["GuardedPickle", "requirements", "text_of_check"]
 
 Requirements = tuple[dict[str, str], str | None]
 
 
-class Sealed:
-    """An object that only a worker unpickles that has what it takes; what comes out is the object.
+class GuardedPickle:
+    """Wrapper that checks the requirements of a worker before its content is unpickled.
 
     Parameters
     ----------
     content : object
-        What needs this package there.
+        The object; unpickling the wrapper returns it.
     """
 
     def __init__(self, content: Any) -> None:
         self.content, self.wanted = content, requirements()
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        """Reduce to a pair, of which the first is executed first and the second taken."""
+        """Return a call that unpickles the check, then the content, and takes the latter."""
         return operator.itemgetter(1), ((_Check(self.wanted), self.content),)
 
 
@@ -48,7 +48,7 @@ class _Check:
 
 
 def requirements() -> Requirements:
-    """Return what a worker must have to work for this program: see `process_role.check`."""
+    """Return the versions and the backend that workers need, for `process_role.check`."""
     versions = {"keras_reduce": __version__}
     for name in ("keras", "tf_keras"):
         version = process_role.version_of(name) if name in sys.modules else None
@@ -59,8 +59,8 @@ def requirements() -> Requirements:
 
 @functools.cache
 def text_of_check() -> str:
-    """Return what is to be executed where `wanted` is what `requirements` has returned."""
-    # From a zip file as well, as which Spark ships packages.
+    """Return source text that checks a worker, given the `requirements` as ``wanted``."""
+    # pkgutil also reads from a zip file, which Spark may ship a package as.
     text = pkgutil.get_data(process_role.__package__ or "", "process_role.py")
     assert text is not None
     return f"{text.decode()}\ncheck(*wanted)"

@@ -1,8 +1,7 @@
-"""joblib's backend ``"keras"``: workers that start at once and don't fight.
+"""The joblib backend ``"keras"``: workers forked from a server that has imported Keras.
 
-`server` is a process that has everything imported and forks the workers; `process` and `executor`
-make joblib's executor run on them; `worker` and `limits` are what a worker does first; `backend`
-is what joblib sees.
+`server` is the fork server; `process` and `executor` run joblib's executor on its workers; `worker`
+and `limits` set up a worker; `backend` is the backend class that joblib calls.
 """
 
 from __future__ import annotations
@@ -14,20 +13,20 @@ from .private import BACKEND
 
 
 def make_backend(**options: Any) -> Any:
-    """Return joblib's backend "keras"; plain loky if a name that it needs has gone from joblib.
+    """Return the joblib backend "keras"; loky if joblib lacks a private name that it needs.
 
     Parameters
     ----------
     **options : object
-        See `KerasBackend`.
+        Options of `KerasBackend`.
 
     Raises
     ------
     TypeError
-        There is no option of that name.
+        If there is no option of that name.
     """
     plain_loky.check(options)
-    # Imported when it is first needed: most programs run nothing in parallel.
+    # Imported on first use, since many programs run nothing in parallel.
     if BACKEND.is_complete():
         from .backend import KerasBackend
 

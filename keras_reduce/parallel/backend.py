@@ -1,4 +1,4 @@
-"""joblib's backend ``"keras"``: `Parallel` on workers that have Keras imported already."""
+"""Backend class ``"keras"`` for `joblib.Parallel`."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from .retries import Retries
 
 _log = logging.getLogger(__package__)
 _pool = Pool()
-# Bytes. A fit of a small model leaves four to five megabytes behind.
+# Bytes. Each fit of a small model leaks four to five megabytes.
 MOST_GROWTH = 200 * 2**20
 
 
 class KerasBackend(LokyBackend):  # type: ignore[misc]
-    """Run tasks in processes that are forked from one that has imported Keras.
+    """Run tasks in workers forked from a server that has imported Keras.
 
     Parameters
     ----------
     nesting_level : int, optional
         As for every backend of joblib.
     inner_max_num_threads : int, optional
-        Threads of each library in a worker. If left out, the cores are shared out evenly.
+        Threads of each library in a worker. By default, the cores are divided evenly.
     idle_worker_timeout : float, optional
-        Seconds after which workers without a task end. 300 if left out.
+        Seconds after which idle workers end. Default 300.
     max_worker_growth : int or None, optional
-        Bytes by which a worker may grow before another takes its place, between two tasks. None
-        for no limit. 200 MB if left out.
+        Bytes by which a worker may grow before it is replaced, between two tasks. None for no
+        limit. Default 200 MB.
     retries : int, optional
-        How many deaths of workers a call survives: the tasks that were lost go to fresh workers.
-        0 if left out: the call fails, as under joblib's own backend.
+        Number of worker deaths that a call survives: the lost tasks are sent to new workers.
+        Default 0: the call fails, as with loky.
     gpus : {"auto"} or list, optional
-        Cards that workers share out among themselves, by their names in ``CUDA_VISIBLE_DEVICES``;
-        "auto" for all that this program may use. If left out, every worker sees all.
+        Graphics cards to distribute among the workers, by their names in ``CUDA_VISIBLE_DEVICES``;
+        "auto" for all that this program may use. By default, every worker sees all cards.
     progress : bool, optional
-        Show a bar for each outermost call. False if left out.
+        Show a progress bar for each outermost call. Default False.
     initializer, initargs : callable and tuple, optional
-        What is called in each worker before its first task.
+        Function, and its arguments, to call in each worker before its first task.
     """
 
     MAX_NUM_THREADS_VARS: ClassVar = [
@@ -62,7 +62,7 @@ class KerasBackend(LokyBackend):  # type: ignore[misc]
         idle_worker_timeout: float | None = None,
         **options: Any,
     ) -> int:
-        """Have workers ready, and return how many."""
+        """Prepare the workers; return their number."""
         n_jobs = self.effective_n_jobs(n_jobs)
         if n_jobs == 1:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
@@ -72,13 +72,14 @@ class KerasBackend(LokyBackend):  # type: ignore[misc]
         options = {**self.backend_kwargs, **options}
         if "timeout" in options:
             raise ValueError(
-                "The 'timeout' parameter is not supported by this backend: 'idle_worker_timeout' "
-                "says how long workers wait for a task"
+                "The 'timeout' parameter is not supported by this backend: use "
+                "'idle_worker_timeout', the seconds after which idle workers end"
             )
         if idle_worker_timeout is None:
             idle_worker_timeout = options.get("idle_worker_timeout", 300)
         environment = self._prepare_worker_env(n_jobs=n_jobs)
-        # Part of what a pool is known by: when the program chooses anew, other workers are forked.
+        # Part of the settings of a pool: if the program selects another Keras backend, new workers
+        # are forked.
         environment |= keras_backend.environment()
         settings = Settings(
             timeout=float(idle_worker_timeout or 300),
@@ -113,7 +114,7 @@ class KerasBackend(LokyBackend):  # type: ignore[misc]
         self._progress = Progress(self.parallel) if self._shows_progress else None
 
     def batch_completed(self, batch_size: int, duration: float) -> None:
-        """Take note of tasks that are done."""
+        """Count finished tasks."""
         super().batch_completed(batch_size, duration)
         if self._progress is not None:
             self._progress.advance(batch_size)
@@ -124,45 +125,45 @@ class KerasBackend(LokyBackend):  # type: ignore[misc]
             self._progress.close()
 
     def terminate(self) -> None:
-        """End the call, but not the workers."""
+        """End the call and keep the workers."""
         if self._workers is not None:
             self._retries.close()
             self._workers.shipper.forget(self._folder())
         super().terminate()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
-        """End the workers at once, and have others ready if they are to be needed."""
+        """End the workers at once; start new ones if `ensure_ready`."""
         self._retries.close()
         self._workers.shipper.forget(None)
         super().abort_everything(ensure_ready=ensure_ready)
 
     def _folder(self) -> str | None:
-        """Return where joblib puts temporary files of this `Parallel`."""
+        """Return the folder in which joblib puts temporary files of this `Parallel`."""
         folders = self._workers._temp_folder_manager._cached_temp_folders
-        found: str | None = folders.get(self.parallel._id)
-        return found
+        folder: str | None = folders.get(self.parallel._id)
+        return folder
 
     def _plain_loky(self, obstacle: str) -> LokyBackend:
-        _say_once(f"{obstacle}: joblib's backend loky runs instead")
-        return _Plain(
+        _log_once(f"{obstacle}: joblib's backend loky runs instead")
+        return _PlainLoky(
             nesting_level=self.nesting_level,
             inner_max_num_threads=self.inner_max_num_threads,
             **known_to_loky(self.backend_kwargs),
         )
 
 
-class _Plain(LokyBackend):  # type: ignore[misc]
-    """joblib's own backend, with as many threads for TensorFlow as for all others."""
+class _PlainLoky(LokyBackend):  # type: ignore[misc]
+    """The loky backend, with the limit on threads applied to TensorFlow as well."""
 
     MAX_NUM_THREADS_VARS: ClassVar = KerasBackend.MAX_NUM_THREADS_VARS
 
 
-# Of which it is known that a process may be forked after the import.
+# Frameworks after whose import a process may be forked.
 _SAFE_TO_FORK = {"tensorflow", "jax", "torch", "numpy"}
 
 
 def _obstacle() -> str | None:
-    """Return what keeps this backend from working here, None if nothing does."""
+    """Return the reason why this backend can't work here; None if it can."""
     if not sys.platform.startswith("linux"):
         return f"processes with Keras are not forked on {sys.platform}"
     framework = keras_backend.expected()
@@ -172,17 +173,17 @@ def _obstacle() -> str | None:
 
 
 def shutdown() -> None:
-    """End the workers and what they are forked from."""
+    """End the workers and the fork server."""
     _pool.shutdown()
     warm.stop()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.disown)
-_said: set[str] = set()
+_logged_messages: set[str] = set()
 
 
-def _say_once(message: str) -> None:
-    if message not in _said:
-        _said.add(message)
+def _log_once(message: str) -> None:
+    if message not in _logged_messages:
+        _logged_messages.add(message)
         _log.warning(message)

@@ -1,7 +1,6 @@
-"""The pool of workers: joblib's own executor, on processes that a `Server` forks.
+"""Pool of workers: joblib's executor on processes that a `Server` forks.
 
-joblib keeps one pool for a program. This one stands beside it, so that neither resizes or ends the
-other.
+joblib keeps one pool per program. This pool is separate, so that neither resizes or ends the other.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from .shipping import Shipper
 
 
 class Settings(NamedTuple):
-    """What all workers of a pool have in common."""
+    """Settings that all workers of a pool share."""
 
     timeout: float
     environment: tuple[tuple[str, str], ...]
@@ -34,18 +33,18 @@ class Settings(NamedTuple):
 
 
 class Executor(MemmappingExecutor):  # type: ignore[misc]
-    """A pool of workers that next calls use again."""
+    """Pool of workers that later calls reuse."""
 
     settings: Settings
     shipper: Shipper
 
     def submit(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
-        """Schedule a call of `fn`; never on another pool, as joblib's own would."""
+        """Schedule a call of `fn` on this pool; joblib's method may use another one."""
         with self._submit_resize_lock:
             return process_executor.ProcessPoolExecutor.submit(self, fn, *args, **kwargs)
 
     def _start_executor_manager_thread(self) -> None:
-        # As the method of joblib's class, with another class of thread.
+        # Like the method of joblib's class, with another thread class.
         if vars(self)["_executor_manager_thread"] is not None:
             return
         thread = self._executor_manager_thread = _Manager(self)
@@ -59,19 +58,19 @@ class Executor(MemmappingExecutor):  # type: ignore[misc]
 
 
 class _Manager(process_executor._ExecutorManagerThread):  # type: ignore[misc]
-    """The thread that hands tasks to workers and takes results from them."""
+    """Thread that sends tasks to workers and receives their results."""
 
     _failure: BaseException | None = None
 
     def wait_result_broken_or_wakeup(self) -> tuple[Any, bool, BaseException | None]:
-        """Wait for news; returns a result, whether the pool is broken, and by what."""
+        """Wait for an event; return a result, whether the pool is broken, and the cause."""
         if self._failure is not None:
             return None, True, self._failure
-        found: tuple[Any, bool, BaseException | None] = super().wait_result_broken_or_wakeup()
-        return found
+        event: tuple[Any, bool, BaseException | None] = super().wait_result_broken_or_wakeup()
+        return event
 
     def process_result_item(self, result_item: Any) -> None:
-        """Take a result; or, for a worker that has left, put another in its place."""
+        """Process a result; or replace a worker that has exited after its last task."""
         if not isinstance(result_item, int):
             super().process_result_item(result_item)
             return
@@ -90,13 +89,14 @@ class _Manager(process_executor._ExecutorManagerThread):  # type: ignore[misc]
                 with executor._processes_management_lock:
                     executor._adjust_process_count()
             except Exception as error:
-                # Here, nobody would hear of it. Those that are left go on; if none is, it is over.
+                # An exception in this thread would be lost. Remaining workers go on; without any,
+                # the pool is reported as broken.
                 if not self.processes:
                     self._failure = error
 
 
 class Pool:
-    """The executor of this program, made anew when it is broken or its settings change."""
+    """Holder of the program's executor, which is replaced if it breaks or its settings change."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -108,38 +108,41 @@ class Pool:
         Parameters
         ----------
         n_jobs : int
-            At least 2.
+            Number of workers, at least 2.
         server : Server
-            What forks its workers.
+            The fork server.
         settings : Settings
-            If other than those of the last call, the workers end, and others begin.
+            If they differ from those of the last call, the workers are replaced.
         context_id : str
-            joblib's name for the call, for which temporary files are kept.
+            joblib's id of the call, for its temporary files.
         """
         while True:
             with self._lock:
-                found = self._executor
-                if found is None or _is_usable(found, n_jobs, settings):
-                    if found is None:
-                        found = self._executor = self._new(n_jobs, server, settings)
+                executor = self._executor
+                if executor is None or _is_usable(executor, n_jobs, settings):
+                    if executor is None:
+                        executor = self._executor = self._new(n_jobs, server, settings)
                     else:
-                        found._resize(n_jobs)
-                    found._temp_folder_manager.register_new_context(context_id)
-                    return found
+                        executor._resize(n_jobs)
+                    executor._temp_folder_manager.register_new_context(context_id)
+                    return executor
                 self._executor = None
-            # Not under the lock, which its thread may need to get done.
-            found.shutdown(wait=True)
+            # Without the lock, which the executor's thread may need.
+            executor.shutdown(wait=True)
 
     def shutdown(self) -> None:
         """End the workers."""
         with self._lock:
-            found, self._executor = self._executor, None
-        if found is not None:
-            found.shutdown(wait=True)
+            executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.shutdown(wait=True)
 
     def disown(self) -> None:
-        """Let go of the workers, as a forked copy of the program has to: they are not its own."""
-        self._lock, self._executor = threading.RLock(), None  # somebody may have held the lock
+        """Forget the workers in a forked child of the program, which does not own them."""
+        self._lock, self._executor = (
+            threading.RLock(),
+            None,
+        )  # another thread may have held the lock
 
     def _new(self, n_jobs: int, server: Server, settings: Settings) -> Executor:
         process.ensure_trackers()

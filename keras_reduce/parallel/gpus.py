@@ -1,4 +1,4 @@
-"""Which graphics cards there are, and which worker gets which."""
+"""Graphics cards of this machine and their assignment to workers."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _DRIVER = Path("/proc/driver/nvidia/gpus")
 
 
 def devices(wanted: str | Sequence[str | int] | None) -> tuple[str, ...]:
-    """Return the names of the cards that workers are to share out among themselves.
+    """Return the names of the graphics cards to distribute among the workers.
 
     Parameters
     ----------
     wanted : {"auto"}, sequence of str or int, or None
-        Names as ``CUDA_VISIBLE_DEVICES`` has them; "auto" for all that this program may use; None
-        for leaving the matter alone.
+        Names as in ``CUDA_VISIBLE_DEVICES``; "auto" for all that this program may use; None for no
+        assignment.
 
     Raises
     ------
     ValueError
-        If it is something else.
+        If `wanted` is another string.
     """
     if wanted is None:
         return ()
@@ -36,11 +36,11 @@ def devices(wanted: str | Sequence[str | int] | None) -> tuple[str, ...]:
 
 
 def _of_this_program() -> tuple[str, ...]:
-    # Not asked of a framework, which would occupy the cards by looking.
+    # Without a framework, which would allocate memory on the cards.
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         names = [name.strip() for name in visible.split(",") if name.strip()]
-        # CUDA looks no further than the first that it does not know.
+        # CUDA ignores the names after the first invalid one.
         return tuple(names[: names.index("-1")] if "-1" in names else names)
     if _DRIVER.is_dir():
         return tuple(str(number) for number, _ in enumerate(sorted(_DRIVER.iterdir())))
@@ -53,16 +53,16 @@ def _of_this_program() -> tuple[str, ...]:
 
 
 def next_device(names: Sequence[str], in_use: Iterable[str]) -> str:
-    """Return the one of `names` that the fewest workers have, the first of these."""
+    """Return the first of those `names` that the fewest workers use."""
     count = Counter(in_use)
     return min(names, key=lambda name: count[name])
 
 
 def environment(device: str) -> dict[str, str]:
-    """Return the environment variables of a worker that is to have `device` for itself."""
+    """Return the environment variables of a worker that may use `device` only."""
     return {
         "CUDA_VISIBLE_DEVICES": device,
-        # As much memory as it needs, since others may have the same card.
+        # Allocate memory on demand, since other workers may use the same card.
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
     }

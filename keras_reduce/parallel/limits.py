@@ -1,4 +1,4 @@
-"""What a worker may take for itself: threads, memory."""
+"""Limits of a worker's threads and memory."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from typing import Any
 
 _STATM = Path("/proc/self/statm")
 
-# What libraries read how many threads to start from, TensorFlow's among them; joblib knows of the
-# others.
+# Environment variables that limit TensorFlow's threads; joblib sets those of other libraries.
 TENSORFLOW_VARIABLES = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
@@ -27,11 +26,11 @@ def begin(
     Parameters
     ----------
     threads : int, optional
-        Threads of each library that computes; None leaves all as they are.
+        Threads of each numerical library; None for no limit.
     most_growth : int, optional
-        Bytes by which the worker may grow before another takes its place; None for no limit.
+        Bytes by which the worker may grow before it is replaced; None for no limit.
     initializer, initargs
-        What the user wants to be called in each worker.
+        User-defined function, and its arguments, to call in each worker.
     """
     if threads is not None:
         limit_threads(threads)
@@ -51,9 +50,9 @@ def threads_of(text: str) -> int | None:
 
 
 def limit_threads(number: int) -> None:
-    """Let each library that is loaded compute with `number` threads.
+    """Limit each loaded library to `number` threads.
 
-    Those that load later read environment variables; those that came with the fork have read them.
+    Libraries loaded later read environment variables; those loaded before the fork already have.
     """
     import threadpoolctl
 
@@ -63,26 +62,25 @@ def limit_threads(number: int) -> None:
 
 
 def limit_growth(most: int | None) -> None:
-    """Let joblib's loop end this worker between two tasks once it has grown by `most` bytes.
+    """Let joblib's worker loop end this worker between two tasks once it has grown by `most` bytes.
 
-    joblib does that by itself, at 300 MB and where psutil is installed. These are names of its
-    module in this process, a worker, only.
+    joblib itself does so at 300 MB if psutil is installed. The patches affect this worker only.
     """
     from joblib.externals.loky import process_executor
 
     process_executor._USE_PSUTIL = most is not None and _STATM.exists()
     process_executor._MAX_MEMORY_LEAK_SIZE = most
-    process_executor._get_memory_usage = _own_memory
+    process_executor._get_memory_usage = _private_memory_for_joblib
 
 
-def _own_memory(_: int, force_gc: bool = False) -> int:
-    """Return the bytes that this process has for itself, mapped files and such left out."""
+def _private_memory_for_joblib(_: int, force_gc: bool = False) -> int:
+    """Return the private memory of this process, with the signature that joblib expects."""
     if force_gc:
         gc.collect()
-    return own_memory()
+    return private_memory()
 
 
-def own_memory() -> int:
-    """Return the resident bytes of this process that are not of files or shared memory."""
+def private_memory() -> int:
+    """Return the private memory of this process: resident bytes except files and shared memory."""
     _, resident, shared, *_ = map(int, _STATM.read_text("ascii").split())
     return (resident - shared) * os.sysconf("SC_PAGE_SIZE")

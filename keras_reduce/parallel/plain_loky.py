@@ -1,4 +1,4 @@
-"""joblib's own backend "loky", which runs where ours can't."""
+"""Options for joblib's backend "loky", the fallback of "keras"."""
 
 from __future__ import annotations
 
@@ -6,27 +6,35 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-_OURS = {"gpus", "max_worker_growth", "progress", "retries"}
-_THEIRS = {
-    *("nesting_level", "inner_max_num_threads", "idle_worker_timeout", "timeout"),
-    *("initializer", "initargs", "temp_folder", "max_nbytes", "mmap_mode"),
+_KERAS_OPTIONS = {"gpus", "max_worker_growth", "progress", "retries"}
+_LOKY_OPTIONS = {
+    "idle_worker_timeout",
+    "initargs",
+    "initializer",
+    "inner_max_num_threads",
+    "max_nbytes",
+    "mmap_mode",
+    "nesting_level",
+    "temp_folder",
+    "timeout",
 }
 
 
 def check(options: Mapping[str, Any]) -> None:
-    """Refuse options that neither the backend "keras" nor loky has: loky would pass over them.
+    """Refuse options that neither the backend "keras" nor loky has; loky would ignore them.
 
     Raises
     ------
     TypeError
-        With the name that was meant, it may be.
+        If there is no such option; the message suggests the nearest name.
     """
-    for name in options.keys() - _OURS - _THEIRS:
-        close = difflib.get_close_matches(name, _OURS | _THEIRS, n=1)
-        meant = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(sorted(_OURS))}"
-        raise TypeError(f"The backend 'keras' has no option {name!r}: {meant}")
+    for name in options.keys() - _KERAS_OPTIONS - _LOKY_OPTIONS:
+        close = difflib.get_close_matches(name, _KERAS_OPTIONS | _LOKY_OPTIONS, n=1)
+        names = ", ".join(sorted(_KERAS_OPTIONS))
+        cure = f"did you mean {close[0]!r}?" if close else f"it has {names}"
+        raise TypeError(f"The backend 'keras' has no option {name!r}: {cure}")
 
 
 def known_to_loky(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those options of the backend "keras" that loky has as well."""
-    return {name: value for name, value in options.items() if name not in _OURS}
+    """Return the options of the backend "keras" that loky also has."""
+    return {name: value for name, value in options.items() if name not in _KERAS_OPTIONS}

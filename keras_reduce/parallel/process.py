@@ -1,4 +1,4 @@
-"""A worker process as joblib's executor knows one, forked by a `Server`."""
+"""Worker process for joblib's executor, forked by a `Server`."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from multiprocessing import process as _process
 from multiprocessing.connection import wait
 from typing import Any, cast
 
-# joblib exports neither: a context is what its executor takes for starting processes.
+# Private names of joblib: its executor starts processes through a context.
 from joblib.externals.loky.backend import reduction, resource_tracker, spawn
 from joblib.externals.loky.backend.context import LokyContext
 
 from . import gpus, server
 
-# In the worker: what the program has handed over, by the order in which it did.
+# In the worker: file descriptors from the program, in the order in which it sent them.
 inherited: list[int] = []
 
 
-class _Handed:
-    """A file descriptor on its way to a worker."""
+class _SentDescriptor:
+    """Placeholder for a file descriptor that is sent to a worker."""
 
     def __init__(self, position: int) -> None:
         self._position = position
@@ -36,10 +36,10 @@ class _Handed:
 
 
 class Popen:
-    """The running process behind a `Process`; methods as in the standard library's."""
+    """The running process of a `Process`, with the methods of `multiprocessing`'s ``Popen``."""
 
     method = "keras"
-    DupFd = _Handed
+    DupFd = _SentDescriptor
 
     def __init__(self, process: Any) -> None:
         self.returncode: int | None = None
@@ -48,9 +48,9 @@ class Popen:
         message = io.BytesIO()
         _context.set_spawning_popen(cast("Any", self))
         try:
-            # Not the program's main module: it comes along by value, as far as a task needs it.
+            # Without the program's main module, of which tasks carry by value what they need.
             preparation = spawn.get_preparation_data(process.name, init_main_module=False)
-            # A tracker's number is another one in the worker.
+            # The trackers have other file descriptors in the worker.
             preparation["tracker_fd"] = self.duplicate_for_child(preparation["tracker_fd"])
             preparation["mp_tracker_fd"] = self.duplicate_for_child(_standard_tracker()._fd)
             reduction.dump({**os.environ, **process.env}, message)
@@ -59,7 +59,7 @@ class Popen:
         finally:
             _context.set_spawning_popen(None)
         theirs, ours = os.pipe()
-        # The worker waits at the other end; when the program dies in whatever way, it is closed.
+        # The worker reads from the other end, which is closed when the program dies for any reason.
         self._lifeline = ours
         try:
             self.pid, self.sentinel = process.server.fork([theirs, *self._fds])
@@ -77,12 +77,12 @@ class Popen:
             raise
 
     def duplicate_for_child(self, fd: int) -> int:
-        """Hand `fd` over to the worker; returns its position there."""
+        """Send `fd` to the worker; return its position there."""
         self._fds.append(fd)
         return len(self._fds) - 1
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
-        """Return the exit code, None if the process runs."""
+        """Return the exit code; None while the process runs."""
         if self.returncode is None:
             if not wait([self.sentinel], 0 if flag == os.WNOHANG else None):
                 return None
@@ -95,11 +95,11 @@ class Popen:
         try:
             return server.read_number(self.sentinel)
         except (OSError, EOFError):
-            # The server is gone, so that nobody can say. This is the standard library's number.
+            # The server is gone, so the exit code is unknown. The standard library uses 255, too.
             return 255
 
     def wait(self, timeout: float | None = None) -> int | None:
-        """Wait for the end, at most `timeout` seconds, and return the exit code."""
+        """Wait for the process to end, at most `timeout` seconds; return the exit code."""
         if self.returncode is None and timeout is not None and not wait([self.sentinel], timeout):
             return None
         return self.poll(os.WNOHANG if timeout == 0.0 else 0)
@@ -113,7 +113,7 @@ class Popen:
         self._send(signal.SIGKILL)
 
     def close(self) -> None:
-        """Let go of the process, which then ends by itself."""
+        """Close all file descriptors; the process then ends by itself."""
         for name in ("_lifeline", "sentinel"):
             fd = self.__dict__.pop(name, None)
             if fd is not None:
@@ -126,12 +126,12 @@ class Popen:
                 os.kill(self.pid, number)
 
     def __del__(self) -> None:
-        """Leave no file descriptors behind."""
+        """Close all file descriptors."""
         self.close()
 
 
 class Process(_process.BaseProcess):
-    """A process that is forked by a `Server`."""
+    """Process that is forked by a `Server`."""
 
     server: server.Server
 
@@ -142,11 +142,11 @@ class Process(_process.BaseProcess):
         self._start_method = _inner_start_method()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what the worker is to have."""
+        """Return the attributes that the worker gets."""
         return {name: value for name, value in vars(self).items() if name != "server"}
 
-    def is_there(self) -> bool:
-        """Tell whether the process runs; also once it has been closed."""
+    def is_running(self) -> bool:
+        """Return whether the process runs; False if it has been closed."""
         try:
             return self.exitcode is None
         except ValueError:
@@ -161,9 +161,9 @@ def _inner_start_method() -> str:
     """Return the default start method for processes that a worker starts itself.
 
     ``fork`` if that is the program's: a ``PyDataset(use_multiprocessing=True)`` then finds its data
-    in memory, where another method would start interpreters that import Keras, in each epoch.
+    in memory, while other methods would start interpreters that import Keras in each epoch.
     ``spawn`` and ``forkserver`` need the program's main module, which a worker doesn't have; loky's
-    method does without.
+    method doesn't need it.
     """
     method = multiprocessing.get_start_method(allow_none=True)
     default = multiprocessing.get_all_start_methods()[0]
@@ -171,14 +171,14 @@ def _inner_start_method() -> str:
 
 
 class Context(LokyContext):  # type: ignore[misc]
-    """What joblib's executor asks for queues, locks and processes.
+    """Context from which joblib's executor gets queues, locks and processes.
 
     Parameters
     ----------
     server : Server
-        What forks the processes.
+        The fork server.
     devices : sequence of str
-        Graphics cards that they share out among themselves.
+        Graphics cards to distribute among the processes.
     """
 
     _name = "keras"
@@ -188,29 +188,29 @@ class Context(LokyContext):  # type: ignore[misc]
         self._owners: weakref.WeakKeyDictionary[Process, str] = weakref.WeakKeyDictionary()
 
     def Process(self, *args: Any, **kwargs: Any) -> Process:  # noqa: N802
-        """Return a process that has not been started."""
+        """Return a new process, not started yet."""
         process = Process(*args, **kwargs)
         process.server = self._server
         if self._devices:
-            in_use = [device for owner, device in self._owners.items() if owner.is_there()]
+            in_use = [device for owner, device in self._owners.items() if owner.is_running()]
             device = gpus.next_device(self._devices, in_use)
             self._owners[process] = device
             process.env = {**process.env, **gpus.environment(device)}
         return process
 
     def get_context(self, method: str | None = None) -> Any:
-        """Return this context, the only one of its kind."""
+        """Return this context."""
         return self if method is None else super().get_context(method)
 
 
 def _standard_tracker() -> Any:
-    # What worker and program shall share; the module's functions don't say its number.
+    # Workers share the program's tracker; the module has no public function for its descriptor.
     from multiprocessing import resource_tracker
 
     return vars(resource_tracker)["_resource_tracker"]
 
 
 def ensure_trackers() -> None:
-    """Start what clears up after processes that have died; workers report to it as well."""
+    """Start the resource trackers, which clean up after dead processes and which workers share."""
     resource_tracker.ensure_running()
     _standard_tracker().ensure_running()

@@ -1,4 +1,4 @@
-"""Tasks whose worker has died, on their way to another one."""
+"""Retries of tasks whose worker has died."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _log = logging.getLogger(__package__)
 
 
 class Retries:
-    """What stands between a call of `Parallel` and the executor.
+    """Layer between a call of `Parallel` and the executor that resends lost tasks.
 
     Parameters
     ----------
     most : int
-        How many times workers may die.
+        Maximum number of worker deaths.
     executor : Executor
-        Where tasks go.
+        The executor of the tasks.
     renew : callable
-        Returns another executor when that one is broken.
+        Function that returns a new executor after the old one has broken.
 
     Attributes
     ----------
     executor : Executor
-        Where tasks go now.
+        The current executor.
     """
 
     def __init__(self, most: int, executor: Any, renew: Callable[[], Any]) -> None:
@@ -44,7 +44,7 @@ class Retries:
     def submit(self, func: Any, callback: Callable[[Any], Any] | None) -> Any:
         """Schedule a call of `func`."""
         if not self._left and not self._is_renewing:
-            # As without us, for who has not asked for retries.
+            # Without retries, exactly as in joblib's own backend.
             future = self.executor.submit(func)
             if callback is not None:
                 future.add_done_callback(callback)
@@ -56,12 +56,12 @@ class Retries:
         return result
 
     def begin(self) -> None:
-        """Count anew: another call begins."""
+        """Reset the count at the begin of a call."""
         with self._lock:
             self._left = self._most
 
     def close(self) -> None:
-        """Let go of tasks that are lost: nobody waits for them any more."""
+        """Drop lost tasks at the end of a call."""
         with self._lock:
             self._is_closed, self._lost = True, []
 
@@ -93,16 +93,16 @@ class Retries:
     def _is_lost(
         self, func: Any, result: Future[Any], executor: Any, error: TerminatedWorkerError
     ) -> None:
-        """Take care of a task whose worker has died, or stood beside one that has."""
+        """Resend a task whose pool has lost a worker, or let it fail."""
         with self._lock:
-            is_news = executor is self.executor and not self._is_renewing
-            if not self._is_closed and (self._left or not is_news):
+            is_first_report = executor is self.executor and not self._is_renewing
+            if not self._is_closed and (self._left or not is_first_report):
                 self._lost.append((func, result))
-                if is_news:
+                if is_first_report:
                     self._left -= 1
                     self._is_renewing = True
-                    _log.warning("%s; its tasks are sent again", _obituary(executor))
-                    # Not here: this is the thread that is about to end the other workers.
+                    _log.warning("%s; its tasks are sent again", _death_message(executor))
+                    # In another thread, since this one is about to end the other workers.
                     threading.Thread(target=self._resume, args=(executor,), daemon=True).start()
                 elif not self._is_renewing:
                     threading.Thread(target=self._send_lost, daemon=True).start()
@@ -132,12 +132,12 @@ class Retries:
             try:
                 self._send(func, result)
             except BaseException as error:
-                # In a thread where nobody would hear of it.
+                # An exception in this thread would be lost.
                 result.set_exception(error)
 
 
-def _obituary(executor: Any) -> str:
-    """Say which workers have died, and of what."""
+def _death_message(executor: Any) -> str:
+    """Return a message with the workers that have died and the causes."""
     codes = {
         worker.pid: worker.exitcode
         for worker in list(executor._processes.values())
@@ -149,7 +149,7 @@ def _obituary(executor: Any) -> str:
 
 
 def _cause(code: int) -> str:
-    """Return what an exit code says."""
+    """Return the meaning of an exit code."""
     if code >= 0:
         return f"exit code {code}"
     try:

@@ -1,12 +1,13 @@
-"""A process that has imported everything and does nothing but fork: a worker each time it is asked.
+"""Fork server: a process that has imported Keras and forks a worker for each request.
 
 Importing Keras and its framework takes seconds and a quarter of a gigabyte for each process. A
-worker forked from one that has done it starts in milliseconds and shares that memory. The standard
-library's forkserver would do, but there is one for all of a program, its start fixes the program's
-start method, and it preloads before all else the program's own main module.
+worker forked from a process that has imported them starts in milliseconds and shares that memory.
+The standard library's forkserver is not used: a program has only one, its start fixes the program's
+start method, and it preloads the program's main module first.
 
-The two ends talk over a socket pair. A request is a byte and some file descriptors; whoever holds
-the other end of them speaks to the worker directly. End of file means that the program is gone.
+Program and server communicate over a socket pair. A request is one byte and some file descriptors,
+by which the program then communicates with the worker directly. End of file means that the program
+has ended.
 """
 
 from __future__ import annotations
@@ -43,17 +44,17 @@ _log = logging.getLogger(__package__)
 
 
 class Server:
-    """The program's end.
+    """Client of the fork server, in the program.
 
     Parameters
     ----------
     modules : sequence of str
-        What is imported before the first worker is forked, if it can be found.
+        Modules to import before the first worker is forked, if they are available.
     environment : dict, optional
-        Environment variables for the server beside those of the program; its workers get the
-        program's own.
+        Environment variables for the server in addition to those of the program; workers get those
+        of the program.
     explanation : str, optional
-        What is logged, once, when the program has waited for a second.
+        Warning to log, once, when the program has waited for a second.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class Server:
 
     @property
     def pid(self) -> int | None:
-        """The number of the server's process, None if there is none."""
+        """Process id of the server; None if it does not run."""
         return self._process.pid if self._is_running() and self._process else None
 
     def start(self) -> None:
@@ -86,26 +87,26 @@ class Server:
         Raises
         ------
         OSError, EOFError
-            If it dies meanwhile.
+            If the server dies meanwhile.
         """
         with self._lock:
             self._start()
             self._wait_until_ready()
 
     def fork(self, fds: Sequence[int]) -> tuple[int, int]:
-        """Have a worker forked, which gets the file descriptors `fds`.
+        """Fork a worker, which gets the file descriptors `fds`.
 
         Returns
         -------
         int
-            The worker's process number.
+            Process id of the worker.
         int
-            A file descriptor from which `read_number` reads its exit code when it has ended.
+            A file descriptor from which `read_number` reads its exit code after it has ended.
 
         Raises
         ------
         WorkerError
-            If the server can't be started, dies at that moment, or may not fork.
+            If the server can't be started, dies, or can't fork.
         """
         with self._lock:
             for is_last in (False, True):
@@ -114,10 +115,10 @@ class Server:
                     self._wait_until_ready()
                     return self._ask(fds)
                 except (OSError, EOFError) as error:
-                    # Killed since the last request: once more, with another one.
+                    # The server has died since the last request: try again with a new one.
                     self._stop()
                     if is_last:
-                        raise _no_server(error) from error
+                        raise _start_error(error) from error
         raise AssertionError
 
     def _ask(self, fds: Sequence[int]) -> tuple[int, int]:
@@ -141,17 +142,17 @@ class Server:
         return number, status
 
     def stop(self) -> None:
-        """End the server, and with it its workers."""
+        """End the server and its workers."""
         with self._lock:
             self._stop()
 
     def disown(self) -> None:
-        """Let go of the server, as a forked copy of the program has to: it is not its own."""
-        self._lock = threading.Lock()  # somebody may have held it at that moment
+        """Forget the server in a forked child of the program, which does not own it."""
+        self._lock = threading.Lock()  # another thread may have held it
         if self._socket is not None:
             self._socket.close()
         if self._process is not None:
-            self._process.returncode = 0  # nobody is to wait for it
+            self._process.returncode = 0  # prevents waiting for it
         self._socket = self._process = None
 
     def _is_running(self) -> bool:
@@ -161,14 +162,13 @@ class Server:
         if self._is_running():
             return
         self._stop()
-        # Python looks at strings only.
+        # Python ignores entries that are not strings.
         entries: list[object] = list(sys.path)
         paths = [path or str(Path.cwd()) for path in entries if isinstance(path, str)]
         ours, theirs = socket.socketpair()
         request = json.dumps([theirs.fileno(), os.getpid(), paths])
         command = f"from {__name__} import main; main(*{request}, {self.modules!r})"
-        # Without __main__ and what the interpreter was told to do at its start: it runs none of the
-        # program's code.
+        # The command runs none of the program's code: neither __main__ nor start-up options.
         arguments = [sys.executable, *subprocess._args_from_interpreter_flags(), "-c", command]  # type: ignore[attr-defined]
         package_path = str(Path(__file__).parents[2])
         search_path = os.pathsep.join([package_path, os.environ.get("PYTHONPATH", "")]).rstrip(":")
@@ -181,7 +181,7 @@ class Server:
             )
         except OSError as error:
             ours.close()
-            raise _no_server(error) from error
+            raise _start_error(error) from error
         finally:
             theirs.close()
         self._socket, self._is_ready = ours, False
@@ -193,18 +193,18 @@ class Server:
                 _log.warning(self._explanation)
                 self._explanation = ""
             if self._socket.recv(1) != _READY:
-                raise EOFError("it has ended while it imported")
+                raise EOFError("it ended while importing modules")
             self._is_ready = True
 
     def _stop(self) -> None:
         if self._socket is not None:
             with contextlib.suppress(OSError):
-                # For the end of the file to be seen even if another process has a copy.
+                # End of file must be seen even if another process has a copy of the socket.
                 self._socket.shutdown(socket.SHUT_RDWR)
             self._socket.close()
         if self._process is not None:
             if not self._is_ready:
-                self._process.kill()  # it imports, and has no workers
+                self._process.kill()  # it is importing, and has no workers
             try:
                 self._process.wait(5)
             except subprocess.TimeoutExpired:
@@ -214,16 +214,16 @@ class Server:
         self._is_ready = False
 
 
-def _no_server(error: BaseException) -> WorkerError:
+def _start_error(error: BaseException) -> WorkerError:
     return WorkerError(
-        "The process that workers are forked from can't be had",
+        "The fork server could not be started",
         cause=f"{type(error).__name__}: {error}",
-        cure="look for its messages above; keras_reduce.install(backend='loky') does without it",
+        cure="see its messages above; keras_reduce.install(backend='loky') does not need it",
     )
 
 
 def read_number(fd: int) -> int:
-    """Read what a server has written about a worker.
+    """Read a process id or an exit code that a server has written.
 
     Raises
     ------
@@ -234,7 +234,7 @@ def read_number(fd: int) -> int:
     while len(data) < _NUMBER.size:
         piece = os.read(fd, _NUMBER.size - len(data))
         if not piece:
-            raise EOFError("the process that workers are forked from is gone")
+            raise EOFError("the fork server has ended")
         data += piece
     number: int = _NUMBER.unpack(data)[0]
     return number
@@ -244,47 +244,47 @@ def read_number(fd: int) -> int:
 
 
 def main(fd: int, program: int, sys_path: list[str], modules: Sequence[str]) -> NoReturn:
-    """Import `modules`, then fork workers until the program is gone.
+    """Run the server: import `modules`, then fork workers until the program ends.
 
     Parameters
     ----------
     fd : int
-        The socket.
+        File descriptor of the socket.
     program : int
-        The program's process number.
+        Process id of the program.
     sys_path : list of str
-        Where the program looks for modules.
+        ``sys.path`` of the program.
     modules : sequence of str
-        What to import.
+        Modules to import.
     """
-    # Ctrl-C is the program's to handle; workers inherit this.
+    # The program handles Ctrl-C; workers inherit this.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.path[:] = sys_path
     with _silence():
         for module in modules:
             if os.getppid() != program:
                 os._exit(0)
-            # What can't be imported here, a task will see for itself if it needs it.
+            # A task that needs a missing module will raise the error itself.
             with contextlib.suppress(Exception):
                 importlib.import_module(module)
     gc.collect()
-    # What is there now is never looked at again by a worker's garbage collector, which would copy
-    # all pages that hold an object.
+    # Exclude all objects from the garbage collection of workers, which would copy all pages that
+    # hold an object.
     gc.freeze()
     line = socket.socket(fileno=fd)
     try:
         line.sendall(_READY)
     except OSError:
-        os._exit(0)  # the program has ended meanwhile
+        os._exit(0)  # the program has ended
     serve: Callable[[int, list[int]], int] = importlib.import_module(f"{__package__}.worker").main
-    _Serving(line, program, serve).forever()
+    _ServerLoop(line, program, serve).forever()
 
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Keep what is written to the standard error to ourselves, unless something fails.
+    """Hide output to the standard error, unless an exception is raised.
 
-    TensorFlow writes its first lines before it looks at any setting.
+    TensorFlow writes its first lines before it reads any setting.
     """
     sys.stderr.flush()
     terminal = os.dup(2)
@@ -302,12 +302,12 @@ def _silence() -> Iterator[None]:
             os.close(terminal)
 
 
-class _Serving:
+class _ServerLoop:
     def __init__(
         self, line: socket.socket, program: int, serve: Callable[[int, list[int]], int]
     ) -> None:
         self._line, self._program, self._serve = line, program, serve
-        self._workers: dict[int, int] = {}  # where to write the exit code, by process number
+        self._workers: dict[int, int] = {}  # process id to the descriptor for its exit code
         self._woken, self._wake = os.pipe()
         for end in (self._woken, self._wake):
             os.set_blocking(end, False)
@@ -319,7 +319,7 @@ class _Serving:
             for source in (self._line, self._woken):
                 selector.register(source, selectors.EVENT_READ)
             while os.getppid() == self._program:
-                # A forked copy of the program may hold the line open when the program is gone.
+                # A forked child of the program may keep the socket open after the program's end.
                 ready = {key.fileobj for key, _ in selector.select(timeout=1.0)}
                 if self._woken in ready:
                     with contextlib.suppress(BlockingIOError):
@@ -330,7 +330,7 @@ class _Serving:
         self._end()
 
     def _answer(self, selector: selectors.BaseSelector) -> bool:
-        """Fork a worker if that is asked for; tell whether somebody is there to ask."""
+        """Fork a worker if one is requested; return False at the end of file."""
         try:
             request, fds, _, _ = socket.recv_fds(self._line, 1, _MOST_FDS)
         except OSError:
@@ -362,7 +362,7 @@ class _Serving:
             for fd in (self._woken, self._wake, status, *self._workers.values()):
                 os.close(fd)
             code = self._serve(self._program, fds)
-            # A process that is not forked does it by itself: a worker may have a pool of its own.
+            # os._exit skips exit functions: a worker may have its own pool to close.
             atexit._run_exitfuncs()
         except SystemExit as asked:
             code = asked.code if isinstance(asked.code, int) else 1
@@ -395,7 +395,7 @@ class _Serving:
                 raise
 
     def _end(self) -> NoReturn:
-        # Nobody wants their results any more; one in the middle of an operation would not notice.
+        # Workers end with the program, but one in the middle of an operation does not notice that.
         deadline = time.monotonic() + 1.0
         while self._workers and time.monotonic() < deadline:
             time.sleep(0.02)

@@ -1,8 +1,8 @@
-"""The weights of models on their way to workers: written once, however many tasks take them.
+"""Memory-mapped transfer of model weights to workers: written once for any number of tasks.
 
-A reducer hands out a model's arrays anew for each task, in the memory of the framework. As long as
-one of them is held, the framework moves a variable elsewhere rather than change what it held, so
-that the same address means the same values. They are written to one file, which all workers map.
+A reducer returns new arrays of a model for each task, in the memory of the framework. While such an
+array is alive, the framework moves a variable elsewhere instead of changing its values, so the same
+address means the same values. The arrays are written to one file, which all workers map.
 """
 
 from __future__ import annotations
@@ -20,36 +20,36 @@ from joblib.externals.loky.backend import resource_tracker
 
 from ..core import array_backends
 
-# Bytes. A smaller array costs less in the message than its place in the file does.
+# Bytes. A smaller array is cheaper in the message than in the file.
 _LEAST = 2048
 
 Array = np.ndarray[Any, Any]
 
 
 class Shipper:
-    """Reduces arrays for tasks, instead of joblib's own reducer.
+    """Reducer of arrays in tasks, instead of joblib's own.
 
     Parameters
     ----------
     plain : callable
-        joblib's reducer, for all that is no model's.
+        joblib's reducer, for arrays that are not weights.
     folder : callable
-        Returns the folder for temporary files of the call whose task is being written. joblib
-        removes what is in it at the end of the call, or when the program has died.
+        Function that returns the folder for temporary files of the current call. joblib removes its
+        contents at the end of the call, or when the program has died.
     """
 
     def __init__(self, plain: Callable[[Array], Any], folder: Callable[[], str]) -> None:
         self._plain, self._folder = plain, folder
         self._lock = threading.Lock()
-        # One for each `Parallel` that is at work, since several threads may have one.
+        # One for each active `Parallel`: several threads may have one.
         self._files: dict[str, _File] = {}
 
     def __reduce__(self) -> Any:
-        """Reduce to joblib's own: a worker gets it, but sends no tasks."""
+        """Return the reduce value of joblib's reducer, since a worker sends no tasks."""
         return self._plain.__reduce__()
 
     def __call__(self, array: Array) -> Any:
-        """Return what a pickler shall write for `array`."""
+        """Return the reduce value of `array`."""
         if array.nbytes < _LEAST or not array_backends.never_changes(array):
             return self._plain(array)
         folder = self._folder()
@@ -60,19 +60,19 @@ class Shipper:
                     file = self._files[folder] = _File(Path(folder))
                 offset = file.offset(array)
             except OSError:
-                # No room: within the message then. joblib's way would be a file in that folder.
+                # No space: write it into the message. joblib would write a file into that folder.
                 return pickle.loads, (pickle.dumps(array, protocol=5),)
         return mapped, (str(file.path), offset, array.dtype.str, array.shape)
 
     def begin(self, folder: str | None) -> None:
-        """Begin a call with the tasks of which `folder` is used; there are none at this moment."""
+        """Begin a call that uses `folder`, before it has any tasks."""
         with self._lock:
             file = self._files.get(folder) if folder else None
             if file is not None and file.forget_what_is_old():
                 del self._files[folder]  # type: ignore[arg-type]
 
     def forget(self, folder: str | None) -> None:
-        """Let go of the arrays in a folder, or of all, at the end of calls."""
+        """Release the arrays in a folder, or all of them, at the end of calls."""
         with self._lock:
             if folder is None:
                 self._files = {}
@@ -81,7 +81,7 @@ class Shipper:
 
 
 class _File:
-    """The file for the arrays of a `Parallel`."""
+    """File for the arrays of a `Parallel`."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -89,12 +89,12 @@ class _File:
         self.path.touch(mode=0o600, exist_ok=False)
         resource_tracker.register(str(self.path), "file")
         self._size = self._old = 0
-        # Where what is at an address has been written. The arrays are held: see above.
+        # Arrays, kept alive (see above), and their offsets in the file.
         self._written: dict[_Key, tuple[Array, int]] = {}
         self._used: set[_Key] = set()
 
     def offset(self, array: Array) -> int:
-        """Return where in the file `array` is, after writing it there if it has not been yet."""
+        """Return the offset of `array` in the file; write it first if it is not there yet."""
         key = (array.__array_interface__["data"][0], array.dtype.str, array.shape, array.strides)
         self._used.add(key)
         if key not in self._written:
@@ -107,12 +107,12 @@ class _File:
         return self._written[key][1]
 
     def forget_what_is_old(self) -> bool:
-        """Let go of arrays that the last call did not use, as after a training of the model.
+        """Release arrays that the last call did not use, for example after the model was trained.
 
         Returns
         -------
         bool
-            Whether so much of the file is of no use any more that it has been removed.
+            Whether the file was removed, since more than half of it is unused.
         """
         for key in self._written.keys() - self._used:
             self._old += self._written.pop(key)[0].nbytes
@@ -127,15 +127,15 @@ _Key = tuple[int, str, tuple[int, ...], tuple[int, ...]]
 
 
 def mapped(path: str, offset: int, dtype: str, shape: tuple[int, ...]) -> Array:
-    """Return an array in the file at `path`, of which changed pages are the reader's own."""
-    found = np.dtype(dtype)
-    size = int(np.prod(shape)) * found.itemsize
+    """Return a copy-on-write array in the file at `path`."""
+    data_type = np.dtype(dtype)
+    size = int(np.prod(shape)) * data_type.itemsize
     with _lock:
         file = _files.get(path)
         if file is None or file.size < offset + size:
-            # It grows as long as tasks are sent.
+            # The file grows while tasks are sent.
             file = _files[path] = np.memmap(path, "uint8", mode="c")
-    array: Array = np.asarray(file)[offset : offset + size].view(found).reshape(shape)
+    array: Array = np.asarray(file)[offset : offset + size].view(data_type).reshape(shape)
     return array
 
 

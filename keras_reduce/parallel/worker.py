@@ -1,4 +1,4 @@
-"""What a worker does between being forked and its first task."""
+"""Set-up of a worker between the fork and its first task."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from . import process as _process
 
 
 def main(program: int, fds: list[int]) -> int:
-    """Be the process that the program has asked for; returns its exit code.
+    """Run the worker process; return its exit code.
 
     Parameters
     ----------
     program : int
-        The program's process number.
+        Process id of the program.
     fds : list of int
-        The read end of the pipe on which the program says what to do, and holds on to as long as
-        it lives; then what it hands over.
+        The read end of the pipe on which the program sends the process, and which it keeps open
+        while it lives; then other descriptors that it sends.
     """
     lifeline, *handed = fds
     _process.inherited[:] = handed
     file = os.fdopen(lifeline, "rb", buffering=0)
     message = _read(file)
     threading.Thread(target=_follow, args=(file,), name="lifeline", daemon=True).start()
-    _become_someone_else()
+    _reseed()
     process.current_process()._inheriting = True  # type: ignore[attr-defined]
     try:
         environment, preparation = pickle.load(message), pickle.load(message)
@@ -58,22 +58,22 @@ def _exactly(file: BinaryIO, size: int) -> bytes:
     while len(data) < size:
         piece = file.read(size - len(data))
         if not piece:
-            raise EOFError("the program is gone")
+            raise EOFError("the program has ended")
         data += piece
     return bytes(data)
 
 
 def _follow(file: BinaryIO) -> None:
-    """End with the program: nobody else would end a worker that waits for its next task."""
+    """End with the program, since a worker that waits for its next task would wait for ever."""
     while file.read(1):
         pass
     os._exit(1)
 
 
-def _become_someone_else() -> None:
-    """Draw random numbers of its own: all workers are copies of one process.
+def _reseed() -> None:
+    """Reseed random generators, since all workers are forked from one process.
 
-    Python's `random` sees to it by itself.
+    Python's `random` does so itself.
     """
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()

@@ -1,12 +1,12 @@
-"""Objects with Keras models in them as files: whole, verified, mapped if one likes.
+"""`dump` and `load`: files with Keras models, written atomically, verified, optionally mapped.
 
-The format is joblib's, with a trailer that joblib does not look at: `joblib.load` reads these
-files as well, in programs that have never called `install`.
+The format is joblib's, with a trailer that joblib ignores: `joblib.load` reads these files as well,
+in programs that have never called `install`.
 
-- A file is complete or not there: it is written beside, and renamed.
-- Arrays are aligned to 64 bytes and written and read without copies in between.
-- Digests tell whether a file is as it was written, before any of it is unpickled. They guard
-  against damage, not against an attacker, who would compute them anew. A signature does.
+- A file is complete or does not exist: it is written under a temporary name and renamed.
+- Arrays are aligned to 64 bytes, and written and read without intermediate copies.
+- Digests are compared before anything is unpickled. They detect damage, but not an attack, since an
+  attacker can recompute them. A signature detects both.
 """
 
 from __future__ import annotations
@@ -33,37 +33,38 @@ Trusted: TypeAlias = "Iterable[str | type | Callable[..., Any]]"
 def dump(
     obj: Any, path: str | os.PathLike[str], compress: Any = 0, *, key: Keys | None = None
 ) -> None:
-    """Write an object to a file, whole or not at all.
+    """Write an object to a file, atomically.
 
-    Works with and without `install`: Keras objects, and code that a reader can't import, travel as
-    they do after it. A file of that name is replaced once the new one is complete and on the disk;
-    if anything fails it stays as it was.
+    Works with and without `install`: Keras objects, and code that a reader can't import, are
+    pickled as they are after it. An existing file is replaced once the new one is complete and
+    synced; if anything fails, it is unchanged.
 
     Parameters
     ----------
     obj : object
-        Anything that can be pickled.
+        Any picklable object.
     path : str or os.PathLike
-        Where to. The target of a symbolic link is replaced, not the link.
+        Path of the file. The target of a symbolic link is replaced, not the link.
     compress : int, bool, str or tuple, default=0
-        As for `joblib.dump`: a level, a method, or both; an extension such as ``.gz`` counts too.
+        As for `joblib.dump`: a level, a method, or both; an extension such as ``.gz`` also selects
+        a method.
     key : bytes, str, os.PathLike or list, optional
-        Sign the file with HMAC-SHA256: with a secret of 16 bytes at least, with what the
-        environment variable of this name holds, or a file (less an end of line). Of several the
-        first signs.
+        Sign the file with HMAC-SHA256. A key is a secret of at least 16 bytes, the name of an
+        environment variable with the secret, or the path of a file with it (a line ending is
+        ignored). The first key of a list signs.
 
     Raises
     ------
     ReduceError
         If a part of `obj` can't be carried.
     FileError
-        If the system refuses; a `MissingFileError` if the folder is not there.
+        If the system raises an error; a `MissingFileError` if the folder does not exist.
     SignatureError
         If the environment variable of `key` is not set.
     ValueError
-        If `key` is too short, or `compress` is no compression.
+        If `key` is too short, or `compress` is not valid.
     TypeError
-        If `path` is no path.
+        If `path` is not a path.
     """
     name = file_name(path, "dump(obj, path) takes the object first")
     method, secrets = writer.chosen_compression(compress, name), _secrets(key)
@@ -84,49 +85,53 @@ def load(
     Parameters
     ----------
     path : str or os.PathLike
-        Where from.
+        Path of the file.
     mmap_mode : {None, "r", "c"}, optional
-        Map the file instead of reading its arrays: read-only ("r"), or so that what is written
-        stays in this process ("c"). The file never changes. Without effect on compressed files.
-        joblib's "r+" is refused: the file would no longer be what its digest says. joblib sends
-        arrays that are mapped as "r" to its workers by the name of the file: don't replace it while
-        they run.
+        Map the file instead of reading its arrays: read-only ("r"), or copy-on-write ("c"). The
+        file never changes. Ignored for compressed files. joblib's "r+" is refused, since changes
+        would contradict the digests. joblib sends arrays that are mapped as "r" to its workers by
+        the name of the file: don't replace it while they run.
     verify : bool, optional
         True: compare the whole file with its digests before anything is unpickled. False: don't;
-        then plain files of joblib and pickle are read as well. If not given, True; but for a mapped
-        file all except the bytes of arrays is compared, so that the time does not grow with them.
+        plain files of joblib and pickle are read as well. None: like True, but of a mapped file
+        the bytes of arrays are not compared, so that the time does not grow with them.
     key : bytes, str, os.PathLike or list, optional
-        Load only what `dump` has signed with this key, or one of these, and check that before
-        anything is unpickled, in place of the digests unless `verify` is true. What is unpickled is
-        what was checked, whoever writes to the file meanwhile; of a mapped file all but the numbers
-        in its arrays, which stay there. A compressed file is decompressed twice: the first time
-        nothing is kept of it.
+        Load only a file that `dump` has signed with this key, or one of these. The signature is
+        checked before anything is unpickled, instead of the digests unless `verify` is true. The
+        unpickled bytes are the checked ones, even if another process writes to the file meanwhile,
+        except for the bytes of arrays in a mapped file. A compressed file is decompressed twice,
+        the first time without keeping the result.
     trusted : iterable of str, class or function, optional
-        Load only what is known as harmless (values of NumPy, estimators of scikit-learn, parts of
-        Keras models) and what is named here, as ``package.module.Class``, or as ``package.`` for
-        all that is defined in a package. An empty list trusts what is known. Without it, whatever
-        the file says is done.
+        Load only globals that are known to be harmless (values of NumPy, estimators of
+        scikit-learn, parts of Keras models) or listed here, as ``package.module.Class``, or as
+        ``package.`` for all that is defined in a package. An empty list trusts known globals only.
+        None trusts the file completely: it can run any code.
+
+    Returns
+    -------
+    object
+        The object; its arrays share the mapping if `mmap_mode` is given.
 
     Raises
     ------
     UntrustedError
-        If `trusted` is given, and the file names something else, or holds code. The message has all
-        of it, as a list to be pasted.
+        If `trusted` is given, and the file needs other globals, or contains code. The message has
+        the names as a list to paste.
     SignatureError
         If `key` is given, and the file is not signed with it.
     PayloadError
-        If the file is damaged, cut off, or none of ours.
+        If the file is damaged, cut off, or was not written by `dump`.
     CustomObjectError
         If a module, class or function that it needs is missing.
     FileError
-        If the system refuses; a `MissingFileError` if the file is not there.
+        If the system raises an error; a `MissingFileError` if the file does not exist.
     TypeError
-        If `path` is no path.
+        If `path` is not a path.
     """
     if mmap_mode not in (None, "r", "c"):
         raise ValueError(
-            f"mmap_mode must be None, 'r' or 'c', not {mmap_mode!r}: what is written into a file "
-            "would contradict its digest. joblib.load maps in the other modes."
+            f"mmap_mode must be None, 'r' or 'c', not {mmap_mode!r}: changes of the file would "
+            "contradict its digests. joblib.load maps in the other modes."
         )
     name = file_name(path, "load(path) takes a file; loads(data) takes bytes")
     secrets, policy = _secrets(key), _policy(trusted)
@@ -137,7 +142,7 @@ def load(
         if compressor:
             size = None
             if secrets:
-                # Bytes of anybody's may be ever so many when they are decompressed.
+                # Check before decompressing into memory: unsigned data may expand without limit.
                 blocks = compression.decompressed_blocks(file, compressor, name)
                 size = signing.check(blocks, secrets, name)
                 file.seek(0)
@@ -152,17 +157,22 @@ def load(
             signing.check(source.blocks(0, source.size), secrets, name)
         are_read = verify is True or not mmap_mode or bool(compressor)
         _verify(source, verify, is_signed=secrets is not None, arrays=are_read)
-        is_known = verify is not False or secrets is not None
-        return reader.unpickled(source, verified=is_known, mapping=mapping, policy=policy)
+        is_verified = verify is not False or secrets is not None
+        return reader.unpickled(source, verified=is_verified, mapping=mapping, policy=policy)
 
 
 def dumps(obj: Any, compress: Any = 0, *, key: Keys | None = None) -> bytes:
-    """Return what `dump` would write to a file.
+    """Return the bytes that `dump` would write to a file.
 
     Parameters
     ----------
     obj, compress, key : object
         As for `dump`.
+
+    Returns
+    -------
+    bytes
+        The contents of such a file.
 
     Raises
     ------
@@ -173,7 +183,7 @@ def dumps(obj: Any, compress: Any = 0, *, key: Keys | None = None) -> bytes:
     """
     method, secrets = writer.chosen_compression(compress), _secrets(key)
     if method is None:
-        # Arrays lend their memory until all is put together.
+        # Keep views of arrays until all pieces are joined.
         pieces: list[bytes | memoryview] = []
         _write(obj, pieces.append, secrets)
         return b"".join(pieces)
@@ -190,23 +200,28 @@ def loads(
     key: Keys | None = None,
     trusted: Trusted | None = None,
 ) -> Any:
-    """Return the object in bytes that `dumps` gave.
+    """Return the object in bytes of `dumps`.
 
     Parameters
     ----------
     data : bytes, bytearray or memoryview
-        What `dumps` returned, or what `dump` wrote.
+        A result of `dumps`, or the contents of a file of `dump`.
     verify, key, trusted : object
         As for `load`.
+
+    Returns
+    -------
+    object
+        The object.
 
     Raises
     ------
     UntrustedError
-        If `trusted` is given, and they name something else, or hold code.
+        If `trusted` is given, and the bytes need other globals, or contain code.
     SignatureError
-        If `key` is given, and they are not signed with it.
+        If `key` is given, and the bytes are not signed with it.
     PayloadError
-        If the bytes are damaged, cut off, or none of ours.
+        If the bytes are damaged, cut off, or not from `dumps`.
     CustomObjectError
         If a module, class or function that they need is missing.
     """
@@ -223,8 +238,8 @@ def loads(
     if secrets:
         signing.check(source.blocks(0, source.size), secrets, _BYTES)
     _verify(source, verify, is_signed=secrets is not None, arrays=True)
-    is_known = verify is not False or secrets is not None
-    return reader.unpickled(source, verified=is_known, policy=policy)
+    is_verified = verify is not False or secrets is not None
+    return reader.unpickled(source, verified=is_verified, policy=policy)
 
 
 def _secrets(key: Keys | None) -> list[bytes] | None:
@@ -241,8 +256,8 @@ def _write(obj: Any, emit: writer.Emit, secrets: list[bytes] | None) -> None:
 
 
 def _verify(source: Source, verify: bool | None, *, is_signed: bool, arrays: bool) -> None:
-    """Compare a source with its digests, if that is to be done, and let it end with these."""
+    """Remove the signature from a source, and compare it with its digests if required."""
     signing.take_off(source)
-    # A signature covers all that the digests do.
+    # A signature covers the same bytes as the digests.
     if verify or (verify is None and not is_signed):
         reader.checked(source, arrays=arrays)

@@ -1,4 +1,4 @@
-"""joblib's format, with each array read straight into aligned memory."""
+"""Unpickler for joblib's format that reads arrays directly into aligned memory."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ..files.compression import outdated
 from ..files.sources import Source
 
 
-# joblib's is a subclass of it as well; its own can't be told where an array is to go.
+# Derived from the base class of joblib's unpickler, which can't read arrays into given memory.
 class ArrayUnpickler(Unpickler):  # type: ignore[misc]
-    """Reads joblib's format: where a wrapper comes, the bytes of its array follow."""
+    """Unpickler for joblib's format, where the bytes of an array follow its wrapper."""
 
     dispatch: ClassVar = dict(Unpickler.dispatch)
 
@@ -27,7 +27,7 @@ class ArrayUnpickler(Unpickler):  # type: ignore[misc]
         self._source, self._mapping = source, mapping
 
     def load_build(self) -> None:
-        """Put the array in the place of its wrapper."""
+        """Set a state; replace the wrapper of an array by the array."""
         super().load_build()
         wrapper = self.stack[-1]
         if isinstance(wrapper, NumpyArrayWrapper):
@@ -38,7 +38,7 @@ class ArrayUnpickler(Unpickler):  # type: ignore[misc]
     dispatch[pickle.BUILD[0]] = load_build
 
     def load_bytearray8(self) -> None:
-        """Allocate no more than there can be."""
+        """Read a bytearray; refuse a length beyond the end of the file before allocating it."""
         length = self.read(8)
         if int.from_bytes(length, "little") > self._source.size:
             raise pickle.UnpicklingError("a bytearray is longer than the file")
@@ -49,7 +49,7 @@ class ArrayUnpickler(Unpickler):  # type: ignore[misc]
     dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
 
     def objects(self) -> Any:
-        """Return what follows as a pickle of its own, as which arrays of objects are written."""
+        """Return the object in the nested pickle that follows, for an array of objects."""
         return Unpickler(self._source).load()
 
     def array(self, wrapper: NumpyArrayWrapper) -> np.ndarray[Any, Any]:
@@ -70,7 +70,7 @@ class ArrayUnpickler(Unpickler):  # type: ignore[misc]
             array = _aligned(size, wrapper)
             if source.readinto(_flat(array).data) != size:
                 raise EOFError("the file ends within an array")
-        # numpy.memmap stands for arrays that were mapped when they were written.
+        # Arrays that were mapped when they were written have the subclass numpy.memmap.
         is_plain = wrapper.subclass in (np.ndarray, np.memmap)
         return array if is_plain else array.view(wrapper.subclass)
 

@@ -1,8 +1,8 @@
-"""What the configs in a payload name, before Keras reads them.
+"""Check of the names in the configs of a payload, before Keras reads them.
 
-Keras finds classes by what a config says of them, and calls them with what else it says. While it
-does, `families` ask the policy again, object by object. Here is found at once what a payload needs
-that is not trusted, and what is dangerous in any class.
+Keras looks up classes by the names in a config, and calls them with its arguments. Meanwhile
+`families` check each class with the policy. This check is made before: it finds all names in a
+payload that are not trusted, and arguments that are dangerous for any class.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from .trusted_names import resolve
 
 
 def check(policy: Policy, json: str, compile_config: Any, custom_objects: Any) -> None:
-    """Refuse in `policy` what a payload names and is not trusted.
+    """Refuse in `policy` the names of a payload that are not trusted.
 
     Parameters
     ----------
     policy : Policy
-        What is trusted.
+        The policy of trusted globals.
     json, compile_config : str
-        The texts of a payload.
+        The JSON texts of a payload.
     custom_objects : tuple, optional
         Its classes and functions.
 
     Raises
     ------
     PayloadError
-        If a text is no JSON.
+        If a text is not valid JSON.
     """
     keys = set()
     for key, module, qualname, position, *_ in custom_objects[0] if custom_objects else ():
         keys.add(key)
-        # What travels by value has been refused where it stands.
+        # Code that is pickled by value has been refused in the pickle.
         if position < 0:
             resolve(policy, str(module), str(qualname))
     for text in (json, compile_config):
@@ -47,14 +47,14 @@ def _check_node(policy: Policy, node: dict[Any, Any], keys: set[str]) -> None:
     name, module = node.get("class_name"), node.get("module")
     registered, config = node.get("registered_name"), node.get("config")
     if "assembly" in node:
-        # A function of TensorFlow's, named by the module where it is.
+        # A TensorFlow function, by its module and name.
         kind, plain, *_ = node["assembly"]
         if kind == "tf_function" and isinstance(plain, dict) and "module" in plain:
             resolve(policy, str(plain["module"]), str(plain.get("name")))
         return
     if not isinstance(name, str):
         return
-    # Whatever else the node says, by which one reader or another would pass over the name.
+    # Before all other keys, some of which let a reader ignore the name.
     if name in _HARMFUL:
         policy.refuse(name, _HARMFUL[name])
     if name == "__lambda__":
@@ -65,7 +65,7 @@ def _check_node(policy: Policy, node: dict[Any, Any], keys: set[str]) -> None:
         or (isinstance(config, str) and config in keys)
     ):
         return
-    # Of Keras 2, by a name that counts from the root of the package: the family looks at it.
+    # A private class of Keras 2, by a name relative to the package, which the family checks.
     is_private = "keras_reduce" in node and str(module).partition(".")[0] == "private"
     if name != "function" and not is_private:
         _check_name(policy, module, name)
@@ -79,13 +79,13 @@ def _check_node(policy: Policy, node: dict[Any, Any], keys: set[str]) -> None:
 
 def _check_name(policy: Policy, module: Any, name: Any) -> None:
     if module is None or str(module).partition(".")[0] in ("keras", "tf_keras"):
-        return  # The family looks at what that is.
+        return  # The family checks it.
     resolve(policy, str(module), str(name))
 
 
-# Not to be listed either: what they do is in their config, and not in their name.
+# Classes that can't be trusted by name, since their config determines their effect.
 _HARMFUL = {
-    **dict.fromkeys(("Lambda",), "may hold code that is in the file itself"),
+    "Lambda": "may hold code that is in the file itself",
     **dict.fromkeys(("TFSMLayer", "TorchModuleWrapper"), "loads another file, or a pickle"),
     **dict.fromkeys(
         ("TFOpLambda", "SlicingOpLambda", "ClassMethod", "InstanceMethod", "InstanceProperty"),

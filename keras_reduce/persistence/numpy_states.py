@@ -1,7 +1,7 @@
-"""States of NumPy's and SciPy's objects, which these believe: one that lies ends the process.
+"""Validation of NumPy and SciPy state tuples; malformed ones crash the interpreter.
 
-``numpy.dtype.__setstate__`` reads a tuple of six as if it had seven items, an array trusts what its
-dtype says of places in memory, and a sparse matrix its indices. So states are looked at.
+``numpy.dtype.__setstate__`` reads a tuple of six as if it had seven items, arrays trust the offsets
+in their dtype, and sparse matrices trust their indices.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import numpy as np
 __all__ = ["is_sound", "is_sparse_and_sound"]
 
 _ORDERS = ("<", ">", "=", "|")
-# Flags of a dtype: items hold objects, go to a pickle as a list, begin as zeros; one is an address.
-# (The others say how items are got, and that fields are aligned.)
+# Flags of a dtype: items hold objects, are pickled as a list, need initialization; are pointers.
+# (The other flags concern item access and alignment.)
 _OF_OBJECTS, _IS_ADDRESS = 0x0B, 0x04
 
 
 def is_sound(obj: Any, state: Any) -> bool:
-    """Tell whether a state is one that NumPy writes; of what is not NumPy's nothing is known.
+    """Return whether a state is one that NumPy writes; True for objects of other libraries.
 
     Parameters
     ----------
     obj : object
-        Whose state is to be set.
+        The object whose state is set.
     state : object
-        What its ``__setstate__`` would get.
+        The argument of its ``__setstate__``.
     """
     if isinstance(obj, np.dtype):
         return _is_of_a_dtype(obj, state)
@@ -42,18 +42,18 @@ def is_sound(obj: Any, state: Any) -> bool:
 
 
 def is_sparse_and_sound(obj: Any) -> bool:
-    """Tell whether a sparse matrix of SciPy's is one; anything else is left alone."""
+    """Return whether a SciPy sparse matrix is valid; True for other objects."""
     if not type(obj).__module__.startswith("scipy.sparse.") or not hasattr(obj, "check_format"):
         return True
     try:
         obj.check_format(full_check=True)
-    except Exception:  # A state may lack anything.
+    except Exception:  # Any attribute may be missing.
         return False
     return True
 
 
 def _is_of_random_numbers(state: Any) -> bool:
-    """Tell whether it goes on within its numbers: the position in them is believed."""
+    """Return whether the positions in a generator state are within its buffers."""
     waiting = [state]
     while waiting:
         node = waiting.pop()
@@ -72,7 +72,7 @@ _POSITIONS = {"pos": 624, "buffer_pos": 4}
 
 
 def _is_of_an_array(state: Any) -> bool:
-    """Tell whether there are as many bytes, or objects, as shape and dtype say."""
+    """Return whether the number of bytes, or objects, fits shape and dtype."""
     if not isinstance(state, tuple) or len(state) != 5:
         return False
     version, shape, dtype, is_fortran, data = state
@@ -80,7 +80,7 @@ def _is_of_an_array(state: Any) -> bool:
         return False
     if not isinstance(is_fortran, bool | int):
         return False
-    # Bytes of the latter, which came with NumPy 2.0, are addresses.
+    # The bytes of StringDType, since NumPy 2.0, are addresses.
     if dtype.hasobject or type(dtype).__name__ == "StringDType":
         return type(data) is list and len(data) == math.prod(shape)
     return type(data) is bytes and len(data) == math.prod(shape) * dtype.itemsize
@@ -101,9 +101,9 @@ def _is_of_a_dtype(dtype: np.dtype[Any], state: Any) -> bool:
     if more and not (more[0] is None or isinstance(more[0], dict)):
         return False
     if dtype.kind != "V":
-        # Of one that can have any length, the length stands in its name as well.
+        # Flexible dtypes have their length in their name as well.
         is_size = size in (-1, dtype.itemsize) if dtype.kind in "SU" else size == -1
-        # Flags say whether items are addresses of objects.
+        # Flags tell whether items are addresses of objects.
         is_plain = inner is None and names is None and fields is None
         return is_size and is_plain and flags == dtype.flags
     return _is_of_a_record(dtype, inner, names, fields, size, flags)
@@ -112,7 +112,7 @@ def _is_of_a_dtype(dtype: np.dtype[Any], state: Any) -> bool:
 def _is_of_a_record(
     dtype: np.dtype[Any], inner: Any, names: Any, fields: Any, size: int, flags: int
 ) -> bool:
-    """Tell whether all fields, or all items of an array in it, are within an item."""
+    """Return whether all fields, or all items of a subarray, are within an item."""
     if size != dtype.itemsize:
         return False
     of_objects = 0

@@ -1,4 +1,4 @@
-"""Back from bytes: verified first, then unpickled, each array straight into aligned memory."""
+"""Verification and unpickling of a source."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .trusted_unpickler import unpickled_by
 
 
 def checked(source: Source, *, arrays: bool) -> None:
-    """Verify `source` by its trailer; with `arrays`, the bytes of arrays too."""
+    """Verify `source` by its trailer; with `arrays`, also the bytes of arrays."""
     Trailer.read(source).verify(source, arrays=arrays)
 
 
@@ -28,22 +28,22 @@ def unpickled(
     Parameters
     ----------
     source : Source
-        Where nothing has been read yet.
+        A source of which nothing has been read yet.
     verified : bool
-        Whether the digest of the pickle is right, so that an error is not for want of it.
+        Whether the pickle has been verified, so that damage can't be the cause of an error.
     mapping : numpy.memmap or mmap.mmap, optional
-        The whole file in memory. Arrays share it instead of being read.
+        The whole file in memory, which arrays share instead of being read.
     policy : Policy, optional
-        What is trusted, if not everything.
+        The policy of trusted globals; None trusts everything.
 
     Raises
     ------
     UntrustedError
-        If there is what is not trusted.
+        If the pickle needs globals that are not trusted.
     CustomObjectError
         If a module, class or function is missing.
     PayloadError
-        If anything else goes wrong.
+        If unpickling fails for another reason.
     """
     try:
         if policy is None:
@@ -64,22 +64,22 @@ def _failure(error: Exception, where: str, verified: bool) -> KerasReduceError:
             "The file can't be unpickled",
             where=where,
             cause=f"it is damaged, or no file of keras_reduce or joblib ({said})",
-            cure="keras_reduce.inspect(path) says whether there is a pickle in it, and whether it "
+            cure="keras_reduce.inspect(path) shows whether there is a pickle in it, and whether it "
             "is as keras_reduce.dump wrote it",
         )
     if isinstance(error, ModuleNotFoundError):
         return CustomObjectError(
-            f"The module {error.name!r} is not here",
+            f"The module {error.name!r} is not installed",
             where=where,
             cause=f"an object in the file is of a class or function of that module ({said})",
-            cure="install it or put it on the path; or call "
+            cure="install it or add it to sys.path; or call "
             "cloudpickle.register_pickle_by_value(module) before the file is written",
         )
     if isinstance(error, (ImportError, AttributeError)):
         return CustomObjectError(
-            "A class or function can't be had here, or fails here",
+            "A class or function is not available or fails",
             where=where,
-            cause=f"{said}: a module is another one than where the file was written",
+            cause=f"{said}: a module differs from the one where the file was written",
             cure="load it with the code and the versions that wrote it",
         )
     return PayloadError(
@@ -91,19 +91,19 @@ def _failure(error: Exception, where: str, verified: bool) -> KerasReduceError:
 
 
 def mapped(file: BinaryIO, mode: str) -> Any:
-    """Map a whole file so that nothing that happens to the arrays can change it.
+    """Map a whole file so that changes of the arrays can't change it.
 
     Returns
     -------
     numpy.memmap or mmap.mmap
-        For "r" what joblib sends to workers by its file name. For "c" not: a worker would see the
-        file, and not what has been written into the arrays since.
+        A memmap for "r", of which joblib sends the file name to workers. Not for "c": workers would
+        see the file without changes of the arrays.
     """
     if mode == "c":
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    # A private mapping also for "r": in a shared one that is read-only, code that writes past
-    # NumPy's flag would crash.
+    # A private mapping also for "r": in a read-only shared one, code that ignores NumPy's flag and
+    # writes would crash.
     mapping: np.memmap[Any, Any] = np.memmap(file, np.uint8, "c")
     mapping.flags.writeable = False
-    file.seek(0)  # NumPy has looked for the end
+    file.seek(0)  # NumPy has moved it to the end
     return mapping

@@ -1,4 +1,4 @@
-"""What the names in a file stand for, if that is trusted."""
+"""Lookup of trusted globals."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ..audit import trust_policy
 from ..audit.trust_policy import Policy
 
 
-class Nothing:
-    """What takes the place of all that is not trusted.
+class Placeholder:
+    """Placeholder for a global that is not trusted; it does nothing.
 
     Parameters
     ----------
     name : str, optional
-        What it takes the place of.
+        Full name of the global.
     """
 
     def __init__(self, name: str = "") -> None:
@@ -43,43 +43,43 @@ class Nothing:
 
 
 def resolve(policy: Policy, module: str, name: str) -> tuple[Any, bool]:
-    """Return what is named, and whether a pickle may call it; else what does nothing.
+    """Return a trusted global and whether a pickle may call it; else a placeholder and False.
 
     Raises
     ------
     ImportError, AttributeError
-        If it is trusted, but not here.
+        If it is trusted, but not available.
     """
     full = f"{module}.{name}"
     if not policy.may_be_imported(module, name):
-        return Nothing(full), False
-    found: Any = importlib.import_module(module)
+        return Placeholder(full), False
+    obj: Any = importlib.import_module(module)
     for part in name.split("."):
-        # By way of a module, a name would be one of another module.
-        if isinstance(found, types.ModuleType) and found is not sys.modules[module]:
+        # Through a module, the name would lead to a global of another module.
+        if isinstance(obj, types.ModuleType) and obj is not sys.modules[module]:
             policy.refuse(full)
-            return Nothing(), False
-        found = getattr(found, part)
+            return Placeholder(), False
+        obj = getattr(obj, part)
     if policy.lists(full, exactly=True):
-        return found, True
-    own = f"{getattr(found, '__module__', None)}.{getattr(found, '__qualname__', None)}"
-    if policy.lists(full) and policy.lists(own):
-        return found, True
+        return obj, True
+    defined_name = f"{getattr(obj, '__module__', None)}.{getattr(obj, '__qualname__', None)}"
+    if policy.lists(full) and policy.lists(defined_name):
+        return obj, True
     if full in trust_policy.CONSTRUCTORS:
-        return found, True
+        return obj, True
     if full in trust_policy.REFERENCES:
-        return found, False
-    is_known, may_be_called = _is_known(found, own)
-    if not is_known:
+        return obj, False
+    is_harmless, may_be_called = _is_harmless(obj, defined_name)
+    if not is_harmless:
         policy.refuse(full)
-        return Nothing(), False
-    return found, may_be_called
+        return Placeholder(), False
+    return obj, may_be_called
 
 
-def _is_known(obj: Any, name: str) -> tuple[bool, bool]:
-    """Tell whether something of a package that is known is harmless, and whether to be called."""
+def _is_harmless(obj: Any, name: str) -> tuple[bool, bool]:
+    """Return whether a global of a known package is harmless, and whether it may be called."""
     root, *parts = name.split(".")
-    if trust_policy.APART & {*parts} or name.startswith(trust_policy.CONNECTING):
+    if trust_policy.EXCLUDED & {*parts} or name.startswith(trust_policy.CONNECTING):
         return False, False
     if isinstance(obj, np.ufunc):
         return True, False

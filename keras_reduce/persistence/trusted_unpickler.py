@@ -1,8 +1,8 @@
-"""An unpickler that lets through what is trusted, and finds out what else there is.
+"""Unpickler for ``trusted=``, which imports and calls trusted globals only.
 
-Whatever is not trusted is replaced by something that does nothing, and noted; so a file tells all
-that it needs at once. What a pickle calls must be known as something that only builds a value, or
-be in the user's list; what it merely names may be a function of some library, or a class of Keras.
+Globals that are not trusted are recorded and replaced by a placeholder that does nothing, so that
+one error lists all of them. A global that the pickle calls must be known to only build a value, or
+be listed by the user; one that it only refers to may also be a library function or a Keras class.
 """
 
 from __future__ import annotations
@@ -25,39 +25,39 @@ from ..errors import PayloadError, UntrustedError
 from ..files.sources import Source
 from . import config_checks, numpy_states
 from .array_unpickler import ArrayUnpickler
-from .trusted_names import Nothing, resolve
+from .trusted_names import Placeholder, resolve
 
 
 def unpickled_by(policy: Policy, source: Source, mapping: Any) -> Any:
-    """Return the object in `source`, if all of it is trusted.
+    """Return the object in `source`, if all of its globals are trusted.
 
     Raises
     ------
     UntrustedError
-        If it is not.
+        If they are not.
     """
     try:
-        with trust_policy.in_force(policy):
-            found = _TrustingUnpickler(source, mapping, policy).load()
+        with trust_policy.using(policy):
+            obj = _TrustingUnpickler(source, mapping, policy).load()
     except Exception as error:
-        # What does nothing may have come where something was needed.
+        # The error may come from a placeholder.
         if policy.refused:
             raise policy.error(source.name) from None
         if isinstance(error, _MisuseError):
             raise UntrustedError(
-                "The file does with what is trusted what no pickler does",
+                "The file misuses trusted globals",
                 where=source.name,
-                cause=f"{error}: it was made by hand, or is damaged",
-                cure="don't load it; get it again from where it comes from",
+                cause=f"{error}: no pickler writes this, so it was crafted or is damaged",
+                cure="don't load it; get it from its source again",
             ) from error
         raise
     if policy.refused:
         raise policy.error(source.name)
-    return found
+    return obj
 
 
 class _MisuseError(pickle.UnpicklingError):
-    """A pickle does with what is trusted what no pickler does."""
+    """A pickle uses trusted globals in a way that no pickler writes."""
 
 
 class _TrustingUnpickler(ArrayUnpickler):
@@ -66,43 +66,43 @@ class _TrustingUnpickler(ArrayUnpickler):
     def __init__(self, source: Source, mapping: Any, policy: Policy) -> None:
         super().__init__(source, mapping)
         self._policy = policy
-        # By id, and held, since an id alone is soon another's.
+        # By id; the objects are kept alive, so that no id is reused.
         self._callable: dict[int, Any] = {}
         self._names: dict[int, str] = {}
         self._most = source.size + 1000
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what is named, if it is trusted."""
+        """Return the global of this name if it is trusted, else a placeholder."""
         if self.proto < 3:
-            module, name = _name_of_today(module, name)
+            module, name = _python3_name(module, name)
         if module == reducers.__name__ and name.startswith("rebuild_") and hasattr(reducers, name):
-            return self._known(_Rebuilder(getattr(reducers, name), self._policy), name)
+            return self._remember_callable(_Rebuilder(getattr(reducers, name), self._policy), name)
         if (module, name) == ("keras_reduce.registry", "receive"):
-            return self._known(_set_nothing_up, name)
+            return self._remember_callable(_receive_nothing, name)
         if (module, name) == ("numpy", "memmap"):
-            # Of arrays that were mapped when they were written. By itself it would open files.
+            # For arrays that were mapped when they were written; memmap itself would open files.
             return np.ndarray
-        found, may_be_called = resolve(self._policy, module, name)
+        obj, may_be_called = resolve(self._policy, module, name)
         if may_be_called:
-            return self._known(found, f"{module}.{name}")
-        self._names[id(found)] = f"{module}.{name}"
-        return found
+            return self._remember_callable(obj, f"{module}.{name}")
+        self._names[id(obj)] = f"{module}.{name}"
+        return obj
 
-    def _known(self, obj: Any, name: str) -> Any:
+    def _remember_callable(self, obj: Any, name: str) -> Any:
         self._callable[id(obj)], self._names[id(obj)] = obj, name
         return obj
 
     def get_extension(self, code: int) -> None:
-        """Refuse a number that stands for a name."""
+        """Refuse a `copyreg` extension code."""
         self._policy.refuse(f"extension {code}", "a number in place of a name")
-        self.append(Nothing())
+        self.append(Placeholder())
 
     def objects(self) -> Any:
-        """Return what is in an array of objects."""
+        """Return the contents of an array of objects."""
         return _TrustingUnpickler(self._source, None, self._policy).load()
 
     def array(self, wrapper: NumpyArrayWrapper) -> np.ndarray[Any, Any]:
-        """Return the array that follows, if the wrapper is as joblib makes it."""
+        """Return the array that follows, if the wrapper is one that joblib writes."""
         shape, subclass = wrapper.shape, wrapper.subclass
         is_sound = (
             isinstance(wrapper.dtype, np.dtype)
@@ -112,15 +112,15 @@ class _TrustingUnpickler(ArrayUnpickler):
             and subclass in (np.ndarray, np.matrix)
         )
         if not is_sound:
-            raise _MisuseError("the description of an array is none of joblib's")
+            raise _MisuseError("the wrapper of an array is not one that joblib writes")
         return super().array(wrapper)
 
     # --- what is called ----------------------------------------------------------------------
 
     def _may_call(self, function: Any, arguments: tuple[Any, ...]) -> bool:
-        if isinstance(function, Nothing):
+        if isinstance(function, Placeholder):
             if function.name in _CODE:
-                # By its own name rather than by that of what carries it.
+                # Report the name of the code instead of that of its rebuilder.
                 self._policy.refused.pop(function.name, None)
                 named = arguments[1] if type(arguments) is tuple and len(arguments) > 1 else "code"
                 self._policy.refuse(str(named), "code that is in the file itself")
@@ -131,16 +131,16 @@ class _TrustingUnpickler(ArrayUnpickler):
             return False
         check = _CHECKS.get(name)
         if type(arguments) is not tuple or (check is not None and not check(self, *arguments)):
-            raise _MisuseError(f"{name} is called as no pickler calls it")
+            raise _MisuseError(f"{name} is called in a way that no pickler writes")
         self._check_size(arguments)
         return True
 
     def is_callable(self, obj: Any) -> bool:
-        """Tell whether a pickle may call `obj`."""
+        """Return whether a pickle may call `obj`."""
         return self._callable.get(id(obj), _ABSENT) is obj
 
     def _check_size(self, obj: Any) -> None:
-        """Refuse what is small in a file and takes ages to hash: tuples of the same tuples."""
+        """Refuse nested tuples of the same tuples, which take exponential time to hash."""
         waiting, count = [obj], 0
         while waiting:
             node = waiting.pop()
@@ -151,20 +151,20 @@ class _TrustingUnpickler(ArrayUnpickler):
                 waiting.extend(node)
 
     def load_reduce(self) -> None:
-        """Call what may be called."""
+        """Call a function if it may be called."""
         arguments, function = self.stack.pop(), self.stack.pop()
         is_trusted = self._may_call(function, arguments)
         if is_trusted and not self.is_plain(function, _has_own_init):
-            raise _MisuseError(f"{_spelled(function)} is called as no pickler calls it")
-        self.append(function(*arguments) if is_trusted else Nothing())
+            raise _MisuseError(f"{_full_name(function)} is called in a way that no pickler writes")
+        self.append(function(*arguments) if is_trusted else Placeholder())
 
     dispatch[pickle.REDUCE[0]] = load_reduce
 
     def is_plain(self, cls: Any, does_work: Callable[[type], bool]) -> bool:
-        """Tell whether nothing but memory of its own changes when an object is made of a class.
+        """Return whether instantiating a class has no effects other than a new object.
 
-        Constructors in Python convert, allocate, call and connect, and are none of a pickler's
-        business: it makes an object without them, and then sets its state.
+        Constructors in Python may convert, allocate, call and connect. Picklers don't call them:
+        they create an object without, and then set its state.
         """
         name = self._names.get(id(cls), "")
         is_exact = name in trust_policy.CONSTRUCTORS or self._policy.lists(name)
@@ -173,20 +173,20 @@ class _TrustingUnpickler(ArrayUnpickler):
     def _new(self, cls: Any, arguments: Any, named: dict[str, Any]) -> None:
         is_trusted = self._may_call(cls, arguments)
         if is_trusted and not isinstance(cls, type):
-            raise _MisuseError("an object is made of something that is no class")
+            raise _MisuseError("an object is created from something that is no class")
         if is_trusted and (arguments or named) and not self.is_plain(cls, _has_own_new):
-            raise _MisuseError(f"{_spelled(cls)} is made as no pickler makes it")
-        self.append(cls.__new__(cls, *arguments, **named) if is_trusted else Nothing())
+            raise _MisuseError(f"{_full_name(cls)} is created in a way that no pickler writes")
+        self.append(cls.__new__(cls, *arguments, **named) if is_trusted else Placeholder())
 
     def load_newobj(self) -> None:
-        """Make an object of a class that may be called."""
+        """Create an object of a class that may be called."""
         arguments, cls = self.stack.pop(), self.stack.pop()
         self._new(cls, arguments, {})
 
     dispatch[pickle.NEWOBJ[0]] = load_newobj
 
     def load_newobj_ex(self) -> None:
-        """Make an object of a class that may be called."""
+        """Create an object of a class that may be called."""
         named, arguments, cls = self.stack.pop(), self.stack.pop(), self.stack.pop()
         self._new(cls, arguments, named)
 
@@ -196,16 +196,16 @@ class _TrustingUnpickler(ArrayUnpickler):
         arguments = tuple(args)
         is_trusted = self._may_call(klass, arguments)
         if is_trusted and not self.is_plain(klass, _has_own_init):
-            raise _MisuseError(f"{_spelled(klass)} is called as no pickler calls it")
-        self.append(klass(*arguments) if is_trusted else Nothing())
+            raise _MisuseError(f"{_full_name(klass)} is called in a way that no pickler writes")
+        self.append(klass(*arguments) if is_trusted else Placeholder())
 
     def load_build(self) -> None:
-        """Give an object its state; classes and functions have none that a pickle may set."""
+        """Set the state of an object, except for classes, functions and modules."""
         if isinstance(self.stack[-2], _STATELESS):
-            raise _MisuseError("a class, function or module is to be changed")
+            raise _MisuseError("the state of a class, function or module is set")
         if not numpy_states.is_sound(self.stack[-2], self.stack[-1]):
             kind = type(self.stack[-2]).__qualname__
-            raise _MisuseError(f"the state of a {kind} is none that NumPy writes")
+            raise _MisuseError(f"the state of a {kind} is not one that NumPy writes")
         super().load_build()
         if not numpy_states.is_sparse_and_sound(self.stack[-1]):
             raise _MisuseError("a sparse matrix has indices outside of it")
@@ -213,10 +213,10 @@ class _TrustingUnpickler(ArrayUnpickler):
     dispatch[pickle.BUILD[0]] = load_build
 
     def _check_container(self, obj: Any, kinds: tuple[type, ...]) -> None:
-        """Refuse items for what is no container: others do something with them, in C at that."""
+        """Refuse items for objects other than containers, whose methods may have effects."""
         name = f"{type(obj).__module__}.{type(obj).__qualname__}"
-        if not (isinstance(obj, (*kinds, Nothing)) or self._policy.lists(name)):
-            raise _MisuseError(f"items are put into a {name}, as no pickler does")
+        if not (isinstance(obj, (*kinds, Placeholder)) or self._policy.lists(name)):
+            raise _MisuseError(f"items are added to a {name}")
 
     def load_append(self) -> None:
         """Add an item to a list."""
@@ -233,7 +233,7 @@ class _TrustingUnpickler(ArrayUnpickler):
     dispatch[pickle.APPENDS[0]] = load_appends
 
     def load_setitem(self) -> None:
-        """Set an item, unless its key takes ages to hash."""
+        """Set an item, unless its key takes too long to hash."""
         self._check_container(self.stack[-3], (dict,))
         self._check_size(self.stack[-2])
         super().load_setitem()
@@ -241,7 +241,7 @@ class _TrustingUnpickler(ArrayUnpickler):
     dispatch[pickle.SETITEM[0]] = load_setitem
 
     def load_setitems(self) -> None:
-        """Set items, unless a key takes ages to hash."""
+        """Set items, unless a key takes too long to hash."""
         self._check_container(self.metastack[-1][-1], (dict,))
         for key in self.stack[::2]:
             self._check_size(key)
@@ -250,7 +250,7 @@ class _TrustingUnpickler(ArrayUnpickler):
     dispatch[pickle.SETITEMS[0]] = load_setitems
 
     def load_additems(self) -> None:
-        """Add to a set, unless that takes ages."""
+        """Add to a set, unless an item takes too long to hash."""
         self._check_container(self.metastack[-1][-1], (set,))
         self._check_size(self.stack)
         super().load_additems()
@@ -258,14 +258,14 @@ class _TrustingUnpickler(ArrayUnpickler):
     dispatch[pickle.ADDITEMS[0]] = load_additems
 
     def load_dict(self) -> None:
-        """Make a dictionary, unless that takes ages."""
+        """Make a dictionary, unless a key takes too long to hash."""
         self._check_size(self.stack)
         super().load_dict()
 
     dispatch[pickle.DICT[0]] = load_dict
 
     def load_frozenset(self) -> None:
-        """Make a set, unless that takes ages."""
+        """Make a set, unless an item takes too long to hash."""
         self._check_size(self.stack)
         super().load_frozenset()
 
@@ -273,19 +273,19 @@ class _TrustingUnpickler(ArrayUnpickler):
 
 
 def _has_own_init(cls: type) -> bool:
-    """Tell whether a class has a constructor in Python: compiled ones are how they are pickled."""
+    """Return whether a class has a constructor in Python; pickles call compiled ones."""
     if issubclass(cls, enum.Enum | BaseException):
         return isinstance(cls.__init__, types.FunctionType) and issubclass(cls, BaseException)
     return isinstance(cls.__init__, types.FunctionType) or _has_own_new(cls)
 
 
 def _has_own_new(cls: type) -> bool:
-    # Named tuples have one in Python that does no more than the one of tuple.
+    # That of named tuples, in Python, does no more than that of tuple.
     is_record = issubclass(cls, tuple) and hasattr(cls, "_fields")
     return isinstance(cls.__new__, types.FunctionType) and not is_record
 
 
-def _spelled(cls: Any) -> str:
+def _full_name(cls: Any) -> str:
     return f"{getattr(cls, '__module__', '')}.{getattr(cls, '__qualname__', cls)}"
 
 
@@ -295,7 +295,7 @@ _STATELESS = (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleT
 _BASES = (object, dict, list, tuple, str, int, float, set, frozenset)
 
 
-# How picklers call what could do more if it were called otherwise. By name, as in a file.
+# Checks of the arguments of callables that could do harm with others than picklers write.
 _CHECKS: dict[str, Callable[..., bool]] = {
     "builtins.bytes": lambda _, *given: not given,
     "keras_reduce.identities.rebuild_identity": lambda _, *given: not given,
@@ -332,7 +332,7 @@ _CHECKS: dict[str, Callable[..., bool]] = {
 
 
 class _Rebuilder:
-    """A function of `reducers` that looks at a payload before it rebuilds anything."""
+    """Rebuilder of `reducers` that checks a payload before it rebuilds anything."""
 
     def __init__(self, function: Callable[..., Any], policy: Policy) -> None:
         self._function, self._policy = function, policy
@@ -343,15 +343,15 @@ class _Rebuilder:
         are_arrays = type(arrays) is tuple and all(type(each) in _ARRAYS for each in arrays)
         if not (are_arrays and isinstance(json, str) and isinstance(objects, tuple | None)):
             if self._policy.refused:
-                return Nothing()
+                return Placeholder()
             raise PayloadError(
-                "A payload is none that this package writes",
-                cause="it was damaged, or made by hand",
-                cure="write it anew from the original object",
+                "A payload is not one that this package writes",
+                cause="it was damaged or crafted",
+                cure="write it again from the original object",
             )
         config_checks.check(self._policy, json, compile_config, custom_objects)
         if self._policy.refused:
-            return Nothing()
+            return Placeholder()
         pairs = tokens.pop()
         pairs = pairs if type(pairs) is tuple else ()
         tokens.append(tuple(p for p in pairs if type(p) is tuple and len(p) == _PAIR))
@@ -363,15 +363,15 @@ _PAIR = 2
 _ARRAYS = (np.ndarray, np.memmap)
 
 
-def _set_nothing_up(*options: Any) -> None:
-    """Stand for what would set up a worker."""
+def _receive_nothing(*options: Any) -> None:
+    """Do nothing, instead of `keras_reduce.registry.receive`."""
 
 
 # --- names -----------------------------------------------------------------------------------
 
 
-def _name_of_today(module: str, name: str) -> tuple[str, str]:
-    """Return the name that something has in Python 3, as `pickle` does."""
+def _python3_name(module: str, name: str) -> tuple[str, str]:
+    """Return the Python 3 name of a global of Python 2, as `pickle` does."""
     names, modules = _compat_pickle.NAME_MAPPING, _compat_pickle.IMPORT_MAPPING
     if (module, name) in names:
         return names[module, name]

@@ -1,4 +1,4 @@
-"""A pickle in joblib's format, with aligned arrays and digests, in one pass over the bytes."""
+"""Pickler for joblib's format, with aligned arrays and digests, in one pass over the bytes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import cloudpickle
 import joblib
 import numpy as np
 
-# None of these names is documented. They are joblib's format, and so stay; a test notices when a
-# release changes what is used of them.
+# Private names of joblib that define its file format. A test fails when a release changes them.
 from joblib.compressor import _COMPRESSORS
 from joblib.numpy_pickle import NumpyArrayWrapper, NumpyPickler
 from joblib.numpy_pickle_utils import Pickler
@@ -32,14 +31,14 @@ Emit = Callable[[bytes | memoryview], Any]
 
 
 def write(obj: Any, emit: Emit) -> None:
-    """Give the bytes of `obj` and of the trailer to `emit`, piece by piece.
+    """Pass the bytes of `obj` and of the trailer to `emit`, piece by piece.
 
     Parameters
     ----------
     obj : object
-        What to write.
+        The object to write.
     emit : callable
-        May keep what it is given: nothing changes afterwards.
+        Function that gets the pieces. It may keep them, since they don't change afterwards.
 
     Raises
     ------
@@ -62,19 +61,19 @@ def write(obj: Any, emit: Emit) -> None:
 def _refusal(obj: Any, error: Exception, by_value: bool) -> ReduceError:
     # With code by value, this pickler carries what cloudpickle does.
     transport: dry_pickler.Transport = "cloudpickle" if by_value else "joblib"
-    found = next(dry_pickler.obstacles(obj, type(obj).__name__.lower(), transport), None)
+    obstacle = next(dry_pickler.obstacles(obj, type(obj).__name__.lower(), transport), None)
     kind = type(obj).__qualname__
-    said = f"{type(error).__name__}: {error}"
-    if found is None:
-        cure = "look at what the cause names; keras_reduce.explain lists all that is in the way"
+    cause = f"{type(error).__name__}: {error}"
+    if obstacle is None:
+        cure = "remove the object in the cause; keras_reduce.explain lists all obstacles"
         if isinstance(error, RecursionError):
             cure = "nest it less deeply, or raise the limit by sys.setrecursionlimit"
-        return ReduceError(f"This {kind} can't be written", cause=said, cure=cure)
-    return ReduceError(f"This {kind} can't be written", found.path, said, found.cure)
+        return ReduceError(f"This {kind} can't be written", cause=cause, cure=cure)
+    return ReduceError(f"This {kind} can't be written", obstacle.path, cause, obstacle.cure)
 
 
 class _Sink:
-    """The file that a pickler writes to, which remembers where arrays are and what they were."""
+    """File object of the pickler, which records extents of arrays and digests."""
 
     def __init__(self, emit: Emit) -> None:
         self._emit, self._position = emit, 0
@@ -107,28 +106,28 @@ class _Sink:
 
 
 def _bytes_of(array: np.ndarray[Any, Any]) -> Iterator[bytes | memoryview]:
-    """Yield the bytes of an array in its order, without a copy where that is possible."""
+    """Yield the bytes of an array in its memory order, without a copy if possible."""
     plain = np.asarray(array)  # reshape keeps a matrix two-dimensional
     if plain.size == 0:
         return
     if plain.flags.c_contiguous or plain.flags.f_contiguous:
         flat = (plain if plain.flags.c_contiguous else plain.T).reshape(-1)
-        # As bytes: a buffer has no format for dates.
+        # As bytes, since the buffer protocol has no format for dates.
         data = flat.view(np.uint8).data
         if never_changes(plain):
             yield data
             return
-        # A copy, as what is digested has to be what is written, whoever writes into the array.
+        # A copy: other threads may write into the array between the digest and the write.
         for start in range(0, data.nbytes, BLOCK):
             yield bytes(data[start : start + BLOCK])
         return
     count = max(16 * BLOCK // plain.itemsize, 1)
     for chunk in np.nditer(plain, ["external_loop", "buffered"], buffersize=count, order="C"):
-        yield np.asarray(chunk).tobytes()  # its memory is used again for the next one
+        yield np.asarray(chunk).tobytes()  # nditer reuses the memory of the chunk
 
 
 class _Pickler(NumpyPickler):  # type: ignore[misc]
-    """joblib's pickler, but with arrays aligned, in the memo, and not copied."""
+    """joblib's pickler with arrays aligned, memoized and not copied."""
 
     dispatch: ClassVar = STANDARD
 
@@ -139,18 +138,18 @@ class _Pickler(NumpyPickler):  # type: ignore[misc]
             self.dispatch_table = cloudpickle.Pickler.dispatch_table
 
     def dump(self, obj: Any) -> None:
-        """Pickle `obj` once: what fails goes to a file that is dropped, so nothing is rehearsed."""
+        """Pickle `obj` without the trial run of `joblib.dump`: a failed file is dropped."""
         Pickler.dump(self, obj)
 
     def save(self, obj: Any, save_persistent_id: bool = True) -> None:
-        """Put an array's bytes behind the wrapper that stands for it in joblib's format."""
-        # joblib can't read arrays whose items have no bytes; pickled like any object they are fine.
+        """Write an array as in joblib's format: a wrapper, then its bytes."""
+        # joblib can't read arrays with items of no bytes, so they are pickled like other objects.
         if type(obj) not in ARRAY_TYPES or obj.dtype.itemsize == 0:
             Pickler.save(self, obj, save_persistent_id)
             return
-        known = self.memo.get(id(obj))
-        if known is not None:
-            self.write(self.get(known[0]))
+        memo_entry = self.memo.get(id(obj))
+        if memo_entry is not None:
+            self.write(self.get(memo_entry[0]))
             return
         if has_identities(obj):
             Pickler.save(self, obj)
@@ -169,14 +168,14 @@ class _Pickler(NumpyPickler):  # type: ignore[misc]
         self.framer.commit_frame(force=True)  # the wrapper must come before the bytes
         sink: _Sink = self.file_handle
         if has_objects:
-            wrapper.write_array(obj, self)  # In a pickle of its own, by the pickler in C.
+            wrapper.write_array(obj, self)  # In a separate pickle, by the pickler in C.
         else:
             # One byte says how many follow it.
             padding = ALIGNMENT - (sink.tell() + 1) % ALIGNMENT
             sink.write(bytes([padding]) + b"\xff" * padding)
             sink.write_array(obj)
-        # Readers have the array on top of their stack now, joblib's too. It does not do this, and
-        # so writes an array twice that is there twice.
+        # Readers, including joblib's, now have the array on top of their stack. joblib itself does
+        # not memoize it, and writes an array twice that occurs twice.
         self.memoize(obj)
 
 
@@ -186,14 +185,14 @@ Method = tuple[str, int | None]
 
 
 def chosen_compression(compress: Any, path: str = "") -> Method | None:
-    """Return method and level for what `joblib.dump` accepts as `compress`, or None.
+    """Return method and level for an argument `compress` of `joblib.dump`; None for neither.
 
     Raises
     ------
     ValueError
         As `joblib.dump`, if there is no such method or level.
     """
-    joblib.dump(None, io.BytesIO(), compress=compress)  # to hear what it has to say against it
+    joblib.dump(None, io.BytesIO(), compress=compress)  # validates `compress`
     method, level = compress if isinstance(compress, tuple) else ("zlib", compress)
     if isinstance(compress, str):
         method, level = compress, None
@@ -208,12 +207,12 @@ def chosen_compression(compress: Any, path: str = "") -> Method | None:
 
 @contextlib.contextmanager
 def emitting(file: Any, path: str, method: Method | None) -> Iterator[Emit]:
-    """Give a function that writes to `file`, compressed by `method` if there is one.
+    """Yield a function that writes to `file`, compressed by `method` if there is one.
 
     Raises
     ------
     FileError
-        If the system refuses to write.
+        If the system raises an error.
     """
 
     def plainly(data: bytes | memoryview) -> None:
@@ -229,7 +228,7 @@ def emitting(file: Any, path: str, method: Method | None) -> Iterator[Emit]:
     compressor = _COMPRESSORS[name].compressor_file(_Writer(plainly), compresslevel=level)
 
     def compressed(data: bytes | memoryview) -> None:
-        # In slices, as most compressors copy what they are given.
+        # In slices, since most compressors copy their input.
         view = memoryview(data)
         for start in range(0, view.nbytes, BLOCK):
             compressor.write(view[start : start + BLOCK])
@@ -244,7 +243,7 @@ def emitting(file: Any, path: str, method: Method | None) -> Iterator[Emit]:
 
 
 class _Writer(io.RawIOBase):
-    """A file for a compressor, which only ever writes."""
+    """Write-only file object for a compressor."""
 
     def __init__(self, emit: Emit) -> None:
         super().__init__()

@@ -1,1 +1,1 @@
-"""Traces that models share: which models are alike, and the functions traced for them."""
+"""Cache of TensorFlow traces that equal models share, and its keys."""

@@ -1,13 +1,13 @@
-"""Traces that models share: the second model of a kind runs the graphs that the first has made.
+"""Cache of traces: the second of two equal models runs the graphs traced for the first.
 
-Keras wraps the steps of a model in functions that TensorFlow traces, which for a small model takes
-longer than to train it, and leaves megabytes behind each time. A graph takes variables from
-outside. So a graph of one model, given the variables of another, is that one's graph, if both
-follow from the same key (`keys`).
+Keras wraps the steps of a model in functions that TensorFlow traces. For a small model tracing
+takes longer than training, and leaks megabytes each time. The variables of a graph are captured
+inputs. So the graph of one model, called with the variables of another, is the graph of the other
+if both models have the same key (`keys`).
 
-No model changes hands, and nothing of a model is kept. TensorFlow keeps the graphs of a function
-in a cache, where it looks before it traces. `_Cache` stands in its place: what the function itself
-has not traced yet, it looks for among the traces of other models.
+The cache holds no models and no weights. TensorFlow looks for a graph in the cache of a function
+before it traces. `_Cache` replaces that cache: if the function has no trace of its own, it looks
+for one among the traces of other models.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from .keys import Role, TraceKey, trace_key
 
 _log = logging.getLogger(__package__)
 
-# What may be kept. A trace of a small model takes some hundred kilobytes, most of it TensorFlow's.
+# Limits. A trace of a small model takes some hundred kilobytes, most of them in TensorFlow.
 _MOST_TRACES = 128
 _MOST_BYTES = 64 << 20  # of definitions of graphs and of keys
 _BYTES_OF_AN_ITEM = 50  # of a key: a reference, and most of a small object
 
 
 class Trace(NamedTuple):
-    """A graph without the variables of the model that it was made for.
+    """Graph without the variables of the model for which it was traced.
 
     Attributes
     ----------
     function : AtomicFunction
-        TensorFlow's function, without its Python side, which refers to that model.
+        TensorFlow's function, without the Python graph, which refers to that model.
     places : list of int
-        Which variable of a model is wanted at each place where the graph takes one.
+        For each captured input of the graph, the position of the variable in `TraceKey.variables`.
     size : int
-        Bytes of the definition, and of the key that it is kept under.
+        Bytes of the graph's definition and of its cache key.
     """
 
     function: Any
@@ -55,10 +55,10 @@ class Trace(NamedTuple):
 
 
 class _Pool:
-    """The traces of this process, those used last at the end."""
+    """Traces of this process, least recently used first."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # A finalizer that clears it may come at any moment.
+        self._lock = threading.RLock()  # A finalizer may clear it at any moment.
         self._traces: OrderedDict[Hashable, Trace] = OrderedDict()
         self._size = 0
 
@@ -67,13 +67,13 @@ class _Pool:
 
     def get(self, key: Hashable) -> Trace | None:
         with self._lock:
-            found = self._traces.get(key)
-            if found is not None:
+            trace = self._traces.get(key)
+            if trace is not None:
                 self._traces.move_to_end(key)
-            return found
+            return trace
 
     def put(self, key: Hashable, trace: Trace) -> None:
-        dropped = []  # Outside of the lock: TensorFlow has something to do when they go.
+        dropped = []  # Released outside of the lock: TensorFlow then frees resources.
         with self._lock:
             if key in self._traces or trace.size > _MOST_BYTES:
                 return
@@ -95,7 +95,7 @@ _is_on = False
 
 
 def share_traces(on: bool) -> None:
-    """Begin or cease to share traces; what has been traced is forgotten."""
+    """Turn sharing on or off, and clear the cache."""
     global _is_on
     _is_on = on and private.can_share_traces()
     _forget()
@@ -109,8 +109,8 @@ def _forget() -> None:
 
 
 def _forget_with_session() -> None:
-    """Have the pool cleared by ``keras.utils.clear_session()``."""
-    # Private: what that function puts another one in the place of.
+    """Clear the cache at the next ``keras.utils.clear_session()``."""
+    # Private: the object that clear_session() replaces.
     from keras.src.backend.common import global_state
 
     tracker = global_state.GLOBAL_STATE_TRACKER
@@ -127,7 +127,7 @@ def _session() -> Any:
 
 
 def trace_hooks() -> Iterable[tuple[Any, str, Callable[[Any], Any]]]:
-    """Return where Keras makes what is traced: class, name, old -> new method."""
+    """Yield the patches of Keras: class, name, and a function from the old to the new method."""
     import keras
 
     if keras.backend.backend() != "tensorflow" or not private.can_share_traces():
@@ -138,7 +138,7 @@ def trace_hooks() -> Iterable[tuple[Any, str, Callable[[Any], Any]]]:
     roles: tuple[Role, ...] = ("train", "test", "predict")
     for role in roles:
         yield TensorFlowTrainer, f"make_{role}_function", functools.partial(_sharing, role)
-    # Private: what feeds models with arrays.
+    # Private: the adapter that feeds models with arrays.
     from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 
     yield ArrayDataAdapter, "get_tf_dataset", pipelines.sharing
@@ -150,20 +150,20 @@ def _sharing(role: Role, original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def make_function(self: Any, force: bool = False) -> Any:
         before = getattr(self, name)
-        found = original(self, force=force)
-        made = getattr(self, name)
-        if made is not None and made is not before:
-            traced = made if role == "predict" else _multi_step(made)
+        result = original(self, force=force)
+        function = getattr(self, name)
+        if function is not None and function is not before:
+            traced = function if role == "predict" else _multi_step(function)
             if hasattr(traced, "_function_cache"):
                 _let_share(traced, self, role)
-        return found
+        return result
 
     return make_function
 
 
 def _multi_step(function: Any) -> Any:
     """Return the traced function within the function that Keras calls for a step."""
-    # Private: the name by which it is found there.
+    # Private: the name of the closure variable.
     names = getattr(getattr(function, "__code__", None), "co_freevars", ())
     if "multi_step_on_iterator" not in names:
         return None
@@ -171,8 +171,7 @@ def _multi_step(function: Any) -> Any:
 
 
 def _let_share(function: Any, model: Any, role: Role) -> None:
-    # Private: where TensorFlow keeps the traces of a function. It is taken over by the function's
-    # first call.
+    # Private: the cache of a function's traces. The first call of the function adopts it.
     cache = function._function_cache = _Cache(function._function_cache, model, role)
     original = function.get_concrete_function
 
@@ -181,50 +180,50 @@ def _let_share(function: Any, model: Any, role: Role) -> None:
         with cache.alone():
             return original(*args, **kwargs)
 
-    # Who asks for a graph, to look at it or to save it, gets one of this model alone.
+    # Code that gets a graph, to inspect or to save it, gets one traced for this model.
     function.get_concrete_function = get_concrete_function
 
 
 class _Cache:
-    """What `tf.function` takes for its cache of traces, with a view of those of other models.
+    """Replacement of the cache of a `tf.function`, with access to traces of other models.
 
     Its methods are called under the lock of the function.
 
     Parameters
     ----------
-    own : FunctionCache
-        TensorFlow's own.
+    original : FunctionCache
+        TensorFlow's cache.
     model : keras.Model
-        Whose function it is.
+        The model of the function.
     role : {"train", "test", "predict"}
-        What the function does.
+        The step that the function runs.
     """
 
-    def __init__(self, own: Any, model: Any, role: Role) -> None:
-        self._own, self._model, self._role = own, model, role
-        # What Keras has read already, to make the function.
+    def __init__(self, original: Any, model: Any, role: Role) -> None:
+        self._original, self._model, self._role = original, model, role
+        # Settings that Keras has already read to create the function.
         self._made_for = (model.jit_compile, model.steps_per_execution)
         self._is_alone = False
-        # What is looked for while the function is being traced.
+        # The missing trace, while the function is being traced.
         self._wanted: _Wanted | None = None
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._own, name)
+        return getattr(self._original, name)
 
     def __bool__(self) -> bool:
-        return True  # TensorFlow takes what has no length for no cache.
+        return True  # TensorFlow treats an empty cache as none.
 
     def values(self) -> list[Any]:
-        """Return what the function has traced itself: nothing else is to be saved with it."""
-        return [trace for trace in self._own.values() if not isinstance(trace, _Borrowed)]
+        """Return traces of the function itself, which alone may be saved with it."""
+        return [trace for trace in self._original.values() if not isinstance(trace, _Borrowed)]
 
     def __len__(self) -> int:
-        """Count what the function has traced itself: by this, TensorFlow warns of too many."""
+        """Count traces of the function itself: TensorFlow warns if there are too many."""
         return len(self.values())
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Let nothing be seen of other models."""
+        """Hide traces of other models in this block."""
         before, self._is_alone = self._is_alone, True
         try:
             yield
@@ -232,23 +231,23 @@ class _Cache:
             self._is_alone = before
 
     def lookup(self, function_type: Any, context: Any = None) -> Any:
-        """Return the trace for arguments of a type, None if there is none."""
-        found = self._own.lookup(function_type, context)
-        if found is not None:
-            if not isinstance(found, _Borrowed) or self._may_borrow():
-                return found
-            # It knows nothing of gradients, and has no graph to be put into another one.
-            self._own.delete(found.function_type, context)
+        """Return the trace for a type of arguments; None if there is none."""
+        trace = self._original.lookup(function_type, context)
+        if trace is not None:
+            if not isinstance(trace, _Borrowed) or self._may_borrow():
+                return trace
+            # A borrowed trace supports no gradients, and can't be inlined into another graph.
+            self._original.delete(trace.function_type, context)
             return None
         self._wanted = None
         _threads.add(threading.get_ident())
         if not self._may_borrow():
             return None
         try:
-            return self._borrowed(self._own.generalize(context, function_type), context)
+            return self._borrowed(self._original.generalize(context, function_type), context)
         except Exception:
-            # Nothing is lost but time: it will be traced as ever.
-            _log.debug("traces of other models can't be looked at", exc_info=True)
+            # The function will be traced as usual.
+            _log.debug("traces of other models can't be used", exc_info=True)
             return None
 
     def _may_borrow(self) -> bool:
@@ -278,13 +277,13 @@ class _Cache:
             return None
         handles = [_handle(variable) for variable in followed.variables]
         borrowed = _Borrowed(trace.function, [handles[place] for place in trace.places])
-        self._own.add(borrowed, context)
+        self._original.add(borrowed, context)
         _count_variables(len(handles))
         return borrowed
 
     def add(self, function: Any, context: Any = None) -> None:
-        """Enter a trace of the function's own."""
-        self._own.add(function, context)
+        """Add a trace of the function itself, and share it if possible."""
+        self._original.add(function, context)
         wanted, self._wanted = self._wanted, None
         if wanted is None:
             return
@@ -292,7 +291,8 @@ class _Cache:
             after = trace_key(self._model, self._role, by_name=wanted.by_name)
             if after is not None and _is_same(wanted.followed, after):
                 trace = _without_model(function, after)
-                # A number drawn while tracing is in the graph; each model is to draw its own.
+                # A number drawn while tracing is a constant of the graph; other models must draw
+                # their own.
                 if trace is not None and random.getstate() == wanted.random_state:
                     pool.put(wanted.key, trace)
         except Exception:
@@ -300,7 +300,7 @@ class _Cache:
 
 
 class _Wanted(NamedTuple):
-    """What no model has traced yet, with what it follows from."""
+    """Key of a trace that no model has traced yet, and the state before tracing."""
 
     key: Hashable
     followed: TraceKey
@@ -309,17 +309,17 @@ class _Wanted(NamedTuple):
 
 
 def _are_named(arguments: tuple[Any, ...]) -> bool:
-    """Tell whether there are dictionaries in the types of a function's arguments."""
-    # As the types of TensorFlow and of its pipelines are written; there is no other way to both.
-    # A set, say, would pass for one: then a name too much is in the key, which is safe.
+    """Return whether the types of a function's arguments contain dictionaries."""
+    # By their text, the only common form of types of TensorFlow and of its pipelines. A false
+    # positive, such as a set, adds names to the key, which is safe.
     text = repr(arguments)
     return "Dict[" in text or "{" in text
 
 
 def _is_same(before: TraceKey, after: TraceKey) -> bool:
-    """Tell whether tracing has left the model as it was.
+    """Return whether tracing has not changed the model.
 
-    If it has not, another model needs to be traced for that alone.
+    Otherwise, other models must be traced for the same change.
     """
     return before.key == after.key and list(map(id, before.variables)) == list(
         map(id, after.variables)
@@ -327,7 +327,7 @@ def _is_same(before: TraceKey, after: TraceKey) -> bool:
 
 
 class _Borrowed:
-    """A trace of another model with the variables of this one, as `tf.function` calls its own."""
+    """Trace of another model with the variables of this one, with the interface of own traces."""
 
     def __init__(self, function: Any, captured_inputs: list[Any]) -> None:
         self._function, self.captured_inputs = function, captured_inputs
@@ -335,7 +335,7 @@ class _Borrowed:
         self._garbage_collector = self
 
     def release(self) -> None:
-        """Leave the graph alone: it is not this one's."""
+        """Do nothing: the graph belongs to another function."""
 
     def _call_flat(self, tensor_inputs: Any, captured_inputs: Any) -> Any:
         return self._function.call_preflattened([*tensor_inputs, *captured_inputs])
@@ -349,16 +349,16 @@ def _handle(variable: Any) -> Any:
 
 
 def _build_ahead(model: Any, role: Role, function_type: Any, followed: TraceKey) -> bool:
-    """Build what Keras builds while it traces the first step; tell whether all is built.
+    """Build what Keras would build while tracing the first step; return whether all is built.
 
-    Layers without an input shape, metrics and losses, slots of the optimizer. No code of the user's
-    is run for it. But where nothing is to be built, TensorFlow traces once and not twice, which is
-    not to be noticed either.
+    That is: layers without an input shape, metrics and losses, slots of the optimizer. No
+    user-defined code is run. User-defined code that may write is excluded, since a built model is
+    traced once instead of twice.
     """
     if not _steps_are_keras_own(model):
         return False
     has_no_slots = model.optimizer is not None and not model.optimizer.built
-    # Private, both: what `compile` makes of metrics and losses.
+    # Private, both: the containers of compiled metrics and losses.
     compiled = (model._compile_metrics, model._compile_loss)
     unbuilt = [part for part in compiled if part is not None and not part.built]
     has_unbuilt_layers = not all(layer.built for layer in model._flatten_layers())
@@ -374,7 +374,7 @@ def _build_ahead(model: Any, role: Role, function_type: Any, followed: TraceKey)
 
 
 def _build_parts(model: Any, unbuilt: list[Any], data: Any) -> bool:
-    """Build layers of Keras's own, metrics and losses; tell whether all are built then."""
+    """Build Keras's own layers, metrics and losses; return whether all are built."""
     import keras
 
     def symbolic(spec: Any) -> Any:
@@ -387,17 +387,17 @@ def _build_parts(model: Any, unbuilt: list[Any], data: Any) -> bool:
         forward = trace_key(model, "predict")
         if forward is None or forward.has_own_code:
             return False
-        # Private: how Keras itself builds in advance where it does not trace (on JAX and Torch).
+        # Private: Keras itself builds layers in this way on JAX and Torch.
         keras.src.backend.compute_output_spec(model, inputs, training=False)
         if not all(layer.built for layer in model._flatten_layers()):
             return False
     if not is_container(model):
-        return False  # What it gives can't be told without calling it.
-    # Private, both: what a sequential model wraps its layers in; what a functional one returns.
-    # Without the history of a symbolic tensor, which one that is being traced has not either.
+        return False  # Its outputs are not known without a call.
+    # Private, both: the functional model within a sequential one; the outputs of a functional one.
+    # New symbolic tensors, since those of a trace have no Keras history either.
     functional = getattr(model, "_functional", None) or model
     outputs = keras.tree.map_structure(symbolic, functional._outputs_struct)
-    # A size that is not known here, but while tracing, might decide between metrics.
+    # The choice of metrics may depend on a size that is known only while tracing.
     if any(None in tensor.shape[1:] for tensor in keras.tree.flatten(outputs)):
         return False
     for part in unbuilt:
@@ -406,7 +406,7 @@ def _build_parts(model: Any, unbuilt: list[Any], data: Any) -> bool:
 
 
 def _steps_are_keras_own(model: Any) -> bool:
-    """Tell whether no code of the user's takes part in a step but in layers, losses and metrics."""
+    """Return whether user-defined code takes part in a step in layers, losses and metrics only."""
     return all(
         is_built_in(next(cls for cls in type(model).__mro__ if name in vars(cls)))
         and name not in vars(model)
@@ -420,8 +420,13 @@ def _steps() -> frozenset[str]:
 
     names = {name for cls in TensorFlowTrainer.__mro__[:2] for name in vars(cls)}
     return frozenset(name for name in names if not name.startswith("__")) - {
-        *("compile", "fit", "evaluate", "predict", "compile_from_config", "get_compile_config"),
-        "loss",  # a method of old, which the attribute hides
+        "compile",
+        "fit",
+        "evaluate",
+        "predict",
+        "compile_from_config",
+        "get_compile_config",
+        "loss",  # an old method, hidden by the attribute
     }
 
 
@@ -429,7 +434,7 @@ def _steps() -> frozenset[str]:
 
 
 def _without_model(function: Any, followed: TraceKey) -> Trace | None:
-    """Return the graph of a traced function, if nothing but variables comes from outside."""
+    """Return the trace of a function if it captures nothing but variables, else None."""
     places = {id(_handle(variable)): place for place, variable in enumerate(followed.variables)}
     captured = function.captured_inputs
     if any(id(tensor) not in places for tensor in captured):
@@ -443,19 +448,19 @@ def _without_model(function: Any, followed: TraceKey) -> Trace | None:
 
 
 def _bare(atomic: Any) -> Any:
-    """Return one of TensorFlow's functions without the Python side of its graph."""
+    """Return a TensorFlow function without its Python graph."""
     children = [_bare(child) for child in atomic.children]
-    # Private, all of it: there is no public way to call a graph with other variables.
+    # Private: there is no public way to call a graph with other variables.
     return type(atomic)(
         atomic.name, atomic._bound_context, atomic.function_type, children, atomic.call_options
     )
 
 
 def _is_repeatable(atomic: Any) -> bool:
-    """Tell whether a graph does the same for another model: no state but variables and iterators.
+    """Return whether a graph works for another model: no state except variables and iterators.
 
-    Operations on random numbers without a variable have a seed from the time of the trace; others
-    call functions of Python.
+    Random operations without a variable have a seed from the time of tracing; others call Python
+    functions.
     """
     if atomic.call_options.control_captures:
         return False
@@ -477,20 +482,31 @@ def _is_known(operation: str) -> bool:
 _STATEFUL_GROUPS = ("Assign", "Iterator", "Resource")
 _STATEFUL = frozenset(
     {
-        *("ReadVariableOp", "VarIsInitializedOp", "VariableShape", "Assert", "PrintV2"),
-        *("PartitionedCall", "StatefulPartitionedCall", "If", "While", "Case"),
-        *("OptionalFromValue", "OptionalGetValue", "OptionalHasValue", "OptionalNone"),
+        "ReadVariableOp",
+        "VarIsInitializedOp",
+        "VariableShape",
+        "Assert",
+        "PrintV2",
+        "PartitionedCall",
+        "StatefulPartitionedCall",
+        "If",
+        "While",
+        "Case",
+        "OptionalFromValue",
+        "OptionalGetValue",
+        "OptionalHasValue",
+        "OptionalNone",
     }
 )
 
 
 # --- kernels ----------------------------------------------------------------------------------
 
-# TensorFlow keeps a kernel for each variable ever made, under its name, which Keras numbers: some
-# twenty kilobytes for each. To look up all others anew takes a tenth of a second.
+# TensorFlow caches a kernel for each variable ever created, by its numbered name: some twenty
+# kilobytes for each. Clearing the cache costs a tenth of a second for the other kernels.
 _MANY_VARIABLES = 1000
 _variables_since = 0
-# Those in which models have computed. While another one does, kernels are left alone.
+# Threads in which models have run. If there are several, the kernel cache is not cleared.
 _threads: set[int] = set()
 
 
@@ -500,7 +516,7 @@ def _count_variables(number: int) -> None:
     living = {thread.ident for thread in threading.enumerate()}
     if _variables_since >= _MANY_VARIABLES and len(_threads & living) == 1:
         _variables_since = 0
-        # Private, and what `keras.utils.clear_session` does as well.
+        # Private; `keras.utils.clear_session` calls it as well.
         from tensorflow.python.eager import context
 
         context.context().clear_kernel_cache()

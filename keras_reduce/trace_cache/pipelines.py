@@ -1,10 +1,9 @@
-"""Pipelines of data that calls share: what feeds arrays to a model is traced once for each shape.
+"""Cache of data pipelines: the pipeline from arrays to batches is traced once for each shape.
 
-For each call of ``fit``, ``evaluate`` and ``predict`` Keras describes by three Python functions how
-batches are cut from the arrays, and TensorFlow traces all three, which takes as long as to train a
-small model for an epoch. What they do follows from the shapes, the size of a batch and whether rows
-are shuffled. So the pipeline as a whole is made a function of the arrays, which is traced once and
-called from then on.
+For each call of ``fit``, ``evaluate`` and ``predict`` Keras creates batches by three Python
+functions, and TensorFlow traces all three, which takes as long as an epoch of a small model. Their
+graphs depend on the shapes, the batch size and shuffling only. So the whole pipeline becomes a
+function of the arrays, which is traced once and then reused.
 """
 
 from __future__ import annotations
@@ -22,37 +21,37 @@ from ..families.keras3.attributes import PLAIN
 
 _log = logging.getLogger(__package__)
 _MOST = 128
-_MOST_BYTES = 1 << 28  # of arrays, of which there are two at once while they become tensors
+_MOST_BYTES = 1 << 28  # of arrays, which exist twice while they are converted to tensors
 
 
 class _Pipelines:
-    """Traced pipelines by what they follow from, those used last at the end."""
+    """Traced pipelines by key, least recently used first."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # A finalizer that clears them may come at any moment.
-        # None: seen once, which is no reason to trace it; False: not to be had.
-        self._known: OrderedDict[Hashable, Any] = OrderedDict()
+        self._lock = threading.RLock()  # A finalizer may clear them at any moment.
+        # None: seen once, so not traced yet; False: can't be traced.
+        self._traced: OrderedDict[Hashable, Any] = OrderedDict()
 
     def __len__(self) -> int:
-        return sum(1 for found in self._known.values() if found)
+        return sum(1 for traced in self._traced.values() if traced)
 
     def get(self, key: Hashable) -> tuple[bool, Any]:
-        """Return whether `key` has been met before, and what is there for it."""
+        """Return whether `key` has been seen before, and its pipeline."""
         with self._lock:
-            is_known = key in self._known
-            found = self._known.setdefault(key, None)
-            self._known.move_to_end(key)
-            dropped = [self._known.popitem(last=False) for _ in range(len(self._known) - _MOST)]
-        del dropped  # Outside of the lock: TensorFlow has something to do when they go.
-        return is_known, found
+            is_known = key in self._traced
+            traced = self._traced.setdefault(key, None)
+            self._traced.move_to_end(key)
+            dropped = [self._traced.popitem(last=False) for _ in range(len(self._traced) - _MOST)]
+        del dropped  # Released outside of the lock: TensorFlow then frees resources.
+        return is_known, traced
 
-    def put(self, key: Hashable, found: Any) -> None:
+    def put(self, key: Hashable, traced: Any) -> None:
         with self._lock:
-            self._known[key] = found
+            self._traced[key] = traced
 
     def clear(self) -> None:
         with self._lock:
-            dropped, self._known = self._known, OrderedDict()
+            dropped, self._traced = self._traced, OrderedDict()
         dropped.clear()
 
 
@@ -60,7 +59,7 @@ pipelines = _Pipelines()
 
 
 def sharing(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Return a method ``get_tf_dataset`` that makes what the `original` does, traced once."""
+    """Return a method ``get_tf_dataset`` that returns the dataset of `original`, traced once."""
 
     @functools.wraps(original)
     def get_tf_dataset(self: Any) -> Any:
@@ -74,29 +73,29 @@ def sharing(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
         is_known, traced = pipelines.get(recipe.key)
         if traced:
             return _call(traced, recipe.tensors())
-        found = original(self)
+        dataset = original(self)
         if is_known and traced is None:
-            pipelines.put(recipe.key, _trace(original, self, recipe, found) or False)
-        return found
+            pipelines.put(recipe.key, _trace(original, self, recipe, dataset) or False)
+        return dataset
 
     return get_tf_dataset
 
 
 class _Recipe:
-    """What a pipeline follows from, and the arrays that it is fed with."""
+    """Key of a pipeline, and its arrays."""
 
     def __init__(self, key: Hashable, arrays: list[Any], nest: Any) -> None:
         self.key, self._arrays, self.nest = key, arrays, nest
 
     @classmethod
     def of(cls, adapter: Any) -> _Recipe | None:
-        """Return what the pipeline of an adapter follows from; None if that can't be told."""
+        """Return the recipe of the pipeline of an adapter; None if it can't be shared."""
         import keras
         import numpy as np
         import tensorflow as tf
 
-        # Private: the seed of all operations that have none of their own; shuffling is one.
-        # And a setting with which shuffling without a seed is an error.
+        # Private: the seed of operations without a seed, such as shuffling; and the setting with
+        # which shuffling without a seed is an error.
         from tensorflow.python.eager import context
         from tensorflow.python.framework.config import is_op_determinism_enabled
 
@@ -125,19 +124,19 @@ class _Recipe:
         return cls(key, arrays, nest)
 
     def tensors(self) -> list[Any]:
-        """Return the arrays as Keras would have them enter the pipeline."""
+        """Return the arrays as tensors, converted as by Keras."""
         import tensorflow as tf
 
-        # Private: what the original asks for them as well.
+        # Private: the conversion that the original method uses.
         from keras.src.trainers.data_adapters import array_slicing
 
-        made = array_slicing.convert_to_sliceable(self._arrays, target_backend="tensorflow")
-        with tf.device("CPU"):  # Where pipelines run; a graphics card shall not see it as a whole.
-            return [tf.convert_to_tensor(array) for array in made]
+        sliceables = array_slicing.convert_to_sliceable(self._arrays, target_backend="tensorflow")
+        with tf.device("CPU"):  # Pipelines run there; a graphics card must not get the whole array.
+            return [tf.convert_to_tensor(array) for array in sliceables]
 
 
-def _trace(original: Callable[[Any], Any], adapter: Any, recipe: _Recipe, found: Any) -> Any:
-    """Return `original` as a function of tensors; None if it comes to something else so."""
+def _trace(original: Callable[[Any], Any], adapter: Any, recipe: _Recipe, dataset: Any) -> Any:
+    """Return `original` as a traced function of tensors; None if the result would differ."""
     import tensorflow as tf
 
     blank = copy.copy(adapter)
@@ -153,10 +152,10 @@ def _trace(original: Callable[[Any], Any], adapter: Any, recipe: _Recipe, found:
         tensors = recipe.tensors()
         specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in tensors]
         with warnings.catch_warnings():
-            # The seed of the program is in it on purpose: it is part of the key.
+            # The seed of the program is part of the key, so it may be part of the graph.
             warnings.filterwarnings("ignore", "Seed .* from outer graph")
             traced = tf.function(make, autograph=False).get_concrete_function(*specs)
-        is_same = _call(traced, tensors).element_spec == found.element_spec
+        is_same = _call(traced, tensors).element_spec == dataset.element_spec
     except Exception:
         _log.debug("a pipeline of data can't be traced", exc_info=True)
         return None
@@ -165,6 +164,6 @@ def _trace(original: Callable[[Any], Any], adapter: Any, recipe: _Recipe, found:
 
 def _call(traced: Any, tensors: list[Any]) -> Any:
     dataset = traced(*tensors)
-    # What TensorFlow runs for it lives as long as the function does, which may be dropped here.
+    # The dataset needs the function, which the cache may drop.
     dataset._keras_reduce_function = traced
     return dataset

@@ -477,7 +477,7 @@ def constructors_that_do_work():
         refused(pickle.dumps(call), "no pickler", "don't load it")
     operator = scipy.sparse.linalg.LinearOperator
     data = by_name("copyreg", "__newobj__", operator, 1.0, (3, 3))
-    refused(data, "copyreg.__newobj__ is called as no pickler calls it")
+    refused(data, "copyreg.__newobj__ is called in a way that no pickler writes")
     # What is listed may be called.
     found = loads(pickle.dumps(Calls(StandardScaler)), verify=False, trusted=[StandardScaler])
     assert isinstance(found, StandardScaler)
@@ -487,7 +487,7 @@ def constructors_that_do_work():
 def items_of_what_is_no_container():
     matrix = pickle.dumps(scipy.sparse.csr_matrix(np.eye(4)), 2)[:-1]
     for code in (b"K\x01K\x02\x86K\x05s.", b"K\x01a.", b"(K\x01e.", b"(K\x01K\x01u."):
-        refused(matrix + code, "items are put into a scipy.sparse")
+        refused(matrix + code, "items are added to a scipy.sparse")
 
 
 @check
@@ -522,7 +522,7 @@ def generators_that_would_go_on_outside_of_their_numbers():
     state["state"]["pos"] = 20_000_000
     rebuild, arguments, *_ = generator.__reduce__()
     lie = pickle.dumps(Calls(rebuild, *arguments, state=state))
-    refused(lie, "the state of a RandomState is none that NumPy writes")
+    refused(lie, "the state of a RandomState is not one that NumPy writes")
 
 
 @check
@@ -556,7 +556,7 @@ def states_that_numpy_would_believe():
         built(np.ma.zeros(1), (1, (1,), f8, False, raw, b"", None)[:6]),
     ]
     for number, lie in enumerate(lies):
-        with raises(keras_reduce.PayloadError, "none that NumPy writes") as demand:
+        with raises(keras_reduce.PayloadError, "not one that NumPy writes") as demand:
             loads(pickle.dumps(lie), verify=False, trusted=[])
         assert demand.error, number
 

@@ -59,7 +59,7 @@ def test_command(tmp_path):
     path, page = GOLDEN / "functional.pickle", tmp_path / "page.html"
     found = command("inspect", path)
     assert found.returncode == 0, found.stderr
-    assert "Would import, of somebody else\n    golden_code_keras3.Scale" in found.stdout
+    assert "Would import, from other packages\n    golden_code_keras3.Scale" in found.stdout
     found = command("inspect", path, "--json", "--html", page)
     assert json.loads(found.stdout)["models"][0]["cls"] == "Functional"
     assert "<svg" in page.read_text()

@@ -129,7 +129,7 @@ def nothing():
     explained(pipeline)
     assert not explain(pipeline)
     assert str(explain(pipeline, "pipeline")) == (
-        "Nothing stands in the way of pipeline: pickle, cloudpickle, joblib.dump and "
+        "Nothing in pipeline is an obstacle: pickle, cloudpickle, joblib.dump and "
         "copy.deepcopy carry it."
     )
 
@@ -528,7 +528,7 @@ def errors_of_the_pickler_in_c_know_the_path_from_the_model():
         cloudpickle.dumps(pipeline)
     assert "keras_reduce.explain" not in str(caught.error)
     layer = layers.Lambda(lambda x: x if LOCK else -x)
-    with raises(ReduceError, "<lambda>", "must travel by value", "lock"):
+    with raises(ReduceError, "<lambda>", "must be pickled by value", "lock"):
         pickle.dumps(layer)
 
 

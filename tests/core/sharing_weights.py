@@ -758,7 +758,7 @@ def layers_whose_parts_travel_apart_have_no_form():
             reducers._forms.clear()
             pickle.dumps(each)
             for _ in range(2):
-                assert reducers._like_before(each) is None
+                assert reducers._cached_payload(each) is None
             returned = pickle.loads(pickle.dumps(each))
             assert all(map(np.array_equal, returned.get_weights(), each.get_weights()))
 

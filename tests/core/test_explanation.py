@@ -61,7 +61,7 @@ def test_command_explains(tmp_path):
     assert text.startswith("job.guards[0] (_thread.lock)\n  Stops: pickle, ")
     code, text = command(tmp_path, "job_module:job.rows")
     assert code == 0
-    assert text.startswith("Nothing stands in the way of job.rows: ")
+    assert text.startswith("Nothing in job.rows is an obstacle: ")
 
 
 @pytest.mark.parametrize(

@@ -422,7 +422,7 @@ def test_callbacks_that_cannot_be_copied(locked_class):
 @pytest.mark.parametrize("dumps", [pickle.dumps, cloudpickle.dumps])
 def test_callbacks_that_cannot_leave_the_process(dumps, locked_class):
     estimator = KerasRegressor(create_model, callbacks=[keras.callbacks.History(), locked_class()])
-    with pytest.raises(ReduceError, match="A callback can't leave this process") as caught:
+    with pytest.raises(ReduceError, match="A callback can't be pickled") as caught:
         dumps(make_pipeline(StandardScaler(), estimator))
     assert caught.value.where == "KerasRegressor.sk_params['callbacks'][1].lock"
     assert "n_jobs=1" in caught.value.cure
@@ -668,7 +668,7 @@ def ragged():
     objects[:] = [np.ones(2), np.ones(4)]
     yield "objects", objects, "lengths such as 2, 4"
     yield "deep", [[[1.0], [2.0]], [[1.0], [2.0, 3.0]]], "lengths such as 1, 2"
-    yield "sequences", [np.ones((3, 2)), np.ones((4, 2))], "2 arrays, which stand for 2 inputs"
+    yield "sequences", [np.ones((3, 2)), np.ones((4, 2))], "2 arrays, taken as 2 inputs"
     alike = np.empty(2, object)
     alike[:] = [np.ones(2), np.ones(2)]
     yield "alike", alike, re.escape("numpy.stack(list(X))")

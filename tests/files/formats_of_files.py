@@ -574,7 +574,7 @@ def a_limit_is_like_a_full_disk():
         try:
             for obj in (np.random.default_rng(0).random(1 << 20), os.urandom(3 << 20)):
                 for compress in (0, 1, "bz2"):
-                    with raises(FileError, str(path), "full", "make room") as demand:
+                    with raises(FileError, str(path), "full", "free space") as demand:
                         dump(obj, path, compress)
                     assert demand.error.errno == errno.EFBIG
         finally:

@@ -556,12 +556,12 @@ async def messages_that_wait():
             client.send(message)
         assert client.sent == []
     # Private: lines of messages must end with their client.
-    dask_admission._LINES[closing].dissolve()
+    dask_admission._QUEUES[closing].dissolve()
     assert closing.sent == messages
     await asyncio.sleep(0.1)
     for client in (asking, closing):
         assert client.sent == messages
-        assert client not in dask_admission._LINES
+        assert client not in dask_admission._QUEUES
 
 
 def what_is_sent_last_arrives(address, model):

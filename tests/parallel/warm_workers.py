@@ -555,7 +555,7 @@ def nothing_grows_over_many_calls():
         )
 
     def memory():
-        return limits.own_memory() / 2**20
+        return limits.private_memory() / 2**20
 
     def work(net, array):
         return net.count_params() + array.sum()

@@ -1,0 +1,277 @@
+"""The mechanical part of the style: first words, banned words, names, plain tables."""
+
+import ast
+import io
+import re
+import tokenize
+
+import pytest
+
+from processes import ROOT
+
+# Modules that do not follow a rule yet. A module that follows it must be removed from its line.
+ALLOWED = {
+    "first words": """
+        benchmarks/contenders
+        benchmarks/findings
+        benchmarks/goals
+        benchmarks/machine
+        benchmarks/measure
+        benchmarks/run
+        benchmarks/ways
+        benchmarks/worker_cases
+        benchmarks/workers
+        keras_reduce/core/array_backends
+        keras_reduce/core/dry_pickler
+        keras_reduce/core/placeholders
+        keras_reduce/core/process_role
+        keras_reduce/core/weights
+        keras_reduce/families/_shared/counts
+        keras_reduce/families/_shared/nests
+        keras_reduce/families/_shared/remaking
+        keras_reduce/families/_shared/tree
+        keras_reduce/families/keras2/__init__
+        keras_reduce/families/keras2/attributes
+        keras_reduce/families/keras2/configs
+        keras_reduce/families/keras2/framework
+        keras_reduce/families/keras2/leftovers
+        keras_reduce/families/keras2/optimizers
+        keras_reduce/families/keras2/structure
+        keras_reduce/families/keras2/wrappers
+        keras_reduce/families/keras3/__init__
+        keras_reduce/families/keras3/attributes
+        keras_reduce/families/keras3/compilation
+        keras_reduce/families/keras3/likeness
+        keras_reduce/families/keras3/patches
+        keras_reduce/families/keras3/reading
+        keras_reduce/families/keras3/remaking
+        keras_reduce/families/keras3/seeds
+        keras_reduce/families/keras3/settings
+        keras_reduce/families/keras3/state
+        keras_reduce/families/keras3/structure
+        keras_reduce/families/keras3/tree
+        keras_reduce/families/keras3/writing
+        keras_reduce/families/protocol
+    """,
+    "banned words": """
+        benchmarks/contenders
+        benchmarks/measure
+        benchmarks/memory
+        benchmarks/report
+        benchmarks/run
+        benchmarks/worker_cases
+        benchmarks/workers
+        keras_reduce/core/array_backends
+        keras_reduce/core/dry_pickler
+        keras_reduce/core/payload
+        keras_reduce/core/placeholders
+        keras_reduce/core/process_role
+        keras_reduce/core/report_tree
+        keras_reduce/core/weights
+        keras_reduce/families/_shared/completeness
+        keras_reduce/families/_shared/nests
+        keras_reduce/families/_shared/patches
+        keras_reduce/families/_shared/tree
+        keras_reduce/families/keras2/attributes
+        keras_reduce/families/keras2/compilation
+        keras_reduce/families/keras2/configs
+        keras_reduce/families/keras2/leftovers
+        keras_reduce/families/keras2/others
+        keras_reduce/families/keras2/structure
+        keras_reduce/families/keras2/tree
+        keras_reduce/families/keras2/wrappers
+        keras_reduce/families/keras3/assembled
+        keras_reduce/families/keras3/assets
+        keras_reduce/families/keras3/attributes
+        keras_reduce/families/keras3/likeness
+        keras_reduce/families/keras3/optimizers
+        keras_reduce/families/keras3/reading
+        keras_reduce/families/keras3/remaking
+        keras_reduce/families/keras3/seeds
+        keras_reduce/families/keras3/state
+        keras_reduce/families/keras3/structure
+        keras_reduce/families/keras3/tree
+        keras_reduce/families/keras3/writing
+        keras_reduce/families/protocol
+        keras_reduce/reducers
+    """,
+    "names": """
+        benchmarks/clusters
+        benchmarks/goals
+        benchmarks/machine
+        benchmarks/measure
+        benchmarks/report
+        benchmarks/run
+        benchmarks/worker_cases
+        benchmarks/workers
+        keras_reduce/core/array_backends
+        keras_reduce/core/c_picklers
+        keras_reduce/core/code_objects
+        keras_reduce/core/dry_pickler
+        keras_reduce/core/payload
+        keras_reduce/core/private_names
+        keras_reduce/core/process_role
+        keras_reduce/core/report_tree
+        keras_reduce/core/weights
+        keras_reduce/families/_shared/assigned_attributes
+        keras_reduce/families/_shared/compile_methods
+        keras_reduce/families/_shared/completeness
+        keras_reduce/families/_shared/counts
+        keras_reduce/families/_shared/patches
+        keras_reduce/families/_shared/tree
+        keras_reduce/families/keras2/attributes
+        keras_reduce/families/keras2/compilation
+        keras_reduce/families/keras2/configs
+        keras_reduce/families/keras2/framework
+        keras_reduce/families/keras2/leftovers
+        keras_reduce/families/keras2/optimizers
+        keras_reduce/families/keras2/others
+        keras_reduce/families/keras2/remaking
+        keras_reduce/families/keras2/structure
+        keras_reduce/families/keras2/tree
+        keras_reduce/families/keras3/__init__
+        keras_reduce/families/keras3/assets
+        keras_reduce/families/keras3/attributes
+        keras_reduce/families/keras3/compilation
+        keras_reduce/families/keras3/kinds
+        keras_reduce/families/keras3/likeness
+        keras_reduce/families/keras3/making
+        keras_reduce/families/keras3/optimizers
+        keras_reduce/families/keras3/order
+        keras_reduce/families/keras3/part_states
+        keras_reduce/families/keras3/private
+        keras_reduce/families/keras3/reading
+        keras_reduce/families/keras3/settings
+        keras_reduce/families/keras3/state
+        keras_reduce/families/keras3/structure
+        keras_reduce/families/keras3/tree
+        keras_reduce/families/keras3/writing
+    """,
+    "star-packed literals": """
+        keras_reduce/core/dry_pickler
+        keras_reduce/families/keras2/harmless
+        keras_reduce/families/keras2/others
+        keras_reduce/families/keras2/tree
+        keras_reduce/families/keras3/__init__
+        keras_reduce/families/keras3/attributes
+        keras_reduce/families/keras3/harmless
+        keras_reduce/families/keras3/likeness
+        keras_reduce/families/keras3/order
+        keras_reduce/families/keras3/reading
+        keras_reduce/families/keras3/writing
+        keras_reduce/trace_cache/keys
+    """,
+}
+
+FIRST_WORDS = re.compile(r"(what|whether|where|who|whose)\b", re.IGNORECASE)
+# "Return what ..." is a noun phrase without its noun.
+NO_NOUN = re.compile(
+    r"(return|returns|yield|give|gives|tell|tells|find|list|say) (what|who)\b", re.IGNORECASE
+)
+BANNED_WORDS = re.compile(
+    r"\b(nobody|somebody|anybody|whoever|whatever|anew|be had|stands?|comes? to rest"
+    r"|of the user's)\b",
+    re.IGNORECASE,
+)
+BANNED_NAMES = {"found", "it", "known", "made", "own"}
+PATHS = sorted(
+    [*(ROOT / "keras_reduce").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")],
+)
+
+
+def name_of(path):
+    return path.relative_to(ROOT).with_suffix("").as_posix()
+
+
+class Module:
+    """Source text and syntax nodes of a module."""
+
+    def __init__(self, source):
+        self.source, self.nodes = source, list(ast.walk(ast.parse(source)))
+
+    def docstrings(self):
+        kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+        for node in self.nodes:
+            if isinstance(node, kinds) and (text := ast.get_docstring(node)):
+                yield getattr(node, "lineno", 1), text
+
+    def texts(self):
+        """Yield line and text of all comments and string literals, docstrings included."""
+        for token in tokenize.generate_tokens(io.StringIO(self.source).readline):
+            if token.type == tokenize.COMMENT:
+                yield token.start[0], token.string
+        for node in self.nodes:
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.lineno, node.value
+
+
+def first_words(module):
+    for line, text in module.docstrings():
+        if FIRST_WORDS.match(text) or NO_NOUN.match(text):
+            yield line, text.splitlines()[0]
+
+
+def banned_words(module):
+    if not BANNED_WORDS.search(" ".join(module.source.split())):
+        return  # Tokens take long.
+    for line, text in module.texts():
+        for match in BANNED_WORDS.finditer(text):
+            yield line, match[0]
+
+
+def names(module):
+    for node in module.nodes:
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            name = node.id
+        elif isinstance(node, ast.arg):
+            name = node.arg
+        elif isinstance(node, ast.alias):
+            name = node.asname
+        else:
+            continue
+        if name in BANNED_NAMES:
+            yield node.lineno, name
+
+
+def star_packed_literals(module):
+    for node in module.nodes:
+        if isinstance(node, ast.Starred) and isinstance(node.value, (ast.Tuple, ast.List)):
+            yield node.lineno, ast.unparse(node)
+
+
+RULES = {
+    "first words": first_words,
+    "banned words": banned_words,
+    "names": names,
+    "star-packed literals": star_packed_literals,
+}
+
+
+@pytest.fixture(scope="module")
+def modules():
+    return {name_of(path): Module(path.read_text()) for path in PATHS}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_modules_follow_the_rule(modules, rule):
+    breaches = {name: list(RULES[rule](module)) for name, module in modules.items()}
+    allowed = set(ALLOWED[rule].split())
+    new = [
+        f"{name}.py:{line}: {text}"
+        for name, found in breaches.items()
+        for line, text in found
+        if name not in allowed
+    ]
+    assert not new
+    assert sorted(name for name in allowed if not breaches.get(name)) == []
+
+
+def test_rules_find_breaches():
+    module = Module('"""What this is."""\nfound = (*("a", "b"), "c")  # stands for nobody\n')
+    breaches = {rule: [text for _, text in check(module)] for rule, check in RULES.items()}
+    assert breaches == {
+        "first words": ["What this is."],
+        "banned words": ["stands", "nobody"],
+        "names": ["found"],
+        "star-packed literals": ["*('a', 'b')"],
+    }

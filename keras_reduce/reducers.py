@@ -22,7 +22,6 @@ from .core import (
     array_backends,
     c_picklers,
     call_stacks,
-    dry_pickler,
     keras_backend,
     payload,
     transport_detection,
@@ -30,6 +29,7 @@ from .core import (
 )
 from .core.code_objects import root_module
 from .core.placeholders import Parcel, Refused
+from .dry_run import dry_pickler
 from .errors import FrameworkError, KerasReduceError, PayloadError, ReduceError
 from .families._shared.lookups import LOOKUPS
 from .families._shared.lost_attributes import warn_of_loss, warn_of_missing_parts

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import importlib
 import sys
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast
 
 from ..core import keras_backend
 from ..errors import FrameworkError
+from ._shared.tree import Tree
 from ._shared.versions import generation
 
 if TYPE_CHECKING:
@@ -47,79 +48,25 @@ _ADAPTERS = {("keras", 3): "keras3", ("keras", 2): "keras2", ("tf_keras", 2): "k
 ROOTS = tuple(dict.fromkeys(root for root, _ in _ADAPTERS))
 
 
-class Tree(Protocol):
-    """Everything below an object, and which of it travels on its own."""
+class Likeness(NamedTuple):
+    """A layer seen as one of its kind.
 
-    @property
-    def nodes(self) -> dict[str, Any]:
-        """The object and every layer, optimizer, metric and seed generator below it, by path."""
-        ...
+    Attributes
+    ----------
+    key : tuple
+        Equal for layers of which the same is written, but for names and arrays.
+    names : dict
+        What stands for the marks that `Family.form` puts in their place.
+    variables : list
+        The variables of the layer, in the order in which they are written.
+    trainable : list
+        The same list, with None in the place of those that no optimizer has slots for.
+    """
 
-    @property
-    def own(self) -> dict[str, Any]:
-        """Those of them that no part with a payload of its own has, by path."""
-        ...
-
-    @property
-    def children(self) -> dict[str, Any]:
-        """The parts that have payloads of their own, by path."""
-        ...
-
-    @property
-    def variables(self) -> dict[str, Any]:
-        """Every variable by its path."""
-        ...
-
-    @property
-    def own_variables(self) -> dict[str, Any]:
-        """The variables that no part with a payload of its own has, by path."""
-        ...
-
-    @property
-    def parts(self) -> Container[int]:
-        """The ids of the object, of every Keras object below it, and of the variables."""
-        ...
-
-    @property
-    def private(self) -> Container[int]:
-        """The ids of what has no payload of its own."""
-        ...
-
-    def with_children(self, children: Iterable[Any]) -> Tree:
-        """Return the same tree, of which `children` travel apart."""
-        ...
-
-    def expression(self, place: str) -> str:
-        """Return a Python expression, without a dot in front, for ``path:attribute``."""
-        ...
-
-    def places(self) -> Iterable[tuple[Any, str]]:
-        """Yield the object, what is below it, and the variables, each with a name for it."""
-        ...
-
-
-class Likeness(Protocol):
-    """A layer seen as one of its kind."""
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """Equal for layers of which the same is written, but for names and arrays."""
-        ...
-
-    @property
-    def names(self) -> dict[str, Any]:
-        """What stands for the marks that `Family.form` puts in their place."""
-        ...
-
-    @property
-    def variables(self) -> list[Any]:
-        """The variables of the layer, in the order in which they are written."""
-        ...
-
-    @property
-    def trainable(self) -> list[Any]:
-        """The same list, with None in the place of those that no optimizer has slots for."""
-        ...
+    key: tuple[Any, ...]
+    names: dict[str, Any]
+    variables: list[Any]
+    trainable: list[Any]
 
 
 class Family(Protocol):

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from .._shared.nests import is_nest
-from .attributes import describes_itself
 from .kinds import is_a, is_built_in
+from .rules import describes_itself
 from .tree import Tree, is_container, nodes
 
 
@@ -126,7 +126,7 @@ def tie(obj: Any, paths: Mapping[str, str]) -> None:
         holder_path, name = _holder_of(held, parts)
         children = dict(Tree.children_of(parts[holder_path])) if holder_path is not None else {}
         if made in parts and name in children and children[name] is not parts[made]:
-            _replace(parts[holder_path], children[name], parts[made])
+            replace(parts[holder_path], children[name], parts[made])
 
 
 def _holder_of(path: str, parts: Mapping[str, Any]) -> tuple[Any, str]:
@@ -139,9 +139,9 @@ def _holder_of(path: str, parts: Mapping[str, Any]) -> tuple[Any, str]:
     return None, ""
 
 
-def _replace(holder: Any, old: Any, new: Any) -> None:
-    """Put one layer in the place of another, in attributes and in Keras's lists of them."""
-    # Private: Keras can untrack a layer, but not put another one in its place.
+def replace(holder: Any, old: Any, new: Any) -> None:
+    """Put a layer or variable in the place of another, in attributes and in Keras's lists."""
+    # Private: Keras can untrack one, but not put another one in its place.
     for name, (_, store) in holder._tracker.config.items():
         for position, value in enumerate(store):
             if value is old:

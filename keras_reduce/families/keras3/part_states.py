@@ -24,14 +24,12 @@ from .attributes import (
     encoder,
     is_plain_state,
     make_variable,
-    own_attributes,
 )
 from .kinds import attributes_of, is_a
 from .order import order_of, restore_order
 from .reading import deserialize
-from .remaking import set_by_code
+from .rules import own_attributes, set_by_code, set_by_the_user
 from .settings import restore_settings, settings
-from .state import set_by_the_user
 from .tree import Tree, is_converted, own_variables
 from .writing import is_policy_map, serialize
 

@@ -23,12 +23,13 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import cloudpickle
 import numpy as np
 
+from ..core.call_stacks import PACKAGE, asks_for_reduce_values
+from ..core.code_objects import root_module
+from ..core.dispatch import STANDARD
+from ..core.payload import PLAIN
+from ..core.weights import Snapshot
 from ..custom_objects import Bounds, ByValue, _nested, companion
 from ..errors import KerasReduceError, ReduceError
-from .call_stacks import PACKAGE, asks_for_reduce_values
-from .code_objects import root_module
-from .dispatch import STANDARD
-from .weights import Snapshot
 
 __all__ = [
     "Obstacle",
@@ -503,7 +504,7 @@ def _is_of_keras(obj: Any) -> bool:
 
 def _spelled(key: Any) -> str:
     parts = key if type(key) is tuple else (key,)
-    plain = all(type(part) in (str, bytes, int, float, bool, type(None)) for part in parts)
+    plain = all(type(part) in PLAIN or type(part) is bytes for part in parts)
     return repr(key) if plain else f"<{_type_name(key)}>"
 
 

@@ -196,8 +196,8 @@ def _pair(kind: families.Kind, about: str) -> tuple[Callable[[Any], Reduced], Ca
 reduce_layer, rebuild_layer = _pair(
     "layer",
     "Reduce a layer, alone or as a part of a model. Carried: config, variables, random seeds, "
-    "assets, `trainable` flags, attributes of the user's. Not carried: its connections to other "
-    "layers (`keras.Layer.input`, `output`).",
+    "assets, `trainable` flags, attributes that were set on it. Not carried: its connections to "
+    "other layers (`keras.Layer.input`, `output`).",
 )
 reduce_optimizer, rebuild_optimizer = _pair(
     "optimizer",
@@ -223,7 +223,7 @@ reduce_operation, rebuild_operation = _pair(
 reduce_function, rebuild_function = _pair(
     "function",
     "Reduce a `keras.Function`. Carried: its symbolic inputs and outputs, and so all that is "
-    "between; attributes of the user's. Not carried: nothing that there is.",
+    "between; attributes that were set on it. Not carried: nothing that there is.",
 )
 reduce_tensor, rebuild_tensor = _pair(
     "tensor",

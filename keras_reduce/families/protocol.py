@@ -49,23 +49,12 @@ ROOTS = tuple(dict.fromkeys(root for root, _ in _ADAPTERS))
 
 
 class Likeness(NamedTuple):
-    """A layer seen as one of its kind.
+    """A layer seen as one of its kind."""
 
-    Attributes
-    ----------
-    key : tuple
-        Equal for layers of which the same is written, but for names and arrays.
-    names : dict
-        What stands for the marks that `Family.form` puts in their place.
-    variables : list
-        The variables of the layer, in the order in which they are written.
-    trainable : list
-        The same list, with None in the place of those that no optimizer has slots for.
-    """
-
-    key: tuple[Any, ...]
-    names: dict[str, Any]
-    variables: list[Any]
+    key: tuple[Any, ...]  # Equal for layers of which the same is written, but for names and arrays.
+    names: dict[str, Any]  # What replaces the marks that `Family.form` inserts.
+    variables: list[Any]  # In the order in which they are written.
+    # The same, with None in the place of those that no optimizer has slots for.
     trainable: list[Any]
 
 

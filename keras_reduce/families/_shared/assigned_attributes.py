@@ -14,24 +14,12 @@ def set_by(cls: type) -> frozenset[str]:
 
 
 class Assignment(NamedTuple):
-    """An attribute that a method sets on its own object.
-
-    Attributes
-    ----------
-    name : str
-        Name of the attribute.
-    is_constant : bool
-        Whether the value is a constant.
-    value : object
-        The constant.
-    is_certain : bool
-        Whether each object has it when it has been made: a constructor sets it in any case.
-    """
+    """An attribute that a method sets on its own object."""
 
     name: str
-    is_constant: bool
-    value: Any
-    is_certain: bool
+    is_constant: bool  # Whether the value is a constant.
+    value: Any  # The constant.
+    is_certain: bool  # Whether a constructor sets it in any case.
 
 
 def assignments(cls: type, names: frozenset[str]) -> list[Assignment]:

@@ -39,14 +39,8 @@ def is_repeatable(
 ) -> bool:
     """Tell whether the ``compile()`` of `model` is to be called with the arguments that it had.
 
-    Parameters
-    ----------
-    model : object
-        A compiled model of a class that overrides ``compile()``.
-    is_built_in : callable
-        Tells whether a class is Keras's own.
-    lost : callable
-        Returns the names of attributes that the method sets and that can't be carried.
+    Its class overrides the method; `lost` returns the names of attributes that the method sets and
+    that can't be carried.
     """
     # Private: the arguments as Keras's own compile() received them.
     cls, recorded = type(model), model._compile_config.config

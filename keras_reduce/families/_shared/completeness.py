@@ -35,18 +35,10 @@ _UNKNOWN = object()
 
 
 class _Constructor(NamedTuple):
-    """Parameters of the constructor of a class.
+    """Parameters of the constructor of a class."""
 
-    Attributes
-    ----------
-    named : mapping
-        Its named parameters, with their defaults.
-    taken : frozenset of str
-        All names that it may take.
-    """
-
-    named: Mapping[str, Any]
-    taken: frozenset[str]
+    named: Mapping[str, Any]  # Its named parameters, with their defaults.
+    taken: frozenset[str]  # All names that it may take.
 
 
 # None for classes that say by a method of their own how an object is made.
@@ -60,20 +52,8 @@ def left_out(
 ) -> list[str]:
     """Return the constructor arguments for which the config of `obj` can't make it.
 
-    Parameters
-    ----------
-    obj : object
-        Of a class that is user-defined.
-    config_of : callable
-        Returns ``get_config()`` of an object, or None.
-    is_built_in : callable
-        Tells whether a class is Keras's own.
-
-    Returns
-    -------
-    list of str
-        Empty if the config describes `obj`, as far as can be told without a call of the
-        constructor.
+    Empty if the config, which `config_of` returns, describes `obj`, as far as can be told without a
+    call of the constructor.
     """
     cls = type(obj)
     if cls not in _constructors:

@@ -34,17 +34,10 @@ class Survey:
 
 
 class Fact(NamedTuple):
-    """A fact.
+    """A fact."""
 
-    Attributes
-    ----------
-    find : callable
-        Returns it for a `Survey`; something empty if it is as usual.
-    restore : callable
-        Gives it to a rebuilt part or variable, for facts by path; `construct` sees to all others.
-    """
-
-    find: Callable[[Survey], Any]
+    find: Callable[[Survey], Any]  # Returns it for a `Survey`; something empty if it is as usual.
+    # Gives it to a rebuilt part or variable, for facts by path; `construct` sees to all others.
     restore: Callable[[Any, Any], None] = lambda part, found: None
 
 

@@ -98,7 +98,7 @@ class Rules:
     # --- configs ------------------------------------------------------------------------------
 
     def overrides(self, obj: Any, method: str) -> bool:
-        """Tell whether a class of the user's, not of Keras's, defines `method` of `obj`."""
+        """Tell whether a user-defined class, and not Keras's own, defines `method` of `obj`."""
         cls = type(obj)
         is_own = not self.is_built_in(cls) and hasattr(obj, method)
         return is_own and not self.is_built_in(completeness.owner(cls, method))
@@ -189,7 +189,7 @@ class Rules:
 
     def _fits_constructor(self, obj: Any) -> bool:
         """Tell whether the constructor of `obj` can be called with what its config holds."""
-        # Keras records the defaults of a model's constructor, whatever was given.
+        # Keras records the defaults of a model's constructor in place of what was given.
         has_defaults = self.is_a(obj, "model") and not self.overrides(obj, "get_config")
         if has_defaults and not self.takes_no_arguments(type(obj)):
             return False

@@ -40,16 +40,8 @@ def describe(
 ) -> dict[str, Any]:
     """Return the description of a layer, model, metric or optimizer by its attributes.
 
-    Parameters
-    ----------
-    obj : object
-        Of a class of the user's.
-    serialize : callable
-        Makes configs.
-    table : Table
-        Takes what only a pickler can carry.
-    containers : mapping
-        What makes configs of ``sequential`` and of ``functional`` models.
+    With configs that `serialize` makes, and `containers` those of ``sequential`` and ``functional``
+    models; `table` takes what only a pickler can carry.
 
     Raises
     ------
@@ -112,16 +104,8 @@ def rebuild(
 ) -> Any:
     """Return an object of `cls` from what `describe` wrote, without calling its constructor.
 
-    Parameters
-    ----------
-    cls : type
-        Class of the user's.
-    description : dict
-        What `describe` returned.
-    deserialize : callable
-        Makes objects of configs.
-    models : tuple of callable
-        How a sequential model is filled, and how a functional one is wired.
+    By `deserialize`, which makes objects of configs, and functions that fill a sequential model and
+    wire a functional one: `models`.
     """
     obj = cls.__new__(cls)
     _initialize(obj, description["base"], deserialize, *models)

@@ -15,6 +15,7 @@ from ...errors import PayloadError, ReduceError
 from .._shared import assigned_attributes
 from .._shared.facts import Survey
 from .attributes import added_losses
+from .bookkeeping import DEFAULTS, LEFT_OUT
 from .configs import deserialize, serialize, serialized_metric
 from .framework import is_built_in, keras
 from .kinds import is_layer
@@ -83,29 +84,16 @@ def _rename(layer: Any, names: Mapping[str, Any]) -> bool:
 
 # --- manners --------------------------------------------------------------------------------
 
-# Attributes of Keras's own classes that their configs don't mention, and what they are by default.
-_LEFT_OUT: dict[str, dict[str, Any]] = {
-    "AlphaDropout": {"noise_shape": None},
-    "BatchNormalization": {"synchronized": False},
-    "Embedding": {"sparse": False, "_use_one_hot_matmul": False},
-    "Normalization": {"invert": False},
-    "SpatialDropout2D": {"data_format": ""},  # By default, what the program has set for all.
-    "SpatialDropout3D": {"data_format": ""},
-    "StackedRNNCells": {"reverse_state_order": False},
-    "Adam": {"adaptive_epsilon": False},
-}
-_OF_LAYERS = {"_dynamic": False, "_autocast": True, "_stateful": False}
-
 
 def manners(node: Any) -> dict[str, Any]:
     """Return attributes of a part that no config mentions, unless they are as by default."""
     if not describes_itself(node):
         return {}  # Its attributes travel, all of them.
     names = [base.__name__ for base in type(node).__mro__ if is_built_in(base)]
-    defaults = {k: v for name in names for k, v in _LEFT_OUT.get(name, {}).items()}
+    defaults = {k: v for name in names for k, v in LEFT_OUT.get(name, {}).items()}
     if is_layer(node) and not is_container(node):
-        defaults |= {**_OF_LAYERS, "_supports_masking": _masks(type(node))}
-        defaults["_activity_regularizer"] = None
+        defaults |= {name: DEFAULTS[name] for name in DEFAULTS if name != "_input_spec"}
+        defaults["_supports_masking"] = _masks(type(node))
     found = {
         name: serialize(getattr(node, name))
         for name, default in defaults.items()

@@ -11,6 +11,7 @@ from .._shared.bookkeeping import TRACKING
 from .._shared.nests import leaves
 from .._shared.rules import Rules
 from . import others
+from .bookkeeping import DEFAULTS
 from .framework import is_built_in, keras
 from .kinds import bases, is_a, is_layer, is_part, is_variable
 from .patches import WRITING
@@ -24,14 +25,7 @@ def _abstract_classes() -> tuple[type, ...]:
 
 
 class _Rules(Rules):
-    DEFAULTS: ClassVar = {
-        "_supports_masking": False,
-        "_stateful": False,
-        "_dynamic": False,
-        "_autocast": True,
-        "_input_spec": None,
-        "_activity_regularizer": None,
-    }
+    DEFAULTS: ClassVar = DEFAULTS
     WITHOUT_PARTS: ClassVar = ("initializer", "regularizer", "constraint", "schedule", "loss")
     abstract_classes = staticmethod(_abstract_classes)
     is_a = staticmethod(is_a)

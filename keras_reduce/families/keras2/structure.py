@@ -68,8 +68,8 @@ def _variables_of(node: Any) -> list[Any]:
 def _made_by(metric: Any) -> dict[str, Any]:
     """Return the variables and plain attributes of a metric that builds itself on its first data.
 
-    MeanTensor, and AUC of several labels (private: each has a ``_build`` of its own). What a metric
-    of the user's does, nobody knows.
+    MeanTensor, and AUC of several labels (private: each has a ``_build`` of its own). What a
+    user-defined metric does is not known.
     """
     is_own = not is_built_in(type(metric))
     if not is_a(metric, "metric") or not describes_itself(metric):

@@ -12,22 +12,9 @@ from typing import Any
 
 from ...identities import Identity
 from .._shared import tree
-from .._shared.bookkeeping import TRACKING
+from .bookkeeping import SECOND_PLACES
 from .framework import is_built_in, keras, private
 from .kinds import is_a, is_layer, is_part, is_variable
-
-# Keras's and TensorFlow's own bookkeeping, in which a part is found as well.
-_BOOKKEEPING = frozenset(
-    {
-        *("_trainable_weights", "_non_trainable_weights", "_metrics", "_updates", "_losses"),
-        *(*TRACKING, "_unconditional_checkpoint_dependencies", "_inbound_nodes_value"),
-        *("_outbound_nodes_value", "_input_layers", "_output_layers", "_network_nodes"),
-        *("_nodes_by_depth", "_layer_call_argspecs", "_input_coordinates", "_output_coordinates"),
-        *("_compiled_trainable_state", "_created_nodes", "_checkpoint", "_auto_config"),
-        *("inputs", "outputs", "_nested_inputs", "_nested_outputs", "_feed_inputs"),
-        *("history", "train_function", "test_function", "predict_function", "train_tf_function"),
-    }
-)
 
 # The steps that a model has counted, which it keeps apart from its weights.
 _COUNTERS = ("_train_counter", "_test_counter", "_predict_counter")
@@ -107,7 +94,7 @@ def _of_trackables(layer: Any) -> Iterator[tuple[str, Any]]:
 
     Modules of TensorFlow's, whose variables Keras trains, and generators of random numbers.
     """
-    for name, value in tree.below_attributes(vars(layer), _BOOKKEEPING):
+    for name, value in tree.below_attributes(vars(layer), SECOND_PLACES):
         if is_trackable(value):
             # In the order of its attributes' names.
             held = value.variables if hasattr(value, "variables") else [value.state]
@@ -172,7 +159,7 @@ def untold_variables(optimizer: Any) -> list[tuple[str, Any]]:
     # Private: by which names an optimizer knows the variables that it was built for.
     listed = {id(variable) for variable in _of_optimizer(optimizer)}
     foreign = getattr(optimizer, "_index_dict", {})
-    below = tree.below_attributes(vars(optimizer), _TOLD_BY_CONFIGS | _BOOKKEEPING)
+    below = tree.below_attributes(vars(optimizer), _TOLD_BY_CONFIGS | SECOND_PLACES)
     return [
         (f"attribute/{name}", value)
         for name, value in below
@@ -189,7 +176,7 @@ def _children(node: Any) -> Iterator[tuple[str, Any]]:
         for layer in layers_of(node):
             yield f"layers/{layer.name}", layer
     if _may_hold_parts(node):
-        below = tree.below_attributes(vars(node), _BOOKKEEPING)
+        below = tree.below_attributes(vars(node), SECOND_PLACES)
         found = [(name, part) for name, part in below if is_part(part) and not is_variable(part)]
         # In an order that does not depend on which was set first.
         yield from sorted(found, key=lambda item: item[0])

@@ -33,16 +33,9 @@ from .tree import (
 
 
 def describe(obj: Any, serialize: Callable[[Any], Any], table: Table) -> dict[str, Any]:
-    """Return the description of an object by its attributes.
+    """Return the description of an object of a user-defined class by its attributes.
 
-    Parameters
-    ----------
-    obj : object
-        Of a class of the user's.
-    serialize : callable
-        Makes configs of Keras objects and of functions.
-    table : Table
-        Takes what only a pickler can carry.
+    With configs that `serialize` makes; `table` takes what only a pickler can carry.
 
     Raises
     ------

@@ -59,21 +59,11 @@ OF_MODULES = ("_torch_params", "training", "_non_persistent_buffers_set")
 
 
 class Setting(NamedTuple):
-    """A setting that every layer has, and that a program may change.
+    """A setting that every layer has, and that a program may change."""
 
-    Attributes
-    ----------
-    attribute : str
-        Where Keras keeps it.
-    name : str
-        How the code of a class sets it.
-    default : object
-        What `keras.Layer` sets.
-    """
-
-    attribute: str
-    name: str
-    default: Any
+    attribute: str  # Where Keras keeps it.
+    name: str  # How the code of a class sets it.
+    default: Any  # What `keras.Layer` sets.
 
 
 CONTEXT = Setting("_call_context_args", "_call_context_args", frozenset({"training"}))

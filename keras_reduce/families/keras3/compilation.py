@@ -29,16 +29,7 @@ def compilation(tree: Tree) -> dict[str, Any] | None:
 
 
 def compile_all(obj: Any, specs: dict[str, Any], written_on: str = "") -> None:
-    """Compile `obj`, and models inside it, as `compilation` found them.
-
-    Parameters
-    ----------
-    obj : object
-        What has been rebuilt.
-    specs : dict
-        What `compilation` returned.
-    written_on : str, optional
-        The backend that they were compiled for.
+    """Compile `obj`, and models inside it, as `compilation` found them on the backend `written_on`.
 
     Raises
     ------

@@ -19,18 +19,10 @@ from .tree import Tree, is_container, nodes
 
 
 class MadePart(NamedTuple):
-    """A layer that a maker's constructor makes.
+    """A layer that a maker's constructor makes."""
 
-    Attributes
-    ----------
-    maker : object
-        A layer below the object that is being written, with a payload of its own.
-    path : str
-        Path of the layer below its maker.
-    """
-
-    maker: Any
-    path: str
+    maker: Any  # A layer below the object that is being written, with a payload of its own.
+    path: str  # Path of the layer below its maker.
 
 
 def made_parts(tree: Tree, listed_by: Callable[[Any], Iterable[Any]]) -> dict[int, MadePart]:

@@ -39,22 +39,11 @@ def part_states(
 ) -> dict[str, dict[str, Any]]:
     """Return the states of converted layers, and of layers that a constructor made, by path.
 
-    Parameters
-    ----------
-    tree : Tree
-        The object, and its children, which have states of their own.
-    table : Table
-        Takes what only a pickler can carry.
-    serialize : callable
-        Makes configs.
-
-    Returns
-    -------
-    dict
-        For each layer ``attributes``: plain values, functions, regularizers and constraints by
-        name, see `attributes.encoder`; ``dtype``: config of its dtype policy, unless that is the
-        policy of the object; ``variables``: its variables in their order, if LoRA or quantization
-        has changed them.
+    Children have states of their own. For each layer ``attributes``: plain values, functions,
+    regularizers and constraints by name, see `attributes.encoder`; ``dtype``: config of its dtype
+    policy, unless that is the policy of the object; ``variables``: its variables in their order, if
+    LoRA or quantization has changed them. Configs are made by `serialize`; `table` takes what only
+    a pickler can carry.
     """
     found: dict[str, dict[str, Any]] = {}
     for path, node in tree.own.items():

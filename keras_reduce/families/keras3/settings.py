@@ -28,17 +28,9 @@ def settings(
 ) -> dict[str, Any]:
     """Return the settings of a layer that its class may not make again, encoded.
 
-    Parameters
-    ----------
-    layer : keras.Layer
-        The layer.
-    encode : callable
-        Encodes a value at a path below the layer; see `attributes.encoder`.
-    is_root : bool
-        Whether the layer has a payload of its own, in which its name is.
-    owner_name : str
-        The name of what the layer is a part of. Some constructors hand their own name on to the
-        layers that they make, if they are given one.
+    By `encode`, see `attributes.encoder`. With its name, unless it has a payload of its own
+    (`is_root`), or has that of what it is a part of (`owner_name`): some constructors hand their
+    own name on to the layers that they make.
     """
     found: dict[str, Any] = {}
     # Layers that travel by their attributes carry all others among these.

@@ -31,20 +31,10 @@ from .tree import Tree
 def state(obj: Any, tree: Tree) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the attributes of an object that training or the user has set.
 
-    Parameters
-    ----------
-    obj : object
-        A Keras object.
-    tree : Tree
-        What is below it, and which of that travels apart.
-
-    Returns
-    -------
-    dict, dict
-        What pickle puts into ``__dict__``; and attributes with parts in them that Keras tracks, and
-        an optimizer may train, so that they have to be there before. Both have also attributes of
-        layers inside, as ``path:attribute``: weak references and code in the first, which may refer
-        to the object; others in the second. For the plain ones see `part_states`.
+    Those that pickle puts into ``__dict__``; and those with parts in them that Keras tracks, and an
+    optimizer may train, so that they have to be there before. Both have also attributes of layers
+    inside, as ``path:attribute``: weak references and code in the first, which may refer to the
+    object; others in the second. For the plain ones see `part_states`.
 
     Raises
     ------

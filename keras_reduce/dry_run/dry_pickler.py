@@ -72,18 +72,10 @@ class Obstacle(NamedTuple):
 def obstacles(
     obj: Any, name: str, transport: Transport, *, by_value: bool = False
 ) -> Iterator[Obstacle]:
-    """Yield what keeps `obj` from travelling: what is near the root first.
+    """Yield what keeps `obj`, spelled `name`, from travelling: what is near the root first.
 
-    Parameters
-    ----------
-    obj : object
-        The root of the graph.
-    name : str
-        How to spell it.
-    transport : {"pickle", "cloudpickle", "joblib", "deepcopy"}
-        Whose rules to follow.
-    by_value : bool, default=False
-        For joblib: whether it carries functions and classes by value.
+    By the rules of `transport`. For joblib, `by_value` tells whether it carries functions and
+    classes by value.
     """
     before, _search.roots = _search.roots, (obj,)
     try:
@@ -95,27 +87,17 @@ def obstacles(
 
 
 def check(owner: Any, values: Mapping[str, Any], *, name: str, skip: Callable[[Any], bool]) -> None:
-    """Refuse attributes that can't be carried, before a pickler does so without naming them.
+    """Refuse attributes of `owner` that can't be carried, with the path, which picklers don't tell.
 
     Carried is what cloudpickle, the most permissive pickler, carries; or what `copy.deepcopy` does,
-    where it is at work. Takes microseconds for plain data.
-
-    Parameters
-    ----------
-    owner : object
-        The object that is being reduced.
-    values : mapping
-        Its attributes by name.
-    name : str
-        How to spell the owner in a message.
-    skip : callable
-        Tells of an object whether to take it as fine: it checks itself.
+    where it is at work. Objects that `skip` accepts check themselves. Takes microseconds for plain
+    data.
 
     Raises
     ------
     ReduceError
-        For one obstacle, with the path to it. Not within a dry run of `owner`, which lists them
-        all.
+        For one obstacle, with the path to it from `name`. Not within a dry run of `owner`, which
+        lists them all.
     """
     if all(map(_is_plain, values.values())):
         return
@@ -190,20 +172,10 @@ _SAVE = pickle._Pickler.save.__code__  # type: ignore[attr-defined]
 def root_path(obj: Any, name: str = "") -> str:
     """Return the path to `obj` from the root of the dump that is under way, such as ``a.b[1]``.
 
-    To be called when `obj` could not be reduced, while its reducer runs. It never raises.
-
-    Parameters
-    ----------
-    obj : object
-        What could not be reduced.
-    name : str, optional
-        How to spell the root; the name of its class in lower case if not given.
-
-    Returns
-    -------
-    str
-        Empty if the root is unknown: the C pickler leaves no trace on Python's stack, unless a
-        function in Python, such as cloudpickle's, has started it.
+    To be called when `obj` could not be reduced, while its reducer runs. It never raises. The root
+    is spelled `name`, or as its class in lower case. The path is empty if the root is unknown: the
+    C pickler leaves no trace on Python's stack, unless a function in Python, such as cloudpickle's,
+    has started it.
     """
     if _visits.current:
         return ""  # a dry run is under way, which knows the path itself
@@ -226,16 +198,9 @@ def root_path(obj: Any, name: str = "") -> str:
 
 
 def reaches(roots: Sequence[Any], is_wanted: Callable[[Any], bool]) -> bool:
-    """Tell whether an object is below one of `roots`.
+    """Tell whether an object below one of `roots` is, or contains, the one that `is_wanted` means.
 
     To be called while a reducer runs. It never raises.
-
-    Parameters
-    ----------
-    roots : sequence
-        Objects that are being pickled.
-    is_wanted : callable
-        Tells of an object of the graph whether it is, or contains, the one.
     """
     if _search.is_on:
         return True  # One search goes through everything.

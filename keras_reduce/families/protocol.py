@@ -237,12 +237,7 @@ def by_name(name: str) -> Family:
 def required(name: str, backend: str = "") -> Family:
     """Return the family called `name` with its framework imported.
 
-    Parameters
-    ----------
-    name : str
-        As for `by_name`.
-    backend : str, optional
-        What Keras computed with where the object was written.
+    The object was written where Keras computed with `backend`.
 
     Raises
     ------

@@ -22,10 +22,7 @@ Patch = tuple[Any, str, Callable[[Any], Any]]
 class Patches:
     """Replacements of module attributes while at least one thread needs them.
 
-    Parameters
-    ----------
-    current : threading.local
-        Where a thread's work is noted, for the replacements to see.
+    What a thread is doing is noted in `current`, for the replacements to see.
     """
 
     def __init__(self, current: threading.local) -> None:

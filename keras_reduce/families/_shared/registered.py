@@ -10,15 +10,7 @@ from .tree import Tree
 
 
 def registered_name(saving: Any, cls: type) -> str | None:
-    """Return the name under which a class is registered; None if it is not.
-
-    Parameters
-    ----------
-    saving : module
-        Keras's functions for that.
-    cls : type
-        User-defined.
-    """
+    """Return the name under which a user-defined class is registered; None if it is not."""
     # Bound before any patch of ours, so it answers what was registered, not a key.
     name = str(saving.get_registered_name(cls))
     return name if name != cls.__name__ else None

@@ -25,15 +25,9 @@ from .patches import Patches
 
 
 class Rules:
-    """What both generations of Keras decide alike.
+    """Rules that both generations of Keras share; a family fills in what differs.
 
-    A family fills in what differs: the methods that raise `NotImplementedError`, and those that
-    answer for one generation only.
-
-    Parameters
-    ----------
-    patches : Patches
-        What is replaced in Keras while configs are made.
+    While configs are made, Keras works with `patches`.
     """
 
     # Attributes that Keras's own constructors set and a user-defined class may change.

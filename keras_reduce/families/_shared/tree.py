@@ -37,28 +37,17 @@ def walk(obj: Any, children_of: Children) -> tuple[dict[str, Any], dict[int, lis
 
 
 class Tree:
-    """Everything below an object, and which of it travels on its own.
+    """Everything below a Keras object, and which of it travels on its own.
 
-    What is below one node, its family tells.
-
-    Parameters
-    ----------
-    root : object
-        A Keras object.
-    children : iterable of object or str
-        Parts of it that have payloads of their own, with all that is below them; or their paths.
-        What is not part of it is ignored.
-
-    Attributes
-    ----------
-    nodes, own : dict
-        Every layer, optimizer, metric and seed generator by path; those that no child has.
-    children : dict
-        The children by path, as far as they are found below `root`.
+    A family tells what is below one node. `children` are parts that have payloads of their own,
+    with all that is below them, or the paths of such parts. What is not part of the object is
+    ignored.
     """
 
     def __init__(self, root: Any, children: Iterable[Any] = ()) -> None:
         self.root = root
+        # Every layer, optimizer, metric and seed generator by path. Of these, `own` are those that
+        # no child has, and `children` the children that are there.
         self.nodes, self._below = walk(root, self.children_of)
         self._set_apart(children)
 

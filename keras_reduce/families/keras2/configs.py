@@ -67,14 +67,9 @@ def _class(config: dict[str, Any]) -> Any:
 
 
 def serialize(value: Any, *, exactly: bool = True) -> Any:
-    """Return what stands for `value` in a config.
+    """Return a config for any `value`.
 
-    Parameters
-    ----------
-    value : object
-        Anything.
-    exactly : bool
-        Tell tuples from lists, as Keras's own classes don't.
+    Tuples differ from lists in it if it is made `exactly`, which Keras's own classes don't need.
     """
     table: Table = current.table
     if type(value) in PLAIN:

@@ -16,11 +16,8 @@ from .tree import Tree
 def state(obj: Any, tree: Tree) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the attributes of an object that training or the user has set.
 
-    Returns
-    -------
-    dict, dict
-        What a pickler puts back, see `receive_state`; and attributes with layers in them, which
-        have to be there before an optimizer is built.
+    Those that a pickler puts back, see `await_state`; and those with layers in them, which have to
+    be there before an optimizer is built.
     """
     if is_a(obj, "callback"):
         return _callback_state(obj), {}

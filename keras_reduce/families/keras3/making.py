@@ -28,12 +28,8 @@ class MadePart(NamedTuple):
 def made_parts(tree: Tree, listed_by: Callable[[Any], Iterable[Any]]) -> dict[int, MadePart]:
     """Return the layers, by id, that a layer below the root makes and something outside it holds.
 
-    Parameters
-    ----------
-    tree : Tree
-        The object that is being written, and all below it.
-    listed_by : callable
-        Returns the parts that the config of a layer lists, each with a payload of its own.
+    The function `listed_by` returns the parts that the config of a layer lists, each with a payload
+    of its own.
     """
     parents = tree.parents
     shared = {number for number, holders in parents.items() if len(holders) > 1}

@@ -75,21 +75,8 @@ def reading(
 class Reading:
     """What a thread needs while it rebuilds an object.
 
-    Parameters
-    ----------
-    by_key : mapping
-        The user's classes and functions.
-    objects : tuple
-        What the pickler has rebuilt already, by number.
-    identities : tuple of Identity
-        Tokens of what the pickler may have rebuilt, or is going to, by number.
-
-    Attributes
-    ----------
-    reused : dict
-        Objects in configs that another payload of the same pickle has rebuilt before, by id.
-    filled : list
-        Those of them whose variables another payload has filled; see `structure`.
+    User-defined classes and functions by key; by number, the objects that the pickler has rebuilt
+    already, and identity tokens of those that it has or is going to.
     """
 
     def __init__(
@@ -101,6 +88,8 @@ class Reading:
         self.by_key, self.objects, self.identities = by_key, objects, identities
         self.registered_names: dict[str, str | None] = {}
         self.root: Any = None
+        # Objects in configs that another payload of the same pickle has rebuilt before, by id;
+        # those of which that has filled the variables, see `structure`.
         self.reused: dict[int, Any] = {}
         self.filled: list[Any] = []
         self._made: set[int] = set()

@@ -54,13 +54,7 @@ def _of_this_thread() -> Any:
 
 
 def global_seed(code: Iterable[Any]) -> list[int] | None:
-    """Return the state of the global seed generator if `code` may draw from it.
-
-    Parameters
-    ----------
-    code : iterable of object
-        Classes and functions of the user's.
-    """
+    """Return the state of the global seed generator if user-defined `code` may draw from it."""
     generator = _of_this_thread() or _latest()
     if generator is None or not any(map(_draws, code)):
         return None

@@ -393,13 +393,7 @@ def _rename(variable: Any, path: str) -> None:
 
 
 def _adopt(parts: Mapping[str, Any], children: Mapping[str, int], objects: Sequence[Any]) -> bool:
-    """Give parts that a constructor made what the payloads of their originals hold.
-
-    Returns
-    -------
-    bool
-        Whether there are any.
-    """
+    """Give parts that a constructor made what the payloads of their originals hold; tell if any."""
     import keras
 
     adopted = False

@@ -25,7 +25,10 @@ def with_assets(
     PayloadError
         If an asset belongs to a part that is not there.
     """
-    for path in dict.fromkeys(path for path, _ in assets):
+    by_path: dict[str, dict[str, Array]] = {}
+    for (path, name), array in assets.items():
+        by_path.setdefault(path, {})[name] = array
+    for path, named in by_path.items():
         if path not in tree.nodes:
             raise PayloadError(
                 "The payload holds an asset for a layer that was not rebuilt",
@@ -33,7 +36,7 @@ def with_assets(
                 cause="the class that creates this layer has changed since",
                 cure="load it with the code that wrote it",
             )
-        yield tree.nodes[path], {name: each for (p, name), each in assets.items() if p == path}
+        yield tree.nodes[path], named
 
 
 def counts_of(lookup: Any) -> list[tuple[str, Array]]:

@@ -12,8 +12,8 @@ from typing import Any
 from joblib.numpy_pickle import NumpyPickler
 
 from . import registry
-from .core.dry_pickler import Obstacle, Transport, obstacles
 from .core.report_tree import Branch, Presentable, as_text, present
+from .dry_run.dry_pickler import Obstacle, Transport, obstacles
 from .errors import KerasReduceError
 
 __all__ = ["Explanation", "TargetError", "explain", "main"]

@@ -22,7 +22,6 @@ from .core import (
     array_backends,
     c_picklers,
     call_stacks,
-    dry_pickler,
     keras_backend,
     payload,
     transport_detection,
@@ -30,6 +29,7 @@ from .core import (
 )
 from .core.code_objects import root_module
 from .core.placeholders import Parcel, Refused
+from .dry_run import dry_pickler
 from .errors import FrameworkError, KerasReduceError, PayloadError, ReduceError
 from .families._shared.lookups import LOOKUPS
 from .families._shared.lost_attributes import warn_of_loss, warn_of_missing_parts
@@ -175,242 +175,114 @@ def _identity(header: dict[str, Any], tokens: tuple[Any, ...]) -> identities.Ide
     return None if number is None else identities.by_number(tokens, number)
 
 
-def reduce_layer(layer: Any) -> Reduced:
-    """Reduce a layer, alone or as a part of a model.
+def _pair(kind: families.Kind, about: str) -> tuple[Callable[[Any], Reduced], Callable[..., Any]]:
+    """Return two functions, which take an object of a `kind` apart and rebuild it.
 
-    Carried: config, variables, random seeds, assets, `trainable` flags, attributes of the user's.
-    Not carried: its connections to other layers (`keras.Layer.input`, `output`).
+    The latter has parameters as for `rebuild_model`. It is known by its name, which is wire format.
     """
-    return (rebuild_layer, *_take_apart(layer))
 
-
-def rebuild_layer(*payload: Any) -> Any:
-    """Rebuild what `reduce_layer` took apart; parameters as for `rebuild_model`."""
-    return rebuild_model(*payload)
-
-
-def reduce_optimizer(optimizer: Any) -> Reduced:
-    """Reduce a lone optimizer.
-
-    Carried: config, iterations, learning rate, slots, exclusions from weight decay, identity tokens
-    of the variables that it was built for.
-    Not carried: these variables. The rebuilt optimizer goes on with those of layers in the same
-    pickle. If there are none, it takes the variables that it is applied to, or compiled with, for
-    them, if their paths or shapes tell which is which.
-    """
-    return (rebuild_optimizer, *_take_apart(optimizer))
-
-
-def rebuild_optimizer(*payload: Any) -> Any:
-    """Rebuild what `reduce_optimizer` took apart; parameters as for `rebuild_model`."""
-    return rebuild_model(*payload)
-
-
-def reduce_metric(metric: Any) -> Reduced:
-    """Reduce a lone metric.
-
-    Carried: config and state. Not carried: nothing that there is.
-    """
-    return (rebuild_metric, *_take_apart(metric))
-
-
-def rebuild_metric(*payload: Any) -> Any:
-    """Rebuild what `reduce_metric` took apart; parameters as for `rebuild_model`."""
-    return rebuild_model(*payload)
-
-
-def reduce_loss(loss: Any) -> Reduced:
-    """Reduce a lone loss.
-
-    Carried: config, with what Keras leaves out of it. Not carried: nothing that there is.
-    """
-    return (rebuild_loss, *_take_apart(loss))
-
-
-def rebuild_loss(*payload: Any) -> Any:
-    """Rebuild what `reduce_loss` took apart; parameters as for `rebuild_model`."""
-    return rebuild_model(*payload)
-
-
-def reduce_operation(operation: Any) -> Reduced:
-    """Reduce a lone operation.
-
-    Carried: config. Not carried: its connections to other operations.
-    """
-    return (rebuild_operation, *_take_apart(operation))
-
-
-def rebuild_operation(*payload: Any) -> Any:
-    """Rebuild what `reduce_operation` took apart; parameters as for `rebuild_model`."""
-    return rebuild_model(*payload)
-
-
-def reduce_function(function: Any) -> Reduced:
-    """Reduce a `keras.Function`.
-
-    Carried: its symbolic inputs and outputs, and so all that is between; attributes of the user's.
-    Not carried: nothing that there is.
-    """
-    return (rebuild_function, *_take_apart(function))
-
-
-def rebuild_function(*payload: Any) -> Any:
-    """Rebuild what `reduce_function` took apart; parameters as for `rebuild_model`."""
-    return rebuild_model(*payload)
-
-
-def reduce_tensor(tensor: Any) -> Reduced:
-    """Reduce a symbolic tensor.
-
-    Carried: shape, dtype, name, and the call that made it, with all before.
-    Not carried: calls that the tensor went into afterwards.
-    """
-    return (rebuild_tensor, *_take_apart(tensor))
-
-
-def rebuild_tensor(*payload: Any) -> Any:
-    """Rebuild what `reduce_tensor` took apart; parameters as for `rebuild_model`."""
-    return rebuild_model(*payload)
-
-
-def reduce_node(node: Any) -> Reduced:
-    """Reduce the call of an operation on symbolic tensors.
-
-    Carried: the operation and its arguments. Not carried: nothing that there is.
-    """
-    return (rebuild_node, *_take_apart(node))
-
-
-def rebuild_node(*payload: Any) -> Any:
-    """Call an operation as in what `reduce_node` took apart; parameters as for `rebuild_model`."""
-    return rebuild_model(*payload)
-
-
-def reduce_variable(variable: Any) -> Reduced:
-    """Reduce a lone variable.
-
-    Carried: value, dtype, name, path, flags, regularizer, constraint.
-    Not carried: the layer that holds it. A variable beside its layer comes back as a copy.
-    """
-    return (rebuild_variable, *_take_apart(variable))
-
-
-def rebuild_variable(*payload: Any) -> Any:
-    """Rebuild what `reduce_variable` took apart; parameters as for `rebuild_model`."""
-    return rebuild_model(*payload)
-
-
-def reduce_seed_generator(generator: Any) -> Reduced:
-    """Reduce a seed generator.
-
-    Carried: seed, name, state. Not carried: nothing that there is.
-    """
-    return (rebuild_seed_generator, *_take_apart(generator))
-
-
-def rebuild_seed_generator(*payload: Any) -> Any:
-    """Rebuild what `reduce_seed_generator` took apart; parameters as for `rebuild_model`."""
-    return rebuild_model(*payload)
-
-
-def reduce_initializer(initializer: Any) -> Reduced:
-    """Reduce an initializer.
-
-    Carried: config, and the seed that it has drawn if none was given; or, if its class has no
-    `get_config` of its own, its attributes. Not carried: nothing that there is.
-    """
-    return (rebuild_initializer, *_take_apart(initializer))
-
-
-def rebuild_initializer(*payload: Any) -> Any:
-    """Rebuild what `reduce_initializer` took apart; parameters as for `rebuild_model`."""
-    return rebuild_model(*payload)
-
-
-def reduce_regularizer(regularizer: Any) -> Reduced:
-    """Reduce a regularizer.
-
-    Carried: config, or attributes where its class has no config of its own.
-    Not carried: nothing that there is.
-    """
-    return (rebuild_regularizer, *_take_apart(regularizer))
-
-
-def rebuild_regularizer(*payload: Any) -> Any:
-    """Rebuild what `reduce_regularizer` took apart; parameters as for `rebuild_model`."""
-    return rebuild_model(*payload)
-
-
-def reduce_constraint(constraint: Any) -> Reduced:
-    """Reduce a constraint.
-
-    Carried: config, or attributes where its class has no config of its own.
-    Not carried: nothing that there is.
-    """
-    return (rebuild_constraint, *_take_apart(constraint))
-
-
-def rebuild_constraint(*payload: Any) -> Any:
-    """Rebuild what `reduce_constraint` took apart; parameters as for `rebuild_model`."""
-    return rebuild_model(*payload)
-
-
-def reduce_schedule(schedule: Any) -> Reduced:
-    """Reduce a learning rate schedule.
-
-    Carried: config, or attributes where its class has no config of its own.
-    Not carried: nothing that there is.
-    """
-    return (rebuild_schedule, *_take_apart(schedule))
-
-
-def rebuild_schedule(*payload: Any) -> Any:
-    """Rebuild what `reduce_schedule` took apart; parameters as for `rebuild_model`."""
-    return rebuild_model(*payload)
-
-
-def reduce_policy(policy: Any) -> Reduced:
-    """Reduce a dtype policy.
-
-    Carried: config. Not carried: nothing that there is.
-    """
-    return (rebuild_policy, *_take_apart(policy))
-
-
-def rebuild_policy(*payload: Any) -> Any:
-    """Rebuild what `reduce_policy` took apart; parameters as for `rebuild_model`."""
-    return rebuild_model(*payload)
-
-
-def reduce_callback(callback: Any) -> Reduced:
-    """Reduce a callback, before, after or without training.
-
-    Carried: its class and its attributes, the model that it belongs to among them.
-    Not carried: open event files of `TensorBoard`, which opens others; threads of a
-    `CallbackList`, which starts others. A `CSVLogger` in the middle of training is refused.
-    """
-    return (rebuild_callback, *_take_apart(callback))
-
-
-def rebuild_callback(*payload: Any) -> Any:
-    """Rebuild what `reduce_callback` took apart; parameters as for `rebuild_model`."""
-    return rebuild_model(*payload)
-
-
-def reduce_tf_function(function: Any) -> Reduced:
-    """Reduce a `tf.function`.
-
-    Carried: its Python function, its signature, how it was decorated. One that an importable module
-    holds travels by reference, one that decorates a method as that method of its object.
-    Not carried: traces, which are made again on first use, and variables that nothing but the
-    traces holds.
-    """
-    return (rebuild_tf_function, *_take_apart(function))
-
-
-def rebuild_tf_function(*payload: Any) -> Any:
-    """Rebuild what `reduce_tf_function` took apart; parameters as for `rebuild_model`."""
-    return rebuild_model(*payload)
+    def reduce(obj: Any) -> Reduced:
+        return (rebuild, *_take_apart(obj))
+
+    def rebuild(*payload: Any) -> Any:
+        return rebuild_model(*payload)
+
+    reduce.__name__, rebuild.__name__ = f"reduce_{kind}", f"rebuild_{kind}"
+    reduce.__qualname__, rebuild.__qualname__ = reduce.__name__, rebuild.__name__
+    reduce.__doc__, rebuild.__doc__ = about, f"Rebuild what `reduce_{kind}` took apart."
+    return reduce, rebuild
+
+
+reduce_layer, rebuild_layer = _pair(
+    "layer",
+    "Reduce a layer, alone or as a part of a model. Carried: config, variables, random seeds, "
+    "assets, `trainable` flags, attributes that were set on it. Not carried: its connections to "
+    "other layers (`keras.Layer.input`, `output`).",
+)
+reduce_optimizer, rebuild_optimizer = _pair(
+    "optimizer",
+    "Reduce a lone optimizer. Carried: config, iterations, learning rate, slots, exclusions from "
+    "weight decay, identity tokens of the variables that it was built for. Not carried: these "
+    "variables. The rebuilt optimizer goes on with those of layers in the same pickle. If there "
+    "are none, it takes the variables that it is applied to, or compiled with, for them, if "
+    "their paths or shapes tell which is which.",
+)
+reduce_metric, rebuild_metric = _pair(
+    "metric",
+    "Reduce a lone metric. Carried: config and state. Not carried: nothing that there is.",
+)
+reduce_loss, rebuild_loss = _pair(
+    "loss",
+    "Reduce a lone loss. Carried: config, with what Keras leaves out of it. Not carried: nothing "
+    "that there is.",
+)
+reduce_operation, rebuild_operation = _pair(
+    "operation",
+    "Reduce a lone operation. Carried: config. Not carried: its connections to other operations.",
+)
+reduce_function, rebuild_function = _pair(
+    "function",
+    "Reduce a `keras.Function`. Carried: its symbolic inputs and outputs, and so all that is "
+    "between; attributes that were set on it. Not carried: nothing that there is.",
+)
+reduce_tensor, rebuild_tensor = _pair(
+    "tensor",
+    "Reduce a symbolic tensor. Carried: shape, dtype, name, and the call that made it, with all "
+    "before. Not carried: calls that the tensor went into afterwards.",
+)
+reduce_node, rebuild_node = _pair(
+    "node",
+    "Reduce the call of an operation on symbolic tensors. Carried: the operation and its "
+    "arguments. Not carried: nothing that there is.",
+)
+reduce_variable, rebuild_variable = _pair(
+    "variable",
+    "Reduce a lone variable. Carried: value, dtype, name, path, flags, regularizer, constraint. "
+    "Not carried: the layer that holds it. A variable beside its layer comes back as a copy.",
+)
+reduce_seed_generator, rebuild_seed_generator = _pair(
+    "seed_generator",
+    "Reduce a seed generator. Carried: seed, name, state. Not carried: nothing that there is.",
+)
+reduce_initializer, rebuild_initializer = _pair(
+    "initializer",
+    "Reduce an initializer. Carried: config, and the seed that it has drawn if none was given; "
+    "or, if its class has no `get_config` of its own, its attributes. Not carried: nothing that "
+    "there is.",
+)
+reduce_regularizer, rebuild_regularizer = _pair(
+    "regularizer",
+    "Reduce a regularizer. Carried: config, or attributes where its class has no config of its "
+    "own. Not carried: nothing that there is.",
+)
+reduce_constraint, rebuild_constraint = _pair(
+    "constraint",
+    "Reduce a constraint. Carried: config, or attributes where its class has no config of its "
+    "own. Not carried: nothing that there is.",
+)
+reduce_schedule, rebuild_schedule = _pair(
+    "schedule",
+    "Reduce a learning rate schedule. Carried: config, or attributes where its class has no "
+    "config of its own. Not carried: nothing that there is.",
+)
+reduce_policy, rebuild_policy = _pair(
+    "policy",
+    "Reduce a dtype policy. Carried: config. Not carried: nothing that there is.",
+)
+reduce_callback, rebuild_callback = _pair(
+    "callback",
+    "Reduce a callback, before, after or without training. Carried: its class and its "
+    "attributes, the model that it belongs to among them. Not carried: open event files of "
+    "`TensorBoard`, which opens others; threads of a `CallbackList`, which starts others. A "
+    "`CSVLogger` in the middle of training is refused.",
+)
+reduce_tf_function, rebuild_tf_function = _pair(
+    "tf_function",
+    "Reduce a `tf.function`. Carried: its Python function, its signature, how it was decorated. "
+    "One that an importable module holds travels by reference, one that decorates a method as "
+    "that method of its object. Not carried: traces, which are made again on first use, and "
+    "variables that nothing but the traces holds.",
+)
 
 
 TABLE: dict[families.Kind, Callable[[Any], Reduced]] = {

@@ -38,8 +38,8 @@ except ImportError:  # scikit-learn 1.5, the last version that works with the wr
 
 
 from . import families
-from .core import dry_pickler
 from .custom_objects import by_value
+from .dry_run import dry_pickler
 from .errors import EstimatorError, ReduceError
 from .estimators import callbacks, data, seeding
 from .families._shared.lookups import LOOKUPS

@@ -44,20 +44,10 @@ ALIGNMENT = 64
 
 
 def read(variable: Any, backend: str) -> Array:
-    """Return the values of a Keras variable.
+    """Return the values of a Keras variable of a `backend`, as an array of the same shape.
 
-    Parameters
-    ----------
-    variable : keras.Variable
-        Any shape and dtype.
-    backend : {"tensorflow", "jax", "torch", "numpy"}
-        Keras backend that made it.
-
-    Returns
-    -------
-    numpy.ndarray
-        Same shape; for dtypes that NumPy lacks, unsigned integers of the same width. Read-only
-        where it shares memory with the framework.
+    For dtypes that NumPy lacks, of unsigned integers of the same width. The array is read-only
+    where it shares memory with the framework.
 
     Raises
     ------
@@ -141,19 +131,10 @@ def carrier(dtype: str) -> str:
 
 
 def write(variable: Any, array: Array, dtype: str, backend: str) -> None:
-    """Give `variable` the values of `array`, which it may share from then on.
+    """Give a Keras variable of a `backend` the values of an array that `read` has returned.
 
-    Parameters
-    ----------
-    variable : keras.Variable
-        Shape and dtype as the array's; the caller has checked that.
-    array : numpy.ndarray
-        As `read` returned it. Nobody may change it afterwards, unless it is a memory map that
-        writes to its file.
-    dtype : str
-        True dtype, as the header keeps it.
-    backend : {"tensorflow", "jax", "torch", "numpy"}
-        Keras backend that made the variable.
+    The variable may share its memory from then on, so that it must not change, unless it is a
+    memory map that writes to its file. Shapes and dtypes agree, which the caller has checked.
 
     Raises
     ------
@@ -171,16 +152,8 @@ def write(variable: Any, array: Array, dtype: str, backend: str) -> None:
 def converted(array: Array, dtype: str, *, wraps: bool = False) -> Array | None:
     """Return the integers of `array` as another integer `dtype`; None if they find no room there.
 
-    Backends differ in how wide some counters and seeds are.
-
-    Parameters
-    ----------
-    array : numpy.ndarray
-        Of any dtype.
-    dtype : str
-        What a variable has on this backend.
-    wraps : bool, default=False
-        Take the numbers for seeds, of which the lower 32 bits count.
+    Backends differ in how wide some counters and seeds are. Of seeds (`wraps`), only
+    the lower 32 bits count.
     """
     import numpy as np
 
@@ -289,21 +262,10 @@ class _Unlocked:
 
 
 def placeholder(shape: tuple[int, ...], dtype: str) -> Any:
-    """Return a TensorFlow tensor of zeros that takes no memory as long as nobody reads it.
+    """Return a TensorFlow tensor of zeros that takes no memory as long as it is not read.
 
-    For variables that are about to be overwritten; `is_placeholder` tells which have not been.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Any.
-    dtype : str
-        Name of a TensorFlow dtype.
-
-    Returns
-    -------
-    tensorflow.Tensor or None
-        None where memory can't be shared: for some dtypes, and with a GPU.
+    For variables that are about to be overwritten; `is_placeholder` tells which have not been. None
+    where memory can't be shared: for some dtypes, and with a GPU.
     """
     if dtype in _UNCAST or _has_gpu():
         return None

@@ -21,12 +21,8 @@ __all__ = ["memo_with", "unfinished_tuples"]
 def memo_with(witness: Any) -> list[Any] | None:
     """Return the memo of the pickler that has met `witness`; None if there is no such pickler.
 
-    Takes milliseconds: all objects that the garbage collector knows are looked at.
-
-    Parameters
-    ----------
-    witness : object
-        Something that one dump alone contains, and a pickler notes, such as a new text.
+    The witness is something that only one dump contains, such as a new text. Takes milliseconds:
+    all objects that the garbage collector knows are looked at.
     """
     for obj in gc.get_objects():
         if issubclass(type(obj), _pickle.Pickler):

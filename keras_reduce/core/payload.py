@@ -31,6 +31,8 @@ from typing import Any
 from ..errors import PayloadError, ReduceError
 
 PROTOCOL = 1
+# Plain data: JSON has them as they are, and their types and values tell all about them.
+PLAIN = frozenset({bool, int, float, str, type(None)})
 
 
 def encode(*documents: Any, where: str = "") -> list[str]:
@@ -130,13 +132,12 @@ def dictionaries(document: Any) -> Iterator[dict[Any, Any]]:
             items = node.values()
         for item in items:
             # Most are none, so not by way of isinstance.
-            if type(item) not in _PLAIN and isinstance(item, _CONTAINERS):
+            if type(item) not in PLAIN and isinstance(item, _CONTAINERS):
                 open_ends.append(item)
 
 
 _TEXT = {str}
 _CONTAINERS = (dict, list, tuple)
-_PLAIN = {str, int, float, bool, type(None)}
 
 
 def _renumbered(node: Any, addresses: Counter[int], numbers: dict[int, int]) -> Any:

@@ -9,17 +9,10 @@ __all__ = ["Parcel", "Refused"]
 
 
 class Parcel:
-    """What stands for an object until it has arrived: how to rebuild it, and its state.
+    """Placeholder for an object until it has arrived: how to rebuild it, and its state.
 
     A scheduler of Dask's unpickles each graph of tasks, to know its nodes, and pickles it again for
     the workers. Keras objects in it stay what they are on the way: a call that is still to be made.
-
-    Parameters
-    ----------
-    rebuild : callable
-        What an unpickler calls.
-    arguments : tuple
-        With what.
     """
 
     # So named as to hide no method of the object's: see `__getattr__`.
@@ -49,14 +42,9 @@ class Parcel:
 
 
 class Refused:
-    """What stands for an object that this process must not rebuild: whoever uses it is told why.
+    """Placeholder for an object that this process must not rebuild: its use raises `error`.
 
-    In place of an error, where one would end the process and reach nobody.
-
-    Parameters
-    ----------
-    error : Exception
-        What its use raises.
+    In place of an error that would end the process, and that the program would never see.
     """
 
     __slots__ = ("__error__",)

@@ -20,14 +20,9 @@ _log = logging.getLogger(__package__.partition(".")[0])
 class Manifest:
     """Private names of other libraries that one feature needs.
 
-    Parameters
-    ----------
-    feature : str
-        What is off if a name has gone, as the subject of a sentence.
-    instead : str
-        What happens in its place.
-    names : mapping of str to str
-        For each name, as `find` takes it, what it is needed for.
+    The `feature`, as the subject of a sentence, is off if one of the `names` has gone, and
+    `instead` says what happens in its place. Each name, as `find` takes it, has a text that says
+    what it is needed for.
     """
 
     def __init__(self, feature: str, instead: str, names: Mapping[str, str]) -> None:
@@ -52,15 +47,10 @@ _GONE = object()
 
 
 def find(name: str, default: Any = None) -> Any:
-    """Return the object of a name, or `default` if it does not exist.
+    """Return the object called ``module:path.to.attribute``, or `default` if it does not exist.
 
-    Parameters
-    ----------
-    name : str
-        ``module:path.to.attribute``. What instances have is written ``module:Class().attribute``:
-        it is there if an ``__init__`` of the class sets it; the class is what is returned.
-    default : object, optional
-        For a name that has gone.
+    What instances have is written ``module:Class().attribute``: it is there if an ``__init__`` of
+    the class sets it; the class is what is returned.
     """
     module, _, path = name.partition(":")
     owner, _, attribute = path.partition("().")

@@ -61,13 +61,8 @@ def _of_spark() -> str:
 def check(versions: dict[str, str], backend: str | None = None) -> None:
     """Refuse to work for a program whose Keras objects would not be the same here.
 
-    Parameters
-    ----------
-    versions : dict of str to str
-        Versions of distributions that the program uses. They must be here, Keras of the same minor
-        version.
-    backend : str, optional
-        The backend of the program's Keras.
+    The program uses these `versions` of distributions, and this `backend` of Keras. The
+    distributions must be here, Keras of the same minor version.
 
     Raises
     ------

@@ -168,16 +168,7 @@ def _steps(change: int) -> Iterable[str]:
 
 
 def present(report: Presentable, *, as_json: bool = False, page: str | None = None) -> None:
-    """Print a report as a tree or as JSON, or write it to a page.
-
-    Parameters
-    ----------
-    report : Presentable
-        What there is to say.
-    as_json : bool
-        Print JSON.
-    page : str, optional
-        A file to write HTML to; then only JSON is printed, if that is asked for.
+    """Print a report as a tree or as JSON, or write it to a `page` of HTML.
 
     Raises
     ------

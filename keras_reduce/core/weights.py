@@ -178,16 +178,7 @@ def collect(
 ) -> tuple[dict[str, list[Any]], tuple[Array, ...]]:
     """Return the two lists for the header, and the arrays in their order, variables first.
 
-    Parameters
-    ----------
-    variables : mapping
-        Variables by path.
-    assets : dict
-        Arrays by path and name.
-    backend : str
-        Keras backend that made the variables.
-    snapshot : Snapshot, optional
-        What the variables held; if left out, they are read now.
+    The variables have what `snapshot` holds of them, if there is one, or what they hold now.
     """
     arrays = read(variables.values(), backend, snapshot)
     lists: dict[str, list[Any]] = {
@@ -246,21 +237,10 @@ def assign(
     backend: str,
     written_on: str = "",
 ) -> None:
-    """Give the variables `targets` the `values` that stand under the same paths.
+    """Give the variables `targets` the `values`, arrays with their dtypes, of the same paths.
 
-    Without a copy where the backend allows it: nobody may change the arrays afterwards.
-
-    Parameters
-    ----------
-    targets : mapping
-        Variables by path.
-    values : mapping
-        Arrays, with their dtypes, by path.
-    backend : str
-        Keras backend that made the variables.
-    written_on : str, optional
-        Keras backend of the variables that the arrays were read from. If it is another one,
-        integers may have another width there.
+    Without a copy where the backend allows it: the arrays must not change afterwards. On another
+    backend than `written_on`, integers may have another width.
 
     Raises
     ------

@@ -6,12 +6,12 @@ names its framework, inside functions, so that importing this package never impo
 
 from __future__ import annotations
 
+from ._shared.tree import Tree
 from .protocol import (
     ROOTS,
     Family,
     Kind,
     Likeness,
-    Tree,
     active,
     by_name,
     loaded,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import importlib
 import sys
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast
 
 from ..core import keras_backend
 from ..errors import FrameworkError
+from ._shared.tree import Tree
 from ._shared.versions import generation
 
 if TYPE_CHECKING:
@@ -47,79 +48,14 @@ _ADAPTERS = {("keras", 3): "keras3", ("keras", 2): "keras2", ("tf_keras", 2): "k
 ROOTS = tuple(dict.fromkeys(root for root, _ in _ADAPTERS))
 
 
-class Tree(Protocol):
-    """Everything below an object, and which of it travels on its own."""
-
-    @property
-    def nodes(self) -> dict[str, Any]:
-        """The object and every layer, optimizer, metric and seed generator below it, by path."""
-        ...
-
-    @property
-    def own(self) -> dict[str, Any]:
-        """Those of them that no part with a payload of its own has, by path."""
-        ...
-
-    @property
-    def children(self) -> dict[str, Any]:
-        """The parts that have payloads of their own, by path."""
-        ...
-
-    @property
-    def variables(self) -> dict[str, Any]:
-        """Every variable by its path."""
-        ...
-
-    @property
-    def own_variables(self) -> dict[str, Any]:
-        """The variables that no part with a payload of its own has, by path."""
-        ...
-
-    @property
-    def parts(self) -> Container[int]:
-        """The ids of the object, of every Keras object below it, and of the variables."""
-        ...
-
-    @property
-    def private(self) -> Container[int]:
-        """The ids of what has no payload of its own."""
-        ...
-
-    def with_children(self, children: Iterable[Any]) -> Tree:
-        """Return the same tree, of which `children` travel apart."""
-        ...
-
-    def expression(self, place: str) -> str:
-        """Return a Python expression, without a dot in front, for ``path:attribute``."""
-        ...
-
-    def places(self) -> Iterable[tuple[Any, str]]:
-        """Yield the object, what is below it, and the variables, each with a name for it."""
-        ...
-
-
-class Likeness(Protocol):
+class Likeness(NamedTuple):
     """A layer seen as one of its kind."""
 
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """Equal for layers of which the same is written, but for names and arrays."""
-        ...
-
-    @property
-    def names(self) -> dict[str, Any]:
-        """What stands for the marks that `Family.form` puts in their place."""
-        ...
-
-    @property
-    def variables(self) -> list[Any]:
-        """The variables of the layer, in the order in which they are written."""
-        ...
-
-    @property
-    def trainable(self) -> list[Any]:
-        """The same list, with None in the place of those that no optimizer has slots for."""
-        ...
+    key: tuple[Any, ...]  # Equal for layers of which the same is written, but for names and arrays.
+    names: dict[str, Any]  # What replaces the marks that `Family.form` inserts.
+    variables: list[Any]  # In the order in which they are written.
+    # The same, with None in the place of those that no optimizer has slots for.
+    trainable: list[Any]
 
 
 class Family(Protocol):
@@ -130,154 +66,72 @@ class Family(Protocol):
 
     NAME: str
 
-    def check(self) -> None:
-        """Raise `FrameworkError` if the framework lacks what this adapter takes from it."""
-        ...
-
-    def untested(self) -> str:
-        """Return a sentence about the framework's version if it is none that was tested."""
-        ...
-
-    def kind(self, obj: Any) -> Kind | None:
-        """Tell which kind of this family's objects `obj` is; None if it is none that we carry."""
-        ...
-
-    def base_classes(self) -> tuple[type, ...]:
-        """Return the classes that define how all others of this family are reduced."""
-        ...
-
-    def public_classes(self) -> tuple[type, ...]:
-        """Return the public classes of which everything that we carry is a subclass."""
-        ...
-
-    def repairs(self) -> Iterable[tuple[Any, str, Callable[[Any], Any]]]:
-        """Return what loses data in the framework: class or module, name, old -> new function."""
-        ...
-
-    def shortcuts(self) -> Iterable[tuple[type, str]]:
-        """Return the methods by which objects are copied past their ``__reduce__``."""
-        ...
-
-    def versions(self) -> dict[str, str]:
-        """Return the versions that a payload's header records."""
-        ...
-
-    def backend(self) -> str:
-        """Return the name of the array library below Keras."""
-        ...
-
-    def set_random_seed(self, seed: int) -> None:
-        """Seed Python, NumPy and the framework, as ``keras.utils.set_random_seed`` does."""
-        ...
-
-    def is_model(self, obj: Any) -> bool:
-        """Tell whether `obj` is a model of this family."""
-        ...
-
-    def is_harmless(self, obj: Any) -> bool:
-        """Tell whether `obj` is a class that models are made of, or a function of tensors."""
-        ...
-
-    def writing(self, table: Table) -> AbstractContextManager[None]:
-        """Enter the user's classes and functions into `table` while configs are made."""
-        ...
-
-    def reading(
-        self,
-        custom_objects: Mapping[str, tuple[Any, str | None]],
-        objects: tuple[Any, ...] = (),
-        identities: tuple[Any, ...] = (),
-    ) -> AbstractContextManager[None]:
-        """Let configs find `custom_objects`, `objects` and identity tokens meanwhile."""
-        ...
-
-    def survey(self, root: Any, children: Iterable[Any] = ()) -> Tree:
-        """Return what is below `root`, of which `children` (or their paths) travel apart."""
-        ...
-
-    def architecture(self, obj: Any) -> dict[str, Any]:
-        """Return the config from which `construct` makes an object like `obj`."""
-        ...
-
-    def structure(self, tree: Tree, table: Table) -> dict[str, Any]:
-        """Return what the config leaves out and `construct` needs to create the same variables.
-
-        Under ``children`` the numbers of the parts that have payloads of their own, by path.
-        """
-        ...
-
-    def compilation(self, tree: Tree) -> dict[str, Any] | None:
-        """Return how an object, and models inside it, were compiled; None if nothing was."""
-        ...
-
-    def construct(
-        self,
-        architecture: dict[str, Any],
-        structure: dict[str, Any],
-        compilation: dict[str, Any] | None,
-        objects: Sequence[Any],
-    ) -> Any:
-        """Return a new object with all its variables created, their values to be overwritten."""
-        ...
-
-    def left_out(self, obj: Any) -> list[str]:
-        """Return the constructor arguments for which the config of `obj` can't make it."""
-        ...
-
-    def likeness(self, obj: Any) -> Likeness | None:
-        """Return what tells `obj` from others but its name and arrays; None if too much does."""
-        ...
-
-    def form(
-        self, architecture: dict[str, Any], structure: dict[str, Any]
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return what is written about an object that has a likeness, without its names."""
-        ...
-
-    def identities(self, tree: Tree) -> list[Identity | None]:
-        """Return the tokens of a tree's own variables, in their order.
-
-        None stands for variables that no optimizer has slots for.
-        """
-        ...
-
-    def payloads_below(self, structure: Mapping[str, Any]) -> Iterable[Any]:
-        """Return the parts that have payloads of their own, themselves or their paths."""
-        ...
-
-    def unfilled(self, tree: Tree, values: dict[str, Any]) -> dict[str, Any]:
-        """Return `values`, by path, without those that another payload has given already."""
-        ...
-
-    def assets(self, tree: Tree) -> dict[tuple[str, str], np.ndarray[Any, Any]]:
-        """Return the state that is not in variables, as arrays by path and name."""
-        ...
-
-    def restore_assets(
-        self, tree: Tree, assets: Mapping[tuple[str, str], np.ndarray[Any, Any]]
-    ) -> None:
-        """Give an object what `assets` returned for its original."""
-        ...
-
-    def finish(self, tree: Tree) -> None:
-        """Bring what an object derives from its variables up to date with them."""
-        ...
-
-    def await_state(self, obj: Any) -> None:
-        """Let a rebuilt object take the state that a pickler is about to give it."""
-        ...
-
-    def owner(self, obj: Any) -> Any:
-        """Return the object that code in the attributes of `obj` may refer to."""
-        ...
-
-    def state(self, obj: Any, tree: Tree) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return attributes: those that pickle shall put back, and those that `construct` shall.
-
-        The latter by the numbers under ``tracked`` in the structure; an attribute of a part that
-        has no payload of its own, see `tree`, is named ``path:attribute``.
-        """
-        ...
+    # Raise `FrameworkError` if the framework lacks what this adapter takes from it.
+    check: Callable[[], None]
+    # Return a sentence about the framework's version if it is none that was tested.
+    untested: Callable[[], str]
+    # Tell which kind of this family's objects `obj` is; None if it is none that we carry.
+    kind: Callable[[Any], Kind | None]
+    # Return the classes that define how all others of this family are reduced.
+    base_classes: Callable[[], tuple[type, ...]]
+    # Return the public classes of which everything that we carry is a subclass.
+    public_classes: Callable[[], tuple[type, ...]]
+    # Return what loses data in the framework: class or module, name, old -> new function.
+    repairs: Callable[[], Iterable[tuple[Any, str, Callable[[Any], Any]]]]
+    # Return the methods by which objects are copied past their ``__reduce__``.
+    shortcuts: Callable[[], Iterable[tuple[type, str]]]
+    # Return the versions that a payload's header records.
+    versions: Callable[[], dict[str, str]]
+    # Return the name of the array library below Keras.
+    backend: Callable[[], str]
+    # Seed Python, NumPy and the framework, as ``keras.utils.set_random_seed`` does.
+    set_random_seed: Callable[[int], None]
+    # Tell whether `obj` is a model of this family.
+    is_model: Callable[[Any], bool]
+    # Tell whether `obj` is a class that models are made of, or a function of tensors.
+    is_harmless: Callable[[Any], bool]
+    # Enter the user's classes and functions into `table` while configs are made.
+    writing: Callable[[Table], AbstractContextManager[None]]
+    # Let configs find `custom_objects`, `objects` and identity tokens meanwhile.
+    reading: Callable[..., AbstractContextManager[None]]
+    # Return what is below `root`, of which `children` (or their paths) travel apart.
+    survey: Callable[..., Tree]
+    # Return the config from which `construct` makes an object like `obj`.
+    architecture: Callable[[Any], dict[str, Any]]
+    # Return what the config leaves out and `construct` needs to create the same variables. Under
+    # ``children`` the numbers of the parts that have payloads of their own, by path.
+    structure: Callable[[Tree, Table], dict[str, Any]]
+    # Return how an object, and models inside it, were compiled; None if nothing was.
+    compilation: Callable[[Tree], dict[str, Any] | None]
+    # Return a new object with all its variables created, their values to be overwritten.
+    construct: Callable[[dict[str, Any], dict[str, Any], dict[str, Any] | None, Sequence[Any]], Any]
+    # Return the constructor arguments for which the config of `obj` can't make it.
+    left_out: Callable[[Any], list[str]]
+    # Return what tells `obj` from others but its name and arrays; None if too much does.
+    likeness: Callable[[Any], Likeness | None]
+    # Return what is written about an object that has a likeness, without its names.
+    form: Callable[[dict[str, Any], dict[str, Any]], tuple[dict[str, Any], dict[str, Any]]]
+    # Return the tokens of a tree's own variables, in their order. None stands for variables that no
+    # optimizer has slots for.
+    identities: Callable[[Tree], list[Identity | None]]
+    # Return the parts that have payloads of their own, themselves or their paths.
+    payloads_below: Callable[[Mapping[str, Any]], Iterable[Any]]
+    # Return `values`, by path, without those that another payload has given already.
+    unfilled: Callable[[Tree, dict[str, Any]], dict[str, Any]]
+    # Return the state that is not in variables, as arrays by path and name.
+    assets: Callable[[Tree], dict[tuple[str, str], np.ndarray[Any, Any]]]
+    # Give an object what `assets` returned for its original.
+    restore_assets: Callable[[Tree, Mapping[tuple[str, str], np.ndarray[Any, Any]]], None]
+    # Bring what an object derives from its variables up to date with them.
+    finish: Callable[[Tree], None]
+    # Let a rebuilt object take the state that a pickler is about to give it.
+    await_state: Callable[[Any], None]
+    # Return the object that code in the attributes of `obj` may refer to.
+    owner: Callable[[Any], Any]
+    # Return attributes: those that pickle shall put back, and those that `construct` shall. The
+    # latter by the numbers under ``tracked`` in the structure; an attribute of a part that has no
+    # payload of its own, see `tree`, is named ``path:attribute``.
+    state: Callable[[Any, Tree], tuple[dict[str, Any], dict[str, Any]]]
 
 
 @functools.cache
@@ -301,12 +155,7 @@ def by_name(name: str) -> Family:
 def required(name: str, backend: str = "") -> Family:
     """Return the family called `name` with its framework imported.
 
-    Parameters
-    ----------
-    name : str
-        As for `by_name`.
-    backend : str, optional
-        What Keras computed with where the object was written.
+    The object was written where Keras computed with `backend`.
 
     Raises
     ------

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import dry_pickler
+from ..dry_run import dry_pickler
 from ..errors import KerasReduceError
 
 

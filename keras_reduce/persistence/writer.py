@@ -17,10 +17,11 @@ from joblib.numpy_pickle import NumpyArrayWrapper, NumpyPickler
 from joblib.numpy_pickle_utils import Pickler
 
 from .. import registry
-from ..core import dry_pickler, weights
+from ..core import weights
 from ..core.array_backends import ALIGNMENT, never_changes
 from ..core.dispatch import STANDARD
 from ..custom_objects import companion
+from ..dry_run import dry_pickler
 from ..errors import KerasReduceError, ReduceError
 from ..files.atomic import file_error
 from ..files.sources import BLOCK

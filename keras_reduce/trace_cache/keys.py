@@ -20,7 +20,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ..core import code_objects
-from ..families.keras3.attributes import PLAIN
+from ..core.payload import PLAIN
+from ..families.keras3.bookkeeping import NOT_IN_GRAPHS
 from ..families.keras3.kinds import is_a, is_built_in
 from ..families.keras3.tree import is_functional
 
@@ -78,26 +79,6 @@ class _UnclearError(Exception):
 
 # --- attributes that no graph follows from -----------------------------------------------------
 
-# What Keras and TensorFlow keep about their objects. Names and numbers; who calls and tracks whom
-# (what is called is found by way of the model's own nodes); what follows from the class; and the
-# values that a call leaves behind and the next one clears away.
-_BOOKKEEPING = frozenset(
-    {
-        *("name", "_name", "_path", "_parent_path", "_keras_history", "record_history"),
-        *("_inbound_nodes", "_outbound_nodes", "_nodes", "_tracker", "_tracked", "_lock"),
-        *("_auto_config", "build", "quantize", "_call_signature", "call_signature_parameters"),
-        *("_losses", "_loss_ids", "_losses_override", "_called", "_build_shapes_dict"),
-        *("_saved_model_inputs_spec", "_saved_model_arg_spec", "_trainable_variables_indices"),
-        *("_exclude_from_weight_decay_cache", "_initial_seed", "output_names"),
-        *("train_function", "test_function", "predict_function", "history", "stop_training"),
-        *("stop_evaluating", "stop_predicting", "_eval_epoch_iterator", "_initial_epoch"),
-        *("_compile_config", "_compiled_trainable_state"),
-        *("_self_setattr_tracking", "_self_update_uid", "_self_name_based_restores"),
-        *("_self_saveable_object_factories", "_self_unconditional_checkpoint_dependencies"),
-        *("_self_unconditional_dependency_names", "_self_unconditional_deferred_dependencies"),
-        "_self_tracked_trackables",
-    }
-)
 # What recurrent cells make in a call and clear after it: None, where there was nothing before.
 _CLEARED = frozenset({"_dropout_mask", "_recurrent_dropout_mask"})
 # Attributes of variables: initializer and current value.
@@ -220,7 +201,7 @@ class _Walk:
     def _add_variable(self, variable: Any) -> None:
         self._remember(variable, _VARIABLE, type(variable))
         self.variables.append(variable)
-        self._add_attributes(variable, _BOOKKEEPING | _OF_VARIABLES)
+        self._add_attributes(variable, NOT_IN_GRAPHS | _OF_VARIABLES)
 
     def _add_object(self, obj: Any) -> None:
         """Add an object that is determined by its class and its attributes."""
@@ -237,7 +218,7 @@ class _Walk:
             self._remember(obj, _OBJECT)
         self._add_class(cls)
         is_keras = is_built_in(cls)
-        left_out = _BOOKKEEPING if any(map(is_built_in, cls.__mro__)) else frozenset()
+        left_out = NOT_IN_GRAPHS if any(map(is_built_in, cls.__mro__)) else frozenset()
         if is_a(obj, "metric"):
             left_out -= {"name"}  # Results are named by it.
         elif is_a(obj, "model"):
@@ -477,7 +458,7 @@ _IMPURE = frozenset(
         "get_layer",
     }
 )
-_UNTOLD = _BOOKKEEPING - {"build", "quantize"} | _IN_TRAINING | _NOT_TRACED | _IMPURE
+_UNTOLD = NOT_IN_GRAPHS - {"build", "quantize"} | _IN_TRAINING | _NOT_TRACED | _IMPURE
 _TRUSTED = frozenset(
     {
         "keras",

@@ -17,7 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from ..families.keras3.attributes import PLAIN
+from ..core.payload import PLAIN
 
 _log = logging.getLogger(__package__)
 _MOST = 128

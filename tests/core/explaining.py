@@ -28,7 +28,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 import keras_reduce
 from checks import check, compute_eagerly, is_path, main, raises
 from keras_reduce import KerasRegressor, ReduceError, explain
-from keras_reduce.core import dry_pickler
+from keras_reduce.dry_run import dry_pickler
 
 keras_reduce.install()
 compute_eagerly()

@@ -2046,7 +2046,7 @@ def a_layer_in_two_functional_models_of_one_model():
 @check
 def the_private_parts_of_keras_are_where_we_look_for_them():
     """Fails with a name when Keras moves what the adapter replaces or reads."""
-    from keras_reduce.families.keras3 import attributes, kinds, seeds, tree
+    from keras_reduce.families.keras3 import kinds, rules, seeds, tree
     from keras_reduce.families.keras3.reading import _points as points_of_reading
     from keras_reduce.families.keras3.writing import _points as points_of_writing
 
@@ -2064,7 +2064,7 @@ def the_private_parts_of_keras_are_where_we_look_for_them():
     plain.predict(np.ones((2, 1)), verbose=0)
     functional = keras.Model(model.inputs, model.outputs)
     for obj in (plain, model, functional, layers.Layer(), keras.Sequential()):
-        assert attributes.own_attributes(obj) == {}, type(obj)
+        assert rules.own_attributes(obj) == {}, type(obj)
     assert tree.is_functional(functional)
     assert model._loss_tracker is not None
     assert hasattr(model, "_compile_metrics")

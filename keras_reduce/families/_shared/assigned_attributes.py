@@ -14,24 +14,12 @@ def set_by(cls: type) -> frozenset[str]:
 
 
 class Assignment(NamedTuple):
-    """An attribute that a method sets on its own object.
-
-    Attributes
-    ----------
-    name : str
-        Name of the attribute.
-    is_constant : bool
-        Whether the value is a constant.
-    value : object
-        The constant.
-    is_certain : bool
-        Whether each object has it when it has been made: a constructor sets it in any case.
-    """
+    """An attribute that a method sets on its own object."""
 
     name: str
-    is_constant: bool
-    value: Any
-    is_certain: bool
+    is_constant: bool  # Whether the value is a constant.
+    value: Any  # The constant.
+    is_certain: bool  # Whether a constructor sets it in any case.
 
 
 def assignments(cls: type, names: frozenset[str]) -> list[Assignment]:
@@ -41,15 +29,31 @@ def assignments(cls: type, names: frozenset[str]) -> list[Assignment]:
         for function in _functions(value):
             code = function.__code__
             # Most methods know none of these names, which costs less to see than what they do.
-            if code.co_argcount and not names.isdisjoint(code.co_names):
-                made = [a for a in _assignments(code) if a.name in names]
+            if not names.isdisjoint(code.co_names):
+                made = [a for a in _assignments(code, code.co_varnames[0]) if a.name in names]
                 is_constructor = method_name == "__init__"
                 found += made if is_constructor else [a._replace(is_certain=False) for a in made]
     return found
 
 
+def set_in(method: Any) -> frozenset[str]:
+    """Return the names of the attributes that a method, or a property, sets on its object."""
+    codes = [function.__code__ for function in _functions(method)]
+    return frozenset().union(*(_set_in(code, code.co_varnames[0]) for code in codes))
+
+
 @functools.lru_cache(maxsize=4096)
-def _assignments(code: types.CodeType) -> tuple[Assignment, ...]:
+def _set_in(code: types.CodeType, self_name: str) -> frozenset[str]:
+    """Return the names of the attributes that a method, with functions in it, sets."""
+    names = frozenset(assignment.name for assignment in _assignments(code, self_name))
+    inner = (item for item in code.co_consts if isinstance(item, types.CodeType))
+    return names.union(*(_set_in(item, self_name) for item in inner))
+
+
+@functools.lru_cache(maxsize=4096)
+def _assignments(code: types.CodeType, self_name: str) -> tuple[Assignment, ...]:
+    if _STORE_ATTR not in code.co_code[::2]:
+        return ()  # Most methods set nothing, which their bytes show at once.
     found = []
     instructions = list(dis.get_instructions(code))
     jumps = [(i.offset, i.argval) for i in instructions if i.opcode in dis.hasjrel + dis.hasjabs]
@@ -58,7 +62,7 @@ def _assignments(code: types.CodeType) -> tuple[Assignment, ...]:
     ):
         # Python 3.13 may load the value, from a variable, and the object at once.
         names = target.argval if isinstance(target.argval, tuple) else (target.argval,)
-        if instruction.opname == "STORE_ATTR" and names[-1] == code.co_varnames[0]:
+        if instruction.opname == "STORE_ATTR" and names and names[-1] == self_name:
             is_constant = value.opname == "LOAD_CONST" and len(names) == 1
             constant = value.argval if is_constant else None
             here = instruction.offset
@@ -67,38 +71,11 @@ def _assignments(code: types.CodeType) -> tuple[Assignment, ...]:
     return tuple(found)
 
 
-def set_in(method: Any) -> frozenset[str]:
-    """Return the names of the attributes that a method, or a property, sets on its object."""
-    return frozenset().union(
-        *(
-            _set_in(function.__code__, function.__code__.co_varnames[0])
-            for function in _functions(method)
-            if function.__code__.co_argcount
-        )
-    )
-
-
-@functools.lru_cache(maxsize=4096)
-def _set_in(code: types.CodeType, self_name: str) -> frozenset[str]:
-    """Return the names of the attributes that a method sets on its own object."""
-    names = set()
-    before: Any = ""
-    # Most methods set nothing, which their bytes show at once.
-    sets_any = _STORE_ATTR in code.co_code[::2]
-    for instruction in dis.get_instructions(code) if sets_any else ():
-        if instruction.opname == "STORE_ATTR":
-            # Python 3.13 may load two at once.
-            last = before[-1] if isinstance(before, tuple) and before else before
-            names |= {instruction.argval} if last == self_name else set()
-        before = instruction.argval
-    inner = (item for item in code.co_consts if isinstance(item, types.CodeType))
-    return frozenset(names).union(*(_set_in(item, self_name) for item in inner))
-
-
 _STORE_ATTR = dis.opmap["STORE_ATTR"]
 
 
 def _functions(value: Any) -> list[types.FunctionType]:
+    """Return the functions of a method or property that take the object first."""
     if isinstance(value, property):
         value = [value.fget, value.fset]
     elif isinstance(value, (staticmethod, classmethod)):
@@ -106,4 +83,4 @@ def _functions(value: Any) -> list[types.FunctionType]:
     else:
         value = [value]
     found = [getattr(item, "__wrapped__", item) for item in value]
-    return [item for item in found if isinstance(item, types.FunctionType)]
+    return [f for f in found if isinstance(f, types.FunctionType) and f.__code__.co_argcount]

@@ -16,7 +16,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from ...errors import KerasReduceError, PayloadError
-from . import assigned_attributes
+from . import assigned_attributes, completeness
+from .nests import reached
 
 _log = logging.getLogger(__package__)
 
@@ -38,20 +39,36 @@ def is_repeatable(
 ) -> bool:
     """Tell whether the ``compile()`` of `model` is to be called with the arguments that it had.
 
-    Parameters
-    ----------
-    model : object
-        A compiled model of a class that overrides ``compile()``.
-    is_built_in : callable
-        Tells whether a class is Keras's own.
-    lost : callable
-        Returns the names of attributes that the method sets and that can't be carried.
+    Its class overrides the method; `lost` returns the names of attributes that the method sets and
+    that can't be carried.
     """
     # Private: the arguments as Keras's own compile() received them.
     cls, recorded = type(model), model._compile_config.config
     if not accepts(model.compile, recorded) or _makes_some(cls, recorded, is_built_in):
         return False
     return not _takes_more(cls, recorded, is_built_in) or bool(lost(model))
+
+
+def compiled_models(
+    specs: Mapping[str, Any], parts: Callable[[], Mapping[str, Any]]
+) -> Iterator[tuple[str, Any, Any]]:
+    """Yield path, model and specification of the models that are to be compiled again.
+
+    Raises
+    ------
+    PayloadError
+        If a model that was compiled is not there.
+    """
+    for path, spec in specs.items():
+        model = parts().get(path)  # Looked up each time: compiling makes parts.
+        if model is None:
+            raise PayloadError(
+                "A model that was compiled has not been rebuilt",
+                where=path,
+                cause="the class that creates it has changed since",
+                cure="load it with the code that wrote it",
+            )
+        yield path, model, spec
 
 
 def call(method: Any, path: str, *arguments: Any, **named: Any) -> None:
@@ -97,21 +114,17 @@ _told: weakref.WeakSet[Any] = weakref.WeakSet()
 
 def attributes(cls: type, is_built_in: Callable[[type], bool]) -> frozenset[str]:
     """Return the names that ``compile()`` of `cls`, and methods that it calls, set on the model."""
-    found: set[str] = set()
-    waiting, seen = list(_methods(cls, is_built_in)), set()
-    while waiting:
-        method = waiting.pop()
-        if method.__code__ in seen:
-            continue
-        seen.add(method.__code__)
-        found |= assigned_attributes.set_in(method)
+
+    def helpers(method: types.FunctionType) -> Iterator[types.FunctionType]:
         for name in method.__code__.co_names:
             owner = next((base for base in cls.__mro__ if name in vars(base)), cls)
             helper = inspect.unwrap(vars(owner).get(name, len))
             is_followed = name not in _APART and not is_built_in(owner)
             if isinstance(helper, types.FunctionType) and is_followed:
-                waiting.append(helper)
-    return frozenset(found)
+                yield helper
+
+    methods = reached(_methods(cls, is_built_in), helpers)
+    return frozenset().union(*map(assigned_attributes.set_in, methods))
 
 
 # What these set is the constructor's to make again.
@@ -142,10 +155,7 @@ def _methods(cls: type, is_built_in: Callable[[type], bool]) -> Iterator[types.F
 
 
 def _named(method: Callable[..., Any]) -> set[str]:
-    """Return the names of the parameters of a method, but for ``self``, ``*args``, ``**kwargs``."""
-    parameters = list(inspect.signature(method).parameters.values())[1:]
-    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return {each.name for each in parameters if each.kind not in variable} - _NOT_RECORDED
+    return completeness.parameters_of(method)[0].keys() - _NOT_RECORDED
 
 
 def _texts(code: types.CodeType) -> set[str]:

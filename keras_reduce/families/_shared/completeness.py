@@ -12,8 +12,8 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-# Values that compare by themselves.
-_PLAIN = frozenset({bool, int, float, str, type(None)})
+from ...core.payload import PLAIN
+
 # Arguments that every Keras class takes and that are carried in any case, and shapes, which no
 # config holds.
 _CARRIED = frozenset(
@@ -35,18 +35,10 @@ _UNKNOWN = object()
 
 
 class _Constructor(NamedTuple):
-    """Parameters of the constructor of a class.
+    """Parameters of the constructor of a class."""
 
-    Attributes
-    ----------
-    named : mapping
-        Its named parameters, with their defaults.
-    taken : frozenset of str
-        All names that it may take.
-    """
-
-    named: Mapping[str, Any]
-    taken: frozenset[str]
+    named: Mapping[str, Any]  # Its named parameters, with their defaults.
+    taken: frozenset[str]  # All names that it may take.
 
 
 # None for classes that say by a method of their own how an object is made.
@@ -60,20 +52,8 @@ def left_out(
 ) -> list[str]:
     """Return the constructor arguments for which the config of `obj` can't make it.
 
-    Parameters
-    ----------
-    obj : object
-        Of a class that is user-defined.
-    config_of : callable
-        Returns ``get_config()`` of an object, or None.
-    is_built_in : callable
-        Tells whether a class is Keras's own.
-
-    Returns
-    -------
-    list of str
-        Empty if the config describes `obj`, as far as can be told without a call of the
-        constructor.
+    Empty if the config, which `config_of` returns, describes `obj`, as far as can be told without a
+    call of the constructor.
     """
     cls = type(obj)
     if cls not in _constructors:
@@ -97,23 +77,24 @@ def left_out(
 
 def _constructor_of(cls: type, is_built_in: Callable[[type], bool]) -> _Constructor | None:
     methods = ("from_config", *_SAVING)
-    if any(not is_built_in(owner) for owner in _owners(cls, methods)):
+    if any(not is_built_in(each) for each in _owners(cls, methods)):
         return None
-    named, is_open = _parameters(vars(_owner(cls, "__init__"))["__init__"])
+    named, is_open = parameters_of(vars(owner(cls, "__init__"))["__init__"])
     return _Constructor(named, frozenset(_all_names(cls) if is_open else named))
 
 
-def _owner(cls: type, method: str) -> type:
+def owner(cls: type, method: str) -> type:
+    """Return the class that defines `method` of `cls`."""
     return next(base for base in cls.__mro__ if method in vars(base))
 
 
 def _owners(cls: type, methods: tuple[str, ...]) -> list[type]:
-    return [_owner(cls, method) for method in methods if hasattr(cls, method)]
+    return [owner(cls, method) for method in methods if hasattr(cls, method)]
 
 
-def _parameters(constructor: Any) -> tuple[dict[str, Any], bool]:
-    """Return the named parameters with their defaults, and whether there is a ``**kwargs``."""
-    parameters = list(inspect.signature(constructor).parameters.values())[1:]
+def parameters_of(method: Any) -> tuple[dict[str, Any], bool]:
+    """Return a method's named parameters with their defaults; whether there is a ``**kwargs``."""
+    parameters = list(inspect.signature(method).parameters.values())[1:]
     variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     named = {each.name: each.default for each in parameters if each.kind not in variable}
     return named, any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters)
@@ -126,7 +107,7 @@ def _all_names(cls: type) -> set[str]:
         constructor = vars(base).get("__init__")
         if constructor is None:
             continue
-        named, is_open = _parameters(constructor)
+        named, is_open = parameters_of(constructor)
         names |= named.keys()
         code = getattr(inspect.unwrap(constructor), "__code__", None)
         if isinstance(code, types.CodeType):
@@ -147,7 +128,7 @@ def _recorded(obj: Any) -> dict[str, Any] | None:
 def _differs(obj: Any, name: str, default: Any, recorded: dict[str, Any] | None) -> bool:
     """Tell whether `obj` may have been made with another argument than the default."""
     value = recorded[name] if recorded and name in recorded else _attribute(obj, name)
-    return value is not default and (type(value) not in _PLAIN or bool(value != default))
+    return value is not default and (type(value) not in PLAIN or bool(value != default))
 
 
 def _attribute(obj: Any, name: str) -> Any:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import Any
 
-from ...core import dry_pickler
 from ...custom_objects import Lookups
+from ...dry_run import dry_pickler
 from ...errors import ReduceError
 from ..protocol import of
 

@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import Any, TypeVar
 
+from ...core.payload import PLAIN
 from ...errors import ReduceError
+
+_Each = TypeVar("_Each", bound=Hashable)
+
+
+def reached(starts: Iterable[_Each], below: Callable[[_Each], Iterable[_Each]]) -> Iterator[_Each]:
+    """Yield all that one of `starts` leads to by way of `below`, each once, and these themselves.
+
+    Not by recursion: no graph is too deep.
+    """
+    left, seen = list(starts), set()
+    while left:
+        each = left.pop()
+        if each not in seen:
+            seen.add(each)
+            yield each
+            left += below(each)
 
 
 def is_nest(value: Any) -> bool:
@@ -65,8 +82,10 @@ def is_data(value: Any, is_tensor: Callable[[Any], bool] = lambda value: False) 
         return all(is_data(item, is_tensor) for item in value)
     if isinstance(value, np.ndarray):
         return bool(value.dtype != object)
-    plain = (bool, int, float, complex, str, bytes, type(None))
-    return type(value) in plain or isinstance(value, np.generic) or is_tensor(value)
+    return type(value) in _DATA or isinstance(value, np.generic) or is_tensor(value)
+
+
+_DATA = PLAIN | {complex, bytes}
 
 
 def refuse_hidden(name: str, value: Any, is_part: Callable[[Any], bool]) -> None:

@@ -11,7 +11,10 @@ import functools
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ...custom_objects import Table
 
 Patch = tuple[Any, str, Callable[[Any], Any]]
 
@@ -19,21 +22,30 @@ Patch = tuple[Any, str, Callable[[Any], Any]]
 class Patches:
     """Replacements of module attributes while at least one thread needs them.
 
-    Parameters
-    ----------
-    make : callable
-        Returns triples of a module, the name of an attribute, and a function from the original
-        attribute to its replacement. Called when needed, as it imports Keras.
-    current : threading.local
-        Where a thread's work is noted, for the replacements to see.
+    What a thread is doing is noted in `current`, for the replacements to see.
     """
 
-    def __init__(self, make: Callable[[], list[Patch]], current: threading.local) -> None:
+    def __init__(self, current: threading.local) -> None:
         self.current = current
-        self._make = functools.cache(make)
+        self._make: Callable[[], list[Patch]] = list
         self._lock = threading.Lock()
         self._users = 0
         self._originals: list[tuple[Any, str, Any]] = []
+
+    def points(self, make: Callable[[], list[Patch]]) -> Callable[[], list[Patch]]:
+        """Take what `make` returns for the replacements: a decorator.
+
+        Triples of a module, the name of an attribute, and a function from the original attribute to
+        its replacement. Called when needed, as it imports Keras.
+        """
+        self._make = functools.cache(make)
+        return make
+
+    def writing(self, table: Table) -> AbstractContextManager[None]:
+        """Enter the user's classes and functions into `table` while this thread makes configs."""
+        # Found out once for each object of the outermost payload.
+        gaps = getattr(self.current, "gaps", None)
+        return self(table=table, made=None, remade={}, gaps={} if gaps is None else gaps)
 
     def __call__(self, **doing: Any) -> AbstractContextManager[None]:
         """Put the replacements in place, and note in `current` what this thread is `doing`."""

@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Self
 
-from .nests import innermost
+from .nests import innermost, reached
 
 Children = Callable[[Any], Iterable[tuple[str, Any]]]
 
@@ -37,45 +37,26 @@ def walk(obj: Any, children_of: Children) -> tuple[dict[str, Any], dict[int, lis
 
 
 class Tree:
-    """Everything below an object, and which of it travels on its own.
+    """Everything below a Keras object, and which of it travels on its own.
 
-    What is below one node, its family tells.
-
-    Parameters
-    ----------
-    root : object
-        A Keras object.
-    children : iterable of object or str
-        Parts of it that have payloads of their own, with all that is below them; or their paths.
-        What is not part of it is ignored.
-
-    Attributes
-    ----------
-    nodes, own : dict
-        Every layer, optimizer, metric and seed generator by path; those that no child has.
-    children : dict
-        The children by path, as far as they are found below `root`.
+    A family tells what is below one node. `children` are parts that have payloads of their own,
+    with all that is below them, or the paths of such parts. What is not part of the object is
+    ignored.
     """
 
     def __init__(self, root: Any, children: Iterable[Any] = ()) -> None:
         self.root = root
+        # Every layer, optimizer, metric and seed generator by path. Of these, `own` are those that
+        # no child has, and `children` the children that are there.
         self.nodes, self._below = walk(root, self.children_of)
         self._set_apart(children)
 
-    @staticmethod
-    def children_of(node: Any) -> Iterable[tuple[str, Any]]:
-        """Return the layers, optimizers, metrics and seed generators that `node` holds, by name."""
-        raise NotImplementedError
-
-    @staticmethod
-    def named_variables(node: Any) -> Iterable[tuple[str, Any]]:
-        """Return the variables of `node` itself, with names that are the same in its twin."""
-        raise NotImplementedError
-
-    @staticmethod
-    def listed(node: Any) -> Iterable[Any]:
-        """Return the layers that the config of `node` lists, each with a payload of its own."""
-        raise NotImplementedError
+    # The layers, optimizers, metrics and seed generators that a node holds, by name; its own
+    # variables, with names that are the same in its twin; and the layers that its config lists,
+    # each with a payload of its own.
+    children_of: Children
+    named_variables: Children
+    listed: Callable[[Any], Iterable[Any]]
 
     def variables_of(self, node: Any) -> Iterable[tuple[str, Any]]:
         """Return the `named_variables` of a node that are to be carried."""
@@ -94,13 +75,7 @@ class Tree:
             # A text is a path here, but not inside a container that holds parts.
             found = [self.nodes.get(child)] if isinstance(child, str) else innermost(child)
             ids |= set(map(id, found))
-        apart: set[int] = set()
-        open_ends = [number for number in ids if number in self._below]
-        while open_ends:
-            number = open_ends.pop()
-            if number not in apart:
-                apart.add(number)
-                open_ends += self._below[number]
+        apart = set(reached(ids & self._below.keys(), self._below.__getitem__))
         self.own = {path: node for path, node in self.nodes.items() if id(node) not in apart}
         self.children = {path: node for path, node in self.nodes.items() if id(node) in ids}
 
@@ -120,14 +95,7 @@ class Tree:
 
     def below(self, number: int) -> frozenset[int]:
         """Return the ids of all nodes below the one of an id, without its own."""
-        found: set[int] = set()
-        open_ends = [*self._below.get(number, ())]
-        while open_ends:
-            each = open_ends.pop()
-            if each not in found:
-                found.add(each)
-                open_ends += self._below[each]
-        return frozenset(found - {number})
+        return frozenset(reached(self._below.get(number, ()), self._below.__getitem__)) - {number}
 
     @property
     def private(self) -> frozenset[int]:

@@ -5,6 +5,8 @@ turns objects into configs and back, `attributes` those that no config describes
 `optimizers`, `structure` and `assets` add what a config leaves out.
 """
 
+# ruff: noqa: F401, F811 - what is imported are answers of the family, see `protocol.Family`.
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
@@ -12,50 +14,16 @@ from typing import Any
 
 from .._shared.tree import payloads_below
 from .assets import assets, finish, restore_assets
-from .attributes import await_state, left_out, state
 from .compilation import compilation
 from .configs import architecture, reading, writing
 from .framework import keras, root
 from .harmless import is_harmless
 from .kinds import is_a, kind, public_classes
+from .rules import left_out, owner
+from .state import await_state, state
 from .structure import construct, structure
 from .tree import Tree, identities
 from .wrappers import repairs
-
-__all__ = [
-    "NAME",
-    "architecture",
-    "assets",
-    "await_state",
-    "backend",
-    "base_classes",
-    "check",
-    "compilation",
-    "construct",
-    "finish",
-    "form",
-    "identities",
-    "is_harmless",
-    "is_model",
-    "kind",
-    "left_out",
-    "likeness",
-    "owner",
-    "payloads_below",
-    "public_classes",
-    "reading",
-    "repairs",
-    "restore_assets",
-    "set_random_seed",
-    "shortcuts",
-    "state",
-    "structure",
-    "survey",
-    "unfilled",
-    "untested",
-    "versions",
-    "writing",
-]
 
 NAME = "keras2"
 
@@ -123,8 +91,3 @@ def form(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return both as they are; see `likeness`."""
     return architecture, structure
-
-
-def owner(obj: Any) -> Any:
-    """Return the object that code in the attributes of `obj` may refer to: a callback's model."""
-    return getattr(obj, "model", None) or obj if is_a(obj, "callback") else obj

@@ -7,17 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ...errors import PayloadError
-from .._shared.counts import counts_of, restore_counts
+from .._shared.assets import Array, counts_of, restore_counts, with_assets
 from .framework import keras
 from .tree import Tree
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, Any]
 
 
 def assets(tree: Tree) -> dict[tuple[str, str], Array]:
@@ -28,25 +22,8 @@ def assets(tree: Tree) -> dict[tuple[str, str], Array]:
 
 
 def restore_assets(tree: Tree, assets: Mapping[tuple[str, str], Array]) -> None:
-    """Give the parts of an object what `assets` returned for its original.
-
-    Raises
-    ------
-    PayloadError
-        If an asset belongs to a part that is not there.
-    """
-    by_node: dict[str, dict[str, Array]] = {}
-    for (path, name), array in assets.items():
-        by_node.setdefault(path, {})[name] = array
-    for path, named in by_node.items():
-        if path not in tree.nodes:
-            raise PayloadError(
-                "The payload holds an asset for a layer that was not rebuilt",
-                where=path,
-                cause="the class that creates this layer has changed since",
-                cure="load it with the code that wrote it",
-            )
-        node = tree.nodes[path]
+    """Give the parts of an object what `assets` returned for its original."""
+    for node, named in with_assets(tree, assets):
         if "vocabulary" in named:
             vocabulary = json.loads(named["vocabulary"].tobytes().decode())
             # The weights of the words are a variable, which is carried as such.

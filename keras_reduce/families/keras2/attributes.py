@@ -1,4 +1,4 @@
-"""Objects that no config describes, carried by their attributes; and what a user has set on others.
+"""Objects that no config describes, carried by their attributes.
 
 A class of the user's that inherits ``get_config`` from Keras is described by the plain arguments of
 its constructor at best, which says nothing of what was set since. Such a layer, model or metric
@@ -10,22 +10,19 @@ from __future__ import annotations
 
 import functools
 import types
-import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...core import code_objects
+from ...core.payload import PLAIN
 from ...custom_objects import Table
 from ...errors import ReduceError
 from ...weak_references import attach_within, is_weak
-from .._shared import assigned_attributes, compile_methods, completeness
-from .._shared.nests import is_data, is_nest, leaves, refuse_hidden, unwrapped
-from .._shared.remaking import is_carried, plain_config
-from . import others
+from .._shared.nests import is_nest, leaves, refuse_hidden, unwrapped
 from .framework import MARK, is_built_in, keras, private
-from .kinds import bases, is_a, is_layer, is_part, is_variable
+from .kinds import is_a, is_part, is_variable
+from .rules import own_attributes
 from .tree import (
-    Tree,
     functional_class,
     is_container,
     is_sequential,
@@ -33,99 +30,6 @@ from .tree import (
     own_variables,
     untold_variables,
 )
-
-# What Keras's own constructor sets and a class of the user's may change.
-_DEFAULTS = {
-    "_supports_masking": False,
-    "_stateful": False,
-    "_dynamic": False,
-    "_autocast": True,
-    "_input_spec": None,
-    "_activity_regularizer": None,
-}
-
-
-def overrides(obj: Any, method: str) -> bool:
-    """Tell whether a class of the user's, not of Keras's, defines `method` of `obj`."""
-    return hasattr(obj, method) and not is_built_in(_owner(type(obj), method))
-
-
-def describes_itself(obj: Any) -> bool:
-    """Tell whether `obj` is described by its config.
-
-    That is so if the config is the word of its class, not a guess of its bases, and the constructor
-    can be called with it; or if some of its attributes can't be carried, see `remaking`.
-    """
-    if is_layer(obj) and _has_lost_its_shape(obj):
-        return False
-    if has_last_word(type(obj)) and not left_out(obj):
-        return True
-    return left_to_constructor(obj) is not None
-
-
-def has_last_word(cls: type) -> bool:
-    """Tell whether the config of an object is the word of its class, not a guess of its bases."""
-    if is_built_in(cls):
-        return True
-    if not hasattr(cls, "get_config"):
-        return False
-    config_owner, init_owner = _owner(cls, "get_config"), _owner(cls, "__init__")
-    # A constructor below get_config() takes what that knows nothing of.
-    is_last = not issubclass(init_owner, config_owner) or init_owner is config_owner
-    return is_last and config_owner not in _abstract()
-
-
-def left_to_constructor(obj: Any) -> frozenset[str] | None:
-    """Return what `remaking.left_to_constructor` does for what this thread is writing."""
-    # Imported here, as they ask for the attributes that this module knows.
-    from . import configs, remaking
-
-    return remaking.left_to_constructor(obj, configs.current)
-
-
-def left_out(obj: Any) -> list[str]:
-    """Return the constructor arguments for which the config of a user-defined class fails."""
-    if is_container(obj) or not overrides(obj, "get_config"):
-        return []
-    return completeness.left_out(obj, _plain_config, is_built_in)
-
-
-def _plain_config(obj: Any) -> dict[str, Any] | None:
-    from .configs import writing  # It imports this module.
-
-    return plain_config(obj, writing)
-
-
-def _has_lost_its_shape(layer: Any) -> bool:
-    """Tell whether a layer has variables, but no note of the shape that they were made for.
-
-    Keras takes one when it builds a layer itself, but not when a program calls ``build()``.
-    """
-    lookups = (keras().layers.StringLookup, keras().layers.IntegerLookup)
-    # Their one variable is made by the constructor.
-    if is_container(layer) or isinstance(layer, lookups) or not own_variables(layer):
-        return False
-    return layer.get_build_config() is None
-
-
-@functools.cache
-def _abstract() -> tuple[type, ...]:
-    """Return the classes whose get_config() knows nothing of what their subclasses hold."""
-    rows = bases()
-    found = [cls for name, row in rows.items() if name != "optimizer" for cls in row]
-    return (*found, _owner(keras().layers.Layer, "get_config"))
-
-
-def _owner(cls: type, method: str) -> type:
-    return next(base for base in cls.__mro__ if method in vars(base))
-
-
-def travels_by_attributes(obj: Any) -> bool:
-    """Tell whether `obj` is carried as its class and its attributes, without any config."""
-    if is_a(obj, "callback"):
-        return True
-    is_rule = is_a(obj, "initializer", "regularizer", "constraint", "schedule", "loss")
-    return is_rule and not describes_itself(obj)
 
 
 def describe(
@@ -136,16 +40,8 @@ def describe(
 ) -> dict[str, Any]:
     """Return the description of a layer, model, metric or optimizer by its attributes.
 
-    Parameters
-    ----------
-    obj : object
-        Of a class of the user's.
-    serialize : callable
-        Makes configs.
-    table : Table
-        Takes what only a pickler can carry.
-    containers : mapping
-        What makes configs of ``sequential`` and of ``functional`` models.
+    With configs that `serialize` makes, and `containers` those of ``sequential`` and ``functional``
+    models; `table` takes what only a pickler can carry.
 
     Raises
     ------
@@ -169,7 +65,7 @@ def describe(
             return {"object": {MARK: "value", "number": table.entrust_weak(value, path)}}
         if is_part(value) and not is_variable(value):
             return {"keras": serialize(value)}
-        plain = type(value) in (bool, int, float, str, type(None))
+        plain = type(value) in PLAIN
         return {"plain": value} if plain else {"object": serialize(value)}
 
     attributes = {}
@@ -208,16 +104,8 @@ def rebuild(
 ) -> Any:
     """Return an object of `cls` from what `describe` wrote, without calling its constructor.
 
-    Parameters
-    ----------
-    cls : type
-        Class of the user's.
-    description : dict
-        What `describe` returned.
-    deserialize : callable
-        Makes objects of configs.
-    models : tuple of callable
-        How a sequential model is filled, and how a functional one is wired.
+    By `deserialize`, which makes objects of configs, and functions that fill a sequential model and
+    wire a functional one: `models`.
     """
     obj = cls.__new__(cls)
     _initialize(obj, description["base"], deserialize, *models)
@@ -397,207 +285,3 @@ def _regularization(loss: Any) -> tuple[Any, Any]:
     if not is_variable(loss) or not isinstance(function, types.FunctionType):
         return None, None
     return loss, code_objects.closure(function).get("regularizer")
-
-
-def own_attributes(obj: Any) -> dict[str, Any]:
-    """Return the attributes that are not Keras's own."""
-    internal = _internal_names(obj) | others.left_by_loading(obj)
-    changes = {} if is_built_in(type(obj)) and describes_itself(obj) else _DEFAULTS
-    return {
-        name: value
-        for name, value in list(vars(obj).items())
-        if name not in internal or (name in changes and value != changes[name])
-    }
-
-
-def _internal_names(obj: Any) -> frozenset[str]:
-    root = next((name for name in ("optimizer", "metric", "model") if is_a(obj, name)), "layer")
-    if is_container(obj):
-        root = "sequential" if is_sequential(obj) else "functional"
-    return _declared(root)
-
-
-@functools.cache
-def _declared(root: str) -> frozenset[str]:
-    """Return the attributes that Keras's own constructor and methods of a kind set."""
-    api = keras()
-    name = "keras_reduce_specimen"  # Named, so that no counter of automatic names moves.
-    makers: dict[str, Callable[[], Any]] = {
-        "layer": lambda: api.layers.Layer(name=name),
-        "model": lambda: api.Model(name=name),
-        "sequential": lambda: api.Sequential(name=name),
-        "functional": lambda: _functional_specimen(name),
-        "metric": lambda: _metric_specimen(name),
-        "optimizer": lambda: api.optimizers.Optimizer(name=name),
-    }
-    specimen = makers[root]()
-    methods = (assigned_attributes.set_by(base) for base in type(specimen).__mro__[:-1])
-    tracking = {"_self_setattr_tracking", "_self_tracked_trackables", "_obj_reference_counts_dict"}
-    # What a lone optimizer that has travelled waits for; see `optimizers`.
-    # One that says it is built would make no slots.
-    tracking |= {"build", "_built"} if root == "optimizer" else {"_auto_config", "_auto_get_config"}
-    # What a metric answered last, in a trace a tensor without a value.
-    tracking |= {"_call_result"} if root == "metric" else set()
-    return frozenset(vars(specimen)).union(tracking, *methods)
-
-
-def _metric_specimen(name: str) -> Any:
-    methods = {"update_state": lambda self: None, "result": lambda self: None}
-    return type("Specimen", (keras().metrics.Metric,), methods)(name=name)
-
-
-def _functional_specimen(name: str) -> Any:
-    inputs = keras().Input((1,), name=name)
-    return keras().Model(inputs, inputs, name=f"{name}_model")
-
-
-# --- state ----------------------------------------------------------------------------------
-
-
-def state(obj: Any, tree: Tree) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the attributes of an object that training or the user has set.
-
-    Returns
-    -------
-    dict, dict
-        What a pickler puts back, see `receive_state`; and attributes with layers in them, which
-        have to be there before an optimizer is built.
-    """
-    if is_a(obj, "callback"):
-        return _callback_state(obj), {}
-    if travels_by_attributes(obj):
-        return dict(vars(obj)), {}
-    found: dict[str, Any] = {}
-    tracked: dict[str, Any] = {}
-    if is_a(obj, "model"):
-        names = ("history", "stop_training")
-        found = {name: vars(obj)[name] for name in names if name in vars(obj)}
-    if describes_itself(obj):
-        for name, value in set_by_the_user(obj):
-            holds_parts = any(map(is_part, leaves(value)))
-            (tracked if holds_parts else found)[name] = unwrapped(value)
-    if is_layer(obj) or is_a(obj, "metric"):
-        # Never nothing: what `await_state` has set is taken back when a state comes.
-        found["_name"] = obj._name
-    return found, tracked
-
-
-def await_state(obj: Any) -> None:
-    """Let a rebuilt object take its state.
-
-    Keras's own ``Layer.__setstate__`` would put it in the place of all that there is. Picklers ask
-    the object for the method, so it has one of its own until then.
-    """
-    if is_layer(obj) or is_a(obj, "metric"):
-        vars(obj)["__setstate__"] = functools.partial(_receive_state, obj)
-
-
-def _receive_state(obj: Any, state: dict[str, Any]) -> None:
-    vars(obj).pop("__setstate__", None)
-    vars(obj).update(state)
-
-
-def set_by_the_user(obj: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what no code of the object's class sets, and plain data that code of the user's has.
-
-    Where the config knows less, and is used since some attributes can't be carried, all others
-    are; see `remaking`.
-    """
-    by_keras, by_user = set_by_code(type(obj))
-    left = left_to_constructor(obj)
-    by_compile = _set_by_compile(obj)
-    is_set_again = not by_compile or (obj._is_compiled and not is_compiled_plainly(obj))
-    for name, value in own_attributes(obj).items():
-        has_parts = any(map(is_part, leaves(value)))
-        if has_parts and name in by_compile:
-            is_wanted = not is_set_again
-        elif left is not None and name in by_user and not has_parts:
-            is_wanted = name not in left
-        elif name in by_compile:
-            is_wanted = is_data(value, is_tensor) or is_carried(name, value)
-        else:
-            is_wanted = name not in by_user or is_data(value, is_tensor)
-        if is_wanted and name not in by_keras:
-            yield name, value
-
-
-def _set_by_compile(obj: Any) -> frozenset[str]:
-    """Return the attributes that a ``compile()`` sets whose arguments Keras doesn't record."""
-    if not is_a(obj, "model") or not overrides(obj, "compile"):
-        return frozenset()
-    return compile_methods.attributes(type(obj), is_built_in) - {"optimizer", "loss"}
-
-
-def is_compiled_plainly(model: Any) -> bool:
-    """Tell whether a model is compiled again by Keras's own method, past a user-defined one.
-
-    What the user-defined one has set on it is carried as attributes then.
-    """
-    if not describes_itself(model):
-        return True
-    if not overrides(model, "compile"):
-        return False
-    return not compile_methods.is_repeatable(model, is_built_in, lost_by_compiling)
-
-
-def lost_by_compiling(model: Any) -> list[str]:
-    """Return the attributes set by a user-defined ``compile()`` that no pickler carries."""
-    by_compile = _set_by_compile(model)
-    return [
-        name
-        for name, value in own_attributes(model).items()
-        if name in by_compile
-        and not any(map(is_part, leaves(value)))
-        and not (is_data(value, is_tensor) or is_carried(name, value))
-    ]
-
-
-_known: weakref.WeakKeyDictionary[type, tuple[frozenset[str], frozenset[str]]] = (
-    weakref.WeakKeyDictionary()
-)
-
-
-def is_tensor(value: Any) -> bool:
-    """Tell whether `value` is a tensor with a value that other processes can have."""
-    return isinstance(value, _tensor_class()) and value.dtype.name not in ("resource", "variant")
-
-
-@functools.cache
-def _tensor_class() -> Any:
-    import tensorflow as tf
-
-    return type(tf.zeros(()))  # It has no public name.
-
-
-def set_by_code(cls: type) -> tuple[frozenset[str], frozenset[str]]:
-    """Return what the code of Keras's own classes sets, and that of other classes, up to `cls`."""
-    if cls not in _known:
-        _known[cls] = _set_by_code(cls)
-    return _known[cls]
-
-
-def _set_by_code(cls: type) -> tuple[frozenset[str], frozenset[str]]:
-    empty: frozenset[str] = frozenset()
-    methods = {base: assigned_attributes.set_by(base) for base in cls.__mro__[:-1]}
-    by_keras = empty.union(*(names for base, names in methods.items() if is_built_in(base)))
-    return by_keras, empty.union(*methods.values()) - by_keras
-
-
-def _callback_state(callback: Any) -> dict[str, Any]:
-    api = keras().callbacks
-    found = dict(vars(callback))
-    if isinstance(callback, api.CSVLogger):
-        # The end of training drops the writer; the file of TensorFlow's can't say if it is open.
-        if found.get("writer") is not None:
-            raise ReduceError(
-                "A CSVLogger has its file open",
-                where=".csv_file",
-                cause="it is in the middle of training, or the training was interrupted",
-                cure="wait for the end of fit(), or call its on_train_end()",
-            )
-        found.update(csv_file=None)
-    if isinstance(callback, api.TensorBoard):
-        # Opened again, in a new file of the same folder, with the next thing to write.
-        found.update(_writers={}, _prev_summary_state=[])
-        found.update(dict.fromkeys(("_train_step", "_val_step"), None))
-    return found

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...errors import PayloadError
 from .._shared import compile_methods
-from .attributes import describes_itself, is_compiled_plainly, lost_by_compiling, overrides
 from .configs import compiling, deserialize, serialize, serialized_metric
 from .framework import keras
 from .kinds import is_a, is_layer
+from .rules import describes_itself, is_compiled_plainly, lost_by_compiling, overrides
 from .tree import Tree, nodes
 
 
@@ -40,36 +39,28 @@ def compile_all(obj: Any, specs: dict[str, Any]) -> None:
         If a model that was compiled is not there.
     """
     with compiling(obj, Tree(obj)):
-        _compile_each(obj, specs)
+        for path, model, spec in compile_methods.compiled_models(specs, lambda: nodes(obj)):
+            _compile(obj, model, spec, path)
 
 
-def _compile_each(obj: Any, specs: dict[str, Any]) -> None:
-    for path, spec in specs.items():
-        parts = nodes(obj)
-        model = parts.get(path)
-        if model is None:
-            raise PayloadError(
-                "A model that was compiled has not been rebuilt",
-                where=path,
-                cause="the class that creates it has changed since",
-                cure="load it with the code that wrote it",
-            )
-        if "optimizer" in spec:
-            model.optimizer = deserialize(spec["optimizer"])
-            continue
-        arguments = deserialize(spec["config"])
-        is_own = overrides(model, "compile")
-        if spec["plainly"] or (is_own and not compile_methods.accepts(model.compile, arguments)):
-            # What a user-defined compile() sets beyond that are attributes, carried as such.
-            keras().Model.compile(model, **arguments)
-        elif is_own:
-            compile_methods.call(model.compile, path, **arguments)
-        else:  # A class of Keras's may have a method of its own, too.
-            model.compile(**arguments)
-        for name, trainable in spec.get("trained", {}).items():
-            model._compiled_trainable_state[parts[name]] = trainable
-        _restore_metrics(model.compiled_metrics, spec.get("metrics"))
-        _restore_loss(model.compiled_loss, spec.get("loss"))
+def _compile(obj: Any, model: Any, spec: dict[str, Any], path: str) -> None:
+    if "optimizer" in spec:
+        model.optimizer = deserialize(spec["optimizer"])
+        return
+    arguments = deserialize(spec["config"])
+    is_own = overrides(model, "compile")
+    if spec["plainly"] or (is_own and not compile_methods.accepts(model.compile, arguments)):
+        # What a user-defined compile() sets beyond that are attributes, carried as such.
+        keras().Model.compile(model, **arguments)
+    elif is_own:
+        compile_methods.call(model.compile, path, **arguments)
+    else:  # A class of Keras's may have a method of its own, too.
+        model.compile(**arguments)
+    parts = nodes(obj) if "trained" in spec else {}
+    for name, trainable in spec.get("trained", {}).items():
+        model._compiled_trainable_state[parts[name]] = trainable
+    _restore_metrics(model.compiled_metrics, spec.get("metrics"))
+    _restore_loss(model.compiled_loss, spec.get("loss"))
 
 
 def _specification(model: Any) -> dict[str, Any]:

@@ -10,46 +10,35 @@ from __future__ import annotations
 
 import contextlib
 import json
-import threading
 import types
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from ...audit import trust_policy
 from ...core.code_objects import root_module
-from ...custom_objects import LateCode
+from ...core.payload import PLAIN
 from ...errors import ReduceError
 from ...identities import by_number
 from .._shared.nests import unwrapped
-from .._shared.patches import Patch, Patches
+from .._shared.patches import Patch
+from .._shared.registered import register, registered_name, resolved
 from . import others
-from .attributes import (
-    describe,
-    describes_itself,
-    rebuild,
-    travels_by_attributes,
-)
+from .attributes import describe, rebuild
 from .framework import MARK, is_built_in, keras, located, location, private, root
 from .harmless import is_harmless
-from .kinds import has_identity, is_a, is_layer, kind
+from .kinds import is_a, is_layer, kind
+from .patches import WRITING, current
+from .rules import describes_itself, has_identity, travels_by_attributes
 from .tree import Tree, functional_class, layers_of
 
 if TYPE_CHECKING:
-    from ...custom_objects import Table
-
-# `table` while a thread writes, `objects` and `by_key` while it reads.
-current = threading.local()
-
-_PLAIN = frozenset({bool, int, float, str, type(None)})
-
+    from ...core.payload import PLAIN
+from ...custom_objects import Table
 
 # --- writing --------------------------------------------------------------------------------
 
 
-def writing(table: Table) -> AbstractContextManager[None]:
-    """Enter the user's classes and functions into `table` while this thread makes configs."""
-    return _patches(table=table, remade={})
+writing = WRITING.writing
 
 
 def architecture(obj: Any) -> dict[str, Any]:
@@ -65,7 +54,10 @@ def _named(cls: type) -> dict[str, Any]:
     place = location(cls)
     if place is not None:
         return {"module": place[0], "class_name": place[1]}
-    return {"class_name": cls.__name__, "key": current.table.key(cls, _registered_name(cls))}
+    return {
+        "class_name": cls.__name__,
+        "key": current.table.key(cls, registered_name(keras().utils, cls)),
+    }
 
 
 def _class(config: dict[str, Any]) -> Any:
@@ -75,17 +67,12 @@ def _class(config: dict[str, Any]) -> Any:
 
 
 def serialize(value: Any, *, exactly: bool = True) -> Any:
-    """Return what stands for `value` in a config.
+    """Return a config for any `value`.
 
-    Parameters
-    ----------
-    value : object
-        Anything.
-    exactly : bool
-        Tell tuples from lists, as Keras's own classes don't.
+    Tuples differ from lists in it if it is made `exactly`, which Keras's own classes don't need.
     """
     table: Table = current.table
-    if type(value) in _PLAIN:
+    if type(value) in PLAIN:
         return value
     if _is_number(value):
         # MobileNetV2 has such a thing in its ReLU(6.), which Keras's own pickles can't read.
@@ -231,12 +218,7 @@ def _holds_tensors(value: Any) -> bool:
     return any(hasattr(leaf, "_keras_history") for leaf in tf.nest.flatten(value))
 
 
-def _registered_name(cls: type) -> str | None:
-    # Bound before any patch of ours, so it answers what was registered, not a key.
-    name = str(keras().utils.get_registered_name(cls))
-    return name if name != cls.__name__ else None
-
-
+@WRITING.points
 def _points() -> list[Patch]:
     # Private: where every way of serializing asks for the name of a class or function; and where
     # functions become configs, which calls them by another name, and marshals lambdas.
@@ -244,9 +226,6 @@ def _points() -> list[Patch]:
         (private("saving.object_registration"), "get_registered_name", _keyed_name),
         (private("saving.serialization_lib"), "serialize_keras_object", _keyed_function),
     ]
-
-
-_patches = Patches(_points, current)
 
 
 def _keyed_name(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -288,13 +267,8 @@ def reading(
 ) -> Iterator[None]:
     """Let Keras find `custom_objects` by their keys, and the others by number, in this thread."""
     api = keras()
-    for obj, registered_name in custom_objects.values():
-        if isinstance(obj, LateCode) or not registered_name:
-            continue
-        if api.utils.get_registered_object(registered_name) is None:
-            # Code that travelled by value: importing it would have registered it.
-            package, _, name = registered_name.rpartition(">")
-            api.utils.register_keras_serializable(package or "Custom", name)(obj)
+    for obj, name in custom_objects.values():
+        register(api.utils, obj, name)
     by_key = {key: obj for key, (obj, _) in custom_objects.items()}
     outer = dict(vars(current))
     vars(current).update(by_key=by_key, objects=objects, identities=identities)
@@ -309,9 +283,7 @@ def reading(
 @contextlib.contextmanager
 def compiling(obj: Any, tree: Tree) -> Iterator[None]:
     """Let configs find `obj`, and code that refers to it, while it is compiled."""
-    late = {key: code for key, code in current.by_key.items() if isinstance(code, LateCode)}
-    places = {place: part for part, place in tree.places()} if late else {}
-    found = {key: code.resolve(places) for key, code in late.items()}
+    found = resolved(current.by_key, tree)
     vars(current).update(root=obj, by_key={**current.by_key, **found})
     with keras().utils.custom_object_scope(found):
         yield

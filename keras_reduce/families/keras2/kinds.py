@@ -53,14 +53,6 @@ def is_a(obj: Any, *kinds: Kind) -> bool:
     return kind(obj) in kinds
 
 
-def has_identity(obj: Any) -> bool:
-    """Tell whether a config that holds `obj` says which one it is.
-
-    That is so for what is compiled into a model: something beside the model may hold it as well.
-    """
-    return is_a(obj, "optimizer", "metric", "loss")
-
-
 def is_layer(obj: Any) -> bool:
     """Tell whether `obj` is a layer or a model, but no metric."""
     return kind(obj) in ("layer", "model")

@@ -13,40 +13,22 @@ from typing import Any
 
 from ...errors import PayloadError, ReduceError
 from .._shared import assigned_attributes
-from .attributes import added_losses, describes_itself
+from .._shared.facts import Survey
+from .attributes import added_losses
+from .bookkeeping import DEFAULTS, LEFT_OUT
 from .configs import deserialize, serialize, serialized_metric
 from .framework import is_built_in, keras
-from .kinds import is_a, is_layer
-from .tree import Tree, functional_class, is_container, layers_of, nodes
-
-
-def found_in(tree: Tree) -> dict[str, Any]:
-    """Return what the configs of the parts of an object leave out, for its header.
-
-    Raises
-    ------
-    ReduceError
-        If a layer of Keras's own has a loss that was added by a function, or one of the user's a
-        lookup table that has been filled.
-    """
-    layers = {path: node for path, node in tree.own.items() if is_layer(node)}
-    for path, node in layers.items():
-        if not is_built_in(type(node)):
-            _refuse_filled_tables(node, path)
-    return {
-        "called": {path: names for path, node in layers.items() if (names := _names(node, path))},
-        "manners": {path: found for path, node in tree.own.items() if (found := _manners(node))},
-        "added": {path: made for path, node in layers.items() if (made := _added_metrics(node))},
-        "losses": {path: n for path, node in layers.items() if (n := _count_losses(node, path))},
-        "seeds": {
-            path: int(seed)
-            for path, node in layers.items()
-            if (seed := _seed_to_come(node)) not in (None, getattr(node, "seed", None))
-        },
-    }
-
+from .kinds import is_layer
+from .rules import describes_itself
+from .tree import functional_class, is_container, layers_of, nodes
 
 # --- names ----------------------------------------------------------------------------------
+
+
+def names_in(survey: Survey) -> dict[str, Any]:
+    """Return the names of layers, by path: see `_names`."""
+    found = {path: _names(layer, path) for path, layer in survey.layers.items()}
+    return {path: names for path, names in found.items() if names}
 
 
 def _names(layer: Any, path: str) -> dict[str, Any]:
@@ -102,28 +84,16 @@ def _rename(layer: Any, names: Mapping[str, Any]) -> bool:
 
 # --- manners --------------------------------------------------------------------------------
 
-# Attributes of Keras's own classes that their configs don't mention, and what they are by default.
-_LEFT_OUT: dict[str, dict[str, Any]] = {
-    "AlphaDropout": {"noise_shape": None},
-    "BatchNormalization": {"synchronized": False},
-    "Embedding": {"sparse": False, "_use_one_hot_matmul": False},
-    "Normalization": {"invert": False},
-    "SpatialDropout2D": {"data_format": ""},  # By default, what the program has set for all.
-    "SpatialDropout3D": {"data_format": ""},
-    "StackedRNNCells": {"reverse_state_order": False},
-    "Adam": {"adaptive_epsilon": False},
-}
-_OF_LAYERS = {"_dynamic": False, "_autocast": True, "_stateful": False}
 
-
-def _manners(node: Any) -> dict[str, Any]:
+def manners(node: Any) -> dict[str, Any]:
+    """Return attributes of a part that no config mentions, unless they are as by default."""
     if not describes_itself(node):
         return {}  # Its attributes travel, all of them.
     names = [base.__name__ for base in type(node).__mro__ if is_built_in(base)]
-    defaults = {k: v for name in names for k, v in _LEFT_OUT.get(name, {}).items()}
+    defaults = {k: v for name in names for k, v in LEFT_OUT.get(name, {}).items()}
     if is_layer(node) and not is_container(node):
-        defaults |= {**_OF_LAYERS, "_supports_masking": _masks(type(node))}
-        defaults["_activity_regularizer"] = None
+        defaults |= {name: DEFAULTS[name] for name in DEFAULTS if name != "_input_spec"}
+        defaults["_supports_masking"] = _masks(type(node))
     found = {
         name: serialize(getattr(node, name))
         for name, default in defaults.items()
@@ -150,62 +120,60 @@ def _of_legacy_optimizer(node: Any) -> dict[str, Any]:
     return found
 
 
-def restore_manners(parts: Mapping[str, Any], structure: Mapping[str, Any]) -> None:
-    """Give layers the attributes and the metrics that `found_in` found.
-
-    Raises
-    ------
-    PayloadError
-        If a layer lacks losses that its original had.
-    """
-    for path, found in structure.get("manners", {}).items():
-        if is_layer(parts.get(path)):
-            vars(parts[path]).update(deserialize(found))
-    for path, metrics in structure.get("added", {}).items():
-        if path in parts:
-            _add_metrics(parts[path], metrics)
-    for path, seed in structure.get("seeds", {}).items():
-        if path in parts and _seed_to_come(parts[path]) is not None:
-            parts[path]._random_generator._seed = seed
-
-
-def restore_optimizers_manners(parts: Mapping[str, Any], structure: Mapping[str, Any]) -> None:
-    """Give optimizers, which come with compiling, the attributes that `found_in` found."""
-    for path, found in structure.get("manners", {}).items():
-        if is_a(parts.get(path), "optimizer"):
-            vars(parts[path]).update(deserialize(found))
-    for path, count in structure.get("losses", {}).items():
-        if path in parts and len(added_losses(parts[path])) < count:
-            raise PayloadError(
-                "A loss that was added by add_loss(function) has not come back",
-                where=path,
-                cause="it was added from outside the class of this layer",
-                cure="add it in the constructor, or in call()",
-            )
+def restore_manners(node: Any, found: Any) -> None:
+    """Give a part the attributes that `manners` found."""
+    vars(node).update(deserialize(found))
 
 
 # --- what layers gather ---------------------------------------------------------------------
 
 
-def _added_metrics(layer: Any) -> list[Any]:
-    """Return the metrics that ``add_metric`` has made, which no attribute of the layer holds."""
-    held = {id(value) for value in vars(layer).values()}
-    return [serialized_metric(metric) for metric in layer._metrics if id(metric) not in held]
+def metrics_in(survey: Survey) -> dict[str, Any]:
+    """Return the metrics that ``add_metric`` has made, which no attribute of a layer holds."""
+    found = {}
+    for path, layer in survey.layers.items():
+        held = {id(value) for value in vars(layer).values()}
+        added = [serialized_metric(each) for each in layer._metrics if id(each) not in held]
+        found.update({path: added} if added else {})
+    return found
 
 
-def _add_metrics(layer: Any, metrics: list[Any]) -> None:
+def add_metrics(layer: Any, metrics: list[Any]) -> None:
+    """Give a layer the metrics that `metrics_in` found."""
     there = {metric.name for metric in layer._metrics}
     made = map(deserialize, metrics)
     layer._metrics.extend(metric for metric in made if metric.name not in there)
 
 
-def _seed_to_come(layer: Any) -> int | None:
+def seeds_in(survey: Survey) -> dict[str, int]:
+    """Return the seeds with which random layers go on, unless they are those that were given."""
+    return {
+        path: int(seed)
+        for path, layer in survey.layers.items()
+        if (seed := _seed_of(layer)) not in (None, getattr(layer, "seed", None))
+    }
+
+
+def restore_seed(layer: Any, seed: int) -> None:
+    """Give a random layer what `seeds_in` found."""
+    if _seed_of(layer) is not None:
+        layer._random_generator._seed = seed
+
+
+def _seed_of(layer: Any) -> int | None:
     # Private: the counter has no public name.
     seed: int | None = getattr(vars(layer).get("_random_generator"), "_seed", None)
     return seed
 
 
-def _refuse_filled_tables(layer: Any, path: str) -> None:
+def refuse_filled_tables(layer: Any, path: str) -> None:
+    """Refuse a layer of a user-defined class with a lookup table that has been filled.
+
+    Raises
+    ------
+    ReduceError
+        If there is one among its attributes.
+    """
     import tensorflow as tf
 
     tables = (tf.lookup.experimental.MutableHashTable, tf.lookup.experimental.DenseHashTable)
@@ -220,6 +188,18 @@ def _refuse_filled_tables(layer: Any, path: str) -> None:
             )
 
 
+def losses_in(survey: Survey) -> dict[str, int]:
+    """Return how many functions were given to ``add_loss`` of layers, by path.
+
+    Raises
+    ------
+    ReduceError
+        If one is a layer of Keras's own.
+    """
+    found = {path: _count_losses(layer, path) for path, layer in survey.layers.items()}
+    return {path: count for path, count in found.items() if count}
+
+
 def _count_losses(layer: Any, path: str) -> int:
     count = len(added_losses(layer))
     if count and is_built_in(type(layer)):
@@ -231,3 +211,21 @@ def _count_losses(layer: Any, path: str) -> int:
             "as a tensor",
         )
     return count if describes_itself(layer) else 0
+
+
+def check_losses(parts: Mapping[str, Any], counts: Mapping[str, int]) -> None:
+    """Check that layers have as many losses as `losses_in` found.
+
+    Raises
+    ------
+    PayloadError
+        If a layer lacks some.
+    """
+    for path, count in counts.items():
+        if path in parts and len(added_losses(parts[path])) < count:
+            raise PayloadError(
+                "A loss that was added by add_loss(function) has not come back",
+                where=path,
+                cause="it was added from outside the class of this layer",
+                cure="add it in the constructor, or in call()",
+            )

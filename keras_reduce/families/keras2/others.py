@@ -13,6 +13,7 @@ from typing import Any
 import cloudpickle
 
 from ...errors import ReduceError
+from .bookkeeping import LEFT_BY_LOADING
 from .framework import keras, private, root
 
 
@@ -98,16 +99,7 @@ def _is_trained(forest: Any) -> bool:
 
 def left_by_loading(obj: Any) -> frozenset[str]:
     """Return the attributes that ``load_model`` has set on what it found in a SavedModel."""
-    return _LEFT_BY_LOADING if "_serialized_attributes" in vars(obj) else frozenset()
-
-
-# Private: the functions of the SavedModel, and how it was written.
-_LEFT_BY_LOADING = frozenset(
-    {
-        *("_serialized_attributes", "signatures", "keras_api"),
-        *("graph_debug_info", "tensorflow_version", "tensorflow_git_version"),
-    }
-)
+    return LEFT_BY_LOADING if "_serialized_attributes" in vars(obj) else frozenset()
 
 
 def with_functions(obj: Any, config: dict[str, Any]) -> dict[str, Any]:

@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from ... import identities
 from ...core import array_backends
-from ...errors import PayloadError
 from ...weak_references import attach_within
+from .._shared import facts
+from .._shared.facts import Fact, Survey
 from .._shared.tree import payloads_below
 from . import leftovers
-from .attributes import await_state, describes_itself, own_attributes
 from .compilation import compile_all
-from .configs import current, deserialize, make, serialize
+from .configs import deserialize, make, serialize
 from .framework import is_built_in, keras
-from .kinds import has_identity, is_a, is_layer
+from .kinds import is_a, is_layer
 from .optimizers import optimizers_of, restore_optimizers, restore_undecayed, undecayed_of
+from .patches import current
+from .rules import describes_itself, has_identity, own_attributes
+from .state import await_state
 from .tree import Tree, generator_of, is_container, named_variables, nodes, own_variables
 
 if TYPE_CHECKING:
@@ -25,55 +28,107 @@ if TYPE_CHECKING:
 
 
 def structure(tree: Tree, table: Table) -> dict[str, Any]:
-    """Return what the config leaves out and `construct` needs to create the same variables.
+    """Return what the config leaves out and `construct` needs to create the same variables."""
+    survey = facts.Survey(tree, table, is_layer)
+    for path, node in survey.layers.items():
+        if not is_built_in(type(node)):
+            leftovers.refuse_filled_tables(node, path)
+    return facts.found_in(survey, FACTS, is_identified=has_identity(tree.root))
 
-    Parameters
-    ----------
-    tree : Tree
-        The object, and its children.
-    table : Table
-        The user's code in it, and what is left to the pickler.
 
-    Returns
-    -------
-    dict
-        ``children``: numbers of the parts that have payloads of their own, by path; ``apart``:
-        paths of such parts within attributes that the user has set; ``built``: build configs of
-        layers, by path; ``frozen``: paths of layers that are not trainable; ``optimizers`` and
-        ``undecayed``: see `optimizers`; ``aliases``: variables that a second layer holds as well;
-        ``metrics``: what metrics have made since they saw data; ``generators``: paths of layers
-        that draw from a generator with a state (not by default); ``names``: what TensorFlow calls
-        the variables, as a layer alone is not built within the scope of its model; ``called``,
-        ``manners``, ``added``, ``losses`` and ``seeds``: see `leftovers`.
+# --- facts ----------------------------------------------------------------------------------
+
+
+def _build_configs(survey: Survey) -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for path, layer in survey.layers.items():
+        if is_container(layer) or not layer.built or not describes_itself(layer):
+            continue
+        config = layer.get_build_config()
+        if config is not None:
+            found.append((path, serialize({**config, **_mended_shape(layer)})))
+    return found
+
+
+def _mended_shape(layer: Any) -> dict[str, Any]:
+    """Return the shape that a layer was called with, where it remembers another.
+
+    ``TimeDistributed.build`` takes note of that of one step.
     """
-    numbers = {id(value): number for number, value in enumerate(table.objects)}
-    layers = {path: node for path, node in tree.own.items() if is_layer(node)}
-    found: dict[str, Any] = {
-        "children": {
-            path: numbers[id(child)]
-            for path, child in tree.children.items()
-            if id(child) in numbers
-        },
-        "apart": [path for path, child in tree.children.items() if id(child) not in numbers],
-        "built": _build_configs(layers),
-        "frozen": [
-            path for path, node in tree.nodes.items() if is_layer(node) and not node._trainable
+    called_with = layer._saved_model_inputs_spec
+    if called_with is None or not isinstance(layer, keras().layers.TimeDistributed):
+        return {}
+    return {"input_shape": tuple(called_with.shape)}
+
+
+def _variables_of(node: Any) -> list[Any]:
+    return own_variables(node) if is_layer(node) else []
+
+
+def _made_by(metric: Any) -> dict[str, Any]:
+    """Return the variables and plain attributes of a metric that builds itself on its first data.
+
+    MeanTensor, and AUC of several labels (private: each has a ``_build`` of its own). What a
+    user-defined metric does is not known.
+    """
+    is_own = not is_built_in(type(metric))
+    if not is_a(metric, "metric") or not describes_itself(metric):
+        return {}
+    if not is_own and not getattr(metric, "_built", False):
+        return {}
+    holders = {id(value): name for name, value in vars(metric).items()}
+    return {
+        "variables": [
+            [holders.get(id(v)), list(v.shape), v.dtype.base_dtype.name, v.name.partition(":")[0]]
+            for v in own_variables(metric)
         ],
-        "optimizers": optimizers_of(tree.own, tree.variables, table),
-        "undecayed": undecayed_of(tree.own, tree.variables),
-        "aliases": _aliases(tree),
-        "metrics": {
-            path: made
-            for path, node in tree.own.items()
-            if is_a(node, "metric") and describes_itself(node) and (made := _made_by(node))
+        "attributes": {
+            name: list(value) if hasattr(value, "as_list") else value
+            for name, value in (own_attributes(metric) if is_own else vars(metric)).items()
+            if (type(value) in (bool, int, float, str) if is_own else name in _LEARNT)
         },
-        "generators": [path for path, node in tree.own.items() if generator_of(node) is not None],
-        "names": [v.name.partition(":")[0] for v in tree.own_variables.values()],
-        **leftovers.found_in(tree),
     }
-    if has_identity(tree.root):
-        found["identity"] = table.identity(tree.root)
-    return {name: value for name, value in found.items() if value or name == "identity"}
+
+
+_LEARNT = ("_built", "_num_labels", "_shape")
+
+
+def _make_in(metric: Any, made: Mapping[str, Any]) -> None:
+    facts.make_in_metric(metric, made, own_variables(metric))
+
+
+def _make_generator(layer: Any, _: Any) -> None:
+    # Private: which kind of random numbers is the program's to choose, for all layers to come.
+    holder = layer._random_generator
+    holder._rng_type, holder._built = holder.RNG_STATEFUL, False
+    holder._maybe_init()
+
+
+FACTS: dict[str, Fact] = {
+    "children": facts.CHILDREN,
+    "apart": facts.APART,
+    # Build configs of layers, by path.
+    "built": Fact(_build_configs),
+    "frozen": facts.FROZEN,
+    "optimizers": Fact(lambda s: optimizers_of(s.parts, s.tree.variables, s.table)),
+    "undecayed": Fact(lambda survey: undecayed_of(survey.parts, survey.tree.variables)),
+    "aliases": Fact(lambda survey: facts.aliases(survey, _variables_of)),
+    "metrics": Fact(facts.of_parts(_made_by), _make_in),
+    # Layers that draw from a generator with a state (not by default).
+    "generators": Fact(
+        facts.layers_that(lambda layer: generator_of(layer) is not None), _make_generator
+    ),
+    # What TensorFlow calls the variables: a layer alone is not built within the scope of its model.
+    "names": Fact(lambda s: [v.name.partition(":")[0] for v in s.tree.own_variables.values()]),
+    "called": Fact(leftovers.names_in),
+    "manners": Fact(facts.of_parts(leftovers.manners), leftovers.restore_manners),
+    "added": Fact(leftovers.metrics_in, leftovers.add_metrics),
+    "losses": Fact(leftovers.losses_in),
+    "seeds": Fact(leftovers.seeds_in, leftovers.restore_seed),
+}
+
+
+# --- rebuilding -----------------------------------------------------------------------------
 
 
 def construct(
@@ -89,29 +144,32 @@ def construct(
             setattr(obj, name, objects[number])
             attach_within(obj, name)
         called = structure.get("called", {})
-        leftovers.restore_manners(leftovers.renamed(obj, called), structure)
+        _restore_manners(leftovers.renamed(obj, called), structure)
         for path, config in structure.get("built", ()):
             # Looked up anew each time, as building a layer may create others below it.
             _build(leftovers.renamed(obj, called).get(path), deserialize(config))
-    parts = leftovers.renamed(obj, called)
-    leftovers.restore_manners(parts, structure)
-    _adopt(parts, structure.get("children", {}), objects)
-    _tie_variables(obj, parts, structure.get("aliases", {}))
+    parts, aliases = leftovers.renamed(obj, called), structure.get("aliases", {})
+    _restore_manners(parts, structure)
+    for given, made in facts.made_again(parts, structure.get("children", {}), objects):
+        source, target = Tree(given).variables, Tree(made).variables
+        for name, variable in source.items():
+            target[name].assign(variable)
+            identities.replace(variable, target[name])
+    by_path = Tree(obj).variables if aliases else {}
+    facts.tie_variables(by_path, parts, aliases, own_variables, _replace)
     frozen = set(structure.get("frozen", ()))
     for path, node in parts.items():
         if is_layer(node):
             # Set without the property, which would pass it on to the layers below.
             node._trainable = path not in frozen
-    for path in structure.get("generators", ()):
-        if path in parts:
-            _make_generator(parts[path]._random_generator)
+    facts.restore(FACTS, structure, parts, "generators")
     if compilation:
         compile_all(obj, compilation)
     parts = nodes(obj)
-    leftovers.restore_optimizers_manners(parts, structure)
-    for path, made in structure.get("metrics", {}).items():
-        if path in parts:
-            _make_in(parts[path], made)
+    optimizers = {path: node for path, node in parts.items() if is_a(node, "optimizer")}
+    facts.restore(FACTS, structure, optimizers, "manners")
+    leftovers.check_losses(parts, structure.get("losses", {}))
+    facts.restore(FACTS, structure, parts, "metrics")
     by_path = Tree(obj).variables
     restore_undecayed(parts, structure.get("undecayed", {}), by_path)
     restore_optimizers(parts, structure.get("optimizers", {}), by_path, current.identities)
@@ -120,6 +178,11 @@ def construct(
     _restore_names(tree, structure.get("names", ()))
     await_state(obj)
     return obj
+
+
+def _restore_manners(parts: Mapping[str, Any], structure: Mapping[str, Any]) -> None:
+    layers = {path: node for path, node in parts.items() if is_layer(node)}
+    facts.restore(FACTS, structure, layers, "manners", "added", "seeds")
 
 
 @contextlib.contextmanager
@@ -140,28 +203,6 @@ def _without_initializers() -> Iterator[None]:
 
     with tf.variable_creator_scope(create):
         yield
-
-
-def _build_configs(layers: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for path, layer in layers.items():
-        if is_container(layer) or not layer.built or not describes_itself(layer):
-            continue
-        config = layer.get_build_config()
-        if config is not None:
-            found.append((path, serialize({**config, **_mended_shape(layer)})))
-    return found
-
-
-def _mended_shape(layer: Any) -> dict[str, Any]:
-    """Return the shape that a layer was called with, where it remembers another.
-
-    ``TimeDistributed.build`` takes note of that of one step.
-    """
-    called_with = layer._saved_model_inputs_spec
-    if called_with is None or not isinstance(layer, keras().layers.TimeDistributed):
-        return {}
-    return {"input_shape": tuple(called_with.shape)}
 
 
 def _build(layer: Any, config: Any) -> None:
@@ -186,96 +227,13 @@ def _acceptable(layer: Any, config: dict[str, Any]) -> dict[str, Any]:
     return config if is_one else {**config, "input_shape": list(shapes)}
 
 
-def _adopt(parts: Mapping[str, Any], children: Mapping[str, int], objects: Sequence[Any]) -> None:
-    """Give parts that a constructor made anew the values of those that travelled on their own."""
-    for path, number in children.items():
-        given, made = objects[number], parts.get(path)
-        if made is None:
-            raise PayloadError(
-                "A layer that travelled on its own has no place in the rebuilt object",
-                where=path,
-                cause="the class that holds this layer has changed since",
-                cure="load it with the code that wrote it",
-            )
-        if made is not given:
-            source, target = Tree(given).variables, Tree(made).variables
-            for name, variable in source.items():
-                target[name].assign(variable)
-                identities.replace(variable, target[name])
-
-
-def _aliases(tree: Tree) -> dict[str, dict[str, str]]:
-    paths = {id(variable): path for path, variable in tree.variables.items()}
-    owners: dict[int, str] = {}
-    found: dict[str, dict[str, str]] = {}
-    for path, node in tree.nodes.items():
-        for position, variable in enumerate(own_variables(node) if is_layer(node) else ()):
-            if owners.setdefault(id(variable), path) != path:
-                found.setdefault(path, {})[str(position)] = paths[id(variable)]
-    return found
-
-
-def _tie_variables(obj: Any, parts: Mapping[str, Any], aliases: Mapping[str, Any]) -> None:
-    """Let layers hold the very variables of other layers that their originals held."""
-    by_path = Tree(obj).variables if aliases else {}
-    for path, by_position in aliases.items():
-        own = own_variables(parts[path]) if path in parts else []
-        for position, target in by_position.items():
-            if target in by_path and int(position) < len(own):
-                _replace(parts[path], own[int(position)], by_path[target])
-
-
 def _replace(layer: Any, old: Any, new: Any) -> None:
-    identities.replace(old, new)
     # Private: Keras has no way to put another variable in the place of one.
     for own in (layer._trainable_weights, layer._non_trainable_weights):
         own[:] = [new if variable is old else variable for variable in own]
     for name, value in list(vars(layer).items()):
         if value is old:
             vars(layer)[name] = new
-
-
-def _made_by(metric: Any) -> dict[str, Any]:
-    """Return the variables and plain attributes of a metric that builds itself on its first data.
-
-    MeanTensor, and AUC of several labels (private: each has a ``_build`` of its own). What a metric
-    of the user's does, nobody knows.
-    """
-    is_own = not is_built_in(type(metric))
-    if not is_own and not getattr(metric, "_built", False):
-        return {}
-    holders = {id(value): name for name, value in vars(metric).items()}
-    return {
-        "variables": [
-            [holders.get(id(v)), list(v.shape), v.dtype.base_dtype.name, v.name.partition(":")[0]]
-            for v in own_variables(metric)
-        ],
-        "attributes": {
-            name: list(value) if hasattr(value, "as_list") else value
-            for name, value in (own_attributes(metric) if is_own else vars(metric)).items()
-            if (type(value) in (bool, int, float, str) if is_own else name in _LEARNT)
-        },
-    }
-
-
-_LEARNT = ("_built", "_num_labels", "_shape")
-
-
-def _make_in(metric: Any, made: Mapping[str, Any]) -> None:
-    existing = len(own_variables(metric))
-    for holder, shape, dtype, name in made["variables"][existing:]:
-        variable = metric.add_weight(
-            name=name, shape=tuple(shape), initializer="zeros", dtype=dtype
-        )
-        if holder:
-            setattr(metric, holder, variable)
-    vars(metric).update(made["attributes"])
-
-
-def _make_generator(holder: Any) -> None:
-    # Private: which kind of random numbers is the program's to choose, for all layers to come.
-    holder._rng_type, holder._built = holder.RNG_STATEFUL, False
-    holder._maybe_init()
 
 
 def _drop_counters(tree: Tree, carried: set[str]) -> None:

@@ -12,46 +12,12 @@ from typing import Any
 
 from ...identities import Identity
 from .._shared import tree
+from .bookkeeping import SECOND_PLACES
 from .framework import is_built_in, keras, private
 from .kinds import is_a, is_layer, is_part, is_variable
 
-# Keras's and TensorFlow's own bookkeeping, in which a part is found as well.
-_BOOKKEEPING = frozenset(
-    {
-        *("_trainable_weights", "_non_trainable_weights", "_metrics", "_updates", "_losses"),
-        *("_self_tracked_trackables", "_obj_reference_counts_dict", "_inbound_nodes_value"),
-        *("_outbound_nodes_value", "_input_layers", "_output_layers", "_network_nodes"),
-        *("_nodes_by_depth", "_layer_call_argspecs", "_input_coordinates", "_output_coordinates"),
-        *("_compiled_trainable_state", "_created_nodes", "_checkpoint", "_auto_config"),
-        *("_self_unconditional_checkpoint_dependencies", "_self_unconditional_dependency_names"),
-        *("_self_unconditional_deferred_dependencies", "_self_saveable_object_factories"),
-        *("_self_name_based_restores", "_unconditional_checkpoint_dependencies"),
-        *("inputs", "outputs", "_nested_inputs", "_nested_outputs", "_feed_inputs"),
-        *("history", "train_function", "test_function", "predict_function", "train_tf_function"),
-    }
-)
-
 # The steps that a model has counted, which it keeps apart from its weights.
 _COUNTERS = ("_train_counter", "_test_counter", "_predict_counter")
-
-
-class Tree(tree.Tree):
-    """Everything below a Keras 2 object, and which of it travels on its own."""
-
-    @staticmethod
-    def children_of(node: Any) -> Iterable[tuple[str, Any]]:
-        """Return the layers, optimizers and metrics that `node` holds, by name."""
-        return _children(node)
-
-    @staticmethod
-    def named_variables(node: Any) -> Iterable[tuple[str, Any]]:
-        """Return the variables of `node` itself, with names that are the same in its twin."""
-        return named_variables(node)
-
-    @staticmethod
-    def listed(node: Any) -> Iterable[Any]:
-        """Return the layers that the config of `node` lists, each with a payload of its own."""
-        return layers_of(node) if is_container(node) else ()
 
 
 def nodes(obj: Any) -> dict[str, Any]:
@@ -105,7 +71,7 @@ def named_variables(node: Any) -> list[tuple[str, Any]]:
     return own
 
 
-def identities(tree: Tree) -> list[Identity | None]:
+def identities(tree: tree.Tree) -> list[Identity | None]:
     """Return the tokens of a tree's own variables, with None for those that no optimizer trains."""
     found = {
         id(variable)
@@ -128,7 +94,7 @@ def _of_trackables(layer: Any) -> Iterator[tuple[str, Any]]:
 
     Modules of TensorFlow's, whose variables Keras trains, and generators of random numbers.
     """
-    for name, value in tree.below_attributes(vars(layer), _BOOKKEEPING):
+    for name, value in tree.below_attributes(vars(layer), SECOND_PLACES):
         if is_trackable(value):
             # In the order of its attributes' names.
             held = value.variables if hasattr(value, "variables") else [value.state]
@@ -193,7 +159,7 @@ def untold_variables(optimizer: Any) -> list[tuple[str, Any]]:
     # Private: by which names an optimizer knows the variables that it was built for.
     listed = {id(variable) for variable in _of_optimizer(optimizer)}
     foreign = getattr(optimizer, "_index_dict", {})
-    below = tree.below_attributes(vars(optimizer), _TOLD_BY_CONFIGS | _BOOKKEEPING)
+    below = tree.below_attributes(vars(optimizer), _TOLD_BY_CONFIGS | SECOND_PLACES)
     return [
         (f"attribute/{name}", value)
         for name, value in below
@@ -210,7 +176,7 @@ def _children(node: Any) -> Iterator[tuple[str, Any]]:
         for layer in layers_of(node):
             yield f"layers/{layer.name}", layer
     if _may_hold_parts(node):
-        below = tree.below_attributes(vars(node), _BOOKKEEPING)
+        below = tree.below_attributes(vars(node), SECOND_PLACES)
         found = [(name, part) for name, part in below if is_part(part) and not is_variable(part)]
         # In an order that does not depend on which was set first.
         yield from sorted(found, key=lambda item: item[0])
@@ -240,3 +206,15 @@ def _flat(nest: Any) -> list[Any]:
 
     found: list[Any] = tf.nest.flatten(nest)
     return found
+
+
+class Tree(tree.Tree):
+    """Everything below a Keras 2 object, and which of it travels on its own."""
+
+    children_of = staticmethod(_children)
+    named_variables = staticmethod(named_variables)
+
+    @staticmethod
+    def listed(node: Any) -> Iterable[Any]:
+        """Return the layers that the config of `node` lists, each with a payload of its own."""
+        return layers_of(node) if is_container(node) else ()

@@ -6,6 +6,8 @@ config leaves out; `likeness` tells what need not be asked twice; `private` know
 take from Keras without a promise. This module puts them together into a family.
 """
 
+# ruff: noqa: F401 - what is imported are answers of the family, see `protocol.Family`.
+
 from __future__ import annotations
 
 import sys
@@ -15,53 +17,18 @@ from typing import Any
 from ...core import call_stacks
 from . import private
 from .assets import assets, finish, restore_assets
-from .attributes import left_out
 from .compilation import compilation
 from .harmless import is_harmless
 from .kinds import is_a, kind, public_classes
 from .likeness import form, likeness
 from .private import check, untested
 from .reading import reading
+from .rules import left_out, owner
 from .seeds import remembering
-from .state import owner, state
+from .state import state
 from .structure import construct, payloads_below, structure, unfilled
 from .tree import Tree, identities
 from .writing import architecture, writing
-
-__all__ = [
-    "NAME",
-    "architecture",
-    "assets",
-    "await_state",
-    "backend",
-    "base_classes",
-    "check",
-    "compilation",
-    "construct",
-    "finish",
-    "form",
-    "identities",
-    "is_harmless",
-    "is_model",
-    "kind",
-    "left_out",
-    "likeness",
-    "owner",
-    "payloads_below",
-    "public_classes",
-    "reading",
-    "repairs",
-    "restore_assets",
-    "set_random_seed",
-    "shortcuts",
-    "state",
-    "structure",
-    "survey",
-    "unfilled",
-    "untested",
-    "versions",
-    "writing",
-]
 
 NAME = "keras3"
 

@@ -9,19 +9,13 @@ import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ...errors import PayloadError
-from .._shared.counts import counts_of, restore_counts
-from .attributes import overrides
+from .._shared.assets import Array, counts_of, restore_counts, with_assets
 from .kinds import is_built_in
 from .patches import current
+from .rules import overrides
 from .tree import Tree
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, Any]
 
 
 def assets(tree: Tree) -> dict[tuple[str, str], Array]:
@@ -34,26 +28,9 @@ def assets(tree: Tree) -> dict[tuple[str, str], Array]:
 
 
 def restore_assets(tree: Tree, assets: Mapping[tuple[str, str], Array]) -> None:
-    """Give the parts of an object what `assets` returned for its original.
-
-    Raises
-    ------
-    PayloadError
-        If an asset belongs to a part that is not there.
-    """
-    by_node: dict[str, dict[str, Array]] = {}
-    for (path, name), array in assets.items():
-        by_node.setdefault(path, {})[name] = array
-    parts = tree.nodes
-    for path, named in by_node.items():
-        if path not in parts:
-            raise PayloadError(
-                "The payload holds an asset for a layer that was not rebuilt",
-                where=path,
-                cause="the class that creates this layer has changed since",
-                cure="load it with the code that wrote it",
-            )
-        _restore(parts[path], named)
+    """Give the parts of an object what `assets` returned for its original."""
+    for node, named in with_assets(tree, assets):
+        _restore(node, named)
 
 
 def finish(tree: Tree) -> None:

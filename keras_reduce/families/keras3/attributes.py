@@ -10,19 +10,18 @@ its constructor or of ``build``.
 
 from __future__ import annotations
 
-import functools
 import types
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ...core.payload import PLAIN
 from ...custom_objects import Table, has_foreign_code
 from ...errors import ReduceError
-from ...weak_references import PROXIES, attach_within, holds, is_weak
-from .._shared import completeness
+from ...weak_references import attach_within, holds, is_weak
 from .._shared.nests import innermost, is_nest, leaves, unwrapped
-from .._shared.remaking import plain_config
-from .kinds import attributes_of, bases, is_a, is_built_in, is_saveable
-from .patches import current
+from .kinds import is_a, is_built_in
+from .order import sort
+from .rules import holds_parts, is_part, left_out, own_attributes
 from .tree import (
     functional_class,
     is_container,
@@ -32,105 +31,11 @@ from .tree import (
     own_variables,
 )
 
-if TYPE_CHECKING:
-    from ..protocol import Kind
-
-# What Keras and TensorFlow set on their objects after construction.
-_SET_BY_TRAINING = frozenset(
-    {
-        *("history", "stop_training", "stop_evaluating", "stop_predicting"),
-        *("_eval_epoch_iterator", "_compiled_trainable_state", "_compile_config", "_jax_state"),
-    }
-)
-_SET_BY_TRACKING = frozenset(
-    {
-        *("_obj_reference_counts_dict", "_input_shape_arg", "_functional"),
-        *("_self_setattr_tracking", "_self_update_uid", "_self_name_based_restores"),
-        *("_self_saveable_object_factories", "_self_unconditional_checkpoint_dependencies"),
-        *("_self_unconditional_dependency_names", "_self_unconditional_deferred_dependencies"),
-        *("_self_tracked_trackables",),
-    }
-)
-
-# Classes of values that stand for themselves in a config.
-PLAIN = frozenset({bool, int, float, str, type(None)})
-
-
-def overrides(obj: Any, method: str) -> bool:
-    """Tell whether a class of the user's, not of Keras's, defines `method` of `obj`."""
-    cls = type(obj)
-    return not is_built_in(cls) and hasattr(obj, method) and not is_built_in(_owner(cls, method))
-
-
-def describes_itself(obj: Any) -> bool:
-    """Tell whether `obj` is described by its config.
-
-    That is so if the config is the word of its class, not a guess of its bases, and the constructor
-    can be called with it; or if some of its attributes can't be carried, see `remaking`.
-    """
-    if has_last_word(type(obj)) and not left_out(obj):
-        return True
-    # Imported here, as it asks for the attributes that this module knows.
-    from .remaking import left_to_constructor
-
-    return left_to_constructor(obj) is not None
-
-
-def has_last_word(cls: type) -> bool:
-    """Tell whether the config of an object is the word of its class, not a guess of its bases."""
-    if is_built_in(cls):
-        return True
-    config_owner, init_owner = _owner(cls, "get_config"), _owner(cls, "__init__")
-    # A constructor below get_config() takes what that knows nothing of. And the abstract classes
-    # of Keras know nothing of what their subclasses hold, whatever their constructor.
-    is_last = not issubclass(init_owner, config_owner) or init_owner is config_owner
-    return is_last and config_owner not in _abstract()
-
-
-def left_out(obj: Any) -> list[str]:
-    """Return the constructor arguments for which the config of a user-defined class fails."""
-    if is_container(obj) or not overrides(obj, "get_config"):
-        return []
-    noted = getattr(current, "gaps", None)
-    if noted is None:
-        return completeness.left_out(obj, _plain_config, is_built_in)
-    if id(obj) not in noted:
-        noted[id(obj)] = obj, []  # For what asks meanwhile; held, so that the id stays its own.
-        noted[id(obj)] = obj, completeness.left_out(obj, _plain_config, is_built_in)
-    names: list[str] = noted[id(obj)][1]
-    return names
-
-
-def _plain_config(obj: Any) -> dict[str, Any] | None:
-    from .writing import writing  # It imports this module.
-
-    return plain_config(obj, writing)
-
-
-def _abstract() -> tuple[type, ...]:
-    import keras
-
-    kinds: tuple[Kind, ...] = ("model", "layer", "function", "operation", "metric", "loss")
-    rules: tuple[Kind, ...] = ("initializer", "regularizer", "constraint", "schedule")
-    named = (bases()[kind] for kind in (*kinds, *rules))
-    return (*named, _owner(keras.Layer, "get_config"))
-
-
-def _owner(cls: type, method: str) -> type:
-    return next(base for base in cls.__mro__ if method in vars(base))
-
 
 def describe(obj: Any, serialize: Callable[[Any], Any], table: Table) -> dict[str, Any]:
-    """Return the description of an object by its attributes.
+    """Return the description of an object of a user-defined class by its attributes.
 
-    Parameters
-    ----------
-    obj : object
-        Of a class of the user's.
-    serialize : callable
-        Makes configs of Keras objects and of functions.
-    table : Table
-        Takes what only a pickler can carry.
+    With configs that `serialize` makes; `table` takes what only a pickler can carry.
 
     Raises
     ------
@@ -289,7 +194,9 @@ def rebuild(
     for name, value in description["attributes"].items():
         setattr(obj, name, decode(value))
         attach_within(obj, name)
-    _sort_layers(obj, description["layers"])
+    if description["layers"] and not is_container(obj):
+        # As in the original, which ``get_weights`` shows.
+        sort(obj._layers, layer_names(obj), description["layers"])
     if is_optimizer(obj):
         return obj
     if description["built"] and not getattr(obj, "built", True):
@@ -299,20 +206,6 @@ def rebuild(
         obj._post_build()
         obj._lock_state()
     return obj
-
-
-def _sort_layers(obj: Any, names: list[str]) -> None:
-    """Bring tracked layers into the order of the original, which ``get_weights`` shows."""
-    if not names or is_container(obj):
-        return
-    # Those that no attribute names, as they are in sets, keep their order among themselves.
-    unnamed = iter([position for position, name in enumerate(names) if not name])
-    place = {name: position for position, name in enumerate(names) if name}
-    order = {
-        id(layer): place.get(name, len(names)) if name else next(unnamed, len(names))
-        for layer, name in zip(obj._layers, layer_names(obj), strict=True)
-    }
-    obj._layers[:] = sorted(obj._layers, key=lambda layer: order[id(layer)])
 
 
 def _in_order(values: Any, obj: Any) -> list[Any]:
@@ -327,86 +220,6 @@ def _in_order(values: Any, obj: Any) -> list[Any]:
         )
 
     return sorted(values, key=position)
-
-
-def own_attributes(obj: Any) -> dict[str, Any]:
-    """Return the attributes that are not Keras's own."""
-    made_by_config = is_built_in(type(obj))
-    internal = _internal_names(obj)
-    return {
-        name: value
-        for name, value in attributes_of(obj).items()
-        if name not in internal
-        or (name in _DEFAULTS and not made_by_config and value != _DEFAULTS[name])
-    }
-
-
-def _internal_names(obj: Any) -> frozenset[str]:
-    root = _root(obj)
-    names = _internal(root)
-    if root not in _MODELS:
-        return names
-    # Before a model is compiled, these are the user's to set.
-    return names | {"optimizer"} if obj.compiled else names - {"loss"} if obj.loss else names
-
-
-@functools.cache
-def _internal(root: str) -> frozenset[str]:
-    """Return the attributes that Keras itself sets on its objects of a kind."""
-    names = _declared(root) | _SET_BY_TRACKING
-    if root == "optimizer":
-        return names | {"build"}  # Of one that waits for its variables; see `optimizers`.
-    return names | _SET_BY_TRAINING if root in _MODELS else names
-
-
-_MODELS = ("sequential", "functional", "model")
-
-
-def _root(obj: Any) -> str:
-    import keras
-
-    if is_optimizer(obj):
-        return "optimizer"
-    if isinstance(obj, keras.Model):
-        kinds = {"sequential": keras.Sequential, "functional": functional_class()}
-        return next((name for name, cls in kinds.items() if isinstance(obj, cls)), "model")
-    kinds = {"metric": keras.metrics.Metric, "loss": keras.losses.Loss}
-    return next((name for name, cls in kinds.items() if isinstance(obj, cls)), "layer")
-
-
-@functools.cache
-def _declared(root: str) -> frozenset[str]:
-    """Return the attributes that Keras's own constructor of a kind sets, in this version."""
-    import keras
-
-    name = "keras_reduce_specimen"  # Named, so that no counter of automatic names moves.
-    if root == "functional":
-        inputs = keras.Input((1,), name=name)
-        outputs = keras.layers.Identity(name=f"{name}_output")(inputs)
-        return frozenset(attributes_of(keras.Model(inputs, outputs, name=name)))
-    if root == "optimizer":
-        return frozenset(attributes_of(keras.optimizers.Optimizer(1.0, name=name)))
-    makers: dict[str, Any] = {
-        "layer": keras.Layer,
-        "model": keras.Model,
-        "sequential": keras.Sequential,
-        "metric": keras.metrics.Metric,
-        "loss": keras.losses.Loss,
-    }
-    return frozenset(attributes_of(makers[root](name=name)))
-
-
-# Attributes of Keras's own that matter where a class of the user's has changed them.
-_DEFAULTS = {
-    "activity_regularizer": None,
-    "autocast": True,
-    "supports_jit": True,
-    "_input_spec": None,
-    "_remat_mode": None,
-    "_supports_masking": False,
-    "_convert_input_args": True,
-    "_allow_non_tensor_positional_args": False,
-}
 
 
 def _base(obj: Any, serialize: Callable[[Any], Any]) -> dict[str, Any]:
@@ -534,16 +347,3 @@ def _has_config(value: Any) -> bool:
         return True
     known = is_built_in(type(value)) and hasattr(value, "get_config")
     return known or is_part(value)
-
-
-def holds_parts(value: Any) -> bool:
-    """Tell whether `value` is a part or has any in it: in nests, named tuples or sets.
-
-    A weak reference that poses as a part is none.
-    """
-    return any(type(item) not in PROXIES and is_part(item) for item in innermost(value))
-
-
-def is_part(value: Any) -> bool:
-    """Tell whether Keras tracks `value` where it is an attribute."""
-    return is_saveable(value) or is_a(value, "seed_generator", "variable")

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...errors import PayloadError
+from ...core.payload import PLAIN
 from .._shared import compile_methods
-from .attributes import PLAIN, describes_itself, overrides
+from .attributes import decoder
 from .patches import current
 from .reading import deserialize
-from .state import is_compiled_plainly, lost_by_compiling
+from .rules import describes_itself, is_compiled_plainly, lost_by_compiling, overrides
 from .tree import Tree, nodes
 from .writing import serialize
 
@@ -29,48 +29,32 @@ def compilation(tree: Tree) -> dict[str, Any] | None:
 
 
 def compile_all(obj: Any, specs: dict[str, Any], written_on: str = "") -> None:
-    """Compile `obj`, and models inside it, as `compilation` found them.
-
-    Parameters
-    ----------
-    obj : object
-        What has been rebuilt.
-    specs : dict
-        What `compilation` returned.
-    written_on : str, optional
-        The backend that they were compiled for.
+    """Compile `obj`, and models inside it, as `compilation` found them on the backend `written_on`.
 
     Raises
     ------
     PayloadError
         If a model that was compiled is not there or refuses.
     """
+    found = compile_methods.compiled_models(specs, lambda: nodes(obj))
     with current.reading.compiling(obj, Tree(obj)):
-        _compile_each(obj, specs, written_on)
+        for path, model, spec in found:
+            _compile_as(model, spec, path, written_on)
 
 
-def _compile_each(obj: Any, specs: dict[str, Any], written_on: str) -> None:
-    for path, spec in specs.items():
-        model = nodes(obj).get(path)
-        if model is None:
-            raise PayloadError(
-                "A model that was compiled has not been rebuilt",
-                where=path,
-                cause="the class that creates it has changed since",
-                cure="load it with the code that wrote it",
-            )
-        config = spec["config"]
-        if isinstance(config, dict) and _is_what_auto_means(config.get("jit_compile"), written_on):
-            config = {**config, "jit_compile": "auto"}
-        _compile(model, config, path, plainly=spec.get("plainly", False))
-        if "recorded" in spec:
-            _restore_record(model, spec["recorded"])
-        if "unrolled" in spec:
-            model.unrolled_steps_per_execution = spec["unrolled"]
-        if spec.get("metrics") is not None:
-            _restore_metrics(model._compile_metrics, spec["metrics"])
-        if spec.get("loss") is not None:
-            _restore_loss(model._compile_loss, spec["loss"])
+def _compile_as(model: Any, spec: dict[str, Any], path: str, written_on: str) -> None:
+    config = spec["config"]
+    if isinstance(config, dict) and _is_what_auto_means(config.get("jit_compile"), written_on):
+        config = {**config, "jit_compile": "auto"}
+    _compile(model, config, path, plainly=spec.get("plainly", False))
+    if "recorded" in spec:
+        _restore_record(model, spec["recorded"])
+    if "unrolled" in spec:
+        model.unrolled_steps_per_execution = spec["unrolled"]
+    if spec.get("metrics") is not None:
+        _restore_metrics(model._compile_metrics, spec["metrics"])
+    if spec.get("loss") is not None:
+        _restore_loss(model._compile_loss, spec["loss"])
 
 
 def _is_what_auto_means(jit_compile: Any, backend: str) -> bool:
@@ -222,8 +206,9 @@ def _restore_loss(group: Any, spec: dict[str, Any]) -> None:
         # As CompileLoss.build does: one running mean for each output's loss.
         for _, _, _, name in group._flat_losses:
             group._tracker.add_to_store("metrics", keras.metrics.Mean(name=f"{name}_loss"))
-    group._y_pred_build_structure = _fleshed(spec["y_pred"])
-    group._y_true_build_structure = _fleshed(spec["y_true"])
+    decode = decoder(None, (), deserialize, ())
+    group._y_pred_build_structure = decode(spec["y_pred"])
+    group._y_true_build_structure = decode(spec["y_true"])
     group.built = True
 
 
@@ -235,12 +220,3 @@ def _skeleton(structure: Any) -> Any:
         name = "tuple" if isinstance(structure, tuple) else "list"
         return {name: [_skeleton(value) for value in structure]}
     return None
-
-
-def _fleshed(skeleton: Any) -> Any:
-    if skeleton is None:
-        return None
-    ((name, items),) = skeleton.items()
-    if name == "dict":
-        return {key: _fleshed(value) for key, value in items}
-    return (tuple if name == "tuple" else list)(_fleshed(value) for value in items)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...core.code_objects import root_module
 from ...core.private_names import find
+from .bookkeeping import MODULE_STORES, OF_MODULES
 
 if TYPE_CHECKING:
     from ..protocol import Kind
@@ -110,9 +111,9 @@ def attributes_of(obj: Any) -> dict[str, Any]:
     """
     found = dict(vars(obj))  # At once: another thread may be setting some.
     if is_module(obj):
-        for store in _MODULE_STORES:
+        for store in MODULE_STORES:
             found.update(found.pop(store, None) or {})
-        for name in _OF_MODULES:
+        for name in OF_MODULES:
             found.pop(name, None)
     return found
 
@@ -130,20 +131,6 @@ def as_module(layer: Any) -> tuple[bool, bool]:
     if not is_module(layer):
         return True, True
     return vars(layer)["training"], not layer.built or "_torch_params" in vars(layer)["_modules"]
-
-
-# Private to Torch: where modules keep what is set on them.
-_MODULE_STORES = ("_modules", "_parameters", "_buffers")
-# And what it and Keras note about them: Keras's variables by path, what fit() and predict() switch.
-_OF_MODULES = ("_torch_params", "training", "_non_persistent_buffers_set")
-
-
-def has_identity(obj: Any) -> bool:
-    """Tell whether a config that holds `obj` says which one it is.
-
-    That is so for what is compiled into a model: something beside the model may hold it as well.
-    """
-    return is_a(obj, "optimizer", "metric", "loss")
 
 
 def has_config(obj: Any) -> bool:

@@ -10,39 +10,16 @@ from __future__ import annotations
 import types
 import weakref
 from collections.abc import Container
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 from ...core.array_backends import dtype_name
-from .attributes import PLAIN
+from ...core.payload import PLAIN
+from ..protocol import Kind, Likeness
+from .bookkeeping import PARTS, WITHOUT_CONSEQUENCE
 from .kinds import as_module, attributes_of, bases, is_a, is_built_in
 from .settings import has_usual_context, is_automatic_name
 from .tree import own_variables, trainable_of
 from .writing import is_found_by_name
-
-if TYPE_CHECKING:
-    from ..protocol import Kind
-
-
-class Likeness(NamedTuple):
-    """A layer seen as one of its kind.
-
-    Attributes
-    ----------
-    key : tuple
-        Equal for layers of which the same is written, but for names and arrays.
-    names : dict
-        What stands for a mark in the `form` of what is written about any of them.
-    variables : list of keras.Variable
-        Its variables, in the order in which they are written.
-    trainable : list of keras.Variable or None
-        The same, with None in the place of those that no optimizer has slots for.
-    """
-
-    key: tuple[Any, ...]
-    names: dict[str, Any]
-    variables: list[Any]
-    trainable: list[Any]
-
 
 _NAME, _PATHS = "\0name", "\0paths"
 
@@ -99,7 +76,7 @@ def _is_seen_through(part: Any) -> bool:
 def _parts(layer: Any) -> list[Any]:
     """Return `layer` and what it tracks, in the order of the tree."""
     found = [layer]
-    for store in _STORES:
+    for store in PARTS:
         for part in vars(layer).get(store) or ():
             if not _is_seen_through(part) or len(found) > _MOST_PARTS:
                 raise _UnlikeAnyError
@@ -113,11 +90,11 @@ _MOST_PARTS = 100
 
 def _part_token(part: Any, own: list[Any], places: dict[int, int]) -> list[Any]:
     attributes = attributes_of(part)
-    lengths = [len(attributes.get(store) or ()) for store in ("_trainable_variables", *_STORES)]
+    lengths = [len(attributes.get(store) or ()) for store in ("_trainable_variables", *PARTS)]
     token: list[Any] = [type(part), *lengths, *as_module(part)]
     if not has_usual_context(attributes):
         raise _UnlikeAnyError
-    token += _attributes_token(attributes, _BOOKKEEPING, places)
+    token += _attributes_token(attributes, WITHOUT_CONSEQUENCE, places)
     token += [_variable_token(variable, attributes) for variable in own]
     return token
 
@@ -135,26 +112,6 @@ def _attributes_token(
         else:
             token += (name, _token(value, places))
     return token
-
-
-# Where Keras tracks the parts of a layer, in the order in which the tree lists them.
-_STORES = ("_layers", "_metrics", "_seed_generators")
-
-# What Keras and TensorFlow keep about every layer, and nothing that is written follows from: names,
-# connections, what the class says, what the last call has left.
-_BOOKKEEPING = frozenset(
-    {
-        *("name", "_path", "_parent_path", "_inbound_nodes", "_outbound_nodes", "_input_tensor"),
-        *("_tracker", "_tracked", "_trainable_variables", "_non_trainable_variables", "_lock"),
-        *("_auto_config", "build", "quantize", "_call_signature", "call_signature_parameters"),
-        *("_call_context_args", "_call_has_context_arg", "_called"),
-        *("_losses", "_loss_ids", "_losses_override", *_STORES),
-        *("_self_unconditional_checkpoint_dependencies", "_self_unconditional_dependency_names"),
-        *("_self_unconditional_deferred_dependencies", "_self_name_based_restores"),
-        *("_self_saveable_object_factories", "_self_update_uid", "_self_setattr_tracking"),
-        "backend",  # of a seed generator: Keras's module for it
-    }
-)
 
 
 class _UnlikeAnyError(Exception):

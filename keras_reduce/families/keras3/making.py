@@ -13,35 +13,23 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from .._shared.nests import is_nest
-from .attributes import describes_itself
 from .kinds import is_a, is_built_in
+from .rules import describes_itself
 from .tree import Tree, is_container, nodes
 
 
 class MadePart(NamedTuple):
-    """A layer that a maker's constructor makes.
+    """A layer that a maker's constructor makes."""
 
-    Attributes
-    ----------
-    maker : object
-        A layer below the object that is being written, with a payload of its own.
-    path : str
-        Path of the layer below its maker.
-    """
-
-    maker: Any
-    path: str
+    maker: Any  # A layer below the object that is being written, with a payload of its own.
+    path: str  # Path of the layer below its maker.
 
 
 def made_parts(tree: Tree, listed_by: Callable[[Any], Iterable[Any]]) -> dict[int, MadePart]:
     """Return the layers, by id, that a layer below the root makes and something outside it holds.
 
-    Parameters
-    ----------
-    tree : Tree
-        The object that is being written, and all below it.
-    listed_by : callable
-        Returns the parts that the config of a layer lists, each with a payload of its own.
+    The function `listed_by` returns the parts that the config of a layer lists, each with a payload
+    of its own.
     """
     parents = tree.parents
     shared = {number for number, holders in parents.items() if len(holders) > 1}
@@ -126,7 +114,7 @@ def tie(obj: Any, paths: Mapping[str, str]) -> None:
         holder_path, name = _holder_of(held, parts)
         children = dict(Tree.children_of(parts[holder_path])) if holder_path is not None else {}
         if made in parts and name in children and children[name] is not parts[made]:
-            _replace(parts[holder_path], children[name], parts[made])
+            replace(parts[holder_path], children[name], parts[made])
 
 
 def _holder_of(path: str, parts: Mapping[str, Any]) -> tuple[Any, str]:
@@ -139,9 +127,9 @@ def _holder_of(path: str, parts: Mapping[str, Any]) -> tuple[Any, str]:
     return None, ""
 
 
-def _replace(holder: Any, old: Any, new: Any) -> None:
-    """Put one layer in the place of another, in attributes and in Keras's lists of them."""
-    # Private: Keras can untrack a layer, but not put another one in its place.
+def replace(holder: Any, old: Any, new: Any) -> None:
+    """Put a layer or variable in the place of another, in attributes and in Keras's lists."""
+    # Private: Keras can untrack one, but not put another one in its place.
     for name, (_, store) in holder._tracker.config.items():
         for position, value in enumerate(store):
             if value is old:

@@ -161,12 +161,7 @@ def _exclude_from_decay(optimizer: Any, excluded: Mapping[str, Any]) -> None:
 class _Absent:
     """A variable that an optimizer has slots for, but that is not part of its payload.
 
-    Parameters
-    ----------
-    shape, dtype, path, number, overwrite_with_gradient
-        As `optimizers_of` has found them.
-    identities : sequence
-        The payload's tokens, that of the variable among them.
+    With what `optimizers_of` has found of it; its token is one of the `identities` of the payload.
     """
 
     def __init__(
@@ -207,16 +202,8 @@ class _Binding:
 
     Their identity tokens lead to those that are in the same pickle, whichever of them is rebuilt
     first. If none of them is, or not all, the optimizer takes the variables that it is applied to,
-    or compiled with: Keras calls ``build`` of an optimizer that is not built.
-
-    Parameters
-    ----------
-    optimizer : keras.optimizers.Optimizer
-        Built for the variables `made`.
-    targets : list
-        Variables, or what stands for absent ones.
-    made : list of keras.Variable
-        For which the slots have been made.
+    or compiled with: Keras calls ``build`` of an optimizer that is not built. The slots have been
+    made for variables `made`; `targets` are variables, or placeholders for absent ones.
     """
 
     def __init__(self, optimizer: Any, targets: list[Any], made: list[Any]) -> None:
@@ -230,11 +217,8 @@ class _Binding:
     def wait(self, *, is_alone: bool) -> None:
         """Bind the variables as they are rebuilt.
 
-        Parameters
-        ----------
-        is_alone : bool
-            Whether the optimizer may take other variables for its own. One that is part of a model
-            does not; it goes on with those of the model.
+        An optimizer that is part of a model, and not alone (`is_alone`), goes on with those of the
+        model and takes no others.
         """
         if is_alone:
             self._stand_ins = {}

@@ -10,18 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...weak_references import PROXIES
+from .bookkeeping import PARTS, VARIABLES
 from .tree import below_attributes
-
-# Private: the lists by which Keras tracks.
-_STORES = (
-    *("_trainable_variables", "_non_trainable_variables"),
-    *("_layers", "_metrics", "_seed_generators"),
-)
 
 
 def order_of(layer: Any) -> dict[str, list[str]]:
     """Return the names of what a layer tracks, by list, in their order; see `_names`."""
-    stores = {name: getattr(layer, name, ()) for name in _STORES}
+    stores = {name: getattr(layer, name, ()) for name in (*VARIABLES, *PARTS)}
     return {name: _names(layer, store) for name, store in stores.items() if len(store) > 1}
 
 
@@ -29,15 +24,20 @@ def restore_order(layer: Any, order: Mapping[str, Sequence[str]]) -> None:
     """Bring what a rebuilt layer tracks into the order that `order_of` returned."""
     for name, wanted in order.items():
         store = getattr(layer, name, [])
-        places = {each: place for place, each in enumerate(wanted) if each}
-        # Those without a name keep their order among themselves.
-        unnamed = iter([place for place, each in enumerate(wanted) if not each])
-        keys = {
-            id(part): places.get(each, len(wanted)) if each else next(unnamed, len(wanted))
-            for part, each in zip(store, _names(layer, store), strict=True)
-        }
-        # Not by its own method, which takes no key in TensorFlow 2.18.
-        store[:] = sorted(store, key=lambda part: keys[id(part)])
+        sort(store, _names(layer, store), wanted)
+
+
+def sort(store: list[Any], names: Sequence[str], wanted: Sequence[str]) -> None:
+    """Bring a list, the items of which have these `names`, into the order of the `wanted` ones."""
+    places = {each: place for place, each in enumerate(wanted) if each}
+    # Those without a name, as they are in sets, keep their order among themselves.
+    unnamed = iter([place for place, each in enumerate(wanted) if not each])
+    keys = {
+        id(part): places.get(each, len(wanted)) if each else next(unnamed, len(wanted))
+        for part, each in zip(store, names, strict=True)
+    }
+    # Not by its own method, which takes no key in TensorFlow 2.18.
+    store[:] = sorted(store, key=lambda part: keys[id(part)])
 
 
 def _names(layer: Any, parts: Sequence[Any]) -> list[str]:

@@ -24,14 +24,12 @@ from .attributes import (
     encoder,
     is_plain_state,
     make_variable,
-    own_attributes,
 )
 from .kinds import attributes_of, is_a
 from .order import order_of, restore_order
 from .reading import deserialize
-from .remaking import set_by_code
+from .rules import own_attributes, set_by_code, set_by_the_user
 from .settings import restore_settings, settings
-from .state import set_by_the_user
 from .tree import Tree, is_converted, own_variables
 from .writing import is_policy_map, serialize
 
@@ -41,22 +39,11 @@ def part_states(
 ) -> dict[str, dict[str, Any]]:
     """Return the states of converted layers, and of layers that a constructor made, by path.
 
-    Parameters
-    ----------
-    tree : Tree
-        The object, and its children, which have states of their own.
-    table : Table
-        Takes what only a pickler can carry.
-    serialize : callable
-        Makes configs.
-
-    Returns
-    -------
-    dict
-        For each layer ``attributes``: plain values, functions, regularizers and constraints by
-        name, see `attributes.encoder`; ``dtype``: config of its dtype policy, unless that is the
-        policy of the object; ``variables``: its variables in their order, if LoRA or quantization
-        has changed them.
+    Children have states of their own. For each layer ``attributes``: plain values, functions,
+    regularizers and constraints by name, see `attributes.encoder`; ``dtype``: config of its dtype
+    policy, unless that is the policy of the object; ``variables``: its variables in their order, if
+    LoRA or quantization has changed them. Configs are made by `serialize`; `table` takes what only
+    a pickler can carry.
     """
     found: dict[str, dict[str, Any]] = {}
     for path, node in tree.own.items():

@@ -1,18 +1,14 @@
-"""What a thread is doing with Keras 3 objects, for the replacements of `writing` and `reading`."""
+"""What a thread is doing with Keras 3 objects, and what is replaced in Keras for it.
+
+`writing` and `reading` say what.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 
-from .._shared.patches import Patch, Patches
-
-__all__ = ["Patch", "current", "patches"]
+from .._shared.patches import Patches
 
 # `table` while the thread writes, `reading` while it reads.
 current = threading.local()
-
-
-def patches(make: Callable[[], list[Patch]]) -> Patches:
-    """Return replacements that see what the current thread is doing."""
-    return Patches(make, current)
+WRITING, READING = Patches(current), Patches(current)

@@ -13,14 +13,16 @@ from typing import Any
 
 from ...audit import trust_policy
 from ...core import array_backends
-from ...custom_objects import LateCode
+from ...core.payload import PLAIN
 from ...errors import PayloadError
 from ...identities import Identity, by_number
+from .._shared.patches import Patch
+from .._shared.registered import register, resolved
 from .assembled import put_together
 from .attributes import rebuild
 from .harmless import is_harmless
 from .kinds import is_built_in
-from .patches import Patch, current, patches
+from .patches import READING, current
 from .tree import Tree, nodes
 
 
@@ -56,49 +58,25 @@ def reading(
     import keras
     from keras.src.saving.serialization_lib import ObjectSharingScope
 
-    for obj, registered_name in custom_objects.values():
-        _register(obj, registered_name)
+    for obj, name in custom_objects.values():
+        register(keras.saving, obj, name)
     by_key = {key: obj for key, (obj, _) in custom_objects.items()}
     work = Reading(by_key, objects, identities)
     work.registered_names = {key: name for key, (_, name) in custom_objects.items()}
     scope = keras.saving.custom_object_scope(work.by_key)
     # Private: within the scope, configs with one shared_object_id make one object.
-    with _patches(reading=work), scope, ObjectSharingScope():
+    with READING(reading=work), scope, ObjectSharingScope():
         try:
             yield
         finally:
             work.fill()
 
 
-def _register(obj: Any, registered_name: str | None) -> None:
-    """Register code that travelled by value: importing it would have registered it."""
-    import keras
-
-    if not registered_name or isinstance(obj, LateCode):
-        return
-    if keras.saving.get_registered_object(registered_name) is None:
-        package, _, name = registered_name.rpartition(">")
-        keras.saving.register_keras_serializable(package or "Custom", name)(obj)
-
-
 class Reading:
     """What a thread needs while it rebuilds an object.
 
-    Parameters
-    ----------
-    by_key : mapping
-        The user's classes and functions.
-    objects : tuple
-        What the pickler has rebuilt already, by number.
-    identities : tuple of Identity
-        Tokens of what the pickler may have rebuilt, or is going to, by number.
-
-    Attributes
-    ----------
-    reused : dict
-        Objects in configs that another payload of the same pickle has rebuilt before, by id.
-    filled : list
-        Those of them whose variables another payload has filled; see `structure`.
+    User-defined classes and functions by key; by number, the objects that the pickler has rebuilt
+    already, and identity tokens of those that it has or is going to.
     """
 
     def __init__(
@@ -110,6 +88,8 @@ class Reading:
         self.by_key, self.objects, self.identities = by_key, objects, identities
         self.registered_names: dict[str, str | None] = {}
         self.root: Any = None
+        # Objects in configs that another payload of the same pickle has rebuilt before, by id;
+        # those of which that has filled the variables, see `structure`.
         self.reused: dict[int, Any] = {}
         self.filled: list[Any] = []
         self._made: set[int] = set()
@@ -120,11 +100,9 @@ class Reading:
         """Let configs find the object `root`, and code that refers to it, while it is compiled."""
         import keras
 
-        late = {key: obj for key, obj in self.by_key.items() if isinstance(obj, LateCode)}
-        places = {place: part for part, place in tree.places()} if late else {}
-        found = {key: code.resolve(places) for key, code in late.items()}
+        found = resolved(self.by_key, tree)
         for key, obj in found.items():
-            _register(obj, self.registered_names.get(key))
+            register(keras.saving, obj, self.registered_names.get(key))
         self.root, self.by_key = root, {**self.by_key, **found}
         # All of them: an inner scope hides those of the outer one.
         with keras.saving.custom_object_scope(self.by_key):
@@ -158,6 +136,7 @@ class Reading:
                 variable.assign(initializer(variable._shape, dtype=variable._dtype))
 
 
+@READING.points
 def _points() -> list[Patch]:
     # Private: where the class of a config is looked up, at every depth and by every route; where
     # lambdas are unpacked; the one place where Keras draws seeds that nobody gave (rebuilding must
@@ -179,9 +158,6 @@ def _points() -> list[Patch]:
         # And where a variable gets its first values, which rebuilding overwrites.
         points.append((keras.Variable, "_initialize_with_initializer", _uninitialized))
     return points
-
-
-_patches = patches(_points)
 
 
 def _mended_class(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -402,7 +378,7 @@ def _quick_is_tensor(original: Callable[[Any], bool]) -> Callable[[Any], bool]:
     """Answer at once for what a layer is asked of most; TensorFlow asks a protocol class (slow)."""
     import keras
 
-    plain = frozenset({type(None), str, int, float, bool, list, tuple, dict, keras.KerasTensor})
+    plain = PLAIN | {list, tuple, dict, keras.KerasTensor}
 
     def is_tensor(x: Any) -> bool:
         return type(x) not in plain and original(x)

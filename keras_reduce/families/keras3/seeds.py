@@ -16,6 +16,7 @@ from typing import Any
 
 from ...core import code_objects
 from ...core.array_backends import converted, dtype_name
+from .._shared.nests import reached
 from .kinds import is_built_in
 
 # Private: the public functions of keras.random use it without ever showing it.
@@ -53,13 +54,7 @@ def _of_this_thread() -> Any:
 
 
 def global_seed(code: Iterable[Any]) -> list[int] | None:
-    """Return the state of the global seed generator if `code` may draw from it.
-
-    Parameters
-    ----------
-    code : iterable of object
-        Classes and functions of the user's.
-    """
+    """Return the state of the global seed generator if user-defined `code` may draw from it."""
     generator = _of_this_thread() or _latest()
     if generator is None or not any(map(_draws, code)):
         return None
@@ -101,23 +96,15 @@ def _draws(obj: Any) -> bool:
     Whether it names a seed of its own as well is not looked at: to carry the generator in vain does
     no harm.
     """
-    seen: set[int] = set()
-    open_ends = list(_functions_of(obj))
-    while open_ends:
-        function = open_ends.pop()
-        if id(function) in seen:
-            continue
-        seen.add(id(function))
-        named = dict(_named(function))
-        if any(_is_random(value, named) for value in named.values()):
-            return True
-        open_ends += [
-            inner
-            for value in named.values()
-            if getattr(value, "__module__", None) == function.__module__
-            for inner in _functions_of(value)
-        ]
-    return False
+    named = functools.cache(lambda function: dict(_named(function)))
+
+    def called(function: types.FunctionType) -> Iterator[types.FunctionType]:
+        for value in named(function).values():
+            if getattr(value, "__module__", None) == function.__module__:
+                yield from _functions_of(value)
+
+    found = map(named, reached(_functions_of(obj), called))
+    return any(_is_random(value, names) for names in found for value in names.values())
 
 
 def _functions_of(obj: Any) -> Iterator[types.FunctionType]:
@@ -137,12 +124,13 @@ def _named(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
     A name that stands for nothing here, an attribute, has None.
     """
     yield from code_objects.closure(function).items()
-    open_ends = [function.__code__]
-    while open_ends:
-        code = open_ends.pop()
-        open_ends += [item for item in code.co_consts if isinstance(item, types.CodeType)]
+    for code in reached([function.__code__], _inner_code):
         for name in code.co_names:
             yield name, function.__globals__.get(name)
+
+
+def _inner_code(code: types.CodeType) -> list[types.CodeType]:
+    return [item for item in code.co_consts if isinstance(item, types.CodeType)]
 
 
 def _is_random(value: Any, named: Mapping[str, Any]) -> bool:

@@ -9,44 +9,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
+from ...core.payload import PLAIN
 from .._shared import assigned_attributes
-from .attributes import PLAIN, describes_itself
+from .bookkeeping import CONTEXT, SETTING_ATTRIBUTES, SETTINGS, Setting
+from .rules import describes_itself
 
-
-class _Setting(NamedTuple):
-    """A setting.
-
-    Attributes
-    ----------
-    attribute : str
-        Where Keras keeps it; most are private.
-    name : str
-        How the code of a class sets it.
-    default : object
-        What `keras.Layer` sets.
-    """
-
-    attribute: str
-    name: str
-    default: Any
-
-
-_CONTEXT = "_call_context_args"
-_SETTINGS = (
-    _Setting("_input_spec", "input_spec", None),
-    _Setting("_supports_masking", "supports_masking", False),
-    _Setting("supports_jit", "supports_jit", True),
-    _Setting("_convert_input_args", "_convert_input_args", True),
-    _Setting("_allow_non_tensor_positional_args", "_allow_non_tensor_positional_args", False),
-    _Setting("_remat_mode", "_remat_mode", None),
-    _Setting(_CONTEXT, _CONTEXT, frozenset({"training"})),
-)
-
-
-ATTRIBUTES = frozenset(setting.attribute for setting in _SETTINGS)
-_NAMES = ATTRIBUTES | {setting.name for setting in _SETTINGS}
+_NAMES = SETTING_ATTRIBUTES | {setting.name for setting in SETTINGS}
 
 
 def settings(
@@ -58,17 +28,9 @@ def settings(
 ) -> dict[str, Any]:
     """Return the settings of a layer that its class may not make again, encoded.
 
-    Parameters
-    ----------
-    layer : keras.Layer
-        The layer.
-    encode : callable
-        Encodes a value at a path below the layer; see `attributes.encoder`.
-    is_root : bool
-        Whether the layer has a payload of its own, in which its name is.
-    owner_name : str
-        The name of what the layer is a part of. Some constructors hand their own name on to the
-        layers that they make, if they are given one.
+    By `encode`, see `attributes.encoder`. With its name, unless it has a payload of its own
+    (`is_root`), or has that of what it is a part of (`owner_name`): some constructors hand their
+    own name on to the layers that they make.
     """
     found: dict[str, Any] = {}
     # Layers that travel by their attributes carry all others among these.
@@ -88,7 +50,7 @@ def restore_settings(layer: Any, settings: Mapping[str, Any], decode: Callable[[
 
     for attribute, encoded in settings.items():
         value = _decoded(encoded, decode)
-        if attribute == _CONTEXT:
+        if attribute == CONTEXT.attribute:
             # Private: as Keras's own method does, which refuses layers that have been called.
             layer._call_context_args = value
             layer._call_has_context_arg.update(
@@ -106,7 +68,7 @@ def is_automatic_name(layer: Any) -> bool:
 
 def has_usual_context(attributes: Mapping[str, Any]) -> bool:
     """Tell whether a layer with these attributes hands on to others what all layers hand on."""
-    return _is_usual(attributes.get(_CONTEXT, _SETTINGS[-1].default), _SETTINGS[-1].default)
+    return _is_usual(attributes.get(CONTEXT.attribute, CONTEXT.default), CONTEXT.default)
 
 
 def _letters(text: str) -> str:
@@ -114,10 +76,10 @@ def _letters(text: str) -> str:
 
 
 _UNKNOWN = object()
-_known: weakref.WeakKeyDictionary[type, list[tuple[_Setting, Any]]] = weakref.WeakKeyDictionary()
+_known: weakref.WeakKeyDictionary[type, list[tuple[Setting, Any]]] = weakref.WeakKeyDictionary()
 
 
-def _usual(cls: type) -> list[tuple[_Setting, Any]]:
+def _usual(cls: type) -> list[tuple[Setting, Any]]:
     """Return each setting with what it is on every layer of a class, `_UNKNOWN` if that differs."""
     import keras
 
@@ -126,12 +88,12 @@ def _usual(cls: type) -> list[tuple[_Setting, Any]]:
         set_by_code = [
             each for base in bases for each in assigned_attributes.assignments(base, _NAMES)
         ]
-        _known[cls] = [(each, _usual_value(cls, each, set_by_code)) for each in _SETTINGS]
+        _known[cls] = [(each, _usual_value(cls, each, set_by_code)) for each in SETTINGS]
     return _known[cls]
 
 
 def _usual_value(
-    cls: type, setting: _Setting, set_by_code: list[assigned_attributes.Assignment]
+    cls: type, setting: Setting, set_by_code: list[assigned_attributes.Assignment]
 ) -> Any:
     import keras
 

@@ -7,48 +7,34 @@ from __future__ import annotations
 
 import types
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 from ...custom_objects import has_foreign_code
 from ...errors import ReduceError
 from ...weak_references import holds
-from .._shared import compile_methods
 from .._shared.lost_attributes import warn_of_loss
-from .._shared.nests import is_data, unwrapped
-from .._shared.remaking import is_carried
-from .attributes import (
+from .._shared.nests import unwrapped
+from .._shared.rules import is_carried
+from .attributes import is_plain_state
+from .kinds import has_config, is_a
+from .patches import current
+from .rules import (
     describes_itself,
     holds_parts,
     is_part,
-    is_plain_state,
-    overrides,
-    own_attributes,
+    set_by_the_user,
+    travels_by_attributes,
 )
-from .kinds import has_config, is_a, is_built_in, is_saveable
-from .patches import current
-from .remaking import is_tensor, left_to_constructor, set_by_code
-from .settings import ATTRIBUTES as SETTINGS
 from .tree import Tree
 
 
 def state(obj: Any, tree: Tree) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the attributes of an object that training or the user has set.
 
-    Parameters
-    ----------
-    obj : object
-        A Keras object.
-    tree : Tree
-        What is below it, and which of that travels apart.
-
-    Returns
-    -------
-    dict, dict
-        What pickle puts into ``__dict__``; and attributes with parts in them that Keras tracks, and
-        an optimizer may train, so that they have to be there before. Both have also attributes of
-        layers inside, as ``path:attribute``: weak references and code in the first, which may refer
-        to the object; others in the second. For the plain ones see `part_states`.
+    Those that pickle puts into ``__dict__``; and those with parts in them that Keras tracks, and an
+    optimizer may train, so that they have to be there before. Both have also attributes of layers
+    inside, as ``path:attribute``: weak references and code in the first, which may refer to the
+    object; others in the second. For the plain ones see `part_states`.
 
     Raises
     ------
@@ -152,85 +138,6 @@ def _refuse_slots(obj: Any) -> None:
 
 
 _slots: weakref.WeakKeyDictionary[type, list[str]] = weakref.WeakKeyDictionary()
-
-
-def owner(obj: Any) -> Any:
-    """Return the object that code in the attributes of `obj` may refer to: a callback's model."""
-    # A callback whose constructor calls no super().__init__() has none before it is used.
-    return getattr(obj, "model", None) or obj if is_a(obj, "callback") else obj
-
-
-def travels_by_attributes(obj: Any) -> bool:
-    """Tell whether `obj` is carried as its class and its attributes, without a config.
-
-    Callbacks have no config. Nor have initializers, schedules and the like whose class inherits
-    ``get_config()`` from Keras's abstract ones.
-    """
-    # A seed generator holds a module, which no pickler takes.
-    rules = has_config(obj) and not is_saveable(obj) and not is_a(obj, "seed_generator")
-    return is_a(obj, "callback") or (rules and not describes_itself(obj))
-
-
-def set_by_the_user(obj: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what is not the constructor's to make again.
-
-    That is, for one, what no code of its class sets: somebody has set it from outside. A class of
-    the user's that has a config is taken at its word, but what it has set may have changed since:
-    plain data are carried as they are now. Where the config knows less, and is used since some
-    attributes can't be carried, all others are; see `remaking`.
-    """
-    set_by_keras, set_by_user = set_by_code(type(obj))
-    left = left_to_constructor(obj)
-    by_compile = _set_by_compile(obj)
-    is_set_again = not by_compile or (obj.compiled and not is_compiled_plainly(obj))
-    for name, value in own_attributes(obj).items():
-        if name in SETTINGS and is_a(obj, "layer"):
-            continue
-        if holds_parts(value):
-            may_be_carried = name in by_compile and not is_set_again
-        elif holds(value):
-            may_be_carried = name not in set_by_keras
-        elif left is not None and name not in set_by_keras:
-            may_be_carried = name not in left
-        elif name in by_compile:
-            may_be_carried = is_data(value, is_tensor) or is_carried(name, value)
-        else:
-            may_be_carried = name not in set_by_keras and is_data(value, is_tensor)
-        if may_be_carried or name not in set_by_keras | set_by_user:
-            yield name, value
-
-
-def _set_by_compile(obj: Any) -> frozenset[str]:
-    """Return the attributes that a ``compile()`` sets whose arguments Keras doesn't record."""
-    if not is_a(obj, "model") or not overrides(obj, "compile"):
-        return frozenset()
-    if overrides(obj, "compile_from_config"):
-        return frozenset()
-    return compile_methods.attributes(type(obj), is_built_in) - {"optimizer", "loss"}
-
-
-def is_compiled_plainly(model: Any) -> bool:
-    """Tell whether a model is compiled again by Keras's own method, past a user-defined one.
-
-    What the user-defined one has set on it is carried as attributes then.
-    """
-    if not describes_itself(model):
-        return True
-    if not overrides(model, "compile") or overrides(model, "compile_from_config"):
-        return False
-    return not compile_methods.is_repeatable(model, is_built_in, lost_by_compiling)
-
-
-def lost_by_compiling(model: Any) -> list[str]:
-    """Return the attributes set by a user-defined ``compile()`` that no pickler carries."""
-    by_compile = _set_by_compile(model)
-    return [
-        name
-        for name, value in own_attributes(model).items()
-        if name in by_compile
-        and not (holds_parts(value) or holds(value))
-        and not (is_data(value, is_tensor) or is_carried(name, value))
-    ]
 
 
 def _callback_state(callback: Any) -> dict[str, Any]:

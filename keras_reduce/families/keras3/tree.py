@@ -16,32 +16,11 @@ from typing import Any
 from ...identities import Identity
 from ...weak_references import PROXIES
 from .._shared import tree
+from .bookkeeping import PARTS, SECOND_PLACES
 from .kinds import attributes_of, bases, is_a, is_built_in, is_saveable
 
 # What Keras calls a variable that was not given a name; the counter differs between processes.
 _AUTO_NAME = re.compile(r"(backend_)?variable(_\d+)?")
-
-# Keras's own bookkeeping, in which a tracked part is found as well; its position there is the
-# name of last resort.
-_STORES = {"_layers": "layer", "_metrics": "metric", "_seed_generators": "seed_generator"}
-_BOOKKEEPING = frozenset(
-    {
-        *_STORES,
-        "_trainable_variables",
-        "_non_trainable_variables",
-        "_tracker",
-        "_operations",
-        "_operations_by_depth",
-        "_nodes",
-        "_nodes_by_depth",
-        "_functional",
-        "_compiled_trainable_state",
-        "_obj_reference_counts_dict",
-        "_self_unconditional_checkpoint_dependencies",
-        "_self_unconditional_dependency_names",
-        "_self_unconditional_deferred_dependencies",
-    }
-)
 
 
 def nodes(obj: Any) -> dict[str, Any]:
@@ -50,58 +29,6 @@ def nodes(obj: Any) -> dict[str, Any]:
     Parents precede their children. A part that is reached twice stands under its first path.
     """
     return tree.walk(obj, _children)[0]
-
-
-class Tree(tree.Tree):
-    """Everything below a Keras 3 object, and which of it travels on its own."""
-
-    @staticmethod
-    def children_of(node: Any) -> Iterable[tuple[str, Any]]:
-        """Return the layers, optimizers, metrics and seed generators that `node` holds, by name."""
-        return _children(node)
-
-    @staticmethod
-    def named_variables(node: Any) -> Iterable[tuple[str, Any]]:
-        """Return the variables of `node` itself, with names that are the same in its twin."""
-        return named_variables(node)
-
-    @staticmethod
-    def listed(node: Any) -> Iterable[Any]:
-        """Return the layers that the config of `node` lists, each with a payload of its own."""
-        return node.layers if is_container(node) else ()
-
-    def variables_of(self, node: Any) -> Iterable[tuple[str, Any]]:
-        """Return `named_variables`, but no slots of an optimizer for variables that are gone."""
-        gone = self.gone_from(node) if is_optimizer(node) else []
-        if not gone:
-            return named_variables(node)
-        left_behind = _slots_of(node, gone)
-        own = [variable for variable in own_variables(node) if id(variable) not in left_behind]
-        return [(str(position), variable) for position, variable in enumerate(own)]
-
-    def gone_from(self, optimizer: Any) -> list[Any]:
-        """Return the variables of an optimizer that quantizing has replaced in their layers."""
-        replaced = self._replacements
-        if not replaced:
-            return []
-        return [
-            variable
-            for variable in optimizer._trainable_variables
-            if id(variable) not in replaced.get(variable.path, {id(variable)})
-        ]
-
-    @functools.cached_property
-    def _replacements(self) -> dict[str, set[int]]:
-        """The ids of the variables of layers that were quantized, by path.
-
-        A kernel and what replaces it have the same path.
-        """
-        found: dict[str, set[int]] = {}
-        for node in self.nodes.values():
-            if is_a(node, "layer") and is_converted(node):
-                for variable in own_variables(node):
-                    found.setdefault(variable.path, set()).add(id(variable))
-        return found
 
 
 def is_converted(layer: Any) -> bool:
@@ -190,7 +117,7 @@ def trainable_of(node: Any, own: Sequence[Any]) -> list[Any]:
     return [*own[:count], *[None] * (len(own) - count)]
 
 
-def identities(tree: Tree) -> list[Identity | None]:
+def identities(tree: tree.Tree) -> list[Identity | None]:
     """Return the tokens of a tree's own variables, with None for those that no optimizer trains."""
     found = {
         id(variable)
@@ -255,7 +182,7 @@ def _children(node: Any) -> Iterator[tuple[str, Any]]:
 
     stored = {
         id(part): (f"{label}#{position}", part)
-        for store, label in _STORES.items()
+        for store, label in PARTS.items()
         for position, part in enumerate(getattr(node, store, ()))
         if id(part) not in named and type(part) not in PROXIES
     }
@@ -280,7 +207,7 @@ def _children(node: Any) -> Iterator[tuple[str, Any]]:
 def _is_leaf(node: Any) -> bool:
     """Tell at once, as most parts are leaves, that there is nothing below `node`."""
     tracks = vars(node).get
-    return not any(map(tracks, _STORES)) and not _may_hold_optimizers(node)
+    return not any(map(tracks, PARTS)) and not _may_hold_optimizers(node)
 
 
 def _may_hold_optimizers(node: Any) -> bool:
@@ -290,7 +217,7 @@ def _may_hold_optimizers(node: Any) -> bool:
 
 def below_attributes(node: Any) -> list[tuple[str, Any]]:
     """Return what the attributes of `node`, and containers there, hold, by name and position."""
-    return list(tree.below_attributes(attributes_of(node), _BOOKKEEPING))
+    return list(tree.below_attributes(attributes_of(node), SECOND_PLACES))
 
 
 def compiled_metrics(model: Any) -> Iterator[tuple[str, Any]]:
@@ -318,3 +245,48 @@ def _names_by_attribute(
         if id(value) in wanted:
             names.setdefault(id(value), name)
     return names
+
+
+class Tree(tree.Tree):
+    """Everything below a Keras 3 object, and which of it travels on its own."""
+
+    children_of = staticmethod(_children)
+    named_variables = staticmethod(named_variables)
+
+    @staticmethod
+    def listed(node: Any) -> Iterable[Any]:
+        """Return the layers that the config of `node` lists, each with a payload of its own."""
+        return node.layers if is_container(node) else ()
+
+    def variables_of(self, node: Any) -> Iterable[tuple[str, Any]]:
+        """Return `named_variables`, but no slots of an optimizer for variables that are gone."""
+        gone = self.gone_from(node) if is_optimizer(node) else []
+        if not gone:
+            return named_variables(node)
+        left_behind = _slots_of(node, gone)
+        own = [variable for variable in own_variables(node) if id(variable) not in left_behind]
+        return [(str(position), variable) for position, variable in enumerate(own)]
+
+    def gone_from(self, optimizer: Any) -> list[Any]:
+        """Return the variables of an optimizer that quantizing has replaced in their layers."""
+        replaced = self._replacements
+        if not replaced:
+            return []
+        return [
+            variable
+            for variable in optimizer._trainable_variables
+            if id(variable) not in replaced.get(variable.path, {id(variable)})
+        ]
+
+    @functools.cached_property
+    def _replacements(self) -> dict[str, set[int]]:
+        """The ids of the variables of layers that were quantized, by path.
+
+        A kernel and what replaces it have the same path.
+        """
+        found: dict[str, set[int]] = {}
+        for node in self.nodes.values():
+            if is_a(node, "layer") and is_converted(node):
+                for variable in own_variables(node):
+                    found.setdefault(variable.path, set()).add(id(variable))
+        return found

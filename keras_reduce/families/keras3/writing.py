@@ -12,17 +12,20 @@ import functools
 import inspect
 import types
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from ...core.code_objects import root_module
+from ...core.payload import PLAIN
 from .._shared.nests import unwrapped
+from .._shared.patches import Patch
+from .._shared.registered import registered_name
 from .assembled import is_assembled, take_apart
-from .attributes import PLAIN, describe, describes_itself, overrides
-from .kinds import has_config, has_identity, is_a, is_built_in, is_saveable
+from .attributes import describe
+from .kinds import has_config, is_a, is_built_in, is_saveable
 from .making import MadePart, made_parts, ties
-from .patches import Patch, current, patches
-from .state import set_by_the_user, state, travels_by_attributes
+from .patches import WRITING, current
+from .rules import describes_itself, has_identity, overrides, set_by_the_user, travels_by_attributes
+from .state import state
 from .tree import Tree
 
 if TYPE_CHECKING:
@@ -56,13 +59,10 @@ def _library() -> Any:
     return serialization_lib
 
 
-def writing(table: Table) -> AbstractContextManager[None]:
-    """Enter the user's classes and functions into `table` while this thread makes configs."""
-    # Found out once for each object of the outermost payload.
-    gaps = getattr(current, "gaps", None)
-    return _patches(table=table, made=None, remade={}, gaps={} if gaps is None else gaps)
+writing = WRITING.writing
 
 
+@WRITING.points
 def _points() -> list[Patch]:
     # Private: the points that every route takes from an object to its config. A public function
     # that a user's get_config() was bound to before skips serialize_keras_object, but not the
@@ -81,9 +81,6 @@ def _points() -> list[Patch]:
         (serialization_lib, "record_object_after_serialization", _completed_config),
         (python_utils, "func_dump", _keyed_lambda),
     ]
-
-
-_patches = patches(_points)
 
 
 class _NotCopying:
@@ -458,13 +455,15 @@ def _child_reference(obj: Any, number: int) -> _ChildConfig:
 
 
 def _described(obj: Any, table: Table) -> dict[str, Any]:
+    import keras
+
     cls = type(obj)
     identity = {"keras_reduce_identity": table.identity(obj)} if has_identity(obj) else {}
     return {
         **identity,
         "module": "__main__" if cls.__module__ == "__mp_main__" else cls.__module__,
         "class_name": cls.__name__,
-        "registered_name": table.key(cls, _registered_name(cls)),
+        "registered_name": table.key(cls, registered_name(keras.saving, cls)),
         "config": {},
         "keras_reduce": describe(obj, serialize, table),
         "shared_object_id": id(obj),
@@ -513,14 +512,6 @@ def _parameters(cls: Callable[..., Any]) -> list[tuple[str, Any]]:
     kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     found = inspect.signature(cls).parameters.values()
     return [(parameter.name, parameter.default) for parameter in found if parameter.kind in kinds]
-
-
-def _registered_name(cls: type) -> str | None:
-    import keras
-
-    # Bound before any patch of ours, so it answers what was registered, not a key.
-    name = str(keras.saving.get_registered_name(cls))
-    return name if name != cls.__name__ else None
 
 
 def _without_compile_config(original: Callable[..., Any]) -> Callable[..., Any]:

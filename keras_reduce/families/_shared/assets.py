@@ -1,15 +1,42 @@
-"""Counts of a lookup layer that is between ``update_state`` and ``finalize_state``."""
+"""Assets: state that is not in variables, such as the counts that a lookup layer gathers."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ...errors import PayloadError
+from .tree import Tree
 
 if TYPE_CHECKING:
     import numpy as np
 
-    Array = np.ndarray[Any, Any]
+Array: TypeAlias = "np.ndarray[Any, Any]"
+
+
+def with_assets(
+    tree: Tree, assets: Mapping[tuple[str, str], Array]
+) -> Iterator[tuple[Any, dict[str, Array]]]:
+    """Yield the parts that have `assets`, given by path and name, with theirs by name.
+
+    Raises
+    ------
+    PayloadError
+        If an asset belongs to a part that is not there.
+    """
+    by_path: dict[str, dict[str, Array]] = {}
+    for (path, name), array in assets.items():
+        by_path.setdefault(path, {})[name] = array
+    for path, named in by_path.items():
+        if path not in tree.nodes:
+            raise PayloadError(
+                "The payload holds an asset for a layer that was not rebuilt",
+                where=path,
+                cause="the class that creates this layer has changed since",
+                cure="load it with the code that wrote it",
+            )
+        yield tree.nodes[path], named
 
 
 def counts_of(lookup: Any) -> list[tuple[str, Array]]:

@@ -23,12 +23,13 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import cloudpickle
 import numpy as np
 
+from ..core.call_stacks import PACKAGE, asks_for_reduce_values
+from ..core.code_objects import root_module
+from ..core.dispatch import STANDARD
+from ..core.payload import PLAIN
+from ..core.weights import Snapshot
 from ..custom_objects import Bounds, ByValue, _nested, companion
 from ..errors import KerasReduceError, ReduceError
-from .call_stacks import PACKAGE, asks_for_reduce_values
-from .code_objects import root_module
-from .dispatch import STANDARD
-from .weights import Snapshot
 
 __all__ = [
     "Obstacle",
@@ -71,18 +72,10 @@ class Obstacle(NamedTuple):
 def obstacles(
     obj: Any, name: str, transport: Transport, *, by_value: bool = False
 ) -> Iterator[Obstacle]:
-    """Yield what keeps `obj` from travelling: what is near the root first.
+    """Yield what keeps `obj`, spelled `name`, from travelling: what is near the root first.
 
-    Parameters
-    ----------
-    obj : object
-        The root of the graph.
-    name : str
-        How to spell it.
-    transport : {"pickle", "cloudpickle", "joblib", "deepcopy"}
-        Whose rules to follow.
-    by_value : bool, default=False
-        For joblib: whether it carries functions and classes by value.
+    By the rules of `transport`. For joblib, `by_value` tells whether it carries functions and
+    classes by value.
     """
     before, _search.roots = _search.roots, (obj,)
     try:
@@ -94,27 +87,17 @@ def obstacles(
 
 
 def check(owner: Any, values: Mapping[str, Any], *, name: str, skip: Callable[[Any], bool]) -> None:
-    """Refuse attributes that can't be carried, before a pickler does so without naming them.
+    """Refuse attributes of `owner` that can't be carried, with the path, which picklers don't tell.
 
     Carried is what cloudpickle, the most permissive pickler, carries; or what `copy.deepcopy` does,
-    where it is at work. Takes microseconds for plain data.
-
-    Parameters
-    ----------
-    owner : object
-        The object that is being reduced.
-    values : mapping
-        Its attributes by name.
-    name : str
-        How to spell the owner in a message.
-    skip : callable
-        Tells of an object whether to take it as fine: it checks itself.
+    where it is at work. Objects that `skip` accepts check themselves. Takes microseconds for plain
+    data.
 
     Raises
     ------
     ReduceError
-        For one obstacle, with the path to it. Not within a dry run of `owner`, which lists them
-        all.
+        For one obstacle, with the path to it from `name`. Not within a dry run of `owner`, which
+        lists them all.
     """
     if all(map(_is_plain, values.values())):
         return
@@ -189,20 +172,10 @@ _SAVE = pickle._Pickler.save.__code__  # type: ignore[attr-defined]
 def root_path(obj: Any, name: str = "") -> str:
     """Return the path to `obj` from the root of the dump that is under way, such as ``a.b[1]``.
 
-    To be called when `obj` could not be reduced, while its reducer runs. It never raises.
-
-    Parameters
-    ----------
-    obj : object
-        What could not be reduced.
-    name : str, optional
-        How to spell the root; the name of its class in lower case if not given.
-
-    Returns
-    -------
-    str
-        Empty if the root is unknown: the C pickler leaves no trace on Python's stack, unless a
-        function in Python, such as cloudpickle's, has started it.
+    To be called when `obj` could not be reduced, while its reducer runs. It never raises. The root
+    is spelled `name`, or as its class in lower case. The path is empty if the root is unknown: the
+    C pickler leaves no trace on Python's stack, unless a function in Python, such as cloudpickle's,
+    has started it.
     """
     if _visits.current:
         return ""  # a dry run is under way, which knows the path itself
@@ -225,16 +198,9 @@ def root_path(obj: Any, name: str = "") -> str:
 
 
 def reaches(roots: Sequence[Any], is_wanted: Callable[[Any], bool]) -> bool:
-    """Tell whether an object is below one of `roots`.
+    """Tell whether an object below one of `roots` is, or contains, the one that `is_wanted` means.
 
     To be called while a reducer runs. It never raises.
-
-    Parameters
-    ----------
-    roots : sequence
-        Objects that are being pickled.
-    is_wanted : callable
-        Tells of an object of the graph whether it is, or contains, the one.
     """
     if _search.is_on:
         return True  # One search goes through everything.
@@ -503,7 +469,7 @@ def _is_of_keras(obj: Any) -> bool:
 
 def _spelled(key: Any) -> str:
     parts = key if type(key) is tuple else (key,)
-    plain = all(type(part) in (str, bytes, int, float, bool, type(None)) for part in parts)
+    plain = all(type(part) in PLAIN or type(part) is bytes for part in parts)
     return repr(key) if plain else f"<{_type_name(key)}>"
 
 

@@ -1,0 +1,1 @@
+"""Dry runs of picklers: which object keeps another from travelling, and where it is."""

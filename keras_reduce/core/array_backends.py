@@ -4,14 +4,14 @@ A reader returns what the variable holds now, as a NumPy array that later traini
 A writer gives a variable an array's values, bit for bit. Neither copies where the framework lets
 memory be shared:
 
-- TensorFlow shows the buffer of a tensor on the CPU. While somebody holds it, an update of the
-  variable moves the variable to new memory, so what is held stays what it was.
+- TensorFlow shows the buffer of a tensor on the CPU. As long as a reference is held, an update
+  of the variable moves the variable to new memory, so what is held stays what it was.
 - TensorFlow takes over foreign memory (DLPack) and never writes into it: an update of the variable
   moves the variable, again. But it takes for granted that memory is aligned for vector
   instructions, and aborts the process where it is not.
-- JAX shows the buffer of an array on the CPU, which never changes: a step of training that is
-  allowed to write over it (a donation) takes another one as long as somebody holds it. JAX takes
-  over foreign memory as well, and doesn't write into that either.
+- JAX shows the buffer of an array on the CPU, which never changes: a step of training that may
+  write over it (a donation) uses another buffer as long as a reference is held. JAX takes over
+  foreign memory as well, and doesn't write into that either.
 - A Torch tensor on the CPU shows live memory, which training changes in place. So both ways copy:
   nothing that others may see, a file least of all, ever becomes the memory of a variable.
 
@@ -81,7 +81,7 @@ def never_changes(array: Array) -> bool:
 
 
 def unchanging(array: Array) -> Array:
-    """Return `array` for `copy.deepcopy`, which is to take it as it is if nobody can change it."""
+    """Return `array` in a form that `copy.deepcopy` does not copy if it is read-only."""
     return array if array.flags.writeable else array.view(_unchanging_class())
 
 
@@ -115,10 +115,10 @@ def nbytes(variable: Any) -> int:
 
 def has_room(variable: Any, shape: tuple[int, ...]) -> bool:
     """Tell whether `variable` takes an array of `shape`: TensorFlow's may leave sizes open."""
-    own = variable.shape
-    if getattr(own, "rank", 0) is None:
+    declared = variable.shape
+    if getattr(declared, "rank", 0) is None:
         return True
-    sizes = tuple(own)
+    sizes = tuple(declared)
     return sizes == shape or (
         len(sizes) == len(shape)
         and all(size in (None, n) for size, n in zip(sizes, shape, strict=True))
@@ -159,8 +159,8 @@ def converted(array: Array, dtype: str, *, wraps: bool = False) -> Array | None:
 
     if array.dtype.kind not in "iu" or np.dtype(carrier(dtype)).kind not in "iu":
         return None
-    found: Array = (array.astype("uint32") if wraps else array).astype(dtype)
-    return found if wraps or np.array_equal(found, array) else None
+    integers: Array = (array.astype("uint32") if wraps else array).astype(dtype)
+    return integers if wraps or np.array_equal(integers, array) else None
 
 
 # --- TensorFlow -----------------------------------------------------------------------------
@@ -253,7 +253,7 @@ def _unlocked(array: Array) -> Array:
 
 
 class _Unlocked:
-    """What NumPy takes for an array that may be written to. TensorFlow never does."""
+    """View of an array that NumPy takes for writable; TensorFlow never writes into it."""
 
     def __init__(self, array: Array) -> None:
         self._array = array
@@ -404,7 +404,7 @@ def _read_torch(value: Any) -> Array:
     # A tensor's memory changes under a view of it when training goes on, so this must copy.
     array: Array = np.array(tensor.cpu().numpy(), order="C", copy=True)
     array = array if carrier is None else array.view(carrier)
-    array.flags.writeable = False  # Nobody else has it, so that whoever gets it may keep it.
+    array.flags.writeable = False  # No other code has it, so that the caller may keep it.
     return array
 
 
@@ -439,19 +439,19 @@ def _exported(array: Array) -> Array:
 
 
 def _declared(array: Array, variable: Any) -> Array:
-    """Return what was read with the dtype that the variable names."""
+    """Return an array that was read, converted to the dtype that the variable names."""
     import numpy as np
 
     dtype = dtype_name(variable)
     if array.dtype == carrier(dtype):
         return array
-    found: Array = array.astype(dtype)
-    if not np.array_equal(found, array, equal_nan=array.dtype.kind in "fc"):
+    values: Array = array.astype(dtype)
+    if not np.array_equal(values, array, equal_nan=array.dtype.kind in "fc"):
         raise ReduceError(
             f"A variable of dtype {dtype} holds {array.dtype} values that this has no room for",
             where=variable.path,
             cause="the framework computes with another dtype than the one that was asked for",
             cure="make the variable with a dtype that the framework has",
         )
-    found.flags.writeable = False
-    return found
+    values.flags.writeable = False
+    return values

@@ -40,13 +40,13 @@ def unfinished_tuples(objects: Sequence[Any]) -> list[Any]:
     the tuples may not be part of any dump.
     """
     inside = [obj for obj in objects if gc.is_tracked(obj) and not isinstance(obj, _SHARED)]
-    found: dict[int, Any] = {}
+    containers: dict[int, Any] = {}
     while inside:
         around = [each for each in gc.get_referrers(*inside) if isinstance(each, _LATE)]
-        inside = [each for each in around if id(each) not in found]
-        found.update((id(each), each) for each in inside)
+        inside = [each for each in around if id(each) not in containers]
+        containers.update((id(each), each) for each in inside)
     # The last one is held by this list alone, as all others would be without a pickler.
-    candidates = [*found.values(), (object(),)]
+    candidates = [*containers.values(), (object(),)]
     *counts, usual = _unseen_references(candidates)
     return [each for each, count in zip(candidates, counts, strict=False) if count > usual]
 

@@ -29,8 +29,8 @@ def closure(function: types.FunctionType) -> dict[str, Any]:
 
 def used_globals(function: types.FunctionType) -> dict[str, Any]:
     """Return the existing globals that `function` and its inner functions use, by name."""
-    known = function.__globals__
-    return {name: known[name] for name in global_names(function.__code__) if name in known}
+    namespace = function.__globals__
+    return {name: namespace[name] for name in global_names(function.__code__) if name in namespace}
 
 
 @functools.lru_cache(maxsize=1024)
@@ -74,10 +74,10 @@ def _is_defined_in(obj: Any, root: str) -> bool:
     is_compiled = not isinstance(obj, (type, types.FunctionType))
     if is_compiled or (isinstance(obj, type) and not obj.__flags__ & _HEAP_TYPE):
         return True
-    found: Any = sys.modules.get(obj.__module__)
+    referent: Any = sys.modules.get(obj.__module__)
     for name in obj.__qualname__.split("."):
-        found = getattr(found, name, None)
-    if found is obj:
+        referent = getattr(referent, name, None)
+    if referent is obj:
         return True
     if isinstance(obj, type) and issubclass(obj, tuple) and hasattr(obj, "_fields"):
         return True  # Named tuples may be bound to another name, as in Keras.

@@ -1,4 +1,4 @@
-"""The tuple that stands for a Keras object, and its text.
+"""The payload of a Keras object: a tuple of plain Python values, with JSON text.
 
 A payload is plain Python: ``(json, weights, compile_config, custom_objects, objects)``. ``json``
 is a `str` with two members, ``header`` (protocol, family, versions, the list of weights) and
@@ -58,14 +58,14 @@ def encode(*documents: Any, where: str = "") -> list[str]:
                 addresses[node["shared_object_id"]] += 1
                 with_addresses[number] = True
     numbers: dict[int, int] = {}
-    found: Iterable[Any] = [
+    renumbered: Iterable[Any] = [
         _renumbered(document, addresses, numbers) if has_addresses else document
         for document, has_addresses in zip(documents, with_addresses, strict=True)
     ]
     if has_pairs:
-        found = map(_with_pairs, found)
+        renumbered = map(_with_pairs, renumbered)
     try:
-        return [_encoder.encode(document) for document in found]
+        return [_encoder.encode(document) for document in renumbered]
     except (TypeError, ValueError) as error:
         raise ReduceError(
             "A config holds a value that JSON can't",
@@ -98,7 +98,7 @@ def decode(text: str) -> Any:
         raise PayloadError(
             "The payload's JSON can't be read",
             cause=f"the file is damaged or was not written by keras_reduce ({error})",
-            cure="write it anew from the original object",
+            cure="write it again from the original object",
         ) from error
 
 
@@ -117,7 +117,7 @@ def check_protocol(header: dict[str, Any]) -> None:
     raise PayloadError(
         f"The payload has protocol number {number!r}, but this version reads 1 to {PROTOCOL}",
         cause=f"it was written by keras_reduce {written_by}",
-        cure=f"pip install 'keras_reduce>={written_by}'" if number else "write the payload anew",
+        cure=f"pip install 'keras_reduce>={written_by}'" if number else "write the payload again",
     )
 
 

@@ -1,4 +1,4 @@
-"""What stands in a process for an object that it can't, or is not to, unpickle."""
+"""Placeholders for objects that can't be, or must not be, unpickled in this process."""
 
 from __future__ import annotations
 

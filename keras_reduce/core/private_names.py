@@ -55,10 +55,10 @@ def find(name: str, default: Any = None) -> Any:
     module, _, path = name.partition(":")
     owner, _, attribute = path.partition("().")
     try:
-        found = functools.reduce(getattr, owner.split("."), importlib.import_module(module))
+        referent = functools.reduce(getattr, owner.split("."), importlib.import_module(module))
     except (ImportError, AttributeError):
         return default
-    return found if not attribute or _sets(found, attribute) else default
+    return referent if not attribute or _sets(referent, attribute) else default
 
 
 def _sets(cls: Any, attribute: str) -> bool:

@@ -1,4 +1,4 @@
-"""Whether this process works for another one, what it is called, and whether it is fit for that.
+"""Role of this process: detection of workers, their names, and a check of their packages.
 
 Nothing is imported to find out: a process that works for an engine has imported it. The text of
 this module travels to workers where this package may be missing (see `worker_requirements`); so it
@@ -70,9 +70,9 @@ def check(versions: dict[str, str], backend: str | None = None) -> None:
         If something is missing or differs. This package, with errors of its own, may be.
     """
     wrong = [
-        f"{name} {found or 'is missing'} here, {version} there"
+        f"{name} {installed or 'is missing'} here, {version} there"
         for name, version in versions.items()
-        if not _is_the_same(name, version, found := version_of(name))
+        if not _is_the_same(name, version, installed := version_of(name))
     ]
     if backend is not None and not _is_there(backend):
         wrong.append(f"{backend}, with which the program's Keras computes, is missing here")
@@ -80,8 +80,7 @@ def check(versions: dict[str, str], backend: str | None = None) -> None:
         raise ImportError(
             f"This worker can't take Keras objects from its program - at {here()}\n"
             f"  Likely cause: {'; '.join(wrong)}\n"
-            "  What to do: install the same versions on workers and client, and start the workers "
-            "anew"
+            "  What to do: install the same versions on workers and client, and restart the workers"
         )
 
 

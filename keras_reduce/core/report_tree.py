@@ -18,16 +18,16 @@ __all__ = ["Branch", "Presentable", "as_html", "as_text", "plain", "present", "s
 
 @dataclasses.dataclass
 class Branch:
-    """A line of a report, and what stands below it.
+    """A line of a report, and the lines below it.
 
     Attributes
     ----------
     text : str
-        Whatever it says; shown as it is, even if it looks like markup.
+        The text of the line; shown as it is, even if it looks like markup.
     style : {"", "title", "quiet", "good", "bad"}
         How it looks where there are colours.
     children : list of Branch
-        What stands below.
+        The lines below.
     picture : str
         SVG, for pages only.
     """
@@ -106,7 +106,7 @@ def show(report: Presentable) -> None:
         else:
             console = Console(file=file)
     if console is None:
-        # Whatever that can't write.
+        # Characters that the encoding lacks are escaped.
         encoding = file.encoding or "utf-8"
         print(str(report).encode(encoding, "backslashreplace").decode(encoding))
         return
@@ -114,11 +114,11 @@ def show(report: Presentable) -> None:
     def line(node: Branch) -> Any:
         return Text(plain(node.text), _COLOURS.get(node.style, ""))
 
-    made: list[Any] = []
+    trees: list[Any] = []
     for depth, node in _lines(report.tree()):
-        tree = Tree(line(node)) if depth == 0 else made[depth - 1].add(line(node))
-        made[depth:] = [tree]
-    console.print(made[0])
+        tree = Tree(line(node)) if depth == 0 else trees[depth - 1].add(line(node))
+        trees[depth:] = [tree]
+    console.print(trees[0])
 
 
 _PAGE = """<!doctype html>
@@ -190,7 +190,7 @@ def present(report: Presentable, *, as_json: bool = False, page: str | None = No
 
 def shortened(items: list[Any], most: int, line: Callable[[Any], Branch]) -> list[Branch]:
     """Return a line for each item, and one that counts those beyond `most`."""
-    found = [line(item) for item in items[:most]]
+    branches = [line(item) for item in items[:most]]
     if len(items) > most:
-        found.append(Branch(f"… and {len(items) - most} more", "quiet"))
-    return found
+        branches.append(Branch(f"… and {len(items) - most} more", "quiet"))
+    return branches

@@ -30,7 +30,7 @@ Assets = dict[tuple[str, str], "Array"]
 
 
 class Snapshot:
-    """What all variables below an object hold at one moment, while the object is being written.
+    """Values of all variables below an object at one moment, while the object is being written.
 
     Parts of the object have payloads of their own, which a pickler asks for one after the other,
     while another thread may be training. All of them take their arrays from here. What is written
@@ -39,7 +39,7 @@ class Snapshot:
     - It is an empty iterator, for the place of the list items in a reduce value. A pickler comes to
       it when it is done with the parts, and drops it, while it keeps all else for its memo.
     - The call of the pickler (`pickle.dumps`, say) has to be the same. Code that asks for a reduce
-      value itself, as picklers written in Python do, may keep it: its parts are read anew. Ours,
+      value itself, as picklers written in Python do, may keep it: its parts are read again. Ours,
       which is written in Python too, says by `one_call` that it keeps none.
 
     Parameters
@@ -72,7 +72,7 @@ class Snapshot:
 
     @property
     def is_whole(self) -> bool:
-        """Whether each variable had a value: in a graph that is being traced it has none yet."""
+        """True if each variable had a value: in a graph that is being traced it has none yet."""
         return all(array_backends.has_room(v, array.shape) for v, array in self._arrays.values())
 
     @property
@@ -94,8 +94,8 @@ class Snapshot:
     @classmethod
     def _references(cls) -> list[weakref.ref[Snapshot]]:
         """Return references to the snapshots of this thread."""
-        found: list[weakref.ref[Snapshot]] = getattr(cls._alive, "references", [])
-        return found
+        references: list[weakref.ref[Snapshot]] = getattr(cls._alive, "references", [])
+        return references
 
     def holds(self, part: Any) -> bool:
         """Tell whether `part` is the object that is being written, or below it."""
@@ -107,9 +107,9 @@ class Snapshot:
         vars(cls._alive).clear()
 
     def array(self, variable: Any, backend: str) -> Array:
-        """Return what `variable` held; if it was not there yet, what it holds now."""
-        found = self._arrays.get(id(variable))
-        return array_backends.read(variable, backend) if found is None else found[1]
+        """Return the array of `variable`; its present values if it was not there yet."""
+        entry = self._arrays.get(id(variable))
+        return array_backends.read(variable, backend) if entry is None else entry[1]
 
     def __iter__(self) -> Snapshot:
         """Return itself, as iterators do."""
@@ -121,7 +121,7 @@ class Snapshot:
         raise StopIteration
 
     def end(self) -> None:
-        """Be found no more."""
+        """Stop serving values from this snapshot."""
         self._parts, self.prepared = {}, {}
 
 
@@ -143,9 +143,9 @@ _calls = threading.local()
 
 
 def _call_of_a_pickler() -> object | None:
-    """Return what stands for the call of the pickler that asks for a reduce value.
+    """Return a token of the call of the pickler that asks for a reduce value.
 
-    That is frame and instruction at which somebody else's code waits for a pickler in C, or the
+    That is frame and instruction at which other packages' code waits for a pickler in C, or the
     block of `one_call`. None if other code asks.
     """
     frame: types.FrameType | None = sys._getframe(1)
@@ -167,7 +167,7 @@ _SAVE = pickle._Pickler.save.__code__  # type: ignore[attr-defined]
 def read(
     variables: Iterable[Any], backend: str, snapshot: Snapshot | None = None
 ) -> tuple[Array, ...]:
-    """Return what `variables` hold now, or what they held at the moment of a `snapshot`."""
+    """Return the arrays of `variables`, as they are now or were at the moment of a `snapshot`."""
     if snapshot is None:
         return tuple(array_backends.read(variable, backend) for variable in variables)
     return tuple(snapshot.array(variable, backend) for variable in variables)
@@ -197,7 +197,7 @@ def collect(
 def pair(
     header: Mapping[str, Any], arrays: Sequence[Array]
 ) -> tuple[dict[str, tuple[Array, str]], Assets]:
-    """Return what `collect` was given, as arrays by path: for variables (with dtype), for assets.
+    """Return the arrays that `collect` was given, by path: of variables (with dtype), of assets.
 
     Raises
     ------
@@ -273,8 +273,8 @@ def _here(variable: Any, array: Array, dtype: str) -> tuple[Array, str]:
     wanted = array_backends.dtype_name(variable)
     # Private: what Keras calls the state of a seed generator, 32 bits however wide it is.
     is_seed = variable.name == "seed_generator_state"
-    found = None if dtype == wanted else array_backends.converted(array, wanted, wraps=is_seed)
-    return (array, dtype) if found is None else (found, wanted)
+    converted = None if dtype == wanted else array_backends.converted(array, wanted, wraps=is_seed)
+    return (array, dtype) if converted is None else (converted, wanted)
 
 
 def transfer(sources: Mapping[str, Any], targets: Mapping[str, Any], backend: str) -> None:
@@ -291,7 +291,7 @@ def transfer(sources: Mapping[str, Any], targets: Mapping[str, Any], backend: st
 
 _DAMAGED = {
     "cause": "the payload is damaged or was put together by hand",
-    "cure": "write it anew from the original object",
+    "cure": "write it again from the original object",
 }
 
 

@@ -1,4 +1,4 @@
-"""Where an object can't be pickled: a dry run of a pickler that knows its way and doesn't stop.
+"""Dry run of a pickler: paths of all objects that can't be pickled, and what to do about them.
 
 It asks the same reducers as the real one and writes nothing. It keeps a queue of what is left to
 visit instead of calling itself, so that no object is too deep for it, and each is found on the
@@ -45,13 +45,13 @@ Transport = Literal["pickle", "cloudpickle", "joblib", "deepcopy"]
 
 
 class Obstacle(NamedTuple):
-    """One thing that stands in the way.
+    """An object that a pickler refuses.
 
     Attributes
     ----------
     path : str
-        A Python expression for it; parts in angle brackets, such as ``<closure 'lock'>``, stand
-        for what no expression reaches.
+        A Python expression for it; parts in angle brackets, such as ``<closure 'lock'>``, name
+        what no expression reaches.
     type : str
         Qualified name of its type; empty where only the path is known.
     why : str
@@ -59,7 +59,7 @@ class Obstacle(NamedTuple):
     cure : str
         What to do.
     transports : tuple of str
-        Whom it stops: ``pickle``, ``cloudpickle``, ``joblib``, ``deepcopy``.
+        The picklers that refuse it: ``pickle``, ``cloudpickle``, ``joblib``, ``deepcopy``.
     """
 
     path: str
@@ -72,16 +72,16 @@ class Obstacle(NamedTuple):
 def obstacles(
     obj: Any, name: str, transport: Transport, *, by_value: bool = False
 ) -> Iterator[Obstacle]:
-    """Yield what keeps `obj`, spelled `name`, from travelling: what is near the root first.
+    """Yield the obstacles to pickling `obj`, spelled `name`, those near the root first.
 
     By the rules of `transport`. For joblib, `by_value` tells whether it carries functions and
     classes by value.
     """
     before, _search.roots = _search.roots, (obj,)
     try:
-        for _, _, found in _walk(_pickler(transport, by_value), [(name, obj)]):
-            if found:
-                yield found._replace(transports=(transport,))
+        for _, _, obstacle in _walk(_pickler(transport, by_value), [(name, obj)]):
+            if obstacle:
+                yield obstacle._replace(transports=(transport,))
     finally:
         _search.roots = before
 
@@ -101,14 +101,14 @@ def check(owner: Any, values: Mapping[str, Any], *, name: str, skip: Callable[[A
     """
     if all(map(_is_plain, values.values())):
         return
-    found = _unfit(values, skip, "cloudpickle")
-    if found and is_copying():
-        found = _unfit(values, skip, "deepcopy")
+    unfit = _unfit(values, skip, "cloudpickle")
+    if unfit and is_copying():
+        unfit = _unfit(values, skip, "deepcopy")
     visit = _visits.current
-    if found and visit and visit.obj is owner:
-        visit.found += found
-    elif found:
-        path, kind, why, cure, _ = found[0]
+    if unfit and visit and visit.obj is owner:
+        visit.found += unfit
+    elif unfit:
+        path, kind, why, cure, _ = unfit[0]
         raise ReduceError(
             f"This {kind or 'object'} can't be carried", where=f"{name}{path}", cause=why, cure=cure
         )
@@ -136,7 +136,7 @@ def _unfit(
     pickler = _pickler(transport)
     pickler.nested, pickler.is_carried = (_nested.depth, _nested.bounds), skip
     roots = ((f".{name}", value) for name, value in values.items())
-    return [found for _, _, found in _walk(pickler, roots, skip) if found]
+    return [obstacle for _, _, obstacle in _walk(pickler, roots, skip) if obstacle]
 
 
 def is_copying() -> bool:
@@ -230,7 +230,7 @@ _search = _Search()
 
 
 def roots() -> tuple[Any, ...]:
-    """Return what is being dumped by the pickler that runs a reducer; empty if it is not known.
+    """Return the root object of the pickler that runs a reducer; empty if it is not known.
 
     That is so for a pickler written in C, unless a function in Python has started it.
     """
@@ -312,12 +312,12 @@ def _start(frame: types.FrameType) -> _Start | None:
 
 
 class _Child(NamedTuple):
-    """Something that is yet to be visited.
+    """An object that is yet to be visited.
 
     Attributes
     ----------
     head : tuple, optional
-        Path and value of the object above it whose inside is nobody's business.
+        Path and value of the opaque object that it is in: obstacles are reported for that object.
     names : _Names, optional
         If it is a container that a reducer made up: the names of that reducer's object.
     """
@@ -330,7 +330,7 @@ class _Child(NamedTuple):
 
 
 class _Visit:
-    """A call of one object's reducer, and what has been found by it."""
+    """A call of one object's reducer, and the obstacles that it has met."""
 
     def __init__(self, pickler: _DryPickler, obj: Any) -> None:
         self.pickler, self.obj = pickler, obj
@@ -375,8 +375,18 @@ def _walk(
 
 # Types of plain data: every pickler carries it, and no copy of it makes a difference.
 SCALARS = {
-    *(type(None), type(...), type(NotImplemented), bool, int, float, complex, range),
-    *(str, bytes, bytearray, pickle.PickleBuffer),
+    type(None),
+    type(...),
+    type(NotImplemented),
+    bool,
+    int,
+    float,
+    complex,
+    range,
+    str,
+    bytes,
+    bytearray,
+    pickle.PickleBuffer,
     *(kind for kind in np.sctypeDict.values() if kind not in (np.object_, np.void)),
 }
 
@@ -411,24 +421,24 @@ class _Names:
             value = value.referent
             kind = "class" if isinstance(value, type) else "function"
             fallback = f".<{kind} {getattr(value, '__qualname__', _type_name(value))!r}>"
-        found = self._known.get(id(value), fallback)
-        return None if found is None else self._path + found
+        path = self._known.get(id(value), fallback)
+        return None if path is None else self._path + path
 
     @functools.cached_property
     def _known(self) -> dict[int, str]:
         owner = self._owner
         public, private = self._members = _members(owner)  # held, so that ids stay their own
-        known: dict[int, str] = {}
-        _add_items(known, "", owner)
+        paths: dict[int, str] = {}
+        _add_items(paths, "", owner)
         for members in (public, private):
             for name, value in members.items():
-                known.setdefault(id(value), f".{name}")
+                paths.setdefault(id(value), f".{name}")
             for name, value in members.items():
-                _add_items(known, f".{name}", value)
+                _add_items(paths, f".{name}", value)
             if members is public and _is_of_keras(owner):
                 # A property, of what a model holds in private.
-                _add_items(known, ".layers", getattr(owner, "layers", ()))
-        return known
+                _add_items(paths, ".layers", getattr(owner, "layers", ()))
+        return paths
 
 
 _MANY = 1000  # Among more items than these it takes too long to look for one.
@@ -444,22 +454,22 @@ def _add_items(known: dict[int, str], path: str, value: Any, levels: int = 2) ->
 
 def _members(obj: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the public and the private attributes of `obj`, with slots and those of C types."""
-    found = dict(getattr(obj, "__dict__", {}))
+    attributes = dict(getattr(obj, "__dict__", {}))
     for store in ("_modules", "_parameters", "_buffers"):
         # Where a module of Torch's, as a layer is one there, keeps what is set on it.
-        if isinstance(found.get(store), dict):
-            found = {**found[store], **found}
+        if isinstance(attributes.get(store), dict):
+            attributes = {**attributes[store], **attributes}
     for cls in type(obj).__mro__:
         for name, member in vars(cls).items():
             if isinstance(member, types.MemberDescriptorType) and hasattr(obj, name):
-                found.setdefault(name, getattr(obj, name))
-    found["__class__"] = type(obj)
+                attributes.setdefault(name, getattr(obj, name))
+    attributes["__class__"] = type(obj)
     if isinstance(obj, type):
-        found["__bases__"] = obj.__bases__
+        attributes["__bases__"] = obj.__bases__
     elif isinstance(obj, types.BuiltinMethodType):
-        found["__self__"] = obj.__self__
-    public = {name: value for name, value in found.items() if not name.startswith("_")}
-    return public, {name: value for name, value in found.items() if name not in public}
+        attributes["__self__"] = obj.__self__
+    public = {name: value for name, value in attributes.items() if not name.startswith("_")}
+    return public, {name: value for name, value in attributes.items() if name not in public}
 
 
 def _is_of_keras(obj: Any) -> bool:
@@ -495,7 +505,7 @@ def _pickler(transport: Transport, by_value: bool = False) -> _DryPickler:
 
 # The C pickler's twin in Python: private by its name, but joblib has built on it for years.
 class _DryPickler(pickle._Pickler):
-    """Visits one object at a time, and leaves what it would go on to in `children`.
+    """Pickler that visits one object at a time, and lists in `children` what it would save next.
 
     Attributes
     ----------
@@ -514,7 +524,7 @@ class _DryPickler(pickle._Pickler):
     is_carried: Callable[[Any], bool] = staticmethod(lambda _: False)
 
     def visit(self, child: _Child) -> list[Obstacle]:
-        """Ask for what an object consists of; return what stands in the way of that."""
+        """Ask an object's reducer what it consists of; return the obstacles to that."""
         self._here, self.children = child, []
         visit = _Visit(self, child.value)
         before = _visits.current, _nested.depth, _nested.bounds
@@ -526,7 +536,7 @@ class _DryPickler(pickle._Pickler):
         finally:
             _visits.current, _nested.depth, _nested.bounds = before
         self.memo[id(child.value)] = 0, child.value  # held, so that the id stays its own
-        return [found._replace(path=child.path + found.path) for found in visit.found]
+        return [obstacle._replace(path=child.path + obstacle.path) for obstacle in visit.found]
 
     def save(self, obj: Any, save_persistent_id: bool = True) -> None:
         """Do nothing: what comes this way is the module and name of a reference."""
@@ -570,9 +580,9 @@ class _DryPickler(pickle._Pickler):
     ) -> None:
         if _is_plain(value):
             return
-        known = names.find(value) if names else None
-        path = known or self._here.path + suffix
-        names = None if known else names
+        known_path = names.find(value) if names else None
+        path = known_path or self._here.path + suffix
+        names = None if known_path else names
         self.children.append(_Child(pickler or self, path, value, self._here.head, names))
 
     def _add_call(self, func: Any, args: tuple[Any, ...], names: _Names) -> None:
@@ -587,8 +597,8 @@ class _DryPickler(pickle._Pickler):
 
     def _add_attribute(self, obj: Any, name: Any, value: Any) -> None:
         if isinstance(obj, types.FunctionType) and name == "__globals__":
-            for variable, found in value.items():
-                self._add(f".<global {variable!r}>", found)
+            for variable, content in value.items():
+                self._add(f".<global {variable!r}>", content)
         elif isinstance(obj, types.FunctionType) and name == "__closure__":
             for variable, cell in zip(obj.__code__.co_freevars, value or (), strict=True):
                 with contextlib.suppress(ValueError):  # an empty cell
@@ -632,12 +642,13 @@ class _DryPickler(pickle._Pickler):
     }
 
 
-# Type of a value in a state that stands for other attributes as well -> what returns these by path.
+# Type of a value in a state that holds other attributes as well -> function that returns them by
+# path.
 STAND_INS: dict[type, Callable[[Any], Mapping[str, Any]]] = {}
 
 
 class _DryCopier(_DryPickler):
-    """Follows `copy.deepcopy`, to which functions and classes are atoms."""
+    """Dry run of `copy.deepcopy`, to which functions and classes are atoms."""
 
     PROTOCOL = 4  # which copy.deepcopy asks for
 
@@ -730,7 +741,7 @@ _PLACE = re.compile(r"[\w' ]*?((?:\.\w+|\.<[^>]+>|\[[^\]]+\])+)")
 
 
 def _obstacle(obj: Any, error: Exception) -> Obstacle:
-    """Return what `error` tells, which was raised when `obj` was reduced; its path starts there."""
+    """Return the obstacle that `error`, raised by the reducer of `obj`, describes."""
     if not isinstance(error, KerasReduceError):
         why = re.sub(r" at 0x[0-9a-f]+", "", str(error)).strip().partition("\n")[0]
         if not why or not isinstance(error, (TypeError, AttributeError, pickle.PicklingError)):

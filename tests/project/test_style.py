@@ -21,14 +21,7 @@ ALLOWED = {
         benchmarks/ways
         benchmarks/worker_cases
         benchmarks/workers
-        keras_reduce/core/array_backends
-        keras_reduce/core/dry_pickler
-        keras_reduce/core/placeholders
-        keras_reduce/core/process_role
-        keras_reduce/core/weights
-        keras_reduce/families/_shared/counts
         keras_reduce/families/_shared/nests
-        keras_reduce/families/_shared/remaking
         keras_reduce/families/_shared/tree
         keras_reduce/families/keras2/__init__
         keras_reduce/families/keras2/attributes
@@ -44,10 +37,8 @@ ALLOWED = {
         keras_reduce/families/keras3/likeness
         keras_reduce/families/keras3/patches
         keras_reduce/families/keras3/reading
-        keras_reduce/families/keras3/remaking
         keras_reduce/families/keras3/seeds
         keras_reduce/families/keras3/settings
-        keras_reduce/families/keras3/state
         keras_reduce/families/keras3/structure
         keras_reduce/families/keras3/tree
         keras_reduce/families/keras3/writing
@@ -61,13 +52,6 @@ ALLOWED = {
         benchmarks/run
         benchmarks/worker_cases
         benchmarks/workers
-        keras_reduce/core/array_backends
-        keras_reduce/core/dry_pickler
-        keras_reduce/core/payload
-        keras_reduce/core/placeholders
-        keras_reduce/core/process_role
-        keras_reduce/core/report_tree
-        keras_reduce/core/weights
         keras_reduce/families/_shared/completeness
         keras_reduce/families/_shared/nests
         keras_reduce/families/_shared/patches
@@ -75,7 +59,6 @@ ALLOWED = {
         keras_reduce/families/keras2/attributes
         keras_reduce/families/keras2/compilation
         keras_reduce/families/keras2/configs
-        keras_reduce/families/keras2/leftovers
         keras_reduce/families/keras2/others
         keras_reduce/families/keras2/structure
         keras_reduce/families/keras2/tree
@@ -83,17 +66,14 @@ ALLOWED = {
         keras_reduce/families/keras3/assembled
         keras_reduce/families/keras3/assets
         keras_reduce/families/keras3/attributes
-        keras_reduce/families/keras3/likeness
         keras_reduce/families/keras3/optimizers
         keras_reduce/families/keras3/reading
-        keras_reduce/families/keras3/remaking
         keras_reduce/families/keras3/seeds
         keras_reduce/families/keras3/state
         keras_reduce/families/keras3/structure
         keras_reduce/families/keras3/tree
         keras_reduce/families/keras3/writing
         keras_reduce/families/protocol
-        keras_reduce/reducers
     """,
     "names": """
         benchmarks/clusters
@@ -104,19 +84,9 @@ ALLOWED = {
         benchmarks/run
         benchmarks/worker_cases
         benchmarks/workers
-        keras_reduce/core/array_backends
-        keras_reduce/core/c_picklers
-        keras_reduce/core/code_objects
-        keras_reduce/core/dry_pickler
-        keras_reduce/core/payload
-        keras_reduce/core/private_names
         keras_reduce/core/process_role
-        keras_reduce/core/report_tree
-        keras_reduce/core/weights
         keras_reduce/families/_shared/assigned_attributes
-        keras_reduce/families/_shared/compile_methods
         keras_reduce/families/_shared/completeness
-        keras_reduce/families/_shared/counts
         keras_reduce/families/_shared/patches
         keras_reduce/families/_shared/tree
         keras_reduce/families/keras2/attributes
@@ -126,7 +96,6 @@ ALLOWED = {
         keras_reduce/families/keras2/leftovers
         keras_reduce/families/keras2/optimizers
         keras_reduce/families/keras2/others
-        keras_reduce/families/keras2/remaking
         keras_reduce/families/keras2/structure
         keras_reduce/families/keras2/tree
         keras_reduce/families/keras3/__init__
@@ -148,18 +117,11 @@ ALLOWED = {
         keras_reduce/families/keras3/writing
     """,
     "star-packed literals": """
-        keras_reduce/core/dry_pickler
         keras_reduce/families/keras2/harmless
-        keras_reduce/families/keras2/others
-        keras_reduce/families/keras2/tree
         keras_reduce/families/keras3/__init__
-        keras_reduce/families/keras3/attributes
         keras_reduce/families/keras3/harmless
-        keras_reduce/families/keras3/likeness
-        keras_reduce/families/keras3/order
         keras_reduce/families/keras3/reading
         keras_reduce/families/keras3/writing
-        keras_reduce/trace_cache/keys
     """,
 }
 

@@ -1,4 +1,4 @@
-"""What a family must answer, and how one is found."""
+"""Interface of a family, one generation of Keras, and the lookup of an object's family."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ ROOTS = tuple(dict.fromkeys(root for root, _ in _ADAPTERS))
 
 
 class Likeness(NamedTuple):
-    """A layer seen as one of its kind."""
+    """Cache key of a layer, and the values in which layers of the same key differ."""
 
     key: tuple[Any, ...]  # Equal for layers of which the same is written, but for names and arrays.
     names: dict[str, Any]  # What replaces the marks that `Family.form` inserts.
@@ -107,11 +107,11 @@ class Family(Protocol):
     construct: Callable[[dict[str, Any], dict[str, Any], dict[str, Any] | None, Sequence[Any]], Any]
     # Return the constructor arguments for which the config of `obj` can't make it.
     left_out: Callable[[Any], list[str]]
-    # Return what tells `obj` from others but its name and arrays; None if too much does.
+    # Return the cache key of `obj`, which covers all but names and arrays; None if it has none.
     likeness: Callable[[Any], Likeness | None]
-    # Return what is written about an object that has a likeness, without its names.
+    # Return architecture and structure of an object that has a likeness, without its names.
     form: Callable[[dict[str, Any], dict[str, Any]], tuple[dict[str, Any], dict[str, Any]]]
-    # Return the tokens of a tree's own variables, in their order. None stands for variables that no
+    # Return the tokens of a tree's own variables, in their order; None for variables that no
     # optimizer has slots for.
     identities: Callable[[Tree], list[Identity | None]]
     # Return the parts that have payloads of their own, themselves or their paths.
@@ -120,7 +120,7 @@ class Family(Protocol):
     unfilled: Callable[[Tree, dict[str, Any]], dict[str, Any]]
     # Return the state that is not in variables, as arrays by path and name.
     assets: Callable[[Tree], dict[tuple[str, str], np.ndarray[Any, Any]]]
-    # Give an object what `assets` returned for its original.
+    # Give an object the arrays that `assets` returned for its original.
     restore_assets: Callable[[Tree, Mapping[tuple[str, str], np.ndarray[Any, Any]]], None]
     # Bring what an object derives from its variables up to date with them.
     finish: Callable[[Tree], None]
@@ -214,7 +214,7 @@ def _speaks_for(root: str) -> str | None:
 
 
 def _adapter(root: str) -> str | None:
-    """Return what `_speaks_for` does, remembered: every object that is pickled asks."""
+    """Return the cached result of `_speaks_for`: every object that is pickled asks for it."""
     if root not in _adapters:
         if not hasattr(sys.modules[root], "__version__"):
             return _speaks_for(root)  # Still being imported.

@@ -21,16 +21,6 @@ ALLOWED = {
         benchmarks/ways
         benchmarks/worker_cases
         benchmarks/workers
-        keras_reduce/families/_shared/nests
-        keras_reduce/families/_shared/tree
-        keras_reduce/families/keras2/__init__
-        keras_reduce/families/keras2/attributes
-        keras_reduce/families/keras2/configs
-        keras_reduce/families/keras2/framework
-        keras_reduce/families/keras2/leftovers
-        keras_reduce/families/keras2/optimizers
-        keras_reduce/families/keras2/structure
-        keras_reduce/families/keras2/wrappers
         keras_reduce/families/keras3/__init__
         keras_reduce/families/keras3/attributes
         keras_reduce/families/keras3/compilation
@@ -42,7 +32,6 @@ ALLOWED = {
         keras_reduce/families/keras3/structure
         keras_reduce/families/keras3/tree
         keras_reduce/families/keras3/writing
-        keras_reduce/families/protocol
     """,
     "banned words": """
         benchmarks/contenders
@@ -52,17 +41,6 @@ ALLOWED = {
         benchmarks/run
         benchmarks/worker_cases
         benchmarks/workers
-        keras_reduce/families/_shared/completeness
-        keras_reduce/families/_shared/nests
-        keras_reduce/families/_shared/patches
-        keras_reduce/families/_shared/tree
-        keras_reduce/families/keras2/attributes
-        keras_reduce/families/keras2/compilation
-        keras_reduce/families/keras2/configs
-        keras_reduce/families/keras2/others
-        keras_reduce/families/keras2/structure
-        keras_reduce/families/keras2/tree
-        keras_reduce/families/keras2/wrappers
         keras_reduce/families/keras3/assembled
         keras_reduce/families/keras3/assets
         keras_reduce/families/keras3/attributes
@@ -73,7 +51,6 @@ ALLOWED = {
         keras_reduce/families/keras3/structure
         keras_reduce/families/keras3/tree
         keras_reduce/families/keras3/writing
-        keras_reduce/families/protocol
     """,
     "names": """
         benchmarks/clusters
@@ -85,19 +62,10 @@ ALLOWED = {
         benchmarks/worker_cases
         benchmarks/workers
         keras_reduce/core/process_role
-        keras_reduce/families/_shared/assigned_attributes
-        keras_reduce/families/_shared/completeness
-        keras_reduce/families/_shared/patches
-        keras_reduce/families/_shared/tree
-        keras_reduce/families/keras2/attributes
+        keras_reduce/families/_shared/facts
         keras_reduce/families/keras2/compilation
-        keras_reduce/families/keras2/configs
-        keras_reduce/families/keras2/framework
         keras_reduce/families/keras2/leftovers
-        keras_reduce/families/keras2/optimizers
-        keras_reduce/families/keras2/others
         keras_reduce/families/keras2/structure
-        keras_reduce/families/keras2/tree
         keras_reduce/families/keras3/__init__
         keras_reduce/families/keras3/assets
         keras_reduce/families/keras3/attributes
@@ -117,7 +85,6 @@ ALLOWED = {
         keras_reduce/families/keras3/writing
     """,
     "star-packed literals": """
-        keras_reduce/families/keras2/harmless
         keras_reduce/families/keras3/__init__
         keras_reduce/families/keras3/harmless
         keras_reduce/families/keras3/reading

@@ -40,7 +40,7 @@ def with_assets(
 
 
 def counts_of(lookup: Any) -> list[tuple[str, Array]]:
-    """Return what a lookup layer has counted since its vocabulary was made, by name.
+    """Return the counts of a lookup layer since its vocabulary was made, by name.
 
     The tables that hold it are private in both generations of Keras.
     """
@@ -52,15 +52,15 @@ def counts_of(lookup: Any) -> list[tuple[str, Array]]:
     # Sorted: a table has no order that is the same in every process.
     order = np.argsort(tokens)
     texts = json.dumps([_text(token) for token in tokens[order].tolist()])
-    found = [
+    arrays = [
         ("counts/tokens", np.frombuffer(texts.encode(), dtype="uint8")),
         ("counts/tokens_seen", counts[order]),
     ]
     if lookup.output_mode == "tf_idf":
         documents = lookup.token_document_counts.lookup(tokens[order]).numpy()
         number = np.asarray(lookup.num_documents)
-        found += [("counts/documents_with_token", documents), ("counts/documents", number)]
-    return found if any(array.any() for _, array in found[1:]) else []
+        arrays += [("counts/documents_with_token", documents), ("counts/documents", number)]
+    return arrays if any(array.any() for _, array in arrays[1:]) else []
 
 
 def restore_counts(lookup: Any, named: Mapping[str, Array]) -> None:

@@ -1,4 +1,4 @@
-"""Which attributes the code of a class sets on its own objects."""
+"""Attributes that the code of a class sets on its own objects."""
 
 from __future__ import annotations
 
@@ -24,16 +24,22 @@ class Assignment(NamedTuple):
 
 def assignments(cls: type, names: frozenset[str]) -> list[Assignment]:
     """Return the attributes among `names` that the methods of `cls` itself set."""
-    found: list[Assignment] = []
+    collected: list[Assignment] = []
     for method_name, value in list(vars(cls).items()):
         for function in _functions(value):
             code = function.__code__
             # Most methods know none of these names, which costs less to see than what they do.
             if not names.isdisjoint(code.co_names):
-                made = [a for a in _assignments(code, code.co_varnames[0]) if a.name in names]
+                of_function = [
+                    a for a in _assignments(code, code.co_varnames[0]) if a.name in names
+                ]
                 is_constructor = method_name == "__init__"
-                found += made if is_constructor else [a._replace(is_certain=False) for a in made]
-    return found
+                collected += (
+                    of_function
+                    if is_constructor
+                    else [a._replace(is_certain=False) for a in of_function]
+                )
+    return collected
 
 
 def set_in(method: Any) -> frozenset[str]:
@@ -54,7 +60,7 @@ def _set_in(code: types.CodeType, self_name: str) -> frozenset[str]:
 def _assignments(code: types.CodeType, self_name: str) -> tuple[Assignment, ...]:
     if _STORE_ATTR not in code.co_code[::2]:
         return ()  # Most methods set nothing, which their bytes show at once.
-    found = []
+    collected = []
     instructions = list(dis.get_instructions(code))
     jumps = [(i.offset, i.argval) for i in instructions if i.opcode in dis.hasjrel + dis.hasjabs]
     for value, target, instruction in zip(
@@ -67,8 +73,8 @@ def _assignments(code: types.CodeType, self_name: str) -> tuple[Assignment, ...]
             constant = value.argval if is_constant else None
             here = instruction.offset
             is_certain = not any(start < here < end for start, end in jumps)
-            found.append(Assignment(instruction.argval, is_constant, constant, is_certain))
-    return tuple(found)
+            collected.append(Assignment(instruction.argval, is_constant, constant, is_certain))
+    return tuple(collected)
 
 
 _STORE_ATTR = dis.opmap["STORE_ATTR"]
@@ -82,5 +88,5 @@ def _functions(value: Any) -> list[types.FunctionType]:
         value = [value.__func__]
     else:
         value = [value]
-    found = [getattr(item, "__wrapped__", item) for item in value]
-    return [f for f in found if isinstance(f, types.FunctionType) and f.__code__.co_argcount]
+    functions = [getattr(item, "__wrapped__", item) for item in value]
+    return [f for f in functions if isinstance(f, types.FunctionType) and f.__code__.co_argcount]

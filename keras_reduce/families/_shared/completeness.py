@@ -70,8 +70,8 @@ def left_out(
     recorded = _recorded(obj)
     names += [n for n, default in optional.items() if _differs(obj, n, default, recorded)]
     if recorded is not None:
-        known = config.keys() | _CARRIED | optional.keys()
-        names += [name for name in recorded if name not in known and name not in names]
+        described = config.keys() | _CARRIED | optional.keys()
+        names += [name for name in recorded if name not in described and name not in names]
     return names
 
 
@@ -121,7 +121,7 @@ def _all_names(cls: type) -> set[str]:
 def _recorded(obj: Any) -> dict[str, Any] | None:
     """Return the arguments that Keras has recorded, where they were all plain data."""
     config = getattr(getattr(obj, "_auto_config", None), "config", None)
-    # A model's are the defaults, whatever was given (Keras 3.15).
+    # A model's are the defaults, even if others were given (Keras 3.15).
     return None if hasattr(obj, "compile") else config
 
 

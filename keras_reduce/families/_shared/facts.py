@@ -34,7 +34,7 @@ class Survey:
 
 
 class Fact(NamedTuple):
-    """A fact."""
+    """Functions that find a fact about an object, and that restore it."""
 
     find: Callable[[Survey], Any]  # Returns it for a `Survey`; something empty if it is as usual.
     # Gives it to a rebuilt part or variable, for facts by path; `construct` sees to all others.
@@ -42,21 +42,21 @@ class Fact(NamedTuple):
 
 
 def of_parts(find: Callable[[Any], Any]) -> Callable[[Survey], dict[str, Any]]:
-    """Return what finds a fact about each part that no child has, by path."""
+    """Return a function that finds a fact about each part that no child has, by path."""
     return lambda survey: {p: each for p, n in survey.parts.items() if (each := find(n))}
 
 
 def layers_that(is_so: Callable[[Any], bool]) -> Callable[[Survey], list[str]]:
-    """Return what finds the paths of the layers of which something is so."""
+    """Return a function that finds the paths of the layers for which `is_so` is true."""
     return lambda survey: [path for path, layer in survey.layers.items() if is_so(layer)]
 
 
 def found_in(survey: Survey, facts: Mapping[str, Fact], *, is_identified: bool) -> dict[str, Any]:
     """Return the facts about an object that are not as usual, by name."""
-    found = {name: value for name, fact in facts.items() if (value := fact.find(survey))}
+    unusual = {name: value for name, fact in facts.items() if (value := fact.find(survey))}
     if is_identified:
-        found["identity"] = survey.table.identity(survey.tree.root)
-    return found
+        unusual["identity"] = survey.table.identity(survey.tree.root)
+    return unusual
 
 
 def restore(
@@ -64,10 +64,12 @@ def restore(
 ) -> None:
     """Give rebuilt parts, or variables, the facts of these `names`."""
     for name in names:
-        found = structure.get(name, ())
-        for path in found:
+        recorded = structure.get(name, ())
+        for path in recorded:
             if path in parts:
-                facts[name].restore(parts[path], found[path] if isinstance(found, dict) else True)
+                facts[name].restore(
+                    parts[path], recorded[path] if isinstance(recorded, dict) else True
+                )
 
 
 # Numbers of the parts that have payloads of their own, by path, and paths of such parts within
@@ -94,12 +96,12 @@ FROZEN = Fact(
 def aliases(survey: Survey, variables_of: Callable[[Any], Sequence[Any]]) -> dict[str, Any]:
     """Return the variables that a second part holds as well: path, position there, path."""
     owners: dict[int, str] = {}
-    found: dict[str, dict[str, str]] = {}
+    shared: dict[str, dict[str, str]] = {}
     for path, node in survey.tree.nodes.items():
         for position, variable in enumerate(variables_of(node)):
             if owners.setdefault(id(variable), path) != path:
-                found.setdefault(path, {})[str(position)] = survey.paths[id(variable)]
-    return found
+                shared.setdefault(path, {})[str(position)] = survey.paths[id(variable)]
+    return shared
 
 
 def tie_variables(
@@ -112,9 +114,9 @@ def tie_variables(
     """Let parts hold the very variables of other parts that their originals held."""
     for path, by_position in aliases.items():
         for position, target in by_position.items():
-            own = variables_of(parts[path]) if path in parts else []
-            if target in variables and int(position) < len(own):
-                old, new = own[int(position)], variables[target]
+            held = variables_of(parts[path]) if path in parts else []
+            if target in variables and int(position) < len(held):
+                old, new = held[int(position)], variables[target]
                 if old is not new:
                     identities.replace(old, new)
                     replace(parts[path], old, new)

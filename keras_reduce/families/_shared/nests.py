@@ -32,7 +32,7 @@ def is_nest(value: Any) -> bool:
 
 
 def leaves(value: Any) -> Iterator[Any]:
-    """Yield what is in a nest of lists, tuples and dictionaries, keys too."""
+    """Yield the leaves of a nest of lists, tuples and dictionaries, keys too."""
     if not is_nest(value):
         yield value
         return
@@ -43,9 +43,9 @@ def leaves(value: Any) -> Iterator[Any]:
 
 
 def innermost(value: Any) -> Iterator[Any]:
-    """Yield what is in containers of any kind: nests, named tuples and sets, at every depth.
+    """Yield the items of containers of any kind: nests, named tuples and sets, at every depth.
 
-    A container itself is never yielded, and neither are the keys of dictionaries left out.
+    Keys of dictionaries are yielded, containers themselves are not.
     """
     if isinstance(value, dict):
         yield from innermost([*value.values(), *value])
@@ -94,7 +94,7 @@ def refuse_hidden(name: str, value: Any, is_part: Callable[[Any], bool]) -> None
     Raises
     ------
     ReduceError
-        If there are any in a set or a named tuple, at whatever depth.
+        If there are any in a set or a named tuple, at any depth.
     """
     for leaf in leaves(value):
         # What is no nest, but a container.

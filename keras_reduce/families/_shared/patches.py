@@ -1,7 +1,7 @@
 """Points inside Keras that this thread's work goes through while it writes or reads configs.
 
 Keras has no hook between an object and its config. All private names that are replaced for it
-stand in one or two lists of each family; a replacement falls through to the original in
+are in one or two lists of each family; a replacement falls through to the original in
 every thread that did not ask for it, and is taken back when the last one leaves.
 """
 
@@ -42,7 +42,7 @@ class Patches:
         return make
 
     def writing(self, table: Table) -> AbstractContextManager[None]:
-        """Enter the user's classes and functions into `table` while this thread makes configs."""
+        """Enter user-defined classes and functions into `table` while this thread makes configs."""
         # Found out once for each object of the outermost payload.
         gaps = getattr(self.current, "gaps", None)
         return self(table=table, made=None, remade={}, gaps={} if gaps is None else gaps)
@@ -52,18 +52,18 @@ class Patches:
         return _Entered(self, doing)
 
     def enter(self) -> None:
-        """Put the replacements in place, if nobody has."""
+        """Put the replacements in place, unless they are."""
         with self._lock:
             if not self._users:
                 # All looked up before the first is set: a name that is gone must leave no trace.
-                found = [(m, name, getattr(m, name), make) for m, name, make in self._make()]
-                for module, name, original, replace in found:
+                replacements = [(m, name, getattr(m, name), make) for m, name, make in self._make()]
+                for module, name, original, replace in replacements:
                     self._originals.append((module, name, original))
                     setattr(module, name, replace(original))
             self._users += 1
 
     def leave(self) -> None:
-        """Take the replacements back, if nobody else needs them."""
+        """Take the replacements back, unless another block needs them."""
         with self._lock:
             self._users -= 1
             if not self._users:

@@ -200,7 +200,7 @@ class Rules:
         return True
 
     def set_by_code(self, cls: type) -> tuple[set[str], set[str]]:
-        """Return what the code of Keras's own classes sets, and that of others, up to `cls`."""
+        """Return the attributes that Keras's own classes set, and that others set, up to `cls`."""
         if cls not in self._set_by_code:
             by_keras: set[str] = set()
             by_user: set[str] = set()
@@ -225,7 +225,7 @@ class Rules:
         }
 
     def set_by_the_user(self, obj: Any) -> Iterator[tuple[str, Any]]:
-        """Yield what is not the constructor's to make again.
+        """Yield the attributes of `obj` that its constructor does not make again.
 
         That is, for one, what no code of its class sets: it was set from outside. A user-defined
         class that has a config is taken at its word, but what it has set may have changed since:
@@ -304,7 +304,7 @@ def is_carried(name: str, value: Any) -> bool:
 
 
 def _once(noted: dict[int, Any], obj: Any, meanwhile: Any, find: Callable[[Any], Any]) -> Any:
-    """Return what `find` returns for `obj`, asked once while this thread writes a payload."""
+    """Return ``find(obj)``, called once while this thread writes a payload."""
     if id(obj) not in noted:
         noted[id(obj)] = obj, meanwhile  # For what asks meanwhile; held, so that the id stays.
         noted[id(obj)] = obj, find(obj)

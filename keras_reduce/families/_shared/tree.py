@@ -18,22 +18,22 @@ Children = Callable[[Any], Iterable[tuple[str, Any]]]
 def walk(obj: Any, children_of: Children) -> tuple[dict[str, Any], dict[int, list[int]]]:
     """Return `obj` and all below it by path, and for each node, by id, the ids of its children.
 
-    Parents precede their children. A part that is reached twice stands under its first path.
+    Parents precede their children. A part that is reached twice has its first path.
     """
-    found: dict[str, Any] = {}
+    by_path: dict[str, Any] = {}
     below: dict[int, list[int]] = {}
 
     def visit(node: Any, path: str) -> None:
         if id(node) in below:
             return
         children = below[id(node)] = []
-        found[unique(path, found)] = node
+        by_path[unique(path, by_path)] = node
         for name, child in children_of(node):
             children.append(id(child))
             visit(child, f"{path}/{name}" if path else name)
 
     visit(obj, "")
-    return found, below
+    return by_path, below
 
 
 class Tree:
@@ -63,7 +63,7 @@ class Tree:
         return self.named_variables(node)
 
     def with_children(self, children: Iterable[Any]) -> Self:
-        """Return the same tree with other `children`; what is below them is not looked at anew."""
+        """Return the same tree with other `children`; what is below them is not walked again."""
         tree = copy.copy(self)
         vars(tree).pop("own_variables", None)
         tree._set_apart(children)
@@ -73,8 +73,8 @@ class Tree:
         ids: set[int] = set()
         for child in children:
             # A text is a path here, but not inside a container that holds parts.
-            found = [self.nodes.get(child)] if isinstance(child, str) else innermost(child)
-            ids |= set(map(id, found))
+            members = [self.nodes.get(child)] if isinstance(child, str) else innermost(child)
+            ids |= set(map(id, members))
         apart = set(reached(ids & self._below.keys(), self._below.__getitem__))
         self.own = {path: node for path, node in self.nodes.items() if id(node) not in apart}
         self.children = {path: node for path, node in self.nodes.items() if id(node) in ids}
@@ -87,11 +87,11 @@ class Tree:
     @functools.cached_property
     def parents(self) -> dict[int, frozenset[int]]:
         """The ids of the nodes that hold a node, by its id."""
-        found: dict[int, set[int]] = {}
+        by_node: dict[int, set[int]] = {}
         for holder, held in self._below.items():
             for number in held:
-                found.setdefault(number, set()).add(holder)
-        return {number: frozenset(holders) for number, holders in found.items()}
+                by_node.setdefault(number, set()).add(holder)
+        return {number: frozenset(holders) for number, holders in by_node.items()}
 
     def below(self, number: int) -> frozenset[int]:
         """Return the ids of all nodes below the one of an id, without its own."""
@@ -145,14 +145,14 @@ class Tree:
 
     @functools.cached_property
     def _located(self) -> dict[str, tuple[str, Any]]:
-        found: dict[str, tuple[str, Any]] = {}
+        located: dict[str, tuple[str, Any]] = {}
         seen: set[int] = set()
         for path, node in self.nodes.items():
             for name, variable in self.variables_of(node):
                 if id(variable) not in seen:
                     seen.add(id(variable))
-                    found[unique(f"{path}/{name}" if path else name, found)] = path, variable
-        return found
+                    located[unique(f"{path}/{name}" if path else name, located)] = path, variable
+        return located
 
 
 def payloads_below(structure: Mapping[str, Any]) -> list[str]:
@@ -163,19 +163,19 @@ def payloads_below(structure: Mapping[str, Any]) -> list[str]:
 def below_attributes(
     attributes: dict[str, Any], without: frozenset[str]
 ) -> Iterator[tuple[str, Any]]:
-    """Yield what is in `attributes`, and in containers there, by name and position.
+    """Yield the values in `attributes`, and in containers there, by name and position.
 
     But not what is in the attributes `without`: Keras's own bookkeeping.
     """
     # Not by recursion, since every attribute of every part comes by here.
     items = list(attributes.items())  # At once: another thread may be setting some.
-    found = [(name, value, 4) for name, value in items if name not in without]
-    found.reverse()
-    while found:
-        name, value, depth = found.pop()
+    pending = [(name, value, 4) for name, value in items if name not in without]
+    pending.reverse()
+    while pending:
+        name, value, depth = pending.pop()
         if depth and isinstance(value, (list, tuple, dict)):
             inner = list(value.items() if isinstance(value, dict) else enumerate(value))
-            found += [(f"{name}/{key}", item, depth - 1) for key, item in reversed(inner)]
+            pending += [(f"{name}/{key}", item, depth - 1) for key, item in reversed(inner)]
         else:
             yield name, value
 

@@ -1,4 +1,4 @@
-"""Which generation of Keras a module is."""
+"""Generation of Keras that a module is."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def is_model(obj: Any) -> bool:
 
 
 def survey(root: Any, children: Iterable[Any] = ()) -> Tree:
-    """Return what is below `root`, of which `children` (or their paths) travel apart."""
+    """Return the tree below `root`, of which `children` (or their paths) travel apart."""
     return Tree(root, children)
 
 

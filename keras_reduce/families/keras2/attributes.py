@@ -1,6 +1,6 @@
 """Objects that no config describes, carried by their attributes.
 
-A class of the user's that inherits ``get_config`` from Keras is described by the plain arguments of
+A user-defined class that inherits ``get_config`` from Keras is described by the plain arguments of
 its constructor at best, which says nothing of what was set since. Such a layer, model or metric
 travels as its attributes, and comes back without a call of its constructor or of ``build``.
 Callbacks have no config at all.
@@ -48,8 +48,8 @@ def describe(
     ReduceError
         If Keras keeps something in `obj` that nothing tells the origin of.
     """
-    own = [] if is_a(obj, "optimizer") else own_variables(obj)
-    numbers = {id(variable): number for number, variable in enumerate(own)}
+    variables = [] if is_a(obj, "optimizer") else own_variables(obj)
+    numbers = {id(variable): number for number, variable in enumerate(variables)}
 
     def encode(value: Any, path: str) -> Any:
         if id(value) in numbers:
@@ -86,7 +86,7 @@ def describe(
     rules = _regularizers(obj)
     return {
         "base": _base(obj, serialize, containers),
-        "variables": [_described_variable(v, rules, serialize) for v in own],
+        "variables": [_described_variable(v, rules, serialize) for v in variables],
         "attributes": attributes,
         "built": bool(getattr(obj, "built", True)),
     }
@@ -140,20 +140,20 @@ def _base(
     serialize: Callable[[Any], Any],
     containers: Mapping[str, Callable[[Any], dict[str, Any]]],
 ) -> dict[str, Any]:
-    """Return what Keras's own constructor is to be called with."""
+    """Return the arguments for Keras's own constructor."""
     if is_a(obj, "optimizer"):
         return {"optimizer": serialize(_framework_class(obj).get_config(obj))}
     if is_a(obj, "metric"):
         return {"name": obj.name, "dtype": obj.dtype}
     policy = keras().mixed_precision.Policy
     dtype = obj._dtype_policy.name if type(obj._dtype_policy) is policy else obj.dtype
-    found: dict[str, Any] = {"name": obj.name, "dtype": dtype}
+    arguments: dict[str, Any] = {"name": obj.name, "dtype": dtype}
     if getattr(obj, "_auto_get_config", False):
-        found["arguments"] = serialize(dict(obj._auto_config.config))
+        arguments["arguments"] = serialize(dict(obj._auto_config.config))
     if is_container(obj):
         kind = "sequential" if is_sequential(obj) else "functional"
-        found[kind] = containers[kind](obj)
-    return found
+        arguments[kind] = containers[kind](obj)
+    return arguments
 
 
 def _framework_class(obj: Any) -> Any:
@@ -170,8 +170,8 @@ def _initialize(
 ) -> None:
     api = keras()
     if "optimizer" in base:
-        made = _framework_class(obj).from_config(deserialize(base["optimizer"]))
-        vars(obj).update(vars(made))
+        rebuilt = _framework_class(obj).from_config(deserialize(base["optimizer"]))
+        vars(obj).update(vars(rebuilt))
         return
     if is_a(obj, "metric"):
         api.metrics.Metric.__init__(obj, **base)
@@ -199,8 +199,8 @@ def _restore_arguments(obj: Any, arguments: Any, deserialize: Callable[[Any], An
     obj._auto_get_config = arguments is not None
     vars(obj).pop("_auto_config", None)
     if arguments is not None:
-        found = private("saving.serialization_lib").Config(**deserialize(arguments))
-        vars(obj)["_auto_config"] = found
+        config = private("saving.serialization_lib").Config(**deserialize(arguments))
+        vars(obj)["_auto_config"] = config
 
 
 def _described_variable(

@@ -8,20 +8,46 @@ from .._shared.bookkeeping import TRACKING
 
 # Attributes in which a part is found a second time: paths don't go by them.
 SECOND_PLACES = TRACKING | {
-    *("_trainable_weights", "_non_trainable_weights", "_metrics", "_updates", "_losses"),
-    *("_unconditional_checkpoint_dependencies", "_inbound_nodes_value", "_checkpoint"),
-    *("_outbound_nodes_value", "_input_layers", "_output_layers", "_network_nodes"),
-    *("_nodes_by_depth", "_layer_call_argspecs", "_input_coordinates", "_output_coordinates"),
-    *("_compiled_trainable_state", "_created_nodes", "_auto_config"),
-    *("inputs", "outputs", "_nested_inputs", "_nested_outputs", "_feed_inputs"),
-    *("history", "train_function", "test_function", "predict_function", "train_tf_function"),
+    "_trainable_weights",
+    "_non_trainable_weights",
+    "_metrics",
+    "_updates",
+    "_losses",
+    "_unconditional_checkpoint_dependencies",
+    "_inbound_nodes_value",
+    "_checkpoint",
+    "_outbound_nodes_value",
+    "_input_layers",
+    "_output_layers",
+    "_network_nodes",
+    "_nodes_by_depth",
+    "_layer_call_argspecs",
+    "_input_coordinates",
+    "_output_coordinates",
+    "_compiled_trainable_state",
+    "_created_nodes",
+    "_auto_config",
+    "inputs",
+    "outputs",
+    "_nested_inputs",
+    "_nested_outputs",
+    "_feed_inputs",
+    "history",
+    "train_function",
+    "test_function",
+    "predict_function",
+    "train_tf_function",
 }
 
 # What `load_model` sets on what it finds in a SavedModel: its functions, and how it was written.
 LEFT_BY_LOADING = frozenset(
     {
-        *("_serialized_attributes", "signatures", "keras_api"),
-        *("graph_debug_info", "tensorflow_version", "tensorflow_git_version"),
+        "_serialized_attributes",
+        "signatures",
+        "keras_api",
+        "graph_debug_info",
+        "tensorflow_version",
+        "tensorflow_git_version",
     }
 )
 

@@ -1,4 +1,4 @@
-"""How Keras 2 models were compiled, and what the first batch has made of it.
+"""Compilation of Keras 2 models: arguments of ``compile``, and what the first batch has resolved.
 
 Keras resolves ``metrics=["accuracy"]`` at the first batch, when it sees shapes. A payload has no
 batch, so it carries what was resolved.
@@ -25,7 +25,7 @@ def compilation(tree: Tree) -> dict[str, Any] | None:
     }
     for path, node in tree.own.items():
         if path not in specs and is_a(node, "model") and vars(node).get("optimizer") is not None:
-            # Set by a training loop of the user's own.
+            # Set by a custom training loop.
             specs[path] = {"optimizer": serialize(node.optimizer)}
     return specs or None
 
@@ -76,12 +76,12 @@ def _specification(model: Any) -> dict[str, Any]:
     if plainly and describes_itself(model):
         compile_methods.warn_of_loss(model, lost_by_compiling(model))
     groups = {"metrics": model.compiled_metrics, "loss": model.compiled_loss}
-    found = {
+    resolved = {
         name: _RESOLVED[name](group)
         for name, group in groups.items()
         if group is not None and group.built
     }
-    return {"config": _serialized(arguments), "plainly": plainly, **found}
+    return {"config": _serialized(arguments), "plainly": plainly, **resolved}
 
 
 def _switched_since(model: Any, tree: Tree) -> dict[str, Any]:
@@ -91,12 +91,12 @@ def _switched_since(model: Any, tree: Tree) -> dict[str, Any]:
     """
     # Private: there is no public name for what fit() restores while it runs.
     compiled = getattr(model, "_compiled_trainable_state", None) or {}
-    found = {
+    switched = {
         path: compiled[node]
         for path, node in tree.nodes.items()
         if is_layer(node) and node in compiled and compiled[node] != node.trainable
     }
-    return {"trained": found} if found else {}
+    return {"trained": switched} if switched else {}
 
 
 def _serialized(arguments: dict[str, Any]) -> Any:
@@ -107,7 +107,7 @@ def _serialized(arguments: dict[str, Any]) -> Any:
 
 
 def _by_leaf(metrics: Any) -> Any:
-    """Return the config of a nest of metrics, which stand in it themselves and not by number."""
+    """Return the config of a nest of metrics, with their own configs in place of numbers."""
     if isinstance(metrics, dict):
         return {key: _by_leaf(value) for key, value in metrics.items()}
     if isinstance(metrics, (list, tuple)):

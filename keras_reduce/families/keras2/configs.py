@@ -1,6 +1,6 @@
 """Keras 2 objects as configs, and back.
 
-Keras's own ``get_config`` names classes and functions of the user's by their bare names, and nests
+Keras's own ``get_config`` names user-defined classes and functions by their bare names, and nests
 what it has serialized itself. While `writing` is entered, these names are keys of the payload's
 table instead. What a config holds that no JSON can, and layers and metrics, the pickler carries: a
 mark says under which number.
@@ -50,7 +50,7 @@ def architecture(obj: Any) -> dict[str, Any]:
 
 
 def _named(cls: type) -> dict[str, Any]:
-    """Return what `_class` finds a class by."""
+    """Return the description by which `_class` finds a class."""
     place = location(cls)
     if place is not None:
         return {"module": place[0], "class_name": place[1]}
@@ -105,7 +105,7 @@ def serialize(value: Any, *, exactly: bool = True) -> Any:
 
 
 def serialized_metric(value: Any) -> Any:
-    """Return what stands for a metric that belongs to the model that is written."""
+    """Serialize a metric of the model that is written, by its own config and not by number."""
     return _config_of(value) if is_a(value, "metric") else serialize(value)
 
 
@@ -186,8 +186,8 @@ def _shape(shape: Any) -> list[int | None] | None:
 def _functional_config(model: Any) -> dict[str, Any]:
     _refuse_lost_arguments(model)
     # Private: the public get_config() has no say in how the layers are written.
-    found = private("engine.functional").get_network_config(model, serialize_layer_fn=serialize)
-    config: dict[str, Any] = serialize(found, exactly=False)
+    network = private("engine.functional").get_network_config(model, serialize_layer_fn=serialize)
+    config: dict[str, Any] = serialize(network, exactly=False)
     return config
 
 
@@ -283,9 +283,9 @@ def reading(
 @contextlib.contextmanager
 def compiling(obj: Any, tree: Tree) -> Iterator[None]:
     """Let configs find `obj`, and code that refers to it, while it is compiled."""
-    found = resolved(current.by_key, tree)
-    vars(current).update(root=obj, by_key={**current.by_key, **found})
-    with keras().utils.custom_object_scope(found):
+    by_key = resolved(current.by_key, tree)
+    vars(current).update(root=obj, by_key={**current.by_key, **by_key})
+    with keras().utils.custom_object_scope(by_key):
         yield
 
 
@@ -298,7 +298,7 @@ def make(config: Any) -> Any:
 
 
 def deserialize(config: Any) -> Any:
-    """Return what `serialize` was given, or something like it."""
+    """Return the object that `serialize` was given, or one like it."""
     if isinstance(config, list):
         return [deserialize(item) for item in config]
     if not isinstance(config, dict):
@@ -346,7 +346,7 @@ def _fill(model: Any, config: dict[str, Any]) -> None:
     def note(inputs: Any, outputs: Any) -> None:
         model._self_tracked_trackables.append(next(added))
 
-    # Private: `add` would put the whole graph together anew for each layer.
+    # Private: `add` would put the whole graph together again for each layer.
     vars(model)["_init_graph_network"] = note
     try:
         for layer in layers:
@@ -360,7 +360,7 @@ def _fill(model: Any, config: dict[str, Any]) -> None:
 
 
 def _rewired(config: dict[str, Any]) -> tuple[Any, Any, Any]:
-    """Call the layers of a functional model anew; return inputs, outputs, and layers by name."""
+    """Call the layers of a functional model again; return inputs, outputs, and layers by name."""
     layers = {layer["name"]: deserialize(_only_child(layer)) for layer in config["layers"]}
     plain = [
         {"name": layer["name"], "inbound_nodes": deserialize(layer["inbound_nodes"])}
@@ -369,8 +369,8 @@ def _rewired(config: dict[str, Any]) -> tuple[Any, Any, Any]:
     rest = {name: deserialize(config[name]) for name in ("input_layers", "output_layers")}
     # Private: the public from_config() makes the layers itself.
     wire = private("engine.functional").reconstruct_from_config
-    found: tuple[Any, Any, Any] = wire({**rest, "layers": plain}, created_layers=layers)
-    return found
+    wired: tuple[Any, Any, Any] = wire({**rest, "layers": plain}, created_layers=layers)
+    return wired
 
 
 def _only_child(layer: dict[str, Any]) -> dict[str, Any]:
@@ -389,11 +389,11 @@ def _made_of_root(config: dict[str, Any]) -> Any:
 
 
 def _trusted(module: str, name: str) -> Any:
-    """Return what `framework.located` does, if that may be had."""
-    found, policy = located(module, name), trust_policy.active()
+    """Return the result of `framework.located`, if the trust policy allows it."""
+    obj, policy = located(module, name), trust_policy.active()
     if policy is not None:
-        policy.require(found, f"{root()}.{module}.{name}", is_harmless(found))
-    return found
+        policy.require(obj, f"{root()}.{module}.{name}", is_harmless(obj))
+    return obj
 
 
 _MADE: dict[str, Callable[[dict[str, Any]], Any]] = {

@@ -1,4 +1,4 @@
-"""Which Keras 2 a process has: Keras 2 itself, or tf_keras, which lives beside Keras 3."""
+"""The Keras 2 of this process: Keras 2 itself, or tf_keras, which lives beside Keras 3."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .._shared.versions import generation
 
 # The key by which configs tell what is written by this package, and of which kind it is.
 MARK = "keras_reduce"
-# Modules whose classes are not the user's.
+# Modules whose classes are not user-defined.
 _FRAMEWORKS = ("keras", "tf_keras", "tensorflow")
 
 
@@ -32,7 +32,7 @@ def keras() -> Any:
 @functools.cache
 def private(name: str) -> Any:
     """Return a module of Keras 2 that is not public, such as ``engine.functional``."""
-    # Until 2.12 they stood in the root of the package.
+    # Until 2.12 they were in the root of the package.
     inner = f"{root()}.src"
     package = inner if importlib.util.find_spec(inner) else root()
     return importlib.import_module(f"{package}.{name}")
@@ -64,17 +64,17 @@ def location(obj: Any) -> tuple[str, str] | None:
 
 
 def located(module: str, name: str) -> Any:
-    """Return what `location` has told the place of.
+    """Return the object at a place that `location` has returned.
 
     Raises
     ------
     AttributeError
         If this version of Keras has no such thing.
     """
-    found = _found(module, name)
-    if found is None:
+    obj = _found(module, name)
+    if obj is None:
         raise AttributeError(f"{root()} has no {module}.{name}")
-    return found
+    return obj
 
 
 def _found(module: str, name: str) -> Any:

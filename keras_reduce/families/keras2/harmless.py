@@ -1,4 +1,4 @@
-"""Which of Keras 2's own classes and functions a file may name that is loaded with ``trusted=``."""
+"""Classes and functions of Keras 2's own that a file loaded with ``trusted=`` may name."""
 
 from __future__ import annotations
 
@@ -10,9 +10,18 @@ from .kinds import bases
 # Classes that run code of their config's, or read, write or send something once they are used.
 _NOT_THESE = frozenset(
     {
-        *("ClassMethod", "InstanceMethod", "InstanceProperty", "Lambda", "SlicingOpLambda"),
-        *("TFOpLambda", "TensorFlowOpLayer"),
-        *("BackupAndRestore", "CSVLogger", "ModelCheckpoint", "RemoteMonitor", "TensorBoard"),
+        "ClassMethod",
+        "InstanceMethod",
+        "InstanceProperty",
+        "Lambda",
+        "SlicingOpLambda",
+        "TFOpLambda",
+        "TensorFlowOpLayer",
+        "BackupAndRestore",
+        "CSVLogger",
+        "ModelCheckpoint",
+        "RemoteMonitor",
+        "TensorBoard",
     }
 )
 # Private: where functions are defined that map tensors to tensors.

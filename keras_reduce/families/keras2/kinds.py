@@ -1,4 +1,4 @@
-"""Which kinds of Keras 2 objects are carried: one row for each."""
+"""Kinds of Keras 2 objects that are carried: one row for each."""
 
 from __future__ import annotations
 

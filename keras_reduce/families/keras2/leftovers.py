@@ -1,4 +1,4 @@
-"""What Keras 2 leaves out of the configs of its own classes, and what layers gather as they work.
+"""Facts that Keras 2 leaves out of the configs of its classes, and that layers gather in use.
 
 ``manners`` are attributes, by path: arguments of constructors that no config mentions. ``called``
 are names of layers that a constructor made, and would give others the next time. ``added`` are
@@ -27,23 +27,23 @@ from .tree import functional_class, is_container, layers_of, nodes
 
 def names_in(survey: Survey) -> dict[str, Any]:
     """Return the names of layers, by path: see `_names`."""
-    found = {path: _names(layer, path) for path, layer in survey.layers.items()}
-    return {path: names for path, names in found.items() if names}
+    by_path = {path: _names(layer, path) for path, layer in survey.layers.items()}
+    return {path: names for path, names in by_path.items() if names}
 
 
 def _names(layer: Any, path: str) -> dict[str, Any]:
     """Return the names of a layer, and of those in it, that a constructor chooses by a counter."""
-    found: dict[str, Any] = {"name": layer.name} if path else {}
+    names: dict[str, Any] = {"name": layer.name} if path else {}
     if not is_container(layer):
-        return found
+        return names
     if not path and (type(layer) in _plain_containers() or not describes_itself(layer)):
         return {}  # Its own config has them.
     entries, others = _sorted(layer)
-    found["layers"] = [each.name for each in others]
-    found["entries"] = [each.name for each in entries]
+    names["layers"] = [each.name for each in others]
+    names["entries"] = [each.name for each in entries]
     if getattr(layer, "_is_graph_network", False):
-        found["inputs"], found["outputs"] = list(layer.input_names), list(layer.output_names)
-    return found
+        names["inputs"], names["outputs"] = list(layer.input_names), list(layer.output_names)
+    return names
 
 
 def _plain_containers() -> tuple[Any, ...]:
@@ -94,12 +94,12 @@ def manners(node: Any) -> dict[str, Any]:
     if is_layer(node) and not is_container(node):
         defaults |= {name: DEFAULTS[name] for name in DEFAULTS if name != "_input_spec"}
         defaults["_supports_masking"] = _masks(type(node))
-    found = {
+    changed = {
         name: serialize(getattr(node, name))
         for name, default in defaults.items()
         if getattr(node, name, default) != default
     }
-    return found | _of_legacy_optimizer(node)
+    return changed | _of_legacy_optimizer(node)
 
 
 def _masks(cls: type) -> bool:
@@ -108,16 +108,16 @@ def _masks(cls: type) -> bool:
 
 
 def _of_legacy_optimizer(node: Any) -> dict[str, Any]:
-    """Return what is done with gradients before they are applied."""
+    """Return the transformers and the aggregator of gradients of a legacy optimizer."""
     if not isinstance(node, keras().optimizers.legacy.Optimizer):
         return {}
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     if getattr(node, "gradient_transformers", None):
-        found["gradient_transformers"] = serialize(list(node.gradient_transformers))
+        settings["gradient_transformers"] = serialize(list(node.gradient_transformers))
     aggregator = getattr(node, "gradient_aggregator", None)
     if aggregator is not None and not is_built_in(aggregator):
-        found["gradient_aggregator"] = serialize(aggregator)
-    return found
+        settings["gradient_aggregator"] = serialize(aggregator)
+    return settings
 
 
 def restore_manners(node: Any, found: Any) -> None:
@@ -130,19 +130,19 @@ def restore_manners(node: Any, found: Any) -> None:
 
 def metrics_in(survey: Survey) -> dict[str, Any]:
     """Return the metrics that ``add_metric`` has made, which no attribute of a layer holds."""
-    found = {}
+    by_path = {}
     for path, layer in survey.layers.items():
         held = {id(value) for value in vars(layer).values()}
         added = [serialized_metric(each) for each in layer._metrics if id(each) not in held]
-        found.update({path: added} if added else {})
-    return found
+        by_path.update({path: added} if added else {})
+    return by_path
 
 
 def add_metrics(layer: Any, metrics: list[Any]) -> None:
     """Give a layer the metrics that `metrics_in` found."""
     there = {metric.name for metric in layer._metrics}
-    made = map(deserialize, metrics)
-    layer._metrics.extend(metric for metric in made if metric.name not in there)
+    restored = map(deserialize, metrics)
+    layer._metrics.extend(metric for metric in restored if metric.name not in there)
 
 
 def seeds_in(survey: Survey) -> dict[str, int]:
@@ -196,8 +196,8 @@ def losses_in(survey: Survey) -> dict[str, int]:
     ReduceError
         If one is a layer of Keras's own.
     """
-    found = {path: _count_losses(layer, path) for path, layer in survey.layers.items()}
-    return {path: count for path, count in found.items() if count}
+    counts = {path: _count_losses(layer, path) for path, layer in survey.layers.items()}
+    return {path: count for path, count in counts.items() if count}
 
 
 def _count_losses(layer: Any, path: str) -> int:

@@ -31,21 +31,21 @@ def optimizers_of(
     ReduceError
         If an optimizer has state for variables that are not part of the object around it.
     """
-    found: dict[str, Any] = {}
+    specs: dict[str, Any] = {}
     traced = _traced(parts)
     for path, node in parts.items():
         if isinstance(vars(node).get("build") if is_a(node, "optimizer") else None, _Awaiting):
             tokens = [table.token(identity) for identity in node.build.tokens()]
-            found[path] = {**node.build.spec, "identities": tokens}
+            specs[path] = {**node.build.spec, "identities": tokens}
             continue
         if not is_a(node, "optimizer") or not _is_built(node):
             continue
         by_key = {_key(node, variable): name for name, variable in variables.items()}
         keys = list(node._slots if _is_legacy(node) else node._index_dict)
         if all(key in by_key for key in keys):
-            found[path] = {"variables": [by_key[key] for key in keys]}
+            specs[path] = {"variables": [by_key[key] for key in keys]}
             # The trace to come begins where that of the original began.
-            found[path] |= _counted(node, len(keys) if id(node) in traced else 0)
+            specs[path] |= _counted(node, len(keys) if id(node) in traced else 0)
         elif path or _is_legacy(node):
             raise ReduceError(
                 "An optimizer has state for variables that are not part of the object around it",
@@ -57,22 +57,22 @@ def optimizers_of(
             )
         else:
             tokens = [table.token(Identity.named(str(key))) for key in keys]
-            found[path] = {**_alone(node, len(keys)), **_counted(node), "identities": tokens}
-    return found
+            specs[path] = {**_alone(node, len(keys)), **_counted(node), "identities": tokens}
+    return specs
 
 
 def _traced(parts: Mapping[str, Any]) -> set[int]:
     """Return the ids of optimizers whose steps are traced."""
-    found = [
+    optimizers = [
         model.optimizer
         for model in parts.values()
         if vars(model).get("train_function") and not model.run_eagerly
     ]
-    return {id(getattr(optimizer, "inner_optimizer", optimizer)) for optimizer in found}
+    return {id(getattr(optimizer, "inner_optimizer", optimizer)) for optimizer in optimizers}
 
 
 def _counted(optimizer: Any, since: int = 0) -> dict[str, Any]:
-    """Return what Nadam had counted, in Python, up to so many variables ago.
+    """Return the counter that Nadam keeps in Python, as it was `since` variables ago.
 
     It tells by that whether a step has begun; a trace keeps what it found when it was made.
     """
@@ -106,14 +106,14 @@ def restore_optimizers(
 
 def undecayed_of(parts: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
     """Return, by path, what each optimizer excludes from weight decay."""
-    found: dict[str, Any] = {}
+    by_path: dict[str, Any] = {}
     for path, node in parts.items():
         keys = vars(node).get("_exclude_from_weight_decay") if is_a(node, "optimizer") else None
         names = getattr(node, "_exclude_from_weight_decay_names", None)
         if keys or names:
             excluded = [n for n, v in variables.items() if _key(node, v) in (keys or ())]
-            found[path] = {"names": list(names or ()), "variables": excluded}
-    return found
+            by_path[path] = {"names": list(names or ()), "variables": excluded}
+    return by_path
 
 
 def restore_undecayed(
@@ -156,10 +156,10 @@ def _build(optimizer: Any, variables: list[Any]) -> None:
 
 
 def _alone(optimizer: Any, count: int) -> dict[str, Any]:
-    """Return what is needed to make an optimizer whose variables are elsewhere."""
-    own = own_variables(optimizer)
+    """Return the specification of an optimizer whose variables are elsewhere."""
+    variables = own_variables(optimizer)
     untold = [variable for _, variable in untold_variables(optimizer)]
-    positions = {id(variable): position for position, variable in enumerate([*own, *untold])}
+    positions = {id(variable): position for position, variable in enumerate([*variables, *untold])}
 
     def place(value: Any) -> Any:
         if is_variable(value):
@@ -171,7 +171,7 @@ def _alone(optimizer: Any, count: int) -> dict[str, Any]:
     held = {name: place(value) for name, value in vars(optimizer).items() if name != "_variables"}
     return {
         "count": count,
-        "made": [_description(variable) for variable in own],
+        "made": [_description(variable) for variable in variables],
         **({"untold": [_description(variable) for variable in untold]} if untold else {}),
         "held": {name: at for name, at in held.items() if at is not None},
     }
@@ -193,9 +193,11 @@ def _fill(optimizer: Any, spec: Mapping[str, Any], tokens: list[Identity]) -> No
     told = len(own_variables(optimizer))
     optimizer._variables += [_made(*description) for description in spec["made"][told:]]
     untold = [_made(*description) for description in spec.get("untold", ())]
-    own = [*own_variables(optimizer), *untold]
+    variables = [*own_variables(optimizer), *untold]
     for name, at in spec["held"].items():
-        setattr(optimizer, name, [own[i] for i in at] if isinstance(at, list) else own[at])
+        setattr(
+            optimizer, name, [variables[i] for i in at] if isinstance(at, list) else variables[at]
+        )
     plain = {name: value for name, value in spec.items() if name != "identities"}
     _Awaiting(optimizer, plain, tokens or [Identity() for _ in range(spec["count"])]).wait()
 
@@ -218,8 +220,8 @@ class _Awaiting:
 
     def tokens(self) -> list[Identity]:
         """Return the tokens by which the variables are known to their layers."""
-        found = [each.obj is not None and identity_of(each.obj) for each in self.identities]
-        return [new or old for new, old in zip(found, self.identities, strict=True)]
+        newest = [each.obj is not None and identity_of(each.obj) for each in self.identities]
+        return [new or old for new, old in zip(newest, self.identities, strict=True)]
 
     def _note(self, _: Any) -> None:
         variables = [identity.obj for identity in self.identities]
@@ -242,15 +244,15 @@ class _Awaiting:
             If they are others, or could be in another order.
         """
         variables = list(variables)
-        known = {id(each.obj): each for each in self.identities if each.obj is not None}
-        if known and all(id(variable) in known for variable in variables):
+        rebuilt = {id(each.obj): each for each in self.identities if each.obj is not None}
+        if rebuilt and all(id(variable) in rebuilt for variable in variables):
             # Of the others nothing is there any more.
             gone = iter(_made((), "float32", "gone") for _ in self.identities)
             self.bind([next(gone) if each.obj is None else each.obj for each in self.identities])
             return
         slots = list(self._slots())
         shapes = [tuple(variable.shape) for variable in variables]
-        names = next((names for found, names in slots if found == shapes), [])
+        names = next((names for slot_shapes, names in slots if slot_shapes == shapes), [])
         if len(variables) != self.spec["count"] or (slots and not names):
             raise ValueError(
                 f"This optimizer carries state for {self.spec['count']} variables of shapes "
@@ -275,8 +277,12 @@ class _Awaiting:
 
     def _slots(self) -> Iterator[tuple[list[tuple[int, ...]], list[str]]]:
         """Yield shapes and names of slots, one for each variable."""
-        own, count = self.spec["made"], self.spec["count"]
+        descriptions, count = self.spec["made"], self.spec["count"]
         for at in self.spec["held"].values():
-            if isinstance(at, list) and len(at) == count and set(at) <= set(range(len(own))):
-                found = [own[position] for position in at]
-                yield [tuple(shape) for shape, _, _ in found], [name for *_, name in found]
+            if (
+                isinstance(at, list)
+                and len(at) == count
+                and set(at) <= set(range(len(descriptions)))
+            ):
+                slots = [descriptions[position] for position in at]
+                yield [tuple(shape) for shape, _, _ in slots], [name for *_, name in slots]

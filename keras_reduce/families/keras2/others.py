@@ -30,8 +30,8 @@ def refuse(obj: Any) -> None:
         raise ReduceError(
             f"The class of this {cls.__name__} was not found when its SavedModel was loaded",
             where=f"({obj.name})",
-            cause="it stands for functions of TensorFlow's, which are in the folder of the "
-            "SavedModel only",
+            cause="it calls functions of TensorFlow's, which are in the folder of the SavedModel "
+            "only",
             cure=f"give the class to {root()}.models.load_model(path, custom_objects={{...}}), "
             "with a get_config(); or ship the folder, and load it on the other side",
         )
@@ -107,9 +107,9 @@ def with_functions(obj: Any, config: dict[str, Any]) -> dict[str, Any]:
     if not _is_of(type(obj), _PROBABILITY):
         return config
     names = [name for name in config if f"{name}_type" in config and hasattr(obj, name)]
-    found = {name: getattr(obj, name) for name in names}
+    functions = {name: getattr(obj, name) for name in names}
     types = {f"{name}_type": None for name in names}
-    return {**config, **found, **types}
+    return {**config, **functions, **types}
 
 
 def made_with_functions(cls: Any, config: dict[str, Any]) -> Any:
@@ -117,12 +117,12 @@ def made_with_functions(cls: Any, config: dict[str, Any]) -> Any:
     names = {name for name in config if f"{name}_type" in config and not config[f"{name}_type"]}
     if not names or not _is_of(cls, _PROBABILITY):
         return None
-    found = {
+    arguments = {
         name: value
         for name, value in config.items()
         if name.removesuffix("_type") not in names or name in names
     }
     # As its from_config() does, which asks for bytecode.
-    if "activation" in found and not callable(found["activation"]):
-        found["activation"] = keras().activations.get(found["activation"])
-    return cls(**found)
+    if "activation" in arguments and not callable(arguments["activation"]):
+        arguments["activation"] = keras().activations.get(arguments["activation"])
+    return cls(**arguments)

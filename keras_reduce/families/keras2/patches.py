@@ -1,4 +1,4 @@
-"""What a thread is doing with Keras 2 objects, and what is replaced in Keras for it."""
+"""State of a thread that writes or reads Keras 2 objects, and the patches of Keras for it."""
 
 from __future__ import annotations
 

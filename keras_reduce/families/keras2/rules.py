@@ -1,4 +1,4 @@
-"""How the attributes of Keras 2 objects are carried: see `_shared.rules`."""
+"""Rules by which the attributes of Keras 2 objects are carried: see `_shared.rules`."""
 
 from __future__ import annotations
 
@@ -68,11 +68,11 @@ class _Rules(Rules):
         Probability 0.25).
         """
         modules = {name: value for name, value in attributes.items() if is_trackable(value)}
-        own = {id(variable) for variable in own_variables(obj)} if modules else ()
+        ids = {id(variable) for variable in own_variables(obj)} if modules else ()
         made_of_own = {
             name
             for name, value in modules.items()
-            if any(is_variable(v) and id(v) in own for v in getattr(value, "variables", ()))
+            if any(is_variable(v) and id(v) in ids for v in getattr(value, "variables", ()))
         }
         return made_of_own, set(modules)
 

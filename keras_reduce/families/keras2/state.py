@@ -23,18 +23,18 @@ def state(obj: Any, tree: Tree) -> tuple[dict[str, Any], dict[str, Any]]:
         return _callback_state(obj), {}
     if travels_by_attributes(obj):
         return dict(vars(obj)), {}
-    found: dict[str, Any] = {}
+    attributes: dict[str, Any] = {}
     tracked: dict[str, Any] = {}
     if is_a(obj, "model"):
         names = ("history", "stop_training")
-        found = {name: vars(obj)[name] for name in names if name in vars(obj)}
+        attributes = {name: vars(obj)[name] for name in names if name in vars(obj)}
     if describes_itself(obj):
         for name, value in set_by_the_user(obj):
-            (tracked if holds_parts(value) else found)[name] = unwrapped(value)
+            (tracked if holds_parts(value) else attributes)[name] = unwrapped(value)
     if is_layer(obj) or is_a(obj, "metric"):
         # Never nothing: what `await_state` has set is taken back when a state comes.
-        found["_name"] = obj._name
-    return found, tracked
+        attributes["_name"] = obj._name
+    return attributes, tracked
 
 
 def await_state(obj: Any) -> None:
@@ -54,19 +54,19 @@ def _receive_state(obj: Any, state: dict[str, Any]) -> None:
 
 def _callback_state(callback: Any) -> dict[str, Any]:
     api = keras().callbacks
-    found = dict(vars(callback))
+    attributes = dict(vars(callback))
     if isinstance(callback, api.CSVLogger):
         # The end of training drops the writer; the file of TensorFlow's can't say if it is open.
-        if found.get("writer") is not None:
+        if attributes.get("writer") is not None:
             raise ReduceError(
                 "A CSVLogger has its file open",
                 where=".csv_file",
                 cause="it is in the middle of training, or the training was interrupted",
                 cure="wait for the end of fit(), or call its on_train_end()",
             )
-        found.update(csv_file=None)
+        attributes.update(csv_file=None)
     if isinstance(callback, api.TensorBoard):
         # Opened again, in a new file of the same folder, with the next thing to write.
-        found.update(_writers={}, _prev_summary_state=[])
-        found.update(dict.fromkeys(("_train_step", "_val_step"), None))
-    return found
+        attributes.update(_writers={}, _prev_summary_state=[])
+        attributes.update(dict.fromkeys(("_train_step", "_val_step"), None))
+    return attributes

@@ -1,4 +1,4 @@
-"""What a Keras 2 config leaves out: found in one object, restored in another."""
+"""Facts that a Keras 2 config leaves out: found in one object, restored in another."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def structure(tree: Tree, table: Table) -> dict[str, Any]:
-    """Return what the config leaves out and `construct` needs to create the same variables."""
+    """Return the facts that the config lacks and `construct` needs for the same variables."""
     survey = facts.Survey(tree, table, is_layer)
     for path, node in survey.layers.items():
         if not is_built_in(type(node)):
@@ -40,14 +40,14 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
 
 
 def _build_configs(survey: Survey) -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
+    configs: list[tuple[str, Any]] = []
     for path, layer in survey.layers.items():
         if is_container(layer) or not layer.built or not describes_itself(layer):
             continue
         config = layer.get_build_config()
         if config is not None:
-            found.append((path, serialize({**config, **_mended_shape(layer)})))
-    return found
+            configs.append((path, serialize({**config, **_mended_shape(layer)})))
+    return configs
 
 
 def _mended_shape(layer: Any) -> dict[str, Any]:
@@ -146,12 +146,12 @@ def construct(
         called = structure.get("called", {})
         _restore_manners(leftovers.renamed(obj, called), structure)
         for path, config in structure.get("built", ()):
-            # Looked up anew each time, as building a layer may create others below it.
+            # Looked up again each time, as building a layer may create others below it.
             _build(leftovers.renamed(obj, called).get(path), deserialize(config))
     parts, aliases = leftovers.renamed(obj, called), structure.get("aliases", {})
     _restore_manners(parts, structure)
-    for given, made in facts.made_again(parts, structure.get("children", {}), objects):
-        source, target = Tree(given).variables, Tree(made).variables
+    for given, rebuilt in facts.made_again(parts, structure.get("children", {}), objects):
+        source, target = Tree(given).variables, Tree(rebuilt).variables
         for name, variable in source.items():
             target[name].assign(variable)
             identities.replace(variable, target[name])
@@ -229,8 +229,8 @@ def _acceptable(layer: Any, config: dict[str, Any]) -> dict[str, Any]:
 
 def _replace(layer: Any, old: Any, new: Any) -> None:
     # Private: Keras has no way to put another variable in the place of one.
-    for own in (layer._trainable_weights, layer._non_trainable_weights):
-        own[:] = [new if variable is old else variable for variable in own]
+    for stored in (layer._trainable_weights, layer._non_trainable_weights):
+        stored[:] = [new if variable is old else variable for variable in stored]
     for name, value in list(vars(layer).items()):
         if value is old:
             vars(layer)[name] = new

@@ -47,40 +47,40 @@ def layers_of(model: Any) -> list[Any]:
 
     A sequential model shows no input layer.
     """
-    found: list[Any] = functional_class().layers.fget(model)
-    return found
+    layers: list[Any] = functional_class().layers.fget(model)
+    return layers
 
 
 def named_variables(node: Any) -> list[tuple[str, Any]]:
     """Return the variables that `node` itself owns, by names that its twin has too."""
-    own = [(str(position), variable) for position, variable in enumerate(own_variables(node))]
+    named = [(str(position), variable) for position, variable in enumerate(own_variables(node))]
     if is_a(node, "model"):
         counters = ((name, vars(node).get(name)) for name in _COUNTERS)
-        own += [(f"counter/{n.strip('_')}", v) for n, v in counters if is_variable(v)]
+        named += [(f"counter/{n.strip('_')}", v) for n, v in counters if is_variable(v)]
     if isinstance(node, keras().layers.RNN) and node.stateful:
         # Keras leaves them out of its tracking.
         flat = _flat(node.states)
-        own += [(f"states/{i}", v) for i, v in enumerate(flat) if is_variable(v)]
+        named += [(f"states/{i}", v) for i, v in enumerate(flat) if is_variable(v)]
     if is_a(node, "optimizer"):
-        own += untold_variables(node)
+        named += untold_variables(node)
     if is_layer(node) and not is_built_in(type(node)):
-        own += _of_trackables(node)
+        named += _of_trackables(node)
     generator = generator_of(node)
     if generator is not None:
-        own.append(("random_generator", generator.state))
-    return own
+        named.append(("random_generator", generator.state))
+    return named
 
 
 def identities(tree: tree.Tree) -> list[Identity | None]:
     """Return the tokens of a tree's own variables, with None for those that no optimizer trains."""
-    found = {
+    trained = {
         id(variable)
         for node in tree.own.values()
         for variable in (vars(node).get("_trainable_weights") or () if is_layer(node) else ())
     }
-    found |= {id(tree.root)} if is_variable(tree.root) else set()
-    own = tree.own_variables.values()
-    return [identity_of(variable) if id(variable) in found else None for variable in own]
+    trained |= {id(tree.root)} if is_variable(tree.root) else set()
+    variables = tree.own_variables.values()
+    return [identity_of(variable) if id(variable) in trained else None for variable in variables]
 
 
 def identity_of(variable: Any) -> Identity | None:
@@ -136,9 +136,9 @@ def own_variables(node: Any) -> list[Any]:
     # A metric that has seen data also lists those of the metrics in it.
     inner = node._metrics if is_a(node, "metric") else ()
     not_own = {id(variable) for metric in inner for variable in metric.variables}
-    # A lookup table stands there in place of a variable; see `assets`.
-    own = {id(item): item for item in lists if is_variable(item) and id(item) not in not_own}
-    return list(own.values())
+    # There may be a lookup table in place of a variable; see `assets`.
+    by_id = {id(item): item for item in lists if is_variable(item) and id(item) not in not_own}
+    return list(by_id.values())
 
 
 def _of_optimizer(optimizer: Any) -> list[Any]:
@@ -177,9 +177,9 @@ def _children(node: Any) -> Iterator[tuple[str, Any]]:
             yield f"layers/{layer.name}", layer
     if _may_hold_parts(node):
         below = tree.below_attributes(vars(node), SECOND_PLACES)
-        found = [(name, part) for name, part in below if is_part(part) and not is_variable(part)]
+        parts = [(name, part) for name, part in below if is_part(part) and not is_variable(part)]
         # In an order that does not depend on which was set first.
-        yield from sorted(found, key=lambda item: item[0])
+        yield from sorted(parts, key=lambda item: item[0])
     if is_layer(node):
         for position, metric in enumerate(node._metrics):
             yield f"metric#{position}", metric
@@ -204,8 +204,8 @@ def compiled_metrics(model: Any) -> Iterator[tuple[str, Any]]:
 def _flat(nest: Any) -> list[Any]:
     import tensorflow as tf
 
-    found: list[Any] = tf.nest.flatten(nest)
-    return found
+    flat: list[Any] = tf.nest.flatten(nest)
+    return flat
 
 
 class Tree(tree.Tree):

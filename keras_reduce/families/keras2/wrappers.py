@@ -1,4 +1,4 @@
-"""What the scikit-learn wrappers of Keras 2.12, the last that had any, lack."""
+"""Methods that the scikit-learn wrappers of Keras 2.12, the last that had any, lack."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def repairs() -> Iterator[tuple[Any, str, Callable[[Any], Any]]]:
     # By themselves, no attribute with an underscore at its end tells a pipeline that they are.
     yield wrappers.BaseWrapper, "__sklearn_is_fitted__", _with_sign
     if not hasattr(BaseEstimator, "__sklearn_tags__"):
-        return  # Before scikit-learn 1.6, nobody asks for them.
+        return  # Before scikit-learn 1.6, no code asks for them.
     for name, mixin in (("KerasClassifier", ClassifierMixin), ("KerasRegressor", RegressorMixin)):
         # With the tags that any estimator of its kind has.
         like = type(name, (mixin, BaseEstimator), {})

@@ -37,11 +37,11 @@ def base_classes() -> tuple[type, ...]:
     """Return the classes whose ``__reduce__`` all other Keras classes inherit."""
     # Keras 3 has one class at the root of all, which defines __reduce__; it has no public name,
     # so it is found through those that have one.
-    found = {
+    classes = {
         next((base for base in root.__mro__[:-1] if "__reduce__" in vars(base)), root)
         for root in public_classes()
     }
-    return tuple(sorted(found, key=lambda cls: cls.__qualname__))
+    return tuple(sorted(classes, key=lambda cls: cls.__qualname__))
 
 
 def repairs() -> Iterable[tuple[Any, str, Callable[[Any], Any]]]:
@@ -77,14 +77,14 @@ def _clone_with_fit_kwargs(original: Callable[[Any], Any]) -> Callable[[Any], An
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Keras and of what computes for it."""
+    """Return the versions of Keras and of the framework that computes for it."""
     import keras
 
     framework = sys.modules.get(backend())
-    found = {"keras": keras.version(), "backend": backend()}
+    by_name = {"keras": keras.version(), "backend": backend()}
     if framework is not None and hasattr(framework, "__version__"):
-        found[backend()] = str(framework.__version__)
-    return found
+        by_name[backend()] = str(framework.__version__)
+    return by_name
 
 
 def backend() -> str:
@@ -111,7 +111,7 @@ def await_state(obj: Any) -> None:
 
 
 def survey(root: Any, children: Iterable[Any] = ()) -> Tree:
-    """Return what is below `root`, of which `children` (or their paths) travel apart."""
+    """Return the tree below `root`, of which `children` (or their paths) travel apart."""
     tree = Tree(root, children)
     private.check_found(tree)
     for node in tree.nodes.values():
@@ -131,7 +131,11 @@ def _is_at_work(model: Any) -> bool:
 
 _AT_WORK = frozenset(
     {
-        *("fit", "evaluate", "predict"),
-        *("train_on_batch", "test_on_batch", "predict_on_batch"),
+        "fit",
+        "evaluate",
+        "predict",
+        "train_on_batch",
+        "test_on_batch",
+        "predict_on_batch",
     }
 )

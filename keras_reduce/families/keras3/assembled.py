@@ -171,7 +171,7 @@ def _call_again(plain: dict[str, Any], operation: Any, args: Any, kwargs: Any) -
         raise PayloadError(
             "The call that a symbolic tensor comes from is none of an operation",
             cause=f"it is of a {type(operation).__qualname__}: the payload was made by hand",
-            cure="write it anew from the original object",
+            cure="write it again from the original object",
         )
     if not isinstance(operation, keras.layers.InputLayer):  # Whose one call is its creation.
         operation(*args, **kwargs)

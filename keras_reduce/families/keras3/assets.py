@@ -20,11 +20,11 @@ from .tree import Tree
 
 def assets(tree: Tree) -> dict[tuple[str, str], Array]:
     """Return the state that is not in variables, as arrays by path and name."""
-    found: dict[tuple[str, str], Array] = {}
+    arrays: dict[tuple[str, str], Array] = {}
     for path, node in tree.own.items():
         for name, array in _assets_of(node, is_alone=node is tree.root):
-            found[path, name] = array
-    return found
+            arrays[path, name] = array
+    return arrays
 
 
 def restore_assets(tree: Tree, assets: Mapping[tuple[str, str], Array]) -> None:
@@ -50,8 +50,8 @@ def finish(tree: Tree) -> None:
             node.finalize_state()
 
 
-# Private: what a lone recurrent cell has drawn and will use again. A recurrent layer begins each
-# call anew.
+# Private: what a lone recurrent cell has drawn and will use again. A recurrent layer draws
+# others in each call.
 _MASKS = ("_dropout_mask", "_recurrent_dropout_mask")
 
 
@@ -62,27 +62,27 @@ def _assets_of(node: Any, *, is_alone: bool) -> list[tuple[str, Array]]:
     if _is_lookup(node):
         return [*_vocabulary_of(node), *counts_of(node)]
 
-    found = []
+    arrays = []
     if isinstance(node, keras.layers.Discretization) and node.summary is not None:
-        found.append(("summary", np.asarray(node.summary)))
+        arrays.append(("summary", np.asarray(node.summary)))
     if is_alone and is_built_in(type(node)):
         for name in _MASKS:
             mask = getattr(node, name, None)
             if mask is not None and keras.ops.is_tensor(mask):
-                found.append((name, keras.ops.convert_to_numpy(mask)))
+                arrays.append((name, keras.ops.convert_to_numpy(mask)))
     if overrides(node, "save_own_variables") and overrides(node, "load_own_variables"):
         store: dict[str, Any] = {}
         node.save_own_variables(store)
-        found += [(f"own/{key}", np.asarray(value)) for key, value in store.items()]
+        arrays += [(f"own/{key}", np.asarray(value)) for key, value in store.items()]
     if overrides(node, "save_assets") and overrides(node, "load_assets"):
         with tempfile.TemporaryDirectory() as folder:
             node.save_assets(folder)
-            found += [
+            arrays += [
                 (f"files/{file.relative_to(folder).as_posix()}", _to_bytes(file.read_bytes()))
                 for file in sorted(Path(folder).rglob("*"))
                 if file.is_file()
             ]
-    return found
+    return arrays
 
 
 def _vocabulary_of(lookup: Any) -> list[tuple[str, Array]]:
@@ -92,10 +92,10 @@ def _vocabulary_of(lookup: Any) -> list[tuple[str, Array]]:
     if lookup.lookup_table.size() == 0:
         return []
     tokens = [_item(token) for token in lookup.get_vocabulary()]
-    found = [("vocabulary", _to_bytes(json.dumps(tokens)))]
+    arrays = [("vocabulary", _to_bytes(json.dumps(tokens)))]
     if lookup.output_mode == "tf_idf":
-        found.append(("idf_weights", np.asarray(lookup.idf_weights_const)))
-    return found
+        arrays.append(("idf_weights", np.asarray(lookup.idf_weights_const)))
+    return arrays
 
 
 def _restore_vocabulary(lookup: Any, named: Mapping[str, Array]) -> None:
@@ -122,9 +122,9 @@ def _restore(node: Any, named: Mapping[str, Array]) -> None:
         node.summary = named["summary"]
     for name in named.keys() & set(_MASKS):
         setattr(node, name, keras.ops.convert_to_tensor(named[name]))
-    own = _below("own/", named)
-    if own:
-        node.load_own_variables(own)
+    store = _below("own/", named)
+    if store:
+        node.load_own_variables(store)
     files = _below("files/", named)
     if files:
         with tempfile.TemporaryDirectory() as folder:

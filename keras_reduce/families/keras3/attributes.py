@@ -1,8 +1,8 @@
 """Objects that no config describes: carried by their attributes instead.
 
-A class of the user's that inherits ``get_config`` from Keras is described by the arguments of its
+A user-defined class that inherits ``get_config`` from Keras is described by the arguments of its
 constructor at best (layers), by their defaults at worst (models: `keras.Model.__new__` passes no
-arguments on, so Keras 3 records the defaults, whatever was given). Both forget what was set since.
+arguments on, so Keras 3 records the defaults in any case). Both forget what was set since.
 Such an object travels as its attributes: layers and other Keras objects by their own configs, its
 variables by shape and dtype, everything else through the pickler. It comes back without a call of
 its constructor or of ``build``.
@@ -43,7 +43,7 @@ def describe(obj: Any, serialize: Callable[[Any], Any], table: Table) -> dict[st
         If Keras keeps something in `obj` that its own constructor alone can make.
     """
     _refuse_preprocessing(obj)
-    own = own_variables(obj)
+    variables = own_variables(obj)
     encode = encoder(obj, serialize, table)
     attributes = {}
     for name, value in own_attributes(obj).items():
@@ -70,7 +70,7 @@ def describe(obj: Any, serialize: Callable[[Any], Any], table: Table) -> dict[st
         "base": _base(obj, serialize),
         "variables": []
         if is_optimizer(obj)
-        else [describe_variable(v, id(v) in stored, serialize) for v in own],
+        else [describe_variable(v, id(v) in stored, serialize) for v in variables],
         "attributes": attributes,
         "layers": layer_names(obj),
         "built": bool(getattr(obj, "built", True)),
@@ -81,7 +81,7 @@ def describe(obj: Any, serialize: Callable[[Any], Any], table: Table) -> dict[st
 def encoder(obj: Any, serialize: Callable[[Any], Any], table: Table) -> Callable[[Any, str], Any]:
     """Return a function that encodes a value at a path below `obj` for JSON.
 
-    Plain values stand for themselves, all others are a dictionary of one item: the kind, and what
+    Plain values are written as they are, all others as a dictionary of one item: the kind, and what
     `decoder` needs to make the value again.
     """
     numbers = {id(variable): number for number, variable in enumerate(own_variables(obj))}
@@ -209,7 +209,7 @@ def rebuild(
 
 
 def _in_order(values: Any, obj: Any) -> list[Any]:
-    """Return what is in a set of `obj`, its parts in the order in which Keras tracks them."""
+    """Return the items of a set of `obj`, its parts in the order in which Keras tracks them."""
     stores = ("_layers", "_metrics", "_trainable_variables", "_non_trainable_variables")
     tracked = [part for store in stores for part in getattr(obj, store, ())]
     order = {id(part): position for position, part in enumerate(tracked)}
@@ -223,7 +223,7 @@ def _in_order(values: Any, obj: Any) -> list[Any]:
 
 
 def _base(obj: Any, serialize: Callable[[Any], Any]) -> dict[str, Any]:
-    """Return what Keras's own constructor is to be called with."""
+    """Return the arguments for Keras's own constructor."""
     import keras
 
     if is_optimizer(obj):
@@ -319,8 +319,8 @@ def _is_for_pickler(value: Any) -> bool:
     """Tell whether a config has no place for `value`, so that it is the pickler's to carry."""
     if holds_parts(value):
         return False
-    found = list(leaves(value))
-    return not all(type(leaf) in PLAIN or _has_config(leaf) for leaf in found)
+    items = list(leaves(value))
+    return not all(type(leaf) in PLAIN or _has_config(leaf) for leaf in items)
 
 
 def is_plain_state(value: Any, layer: Any) -> bool:
@@ -345,5 +345,5 @@ def _is_code(value: Any) -> bool:
 def _has_config(value: Any) -> bool:
     if isinstance(value, (types.FunctionType, types.MethodType, type)):
         return True
-    known = is_built_in(type(value)) and hasattr(value, "get_config")
-    return known or is_part(value)
+    is_described = is_built_in(type(value)) and hasattr(value, "get_config")
+    return is_described or is_part(value)

@@ -16,29 +16,59 @@ PARTS = {"_layers": "layer", "_metrics": "metric", "_seed_generators": "seed_gen
 
 # Attributes in which a part is found a second time: paths don't go by them.
 SECOND_PLACES = TRACKING | {
-    *(*VARIABLES, *PARTS, "_tracker", "_functional", "_compiled_trainable_state"),
-    *("_operations", "_operations_by_depth", "_nodes", "_nodes_by_depth"),
+    *VARIABLES,
+    *PARTS,
+    "_tracker",
+    "_functional",
+    "_compiled_trainable_state",
+    "_operations",
+    "_operations_by_depth",
+    "_nodes",
+    "_nodes_by_depth",
 }
 
 # What is set after construction: on any object, on models by training. It is never the user's.
 SET_LATER = TRACKING | {"_input_shape_arg", "_functional"}
 SET_BY_TRAINING = frozenset(
     {
-        *("history", "stop_training", "stop_evaluating", "stop_predicting"),
-        *("_eval_epoch_iterator", "_compiled_trainable_state", "_compile_config", "_jax_state"),
+        "history",
+        "stop_training",
+        "stop_evaluating",
+        "stop_predicting",
+        "_eval_epoch_iterator",
+        "_compiled_trainable_state",
+        "_compile_config",
+        "_jax_state",
     }
 )
 
 # Names and connections, what the class of a layer says, what its last call has left.
 _OF_LAYERS = TRACKING | {
-    *("name", "_path", "_parent_path", "_inbound_nodes", "_outbound_nodes"),
-    *("_tracker", "_tracked", "_lock", "_called"),
-    *("_auto_config", "build", "quantize", "_call_signature", "call_signature_parameters"),
-    *("_losses", "_loss_ids", "_losses_override"),
+    "name",
+    "_path",
+    "_parent_path",
+    "_inbound_nodes",
+    "_outbound_nodes",
+    "_tracker",
+    "_tracked",
+    "_lock",
+    "_called",
+    "_auto_config",
+    "build",
+    "quantize",
+    "_call_signature",
+    "call_signature_parameters",
+    "_losses",
+    "_loss_ids",
+    "_losses_override",
 }
 # What nothing that is written about a layer follows from: layers that differ in it only are alike.
 WITHOUT_CONSEQUENCE = _OF_LAYERS | {
-    *(*VARIABLES, *PARTS, "_input_tensor", "_call_context_args", "_call_has_context_arg"),
+    *VARIABLES,
+    *PARTS,
+    "_input_tensor",
+    "_call_context_args",
+    "_call_has_context_arg",
     "backend",  # of a seed generator: Keras's module for it
 }
 # What no graph of a model follows from.
@@ -46,10 +76,21 @@ NOT_IN_GRAPHS = (
     _OF_LAYERS
     | SET_BY_TRAINING
     | {
-        *("_name", "_keras_history", "record_history", "_nodes", "_build_shapes_dict"),
-        *("_saved_model_inputs_spec", "_saved_model_arg_spec", "_trainable_variables_indices"),
-        *("_exclude_from_weight_decay_cache", "_initial_seed", "output_names", "_initial_epoch"),
-        *("train_function", "test_function", "predict_function"),
+        "_name",
+        "_keras_history",
+        "record_history",
+        "_nodes",
+        "_build_shapes_dict",
+        "_saved_model_inputs_spec",
+        "_saved_model_arg_spec",
+        "_trainable_variables_indices",
+        "_exclude_from_weight_decay_cache",
+        "_initial_seed",
+        "output_names",
+        "_initial_epoch",
+        "train_function",
+        "test_function",
+        "predict_function",
     }
 )
 

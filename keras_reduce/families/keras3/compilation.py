@@ -1,4 +1,4 @@
-"""How models were compiled, and what compiling has made since: resolved metrics and losses.
+"""Compilation of models: arguments of ``compile``, and metrics and losses resolved since.
 
 Keras resolves ``metrics=["accuracy"]`` at the first batch, when it sees shapes. A payload has no
 batch, so it carries what was resolved.
@@ -36,9 +36,9 @@ def compile_all(obj: Any, specs: dict[str, Any], written_on: str = "") -> None:
     PayloadError
         If a model that was compiled is not there or refuses.
     """
-    found = compile_methods.compiled_models(specs, lambda: nodes(obj))
+    models = compile_methods.compiled_models(specs, lambda: nodes(obj))
     with current.reading.compiling(obj, Tree(obj)):
-        for path, model, spec in found:
+        for path, model, spec in models:
             _compile_as(model, spec, path, written_on)
 
 
@@ -116,7 +116,7 @@ def _specification(model: Any) -> dict[str, Any]:
 
 
 def _kept_by_keras(model: Any) -> dict[str, Any]:
-    """Return what an earlier ``compile`` gave and a later one, without it, did not take away."""
+    """Return the arguments of an earlier ``compile`` that a later one, without them, has kept."""
     given, kept = model._compile_config.config, {}
     if hasattr(model, "_student_loss_for_serialization"):
         # Distiller keeps from Keras what it was given, and from the public what it has made of it.
@@ -132,19 +132,19 @@ def _kept_by_keras(model: Any) -> dict[str, Any]:
 
 
 def _record(model: Any, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return what get_compile_config() tells otherwise than the `arguments` for ``compile`` do.
+    """Return the entries of get_compile_config() that differ from the `arguments` for ``compile``.
 
     Keras notes the arguments as they were given: an optimizer before it was wrapped to scale the
     loss, and what has been set on the model since.
     """
-    found = {}
+    differing = {}
     for name, given in model._compile_config.config.items():
         used = arguments.get(name)
         if given is used or (type(given) in PLAIN and (type(given), given) == (type(used), used)):
             continue
         is_inside = name == "optimizer" and given is getattr(used, "inner_optimizer", None)
-        found[name] = {"inner_optimizer": True} if is_inside else {"given": serialize(given)}
-    return found
+        differing[name] = {"inner_optimizer": True} if is_inside else {"given": serialize(given)}
+    return differing
 
 
 def _restore_record(model: Any, recorded: dict[str, Any]) -> None:

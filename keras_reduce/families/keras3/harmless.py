@@ -1,4 +1,4 @@
-"""Which of Keras 3's own classes and functions a file may name that is loaded with ``trusted=``."""
+"""Classes and functions of Keras 3's own that a file loaded with ``trusted=`` may name."""
 
 from __future__ import annotations
 
@@ -9,8 +9,16 @@ from .kinds import bases, is_built_in
 # Classes that run code of their config's, or read, write or send something once they are used.
 _NOT_THESE = frozenset(
     {
-        *("FlaxLayer", "JaxLayer", "Lambda", "TFSMLayer", "TorchModuleWrapper"),
-        *("BackupAndRestore", "CSVLogger", "ModelCheckpoint", "RemoteMonitor", "TensorBoard"),
+        "FlaxLayer",
+        "JaxLayer",
+        "Lambda",
+        "TFSMLayer",
+        "TorchModuleWrapper",
+        "BackupAndRestore",
+        "CSVLogger",
+        "ModelCheckpoint",
+        "RemoteMonitor",
+        "TensorBoard",
     }
 )
 # Private: where functions are defined that map tensors to tensors.

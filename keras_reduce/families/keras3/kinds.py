@@ -1,4 +1,4 @@
-"""Which kinds of Keras 3 objects are carried, and how: one row for each."""
+"""Kinds of Keras 3 objects that are carried, and how: one row for each."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 def kind(obj: Any) -> Kind | None:
     """Tell which kind of Keras 3 object `obj` is; None if it is none that we carry."""
     cls = type(obj)
-    found = _kinds_of_built_in.get(cls)
-    if found is not None:
-        return found
+    result = _kinds_of_built_in.get(cls)
+    if result is not None:
+        return result
     if cls not in _kinds:
         _kinds[cls] = next((name for name, base in bases().items() if issubclass(cls, base)), None)
-    found = _kinds[cls]
-    if found is not None and is_built_in(cls):
-        _kinds_of_built_in[cls] = found
-    return found
+    result = _kinds[cls]
+    if result is not None and is_built_in(cls):
+        _kinds_of_built_in[cls] = result
+    return result
 
 
 _kinds: weakref.WeakKeyDictionary[type, Kind | None] = weakref.WeakKeyDictionary()
@@ -44,7 +44,7 @@ def bases() -> dict[Kind, type]:
     """Return the base class of each kind; the first that fits an object is its kind."""
     import keras
 
-    found: dict[Kind, type] = {
+    classes: dict[Kind, type] = {
         "model": keras.Model,
         "layer": keras.Layer,
         "function": keras.Function,
@@ -65,10 +65,10 @@ def bases() -> dict[Kind, type]:
     # Private: the call of an operation that made a symbolic tensor; it has no public name.
     node = find("keras.src.ops.node:Node")
     if node is not None:
-        found["node"] = node
+        classes["node"] = node
     if keras.backend.backend() == "tensorflow":
-        found["tf_function"] = type(sys.modules["tensorflow"].function(len))
-    return found
+        classes["tf_function"] = type(sys.modules["tensorflow"].function(len))
+    return classes
 
 
 def is_a(obj: Any, *kinds: Kind) -> bool:
@@ -109,13 +109,13 @@ def attributes_of(obj: Any) -> dict[str, Any]:
     On Torch a layer is a module, which keeps modules and tensors that are set on it in dictionaries
     of its own.
     """
-    found = dict(vars(obj))  # At once: another thread may be setting some.
+    attributes = dict(vars(obj))  # At once: another thread may be setting some.
     if is_module(obj):
         for store in MODULE_STORES:
-            found.update(found.pop(store, None) or {})
+            attributes.update(attributes.pop(store, None) or {})
         for name in OF_MODULES:
-            found.pop(name, None)
-    return found
+            attributes.pop(name, None)
+    return attributes
 
 
 def is_module(obj: Any) -> bool:

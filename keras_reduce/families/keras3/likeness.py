@@ -1,4 +1,4 @@
-"""What makes two layers of Keras's own the same, but for their names and the values they hold.
+"""Cache keys of Keras's own layers: equal for layers that differ in names and values only.
 
 A network has many layers that are alike, and a search many networks. What is written about a layer
 follows from its class and its attributes; a layer like one that has been written before differs
@@ -27,13 +27,13 @@ _NAME, _PATHS = "\0name", "\0paths"
 def form(
     architecture: dict[str, Any], structure: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what is written about a layer with marks in the place of names."""
+    """Return architecture and structure of a layer, with marks in place of names."""
     architecture = {**architecture, "config": {**architecture["config"], "name": _NAME}}
     return architecture, {**structure, **({"paths": _PATHS} if "paths" in structure else {})}
 
 
 def likeness(layer: Any) -> Likeness | None:
-    """Return what `layer` is like; None if it is not one of Keras's own, and built.
+    """Return the cache key of a built layer of Keras's own, and what it leaves out; else None.
 
     None as well if one of its attributes is anything else than plain data, a function of Keras's,
     a part that Keras tracks, or an object of Keras's without variables; or if this is so in one of
@@ -45,19 +45,19 @@ def likeness(layer: Any) -> Likeness | None:
     try:
         parts = _parts(layer)
         by_part = [own_variables(part) for part in parts]
-        variables = [variable for own in by_part for variable in own]
-        places = {id(found): number for number, found in enumerate((*parts, *variables))}
+        variables = [variable for of_part in by_part for variable in of_part]
+        places = {id(each): number for number, each in enumerate((*parts, *variables))}
         if len(places) < len(parts) + len(variables):
             return None
-        for part, own in zip(parts, by_part, strict=True):
-            key += _part_token(part, own, places)
+        for part, of_part in zip(parts, by_part, strict=True):
+            key += _part_token(part, of_part, places)
             if part is not layer and not is_automatic_name(part):
                 key.append(part.name)
     except (_UnlikeAnyError, RuntimeError):  # the latter if another thread adds to a dictionary
         return None
     names = {_NAME: layer.name, _PATHS: [variable.path for variable in variables]}
     trainable = [
-        v for part, own in zip(parts, by_part, strict=True) for v in trainable_of(part, own)
+        v for part, of_part in zip(parts, by_part, strict=True) for v in trainable_of(part, of_part)
     ]
     return Likeness(tuple(key), names, variables, trainable)
 
@@ -74,14 +74,14 @@ def _is_seen_through(part: Any) -> bool:
 
 
 def _parts(layer: Any) -> list[Any]:
-    """Return `layer` and what it tracks, in the order of the tree."""
-    found = [layer]
+    """Return `layer` and the parts that it tracks, in the order of the tree."""
+    parts = [layer]
     for store in PARTS:
         for part in vars(layer).get(store) or ():
-            if not _is_seen_through(part) or len(found) > _MOST_PARTS:
+            if not _is_seen_through(part) or len(parts) > _MOST_PARTS:
                 raise _UnlikeAnyError
-            found += _parts(part)
-    return found
+            parts += _parts(part)
+    return parts
 
 
 # What holds itself has no end; what has as many parts is rarely like another.
@@ -115,7 +115,7 @@ def _attributes_token(
 
 
 class _UnlikeAnyError(Exception):
-    """Something in a layer says more than a key can."""
+    """Error for a layer with something that no cache key can hold."""
 
 
 def _token(value: Any, places: dict[int, int]) -> Any:

@@ -35,10 +35,10 @@ def made_parts(tree: Tree, listed_by: Callable[[Any], Iterable[Any]]) -> dict[in
     shared = {number for number, holders in parents.items() if len(holders) > 1}
     if not shared:
         return {}
-    found: dict[int, MadePart] = {}
+    by_id: dict[int, MadePart] = {}
     for node in tree.nodes.values():
         below = tree.below(id(node))
-        candidates = shared & below - found.keys()
+        candidates = shared & below - by_id.keys()
         if node is tree.root or not candidates or not _may_make(node):
             continue
         inside = below | {id(node)}
@@ -48,12 +48,12 @@ def made_parts(tree: Tree, listed_by: Callable[[Any], Iterable[Any]]) -> dict[in
         listed: set[int] = set()
         for part in listed_by(node):
             listed |= {id(part)} | tree.below(id(part))
-        made = outward - listed
-        paths = {id(part): path for path, part in nodes(node).items()} if made else {}
-        for each in made:
+        unlisted = outward - listed
+        paths = {id(part): path for path, part in nodes(node).items()} if unlisted else {}
+        for each in unlisted:
             if id(node) not in tree.below(each):
-                found[each] = MadePart(node, paths[each])
-    return found
+                by_id[each] = MadePart(node, paths[each])
+    return by_id
 
 
 def _may_make(node: Any) -> bool:
@@ -69,7 +69,7 @@ def ties(tree: Tree, made: Mapping[int, MadePart]) -> dict[str, str]:
     Only what the root has to see to: parts that are below one child of the root, together with
     the maker, are tied by that child.
     """
-    found: dict[str, str] = {}
+    tied: dict[str, str] = {}
     paths = {id(node): path for path, node in tree.nodes.items()}
     for holder_path, holder in tree.nodes.items():
         if holder is tree.root or not is_a(holder, "layer"):
@@ -83,8 +83,8 @@ def ties(tree: Tree, made: Mapping[int, MadePart]) -> dict[str, str]:
             if is_container(holder):
                 _warn_of_copy(part, maker, holder)
                 continue
-            found[_joined(holder_path, name)] = _joined(paths[id(maker)], path)
-    return found
+            tied[_joined(holder_path, name)] = _joined(paths[id(maker)], path)
+    return tied
 
 
 def _is_around(tree: Tree, node: Any, maker: Any, holder: Any) -> bool:
@@ -109,12 +109,12 @@ def _warn_of_copy(part: Any, maker: Any, holder: Any) -> None:
 
 def tie(obj: Any, paths: Mapping[str, str]) -> None:
     """Let parts of `obj` hold the layers that they shared in the original; see `ties`."""
-    for held, made in paths.items():
+    for held, origin in paths.items():
         parts = nodes(obj)
         holder_path, name = _holder_of(held, parts)
         children = dict(Tree.children_of(parts[holder_path])) if holder_path is not None else {}
-        if made in parts and name in children and children[name] is not parts[made]:
-            replace(parts[holder_path], children[name], parts[made])
+        if origin in parts and name in children and children[name] is not parts[origin]:
+            replace(parts[holder_path], children[name], parts[origin])
 
 
 def _holder_of(path: str, parts: Mapping[str, Any]) -> tuple[Any, str]:

@@ -29,16 +29,16 @@ def optimizers_of(tree: Tree, paths: Mapping[int, str], table: Table) -> dict[st
     optimizer inside another one is built by that. Variables that quantizing has replaced are left
     out, with a logged warning.
     """
-    found: dict[str, list[Any]] = {}
+    by_path: dict[str, list[Any]] = {}
     for path, node in tree.own.items():
-        inside = any(path.startswith(f"{outer}/".lstrip("/")) for outer in found)
+        inside = any(path.startswith(f"{outer}/".lstrip("/")) for outer in by_path)
         if is_optimizer(node) and node._trainable_variables and not inside:
             _warn_of_gone(node, tree.gone_from(node), path)
-            found[path] = [
+            by_path[path] = [
                 paths[id(v)] if id(v) in paths else _description(v, table)
                 for v in _kept(node, tree)
             ]
-    return found
+    return by_path
 
 
 def _description(variable: Any, table: Table) -> list[Any]:
@@ -134,20 +134,20 @@ def _build_optimizers(
             # replaced, of which the payload of the model knows nothing.
             gone = set(map(id, tree.gone_from(optimizer)))
             kept = iter(targets)
-            own = optimizer._trainable_variables
-            awaiting.bind([v if id(v) in gone else next(kept) for v in own])
+            variables = optimizer._trainable_variables
+            awaiting.bind([v if id(v) in gone else next(kept) for v in variables])
             continue
         # An optimizer asks its variables for more than a shape while it makes slots for them.
-        made = [v.stand_in() if isinstance(v, _Absent) else v for v in targets]
-        optimizer.build(made)
+        stand_ins = [v.stand_in() if isinstance(v, _Absent) else v for v in targets]
+        optimizer.build(stand_ins)
         if any(isinstance(v, _Absent) for v in targets):
-            _Binding(optimizer, targets, made).wait(is_alone=not path)
+            _Binding(optimizer, targets, stand_ins).wait(is_alone=not path)
 
 
 def _exclude_from_decay(optimizer: Any, excluded: Mapping[str, Any]) -> None:
-    own = optimizer._trainable_variables
+    variables = optimizer._trainable_variables
     keys = {
-        optimizer._var_key(own[position]) if optimizer.built else position
+        optimizer._var_key(variables[position]) if optimizer.built else position
         for position in excluded["variables"]
     }
     pattern = excluded["pattern"]
@@ -183,10 +183,10 @@ class _Absent:
         """Return a variable that an optimizer takes for this one."""
         import keras
 
-        made = keras.Variable("zeros", shape=self.shape, dtype=self.dtype, name=self.name)
-        made._path = self.path  # Private; a MultiOptimizer goes by it.
-        made.overwrite_with_gradient = self.overwrite_with_gradient
-        return made
+        variable = keras.Variable("zeros", shape=self.shape, dtype=self.dtype, name=self.name)
+        variable._path = self.path  # Private; a MultiOptimizer goes by it.
+        variable.overwrite_with_gradient = self.overwrite_with_gradient
+        return variable
 
 
 def _kind(variable: Any) -> tuple[Any, ...]:
@@ -268,24 +268,24 @@ class _Binding:
             If they are others, or could be in another order.
         """
         received = {id(variable): variable for variable in variables}
-        known = [None if isinstance(v, _Absent) else v for v in self._targets]
+        present = [None if isinstance(v, _Absent) else v for v in self._targets]
         originals = [v.identity.original if isinstance(v, _Absent) else v for v in self._targets]
         if any(id(variable) in received for variable in originals):
-            known = originals
-        rest = [v for v in received.values() if not any(v is one for one in known)]
-        absent = {i: self._targets[i] for i, variable in enumerate(known) if variable is None}
-        found = self._matched(rest, absent) if rest else {}
+            present = originals
+        rest = [v for v in received.values() if not any(v is one for one in present)]
+        absent = {i: self._targets[i] for i, variable in enumerate(present) if variable is None}
+        matched = self._matched(rest, absent) if rest else {}
         # What is neither known nor meant stays absent.
-        bound = [found.get(i, variable) for i, variable in enumerate(known)]
+        bound = [matched.get(i, variable) for i, variable in enumerate(present)]
         self.bind([v if one is None else one for one, v in zip(bound, self._targets, strict=True)])
 
     def _matched(self, received: list[Any], absent: dict[int, Any]) -> dict[int, Any]:
         """Return the variables by the positions of the absent ones with the same path, or shape."""
         for traits in (_kind_and_path, _kind):
             positions = {traits(variable): position for position, variable in absent.items()}
-            found = {positions.get(traits(variable), -1): variable for variable in received}
-            if len(found) == len(received) == len(absent) and -1 not in found:
-                return found
+            matched = {positions.get(traits(variable), -1): variable for variable in received}
+            if len(matched) == len(received) == len(absent) and -1 not in matched:
+                return matched
         kinds = [list(map(_kind, group)) for group in (absent.values(), received)]
         if kinds[0] == kinds[1] and getattr(current, "reading", None) is not None:
             # An optimizer around this one is being rebuilt, which builds it as it did before.
@@ -316,22 +316,24 @@ class _Part:
 
     def __init__(self, optimizer: Any, positions: Mapping[int, int]) -> None:
         self.optimizer = optimizer
-        own = optimizer._trainable_variables
-        self._positions = [positions[id(variable)] for variable in own]
+        variables = optimizer._trainable_variables
+        self._positions = [positions[id(variable)] for variable in variables]
         # Private: which of its optimizers a MultiOptimizer has chosen for each.
         chosen = getattr(optimizer, "_var_to_optimizer_idx", None)
-        self._chosen = chosen and [chosen[optimizer._var_key(variable)] for variable in own]
+        self._chosen = chosen and [chosen[optimizer._var_key(variable)] for variable in variables]
 
     def bind(self, variables: list[Any], *, built: bool) -> None:
-        """Take the variables, which stand for absent ones as long as it is not `built`."""
-        own = [variables[position] for position in self._positions]
+        """Take the variables, with placeholders among them as long as it is not `built`."""
+        of_optimizer = [variables[position] for position in self._positions]
         # Not by setattr, which would count the variables among the optimizer's own.
         attributes = vars(self.optimizer)
         excluded = self._positions_excluded(attributes)
-        attributes.update(_trainable_variables=own, _trainable_variables_indices={}, built=built)
+        attributes.update(
+            _trainable_variables=of_optimizer, _trainable_variables_indices={}, built=built
+        )
         if not built:
             return
-        keys = [self.optimizer._var_key(variable) for variable in own]
+        keys = [self.optimizer._var_key(variable) for variable in of_optimizer]
         attributes["_trainable_variables_indices"] = {key: i for i, key in enumerate(keys)}
         if self._chosen is not None:
             attributes["_var_to_optimizer_idx"] = dict(zip(keys, self._chosen, strict=True))
@@ -345,5 +347,7 @@ class _Part:
         if not attributes["built"]:
             return list(excluded)  # By position already, see `_exclude_from_decay`.
         key = self.optimizer._var_key
-        own = attributes["_trainable_variables"]
-        return [position for position, variable in enumerate(own) if key(variable) in excluded]
+        variables = attributes["_trainable_variables"]
+        return [
+            position for position, variable in enumerate(variables) if key(variable) in excluded
+        ]

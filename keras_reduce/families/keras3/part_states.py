@@ -45,19 +45,19 @@ def part_states(
     LoRA or quantization has changed them. Configs are made by `serialize`; `table` takes what only
     a pickler can carry.
     """
-    found: dict[str, dict[str, Any]] = {}
+    states: dict[str, dict[str, Any]] = {}
     for path, node in tree.own.items():
         if is_a(node, "layer") and (path or is_converted(node)):
-            found[path] = _state(node, tree.root, table, serialize)
-    return {path: state for path, state in found.items() if state}
+            states[path] = _state(node, tree.root, table, serialize)
+    return {path: state for path, state in states.items() if state}
 
 
 def _state(layer: Any, root: Any, table: Table, serialize: Callable[[Any], Any]) -> dict[str, Any]:
-    own = own_variables(layer)
+    variables = own_variables(layer)
     encode = encoder(layer, serialize, table)
     state: dict[str, Any] = {}
     changes = is_converted(layer)
-    ids = set(map(id, own)) if changes else ()
+    ids = set(map(id, variables)) if changes else ()
     by_keras, _ = set_by_code(type(layer))
     values = {name: _plain_shape(value) for name, value in own_attributes(layer).items()}
     values |= _of_keras(layer)
@@ -75,7 +75,7 @@ def _state(layer: Any, root: Any, table: Table, serialize: Callable[[Any], Any])
         state["dtype"] = serialize(layer._dtype_policy)
     if changes:
         stored = {id(variable) for variable in layer._trainable_variables}
-        state["variables"] = [describe_variable(v, id(v) in stored, serialize) for v in own]
+        state["variables"] = [describe_variable(v, id(v) in stored, serialize) for v in variables]
     return state
 
 
@@ -176,13 +176,13 @@ def restore_part_attributes(
 ) -> bool:
     """Set the attributes that `state.state` named ``path:attribute``; return if there are any."""
     inner = [place for place in tracked if place.rpartition(":")[0]]
-    found = [place for place in inner if place.rpartition(":")[0] in parts]
-    warn_of_missing_parts(parts, set(inner) - set(found))
-    for place in found:
+    present = [place for place in inner if place.rpartition(":")[0] in parts]
+    warn_of_missing_parts(parts, set(inner) - set(present))
+    for place in present:
         path, _, name = place.rpartition(":")
         with unlocked(parts[path]):
             setattr(parts[path], name, objects[tracked[place]])
-    return bool(found)
+    return bool(present)
 
 
 def restore_links(parts: Mapping[str, Any], links: Mapping[str, str]) -> None:
@@ -196,13 +196,13 @@ def restore_links(parts: Mapping[str, Any], links: Mapping[str, str]) -> None:
 
 def _has_variables(layer: Any, specs: Sequence[Any], attributes: Mapping[str, Any]) -> bool:
     """Tell whether building a layer has made the same variables as its original has."""
-    own = own_variables(layer)
+    variables = own_variables(layer)
     stored = {id(variable) for variable in layer._trainable_variables}
-    made = [(list(v.shape), str(v.dtype), v.name, id(v) in stored) for v in own]
+    built = [(list(v.shape), str(v.dtype), v.name, id(v) in stored) for v in variables]
     wanted = [(s["shape"], s["dtype"], s["name"], s["trainable"]) for s in specs]
-    positions = {id(variable): position for position, variable in enumerate(own)}
+    positions = {id(variable): position for position, variable in enumerate(variables)}
     held = {n: positions[id(v)] for n, v in vars(layer).items() if id(v) in positions}
-    return made == wanted and held == {
+    return built == wanted and held == {
         name: value["variable"]
         for name, value in attributes.items()
         if isinstance(value, dict) and "variable" in value
@@ -213,12 +213,12 @@ def _replace_variables(
     layer: Any, specs: Sequence[Any], deserialize: Callable[[Any], Any]
 ) -> list[Any]:
     """Give a layer variables by `specs` in place of all that building made; return them."""
-    own = own_variables(layer)
-    ids = set(map(id, own))
+    variables = own_variables(layer)
+    ids = set(map(id, variables))
     for name in [name for name, value in attributes_of(layer).items() if id(value) in ids]:
         # Not by delattr, for which Keras collects garbage each time.
         vars(layer).pop(name, None)
-    for variable in own:
+    for variable in variables:
         layer._untrack_variable(variable)
     return [make_variable(layer, spec, deserialize) for spec in specs]
 

@@ -1,6 +1,6 @@
-"""What a thread is doing with Keras 3 objects, and what is replaced in Keras for it.
+"""State of a thread that writes or reads Keras 3 objects, and the patches of Keras for it.
 
-`writing` and `reading` say what.
+The patches are in `writing` and `reading`.
 """
 
 from __future__ import annotations

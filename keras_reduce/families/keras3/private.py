@@ -131,8 +131,8 @@ def check_found(tree: Any) -> None:
     root = tree.root
     if not isinstance(root, (keras.Layer, keras.metrics.Metric, keras.optimizers.Optimizer)):
         return
-    found = set(map(id, tree.variables.values()))
-    lost = [str(variable.path) for variable in root.variables if id(variable) not in found]
+    visited = set(map(id, tree.variables.values()))
+    lost = [str(variable.path) for variable in root.variables if id(variable) not in visited]
     if lost:
         shown = ", ".join(lost[:3])
         raise _refusal(f"it keeps variables where they aren't looked for ({shown})")

@@ -73,7 +73,7 @@ def reading(
 
 
 class Reading:
-    """What a thread needs while it rebuilds an object.
+    """State of a thread while it rebuilds an object.
 
     User-defined classes and functions by key; by number, the objects that the pickler has rebuilt
     already, and identity tokens of those that it has or is going to.
@@ -100,10 +100,10 @@ class Reading:
         """Let configs find the object `root`, and code that refers to it, while it is compiled."""
         import keras
 
-        found = resolved(self.by_key, tree)
-        for key, obj in found.items():
+        by_key = resolved(self.by_key, tree)
+        for key, obj in by_key.items():
             register(keras.saving, obj, self.registered_names.get(key))
-        self.root, self.by_key = root, {**self.by_key, **found}
+        self.root, self.by_key = root, {**self.by_key, **by_key}
         # All of them: an inner scope hides those of the outer one.
         with keras.saving.custom_object_scope(self.by_key):
             yield
@@ -139,9 +139,9 @@ class Reading:
 @READING.points
 def _points() -> list[Patch]:
     # Private: where the class of a config is looked up, at every depth and by every route; where
-    # lambdas are unpacked; the one place where Keras draws seeds that nobody gave (rebuilding must
-    # not advance the program's random numbers); and what a new layer asks of each value that it is
-    # given, which takes a seventh of the time of a small one.
+    # lambdas are unpacked; the one place where Keras draws seeds that were not given (rebuilding
+    # must not advance the program's random numbers); and what a new layer asks of each value that
+    # it is given, which takes a seventh of the time of a small one.
     import keras
     from keras.src import backend as keras_backend
     from keras.src.random import seed_generator
@@ -169,15 +169,15 @@ def _mended_class(original: Callable[..., Any]) -> Callable[..., Any]:
             return _Child(_child_of(full_config))
         if reading is not None and "keras_reduce_root" in full_config:
             return _Child(reading.root)
-        found = original(name, registered_name, module, obj_type, full_config, **more)
+        target = original(name, registered_name, module, obj_type, full_config, **more)
         policy = trust_policy.active()
         if policy is not None:
-            is_own = reading is not None and any(found is obj for obj in reading.by_key.values())
-            policy.require(found, f"{module}.{name}", is_own or is_harmless(found))
-        is_class = isinstance(found, type) and hasattr(found, "from_config")
+            is_own = reading is not None and any(target is obj for obj in reading.by_key.values())
+            policy.require(target, f"{module}.{name}", is_own or is_harmless(target))
+        is_class = isinstance(target, type) and hasattr(target, "from_config")
         if reading is None or not is_class:
-            return found
-        return _Constructor(found, full_config)
+            return target
+        return _Constructor(target, full_config)
 
     return _retrieve_class_or_fn
 
@@ -263,9 +263,9 @@ _KEPT = ("seed", "window", "default_policy", "module")
 
 
 def from_config(cls: Any, config: dict[str, Any]) -> Any:
-    """Return what ``cls.from_config`` does; a sequential model is built once only.
+    """Call ``cls.from_config``; but build a sequential model once only.
 
-    ``Sequential.from_config`` builds it anew with each layer that it adds.
+    ``Sequential.from_config`` builds it again with each layer that it adds.
     """
     import keras
 
@@ -283,7 +283,7 @@ def from_config(cls: Any, config: dict[str, Any]) -> Any:
 
 
 def _from_config_of_another_version(cls: Any, config: dict[str, Any]) -> Any:
-    """Return what ``cls.from_config`` does, whichever version of Keras has written `config`.
+    """Call ``cls.from_config`` with a `config` that any version of Keras may have written.
 
     A newer one may write arguments that this one has not yet. Left out are those that say that all
     is as before; any other is for the constructor to refuse.
@@ -312,8 +312,8 @@ def _arguments(cls: type) -> set[str]:
     """Return the names of the arguments of a class's constructor, and of those below it."""
     constructors = (vars(base)["__init__"] for base in cls.__mro__[:-1] if "__init__" in vars(base))
     # Keras wraps some.
-    found = (inspect.signature(constructor).parameters for constructor in constructors)
-    return {name for parameters in found for name in parameters}
+    signatures = (inspect.signature(constructor).parameters for constructor in constructors)
+    return {name for parameters in signatures for name in parameters}
 
 
 def _as_shape(value: Any) -> Any:
@@ -356,7 +356,7 @@ def _uninitialized(original: Callable[..., Any]) -> Callable[..., Any]:
 def _is_made_by_keras() -> bool:
     """Tell whether a class of Keras's own is making a variable.
 
-    One of the user's may go on at once to compute something from the values.
+    A user-defined one may go on at once to compute something from the values.
     """
     frame: types.FrameType | None = sys._getframe(2)
     while frame is not None:
@@ -367,10 +367,14 @@ def _is_made_by_keras() -> bool:
     return False
 
 
-# Private: what stands between a class that asks for a variable and the variable.
+# Private: modules on the way from a class that asks for a variable to the variable.
 _PLUMBING = (
-    *("keras.src.backend", "keras.src.layers.layer", "keras.src.utils", "tensorflow"),
-    *("keras.src.metrics.metric", "keras.src.optimizers.base_optimizer"),
+    "keras.src.backend",
+    "keras.src.layers.layer",
+    "keras.src.utils",
+    "tensorflow",
+    "keras.src.metrics.metric",
+    "keras.src.optimizers.base_optimizer",
 )
 
 

@@ -1,4 +1,4 @@
-"""How the attributes of Keras 3 objects are carried: see `_shared.rules`."""
+"""Rules by which the attributes of Keras 3 objects are carried: see `_shared.rules`."""
 
 from __future__ import annotations
 
@@ -98,8 +98,16 @@ def _is_of_backend(cls: type) -> bool:
 
 _ABSTRACT = frozenset(
     {
-        *("model", "layer", "function", "operation", "metric", "loss"),
-        *("initializer", "regularizer", "constraint", "schedule"),
+        "model",
+        "layer",
+        "function",
+        "operation",
+        "metric",
+        "loss",
+        "initializer",
+        "regularizer",
+        "constraint",
+        "schedule",
     }
 )
 _MODELS = ("sequential", "functional", "model")
@@ -107,10 +115,10 @@ _MODELS = ("sequential", "functional", "model")
 
 def _root(obj: Any) -> str:
     kinds: tuple[Kind, ...] = ("optimizer", "model", "metric", "loss")
-    found = next((kind for kind in kinds if is_a(obj, kind)), "layer")
-    if found == "model" and is_container(obj):
+    root_name = next((kind for kind in kinds if is_a(obj, kind)), "layer")
+    if root_name == "model" and is_container(obj):
         return "functional" if is_functional(obj) else "sequential"
-    return found
+    return root_name
 
 
 @functools.cache

@@ -1,8 +1,8 @@
 """The seed generator that belongs to no layer: ``keras.random.normal(shape)`` without a seed.
 
-Keras keeps one for each thread. A layer whose code draws from it goes on bit for bit only where it
-stands as it stood, so the payload of such a layer carries it. Pickling may happen in another thread
-(loky has one for it), so the last one that was drawn from is remembered.
+Keras keeps one for each thread. A layer whose code draws from it goes on bit for bit only with the
+generator in the same state, so the payload of such a layer carries it. Pickling may happen in
+another thread (loky has one for it), so the last one that was drawn from is remembered.
 """
 
 from __future__ import annotations
@@ -103,8 +103,8 @@ def _draws(obj: Any) -> bool:
             if getattr(value, "__module__", None) == function.__module__:
                 yield from _functions_of(value)
 
-    found = map(named, reached(_functions_of(obj), called))
-    return any(_is_random(value, names) for names in found for value in names.values())
+    mappings = map(named, reached(_functions_of(obj), called))
+    return any(_is_random(value, names) for names in mappings for value in names.values())
 
 
 def _functions_of(obj: Any) -> Iterator[types.FunctionType]:
@@ -119,9 +119,9 @@ def _functions_of(obj: Any) -> Iterator[types.FunctionType]:
 
 
 def _named(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
-    """Yield what a function's code names, inner functions included, with what the names stand for.
+    """Yield the names in a function's code, inner functions included, with their values.
 
-    A name that stands for nothing here, an attribute, has None.
+    A name that has no value here, an attribute, comes with None.
     """
     yield from code_objects.closure(function).items()
     for code in reached([function.__code__], _inner_code):

@@ -32,16 +32,16 @@ def settings(
     (`is_root`), or has that of what it is a part of (`owner_name`): some constructors hand their
     own name on to the layers that they make.
     """
-    found: dict[str, Any] = {}
+    changed: dict[str, Any] = {}
     # Layers that travel by their attributes carry all others among these.
     by_class = _usual(type(layer))
     for setting, usual in by_class if describes_itself(layer) else by_class[-1:]:
         value = vars(layer).get(setting.attribute, setting.default)
         if not _is_usual(value, usual):
-            found[setting.attribute] = _encoded(value, encode, setting.attribute)
+            changed[setting.attribute] = _encoded(value, encode, setting.attribute)
     if not (is_root or layer.name == owner_name or is_automatic_name(layer)):
-        found["name"] = layer.name
-    return found
+        changed["name"] = layer.name
+    return changed
 
 
 def restore_settings(layer: Any, settings: Mapping[str, Any], decode: Callable[[Any], Any]) -> None:
@@ -117,7 +117,7 @@ def _is_usual(value: Any, usual: Any) -> bool:
 
 
 def _encoded(value: Any, encode: Callable[[Any, str], Any], path: str) -> Any:
-    """Return what `_decoded` makes the value of a setting of again."""
+    """Return the value of a setting, encoded for `_decoded`."""
     if _is_plain_specification(value):
         # In an order that does not depend on how it was made: `joblib.hash` looks at the text.
         items = sorted(vars(value).items())
@@ -141,12 +141,12 @@ def _decoded(encoded: Any, decode: Callable[[Any], Any]) -> Any:
     kind, content = next(iter(encoded.items())) if isinstance(encoded, dict) else ("", encoded)
     if kind == "specification":
         specification = keras.InputSpec()
-        found = dict(content)
-        if "axes" in found:
-            found["axes"] = dict(map(tuple, found["axes"]))
-        if "shape" in found:
-            found["shape"] = tuple(found["shape"])
-        vars(specification).update(found)
+        fields = dict(content)
+        if "axes" in fields:
+            fields["axes"] = dict(map(tuple, fields["axes"]))
+        if "shape" in fields:
+            fields["shape"] = tuple(fields["shape"])
+        vars(specification).update(fields)
         return specification
     if kind == "rematerialization":
         # A layer takes its mode from the scope that it is made in.

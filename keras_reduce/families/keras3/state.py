@@ -1,4 +1,4 @@
-"""The attributes that pickle shall put back by itself once an object stands.
+"""Attributes that pickle puts back by itself once an object has been rebuilt.
 
 They may refer to the object, as a `History` does to its model: pickle has memoized it by then.
 """
@@ -47,13 +47,13 @@ def state(obj: Any, tree: Tree) -> tuple[dict[str, Any], dict[str, Any]]:
         return _callback_state(obj), {}
     if travels_by_attributes(obj):
         return dict(vars(obj)), {}
-    found = {}
+    attributes = {}
     if is_a(obj, "model"):
         names = ("history", "stop_training")
-        found = {name: vars(obj)[name] for name in names if name in vars(obj)}
+        attributes = {name: vars(obj)[name] for name in names if name in vars(obj)}
     tracked: dict[str, Any] = {}
     if is_a(obj, "layer") and not obj.autocast:
-        found["autocast"] = False  # A built-in class's config has no place for it.
+        attributes["autocast"] = False  # A built-in class's config has no place for it.
     if has_config(obj) and describes_itself(obj):
         for name, value in set_by_the_user(obj):
             _note_if_extended("", value)
@@ -61,18 +61,18 @@ def state(obj: Any, tree: Tree) -> tuple[dict[str, Any], dict[str, Any]]:
                 continue
             # Or they are where a module of Torch's keeps what is set on it.
             is_tracked = holds_parts(value) or name not in vars(obj)
-            (tracked if is_tracked else found)[name] = unwrapped(value)
+            (tracked if is_tracked else attributes)[name] = unwrapped(value)
     for path, node in tree.own.items():
         if path and is_a(node, "layer"):
             of_part, tracked_of_part = _inner_state(path, node, tree)
-            found |= of_part
+            attributes |= of_part
             tracked |= tracked_of_part
-    return found, tracked
+    return attributes, tracked
 
 
 def _inner_state(path: str, node: Any, tree: Tree) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return attributes of a layer inside that are not plain values, as `state` does."""
-    found: dict[str, Any] = {}
+    attributes: dict[str, Any] = {}
     tracked: dict[str, Any] = {}
     for name, value in set_by_the_user(node):
         is_plain = is_plain_state(value, node) and not isinstance(value, types.FunctionType)
@@ -81,14 +81,14 @@ def _inner_state(path: str, node: Any, tree: Tree) -> tuple[dict[str, Any], dict
             continue
         place, plain = f"{path}:{name}", unwrapped(value)
         if holds(value):
-            found[place] = plain
+            attributes[place] = plain
         elif not (holds_parts(value) or is_carried(name, plain)):
             warn_of_loss(node, name)
         elif has_foreign_code(plain) and not holds_parts(value):
-            found[place] = plain
+            attributes[place] = plain
         else:
             tracked[place] = plain
-    return found, tracked
+    return attributes, tracked
 
 
 def _note_if_extended(path: str, value: Any) -> None:
@@ -103,12 +103,12 @@ def _is_linked(name: str, path: str, value: Any, tree: Tree) -> bool:
     if table is None or not is_part(value):
         return False
     place = f"{path}/{name}" if path else name
-    found = next((p for p, node in tree.own.items() if node is value), "")
-    if found == place:
-        found = _made_elsewhere(value, tree.own[path], tree)
-    if found:
-        table.links[f"{path}:{name}"] = found
-    return bool(found)
+    target = next((p for p, node in tree.own.items() if node is value), "")
+    if target == place:
+        target = _made_elsewhere(value, tree.own[path], tree)
+    if target:
+        table.links[f"{path}:{name}"] = target
+    return bool(target)
 
 
 def _made_elsewhere(part: Any, holder: Any, tree: Tree) -> str:
@@ -143,21 +143,24 @@ _slots: weakref.WeakKeyDictionary[type, list[str]] = weakref.WeakKeyDictionary()
 def _callback_state(callback: Any) -> dict[str, Any]:
     import keras
 
-    found = dict(vars(callback))
-    if isinstance(callback, keras.callbacks.CSVLogger) and found.get("csv_file") is not None:
-        if not found["csv_file"].closed:
+    attributes = dict(vars(callback))
+    if isinstance(callback, keras.callbacks.CSVLogger) and attributes.get("csv_file") is not None:
+        if not attributes["csv_file"].closed:
             raise ReduceError(
                 "A CSVLogger has its file open",
                 where=".csv_file",
                 cause="it is in the middle of training, or the training was interrupted",
                 cure="wait for the end of fit(), or call its on_train_end()",
             )
-        found.update(csv_file=None, writer=None)
+        attributes.update(csv_file=None, writer=None)
     if isinstance(callback, keras.callbacks.TensorBoard):
         # Opened again, in a new file of the same folder, with the next thing to write.
-        found.update(_writers={}, _summary_module=None, _prev_summary_state=[])
-        found["_batch_trace_context"] = None
-    if isinstance(callback, keras.callbacks.CallbackList) and found.get("_executor") is not None:
-        found["_executor"] = None  # Threads; the next fit() starts others.
-        found["_in_begin_end_block_count"] = 0
-    return found
+        attributes.update(_writers={}, _summary_module=None, _prev_summary_state=[])
+        attributes["_batch_trace_context"] = None
+    if (
+        isinstance(callback, keras.callbacks.CallbackList)
+        and attributes.get("_executor") is not None
+    ):
+        attributes["_executor"] = None  # Threads; the next fit() starts others.
+        attributes["_in_begin_end_block_count"] = 0
+    return attributes

@@ -1,4 +1,4 @@
-"""What a config leaves out and an object like the original needs: a list of small things."""
+"""Facts that a Keras 3 config leaves out: found in one object, restored in another."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _is_lora_in_float8(layer: Any) -> bool:
 
 
 def structure(tree: Tree, table: Table) -> dict[str, Any]:
-    """Return what the config leaves out and `construct` needs to create the same variables."""
+    """Return the facts that the config lacks and `construct` needs for the same variables."""
     if is_functional(tree.root):
         _refuse_what_fails_when_called(tree.root)
     survey = facts.Survey(tree, table, lambda node: is_a(node, "layer"))
@@ -85,14 +85,14 @@ def structure(tree: Tree, table: Table) -> dict[str, Any]:
 def _build_configs(survey: Survey) -> list[tuple[str, Any]]:
     """Return build configs of layers that a custom class holds, by path."""
     custom: list[str] = []
-    found: list[tuple[str, Any]] = []
+    configs: list[tuple[str, Any]] = []
     for path, layer in survey.layers.items():
         if any(path.startswith(prefix) for prefix in custom):
             config = layer.get_build_config() if layer.built else None
-            found += [] if config is None else [(path, serialize(config))]
+            configs += [] if config is None else [(path, serialize(config))]
         if not is_container(layer) and not is_built_in(type(layer)):
             custom.append(f"{path}/" if path else "")
-    return found
+    return configs
 
 
 def _names_of_layers(survey: Survey) -> dict[str, list[str]]:
@@ -148,7 +148,7 @@ def _make_in(metric: Any, made: Mapping[str, Any]) -> None:
 
 
 def _settings(survey: Survey) -> dict[str, Any]:
-    found = {}
+    by_path = {}
     for path, layer in survey.layers.items():
         above = path.rpartition("/")[0]
         while above and above not in survey.tree.nodes:
@@ -156,8 +156,8 @@ def _settings(survey: Survey) -> dict[str, Any]:
         owner_name = getattr(survey.tree.nodes[above], "name", "")
         encode = functools.partial(_encoded, layer, survey.table)
         changed = settings(layer, encode, is_root=not path, owner_name=owner_name)
-        found.update({path: changed} if changed else {})
-    return found
+        by_path.update({path: changed} if changed else {})
+    return by_path
 
 
 def _encoded(layer: Any, table: Table, value: Any, path: str) -> Any:
@@ -166,8 +166,10 @@ def _encoded(layer: Any, table: Table, value: Any, path: str) -> Any:
 
 
 def _restore_settings(layer: Any, found: Mapping[str, Any]) -> None:
-    own = own_variables(layer)
-    restore_settings(layer, found, decoder(layer, own, deserialize, current.reading.objects))
+    layer_variables = own_variables(layer)
+    restore_settings(
+        layer, found, decoder(layer, layer_variables, deserialize, current.reading.objects)
+    )
 
 
 def _orders(survey: Survey) -> dict[str, Any]:
@@ -179,7 +181,7 @@ def _orders(survey: Survey) -> dict[str, Any]:
 
 
 def _drawn_seeds(node: Any) -> dict[str, int]:
-    """Return what the initializers of a layer that is yet to be built have drawn."""
+    """Return the seeds that the initializers of a layer that is yet to be built have drawn."""
     to_be_used = is_a(node, "initializer") or (is_a(node, "layer") and not node.built)
     return {name: value.seed for name, value in _initializers(node)} if to_be_used else {}
 
@@ -194,10 +196,10 @@ def _initializers(layer: Any) -> list[tuple[str, Any]]:
 
     An initializer alone is its own.
     """
-    found = {"": layer} if is_a(layer, "initializer") else vars(layer)
+    attributes = {"": layer} if is_a(layer, "initializer") else vars(layer)
     return [
         (name, value)
-        for name, value in found.items()
+        for name, value in attributes.items()
         if is_a(value, "initializer")
         and isinstance(getattr(value, "seed", None), int)
         and value.get_config().get("seed", 0) is None
@@ -205,20 +207,20 @@ def _initializers(layer: Any) -> list[tuple[str, Any]]:
 
 
 def _paths_in_keras(survey: Survey) -> list[str]:
-    """Return what Keras calls the variables: a layer alone is not built in its model's scope."""
+    """Return Keras's paths of the variables: a layer alone is not built in its model's scope."""
     return [str(getattr(variable, "path", "")) for variable in survey.tree.own_variables.values()]
 
 
 def _odd_rules(survey: Survey) -> dict[str, list[Any]]:
     """Return regularizer and constraint of variables that have others than their layer."""
-    found: dict[str, list[Any]] = {}
+    by_path: dict[str, list[Any]] = {}
     for node in survey.layers.values():
         of_layer = {id(value) for value in list(vars(node).values())} | {id(None)}
         for variable in own_variables(node):
             rules = [variable.regularizer, variable.constraint]
             if not {id(rule) for rule in rules} <= of_layer and describes_itself(node):
-                found[survey.paths[id(variable)]] = [serialize(rule) for rule in rules]
-    return found
+                by_path[survey.paths[id(variable)]] = [serialize(rule) for rule in rules]
+    return by_path
 
 
 def _restore_rules(variable: Any, rules: list[Any]) -> None:
@@ -226,7 +228,7 @@ def _restore_rules(variable: Any, rules: list[Any]) -> None:
 
 
 def _paths_of_layers(survey: Survey) -> dict[str, list[str | None]]:
-    """Return what Keras calls the parents of layers, and these, where policies go by it."""
+    """Return Keras's paths of the parents of layers, and of these, if dtype policies go by them."""
     if not any(is_policy_map(layer.dtype_policy) for layer in survey.all_layers.values()):
         return {}
     return {path: [layer._parent_path, layer._path] for path, layer in survey.all_layers.items()}
@@ -247,7 +249,7 @@ def _is_built_alone(layer: Any) -> bool:
 
 
 def _giving(name: str, value: Any = None) -> Callable[[Any, Any], None]:
-    """Return what sets an attribute to `value`, or to what was found."""
+    """Return a function that sets an attribute to `value`, or to the fact that was found."""
     return lambda part, found: setattr(part, name, found if value is None else value)
 
 
@@ -397,10 +399,10 @@ def _adopt(parts: Mapping[str, Any], children: Mapping[str, int], objects: Seque
     import keras
 
     adopted = False
-    for given, made in facts.made_again(parts, children, objects):
+    for given, rebuilt in facts.made_again(parts, children, objects):
         adopted = True
-        transfer_part_states(Tree(given), Tree(made))
-        source, target = Tree(given), Tree(made)
+        transfer_part_states(Tree(given), Tree(rebuilt))
+        source, target = Tree(given), Tree(rebuilt)
         restore_assets(target, assets(source))
         weights.transfer(source.variables, target.variables, keras.backend.backend())
         for name, variable in source.variables.items():
@@ -473,7 +475,7 @@ def _restore_modules(parts: Mapping[str, Any], structure: Mapping[str, Any]) -> 
 def _name_layers(obj: Any, called: Mapping[str, list[str]]) -> None:
     """Give layers that a constructor made the names of their originals, which paths go by.
 
-    Where nobody has named them, their names count what the process has made.
+    Automatic names count what the process has made.
     """
     import keras
 
@@ -494,7 +496,7 @@ def _name_layers(obj: Any, called: Mapping[str, list[str]]) -> None:
 
 def _build_parts(obj: Any, built: Any) -> None:
     for path, build_config in built:
-        # Looked up anew each time, as building a layer may create others below it.
+        # Looked up again each time, as building a layer may create others below it.
         node = nodes(obj).get(path)
         if node is not None and not node.built:
             node.build_from_config(build_config)

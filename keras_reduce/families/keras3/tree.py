@@ -26,7 +26,7 @@ _AUTO_NAME = re.compile(r"(backend_)?variable(_\d+)?")
 def nodes(obj: Any) -> dict[str, Any]:
     """Return `obj` and every layer, optimizer, metric and seed generator below it, by path.
 
-    Parents precede their children. A part that is reached twice stands under its first path.
+    Parents precede their children. A part that is reached twice has its first path.
     """
     return tree.walk(obj, _children)[0]
 
@@ -42,21 +42,21 @@ def _slots_of(optimizer: Any, gone: list[Any]) -> set[int]:
     """Return the ids of the slots of an optimizer for variables that are gone."""
     import keras
 
-    own = optimizer._trainable_variables
+    trained = optimizer._trainable_variables
     ids = set(map(id, gone))
-    # What stands in for a variable that has not been rebuilt has no key.
+    # The placeholder for a variable that has not been rebuilt has no key.
     real = [variable for variable in gone if isinstance(variable, keras.Variable)]
     keys = {key for v in real for key in (optimizer._var_key(v), v.path)}
-    found: list[Any] = []
+    slots: list[Any] = []
     for name, value in list(vars(optimizer).items()):
         # Keras's optimizers keep slots in lists, in the order of the variables, or by key.
         if name in ("_variables", "_trainable_variables"):
             continue
-        if isinstance(value, list) and len(value) == len(own):
-            found += [slot for v, slot in zip(own, value, strict=True) if id(v) in ids]
+        if isinstance(value, list) and len(value) == len(trained):
+            slots += [slot for v, slot in zip(trained, value, strict=True) if id(v) in ids]
         elif isinstance(value, dict):
-            found += [slot for key, slot in value.items() if key in keys]
-    return {id(slot) for slot in found if isinstance(slot, keras.Variable)}
+            slots += [slot for key, slot in value.items() if key in keys]
+    return {id(slot) for slot in slots if isinstance(slot, keras.Variable)}
 
 
 def layer_names(node: Any) -> list[str]:
@@ -74,17 +74,17 @@ def variables(obj: Any) -> dict[str, Any]:
 
 def named_variables(node: Any) -> list[tuple[str, Any]]:
     """Return the variables of `node` itself, with names that are the same in its twin."""
-    own = own_variables(node)
+    node_variables = own_variables(node)
     states = [(f"states/{i}", state) for i, state in enumerate(_recurrent_states(node))]
-    names = [str(variable.name) for variable in own]
+    names = [str(variable.name) for variable in node_variables]
     # An optimizer names its slots after the variables' paths, which auto-generated names enter.
     if is_a(node, "variable"):
         names = ["value"]
     elif (
         is_optimizer(node) or len(set(names)) < len(names) or any(map(_AUTO_NAME.fullmatch, names))
     ):
-        names = [str(position) for position in range(len(own))]
-    return [*zip(names, own, strict=True), *states]
+        names = [str(position) for position in range(len(node_variables))]
+    return [*zip(names, node_variables, strict=True), *states]
 
 
 def own_variables(node: Any) -> list[Any]:
@@ -119,13 +119,15 @@ def trainable_of(node: Any, own: Sequence[Any]) -> list[Any]:
 
 def identities(tree: tree.Tree) -> list[Identity | None]:
     """Return the tokens of a tree's own variables, with None for those that no optimizer trains."""
-    found = {
+    trained = {
         id(variable)
         for node in tree.own.values()
         for variable in trainable_of(node, own_variables(node))
     }
-    own = tree.own_variables.values()
-    return [Identity.of(variable) if id(variable) in found else None for variable in own]
+    tree_variables = tree.own_variables.values()
+    return [
+        Identity.of(variable) if id(variable) in trained else None for variable in tree_variables
+    ]
 
 
 def _recurrent_states(node: Any) -> list[Any]:
@@ -216,7 +218,7 @@ def _may_hold_optimizers(node: Any) -> bool:
 
 
 def below_attributes(node: Any) -> list[tuple[str, Any]]:
-    """Return what the attributes of `node`, and containers there, hold, by name and position."""
+    """Return the values in the attributes of `node` and containers there, by name and position."""
     return list(tree.below_attributes(attributes_of(node), SECOND_PLACES))
 
 
@@ -264,8 +266,10 @@ class Tree(tree.Tree):
         if not gone:
             return named_variables(node)
         left_behind = _slots_of(node, gone)
-        own = [variable for variable in own_variables(node) if id(variable) not in left_behind]
-        return [(str(position), variable) for position, variable in enumerate(own)]
+        remaining = [
+            variable for variable in own_variables(node) if id(variable) not in left_behind
+        ]
+        return [(str(position), variable) for position, variable in enumerate(remaining)]
 
     def gone_from(self, optimizer: Any) -> list[Any]:
         """Return the variables of an optimizer that quantizing has replaced in their layers."""
@@ -284,9 +288,9 @@ class Tree(tree.Tree):
 
         A kernel and what replaces it have the same path.
         """
-        found: dict[str, set[int]] = {}
+        ids: dict[str, set[int]] = {}
         for node in self.nodes.values():
             if is_a(node, "layer") and is_converted(node):
                 for variable in own_variables(node):
-                    found.setdefault(variable.path, set()).add(id(variable))
-        return found
+                    ids.setdefault(variable.path, set()).add(id(variable))
+        return ids

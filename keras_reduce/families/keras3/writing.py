@@ -108,7 +108,7 @@ def _keyed_name(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _key(obj: Any, name: str, table: Table) -> str:
-    """Return what a config shall call a class or function that Keras calls `name`."""
+    """Return the name in configs of a class or function that Keras calls `name`."""
     if root_module(obj) not in ("keras", "builtins"):
         return table.key(obj, name if name != obj.__name__ else None)
     if isinstance(obj, types.FunctionType) and not is_found_by_name(obj):
@@ -198,9 +198,9 @@ def _public_name(cls: type) -> tuple[str, str] | None:
 
 
 def _config_of(obj: Any, public: tuple[str, str], table: Table) -> dict[str, Any]:
-    """Return what Keras's serialization does for an object of its own, without its detours.
+    """Serialize an object of Keras's own as Keras does, without its detours.
 
-    It asks of each value whether it is a tensor, a NumPy number, a type of TensorFlow's.
+    Keras asks of each value whether it is a tensor, a NumPy number, a type of TensorFlow's.
     """
     value = _value_of(obj)
     config = _configs.get(value) if value else None
@@ -220,7 +220,7 @@ def _config_of(obj: Any, public: tuple[str, str], table: Table) -> dict[str, Any
     return {**config, "config": {**config["config"]}}
 
 
-# The same few zeros, ones and dtype policies stand in every layer.
+# The same few zeros, ones and dtype policies are in every layer.
 _configs: dict[tuple[Any, ...], dict[str, Any]] = {}
 
 
@@ -272,27 +272,27 @@ def is_torch_wrapper(obj: Any) -> bool:
 
 
 def _wrapper_config(wrapper: Any, table: Table) -> dict[str, Any]:
-    """Return what Keras's serialization does for a module of Torch's, but leave it to the pickler.
+    """Serialize the wrapper of a Torch module as Keras does, but leave the module to the pickler.
 
     Its config would hold a pickle of the module, with all weights, as text.
     """
     config = super(type(wrapper), wrapper).get_config()
     module = _child_reference(wrapper.module, table.entrust(wrapper.module, "module"))
     inner = {**serialize(config), "output_shape": wrapper.output_shape, "module": module}
-    found = {
+    wrapped = {
         "module": "keras.layers",
         "class_name": "TorchModuleWrapper",
         "config": inner,
         "registered_name": None,
     }
-    _record(wrapper, found, table)
-    return found
+    _record(wrapper, wrapped, table)
+    return wrapped
 
 
 def _value_of(obj: Any) -> tuple[Any, ...] | None:
-    """Return what tells an object of Keras's own without variables from others of its class.
+    """Return the cache key of an object of Keras's own without variables; None if it has none.
 
-    None if its attributes are no plain values, or if they hold a seed, which all others lack.
+    It has none if its attributes are no plain values, or if they hold a seed, which is its alone.
     """
     attributes = vars(obj)
     if is_saveable(obj) or "seed" in attributes:
@@ -366,8 +366,8 @@ def _live_arguments(obj: Any) -> list[str]:
     cls = type(obj)
     if is_built_in(cls) or overrides(obj, "from_config") or not overrides(obj, "get_config"):
         return []
-    found = obj.get_config().items()
-    return [name for name, value in found if name != "dtype" and _is_live(value)]
+    arguments = obj.get_config().items()
+    return [name for name, value in arguments if name != "dtype" and _is_live(value)]
 
 
 def _is_live(value: Any) -> bool:
@@ -387,10 +387,10 @@ def _is_child(obj: Any, table: Table) -> bool:
 
 def _child_config(obj: Any, table: Table) -> dict[str, Any]:
     """Return a config that says where the pickler will have put a child, and how it is wired."""
-    made = _made_parts(table).get(id(obj))
-    if made is not None:
-        config = _child_reference(obj, table.child(made.maker))
-        config["keras_reduce_part"] = made.path
+    made_part = _made_parts(table).get(id(obj))
+    if made_part is not None:
+        config = _child_reference(obj, table.child(made_part.maker))
+        config["keras_reduce_part"] = made_part.path
         return config
     return _child_reference(obj, table.child(obj))
 
@@ -403,18 +403,18 @@ def _root_config(obj: Any) -> dict[str, Any]:
 
 
 def _made_parts(table: Table) -> dict[int, MadePart]:
-    """Return what `making.made_parts` does for the object that is being written."""
+    """Return the cached result of `making.made_parts` for the object that is being written."""
     if current.made is None:
         tree = table.tree
         current.made = {} if tree is None else made_parts(tree, _listed_by)
-    found: dict[int, MadePart] = current.made
-    return found
+    parts: dict[int, MadePart] = current.made
+    return parts
 
 
 def ties_of(table: Table) -> dict[str, str]:
-    """Return what `making.ties` does for the object that is being written."""
-    made = _made_parts(table)
-    return ties(table.tree, made) if made else {}
+    """Return the result of `making.ties` for the object that is being written."""
+    parts = _made_parts(table)
+    return ties(table.tree, parts) if parts else {}
 
 
 def _listed_by(layer: Any) -> list[Any]:
@@ -429,7 +429,7 @@ class _ChildConfig(dict[str, Any]):
     """A config that refers to a child: nothing is left to serialize, and a copy is not needed.
 
     Keras's models serialize and copy what they have put together of the configs of their layers.
-    What else somebody has put into one is serialized.
+    What other code has put into one is serialized.
     """
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _ChildConfig:
@@ -439,8 +439,13 @@ class _ChildConfig(dict[str, Any]):
 # The last two a functional model adds, serialized.
 _OF_CHILDREN = frozenset(
     {
-        *("module", "class_name", "config", "keras_reduce_child", "keras_reduce_part"),
-        *("name", "inbound_nodes"),
+        "module",
+        "class_name",
+        "config",
+        "keras_reduce_child",
+        "keras_reduce_part",
+        "name",
+        "inbound_nodes",
     }
 )
 
@@ -471,7 +476,7 @@ def _described(obj: Any, table: Table) -> dict[str, Any]:
 
 
 def _complete(obj: Any, config: dict[str, Any]) -> None:
-    """Add to a config what its get_config() forgets."""
+    """Add the entries to a config that its get_config() forgets."""
     import keras
 
     inner = config["config"]
@@ -499,7 +504,7 @@ def _complete(obj: Any, config: dict[str, Any]) -> None:
         inner["vocabulary_size"] = obj._lookup_layer._frozen_vocab_size
     if inner.get("vocabulary", "") is None and getattr(obj, "_has_input_vocabulary", False):
         inner["has_input_vocabulary"] = True  # It came from a file: adapt() is refused.
-    # A get_config() of the user's may leave out what Keras's own would have put in.
+    # A user-defined get_config() may leave out what Keras's own would have put in.
     if "name" not in inner and is_saveable(obj) and isinstance(getattr(obj, "name", None), str):
         config["name"] = obj.name
     if "dtype" not in inner and hasattr(obj, "dtype_policy"):
@@ -510,8 +515,10 @@ def _complete(obj: Any, config: dict[str, Any]) -> None:
 def _parameters(cls: Callable[..., Any]) -> list[tuple[str, Any]]:
     """Return the named parameters of a constructor with their defaults."""
     kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    found = inspect.signature(cls).parameters.values()
-    return [(parameter.name, parameter.default) for parameter in found if parameter.kind in kinds]
+    parameters = inspect.signature(cls).parameters.values()
+    return [
+        (parameter.name, parameter.default) for parameter in parameters if parameter.kind in kinds
+    ]
 
 
 def _without_compile_config(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -545,7 +552,7 @@ def _is_opaque(obj: Any) -> bool:
         return obj.__name__ == "<lambda>"
     if isinstance(obj, type) or not hasattr(obj, "get_config"):
         return callable(obj)
-    # An initializer, regularizer or constraint of the user's that has no get_config of its own.
+    # A user-defined initializer, regularizer or constraint that has no get_config of its own.
     return callable(obj) and not is_saveable(obj) and not describes_itself(obj)
 
 
@@ -555,9 +562,9 @@ def _without_structure(config: Any) -> Any:
     Like the data set and the tokenizer, which Keras leaves out of the config's config, they are for
     the one calibration. And the layers hold this very config, so that writing them has no end.
     """
-    found = copy.copy(config)
-    found.quantization_layer_structure = None
-    return found
+    copied = copy.copy(config)
+    copied.quantization_layer_structure = None
+    return copied
 
 
 def is_lambda_layer(obj: Any) -> bool:

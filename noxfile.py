@@ -1,8 +1,8 @@
-"""Rows of versions that the tests run with: ``nox -l`` lists them, ``nox -s NAME`` runs one.
+"""Sessions of nox, one for each row of versions: ``nox -l`` lists them, ``nox -s NAME`` runs one.
 
-What is in a row stands in ``tests/rows.py``. Each has an environment below ``.nox``, which ``-r``
-uses again; arguments after ``--`` go to pytest in place of the row's test files. The row
-``tensorflow`` has none: it runs where README's command has installed nox.
+``tests/rows.py`` defines the rows. Each has an environment below ``.nox``, which ``-r`` uses again;
+arguments after ``--`` go to pytest in place of the row's test files. The row ``tensorflow`` has no
+environment: it runs in the one in which nox is installed.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ DUMPS = Path(".nox") / "dumps"
 
 
 def environment(name: str) -> dict[str, str]:
-    """Return what the tests of a row find in their environment."""
+    """Return the environment variables for the tests of a row."""
     row = ROWS[name]
     backend = {"KERAS_BACKEND": row.backend} if row.backend else {}
     return {"KERAS_REDUCE_ROW": name, "TF_CPP_MIN_LOG_LEVEL": "3", **backend}
 
 
 def python(name: str) -> str:
-    """Return the interpreter of a row."""
+    """Return the path of the Python interpreter of a row."""
     return sys.executable if name == "tensorflow" else str(Path(".nox") / name / "bin" / "python")
 
 
 def install(session: nox.Session, name: str) -> None:
-    """Install what a row consists of."""
+    """Install the requirements of a row and the package."""
     row = ROWS[name]
     replaced = {_name(requirement) for requirement in row.installs}
     needed = [requirement for requirement in declared() if _name(requirement) not in replaced]
     session.install("--quiet", *needed, *row.installs)
-    # All that it needs is there, or, where a row has something older, in place of it.
+    # Its requirements are installed, or the versions that the row has in their place.
     session.install("--quiet", "--no-deps", "-e", ".")
     session.run("python", "-m", "pip", "list", "--format=freeze")
 
@@ -87,20 +87,27 @@ for _each in ROWS:
 
 @nox.session(venv_backend="none")
 def versions(session: nox.Session) -> None:
-    """Load in each row what others have written; they must have run before.
+    """Load in each row the dumps of other rows, whose environments must exist.
 
-    Arguments after ``--`` are the rows that read; without any, all do that have something to.
+    Arguments after ``--`` are the rows that read; the default are all rows with dumps to read.
     """
     readers = session.posargs or [name for name, row in ROWS.items() if row.reads and row.in_gate]
     for name in dict.fromkeys(writer for reader in readers for writer in ROWS[reader].reads):
         session.run(
-            *(python(name), "tests/core/between_versions.py", "write", str(DUMPS / name)),
+            python(name),
+            "tests/core/between_versions.py",
+            "write",
+            str(DUMPS / name),
             env=environment(name),
             external=True,
         )
     for name in readers:
         session.run(
-            *(python(name), "-m", "pytest", "-q", "tests/core/test_versions.py"),
+            python(name),
+            "-m",
+            "pytest",
+            "-q",
+            "tests/core/test_versions.py",
             env=environment(name) | {"KERAS_REDUCE_DUMPS": str(DUMPS.absolute())},
             external=True,
         )

@@ -1,11 +1,11 @@
-"""Two builds of this package side by side: dumps and loads of each model, as ratios.
+"""Comparison of two builds of this package: dumps and loads of each model, as ratios.
 
     python benchmarks/builds.py OTHER [--models ...] [--rounds N]
 
 OTHER is a checkout of another commit (``git worktree add ../other COMMIT``). Each build ships each
-model in processes of its own, in turn with the other one's, and the order changes from round to
-round. A figure is the least CPU time of a process, of these the median over the rounds: what
-disturbs a process only ever adds. Leave the machine alone while it runs.
+model in separate processes; the builds alternate, and their order changes from round to round. A
+figure is the median over the rounds of the least CPU time in a process, since disturbances only
+ever add time. Leave the machine idle while it runs.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
-"""Measure a fitted pipeline of 200 MB on its way to two workers of a cluster on this machine.
+"""Transport of a fitted pipeline of 200 MB to two workers of a local cluster.
 
     python benchmarks/clusters.py
 
-For Dask, Ray and Spark, each as the program does it without this package, and with it. Each
-contender runs in a fresh process, in turn, as often as `--repeat` says; its workers have imported
-Keras before. What is measured ends when both workers have answered: seconds, and bytes over the
-loopback interface (shared memory is not among them). Writes ``clusters.json`` and ``clusters.md``.
-Linux only.
+For Dask, Ray and Spark, without this package and with it. The contenders run in turn, each in a
+fresh process, `--repeat` times; their workers have imported Keras before. Figures are the seconds
+until both workers have predicted, and the bytes over the loopback interface (without shared
+memory). Writes ``clusters.json`` and ``clusters.md``. Linux only.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ def answer(fitted: Any) -> Any:
 
 
 def ready(*_: Any) -> int:
-    """Import and start what predicting needs."""
+    """Import Keras and scikit-learn and predict once, before anything is measured."""
     import keras
     import sklearn.pipeline  # noqa: F401
 
@@ -64,7 +63,7 @@ def ready(*_: Any) -> int:
 
 @contextlib.contextmanager
 def dask() -> Iterator[Ship]:
-    """`Client.scatter` to all workers."""
+    """Yield a function that ships by `Client.scatter` to all workers."""
     from distributed import Client, LocalCluster
 
     options = {"threads_per_worker": 1, "processes": True, "dashboard_address": None}
@@ -84,10 +83,10 @@ def dask() -> Iterator[Ship]:
 
 @contextlib.contextmanager
 def ray() -> Iterator[Ship]:
-    """`ray.put`, from which actors read."""
+    """Yield a function that ships by `ray.put`, from which actors read."""
     import ray
 
-    # As much as is shipped, a few times over; else it takes a third of the memory.
+    # A few times the size of the pipeline; the default is a third of the memory.
     ray.init(num_cpus=WORKERS, include_dashboard=False, object_store_memory=2**30, log_to_driver=0)
 
     @ray.remote
@@ -113,7 +112,7 @@ def ray() -> Iterator[Ship]:
 
 @contextlib.contextmanager
 def spark() -> Iterator[Ship]:
-    """`SparkContext.broadcast`."""
+    """Yield a function that ships by `SparkContext.broadcast`."""
     os.environ["PYSPARK_PYTHON"] = sys.executable
     from pyspark.sql import SparkSession
 
@@ -144,7 +143,7 @@ CONTENDERS = ("native", "ours")
 
 
 def received() -> int:
-    """Return the bytes that have come in over the loopback interface."""
+    """Return the number of bytes received over the loopback interface."""
     lines = Path("/proc/net/dev").read_text().splitlines()
     (line,) = (line for line in lines if line.strip().startswith("lo:"))
     return int(line.partition(":")[2].split()[0])
@@ -160,15 +159,15 @@ def one(engine: str, contender: str) -> dict[str, float]:
     expected = answer(fitted)
     with ENGINES[engine]() as ship:
         before, start = received(), time.perf_counter()
-        found = ship(fitted)
+        answers = ship(fitted)
         seconds, size = time.perf_counter() - start, received() - before
-    assert len(found) == WORKERS
-    assert all(np.array_equal(each, expected) for each in found)
+    assert len(answers) == WORKERS
+    assert all(np.array_equal(each, expected) for each in answers)
     return {"seconds": seconds, "MB over loopback": size / 1e6}
 
 
 def main() -> None:
-    """Run what the command line asks for."""
+    """Run the contenders that the command line selects."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--engines", nargs="*", default=list(ENGINES), choices=list(ENGINES))
     parser.add_argument("--repeat", type=int, default=5)
@@ -186,9 +185,9 @@ def main() -> None:
         results[engine] = {contender: [] for contender in CONTENDERS}
         for _ in range(options.repeat):
             for contender in CONTENDERS:
-                found = _apart(engine, contender)
-                print(f"{engine}, {contender}: {found}", flush=True)
-                results[engine][contender].append(found)
+                figures = _apart(engine, contender)
+                print(f"{engine}, {contender}: {figures}", flush=True)
+                results[engine][contender].append(figures)
     engines = {name: version(name) for name in ("distributed", "ray", "pyspark")}
     document = {"versions": versions() | engines, "machine": machine(), "results": results}
     options.out.mkdir(parents=True, exist_ok=True)

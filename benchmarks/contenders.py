@@ -1,4 +1,4 @@
-"""The ways to ship a model that are compared, behind one set of methods."""
+"""Contenders: libraries and recipes that ship models, with the same methods for each."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ from models import variables
 
 
 class AbsentError(Exception):
-    """A contender has no such way; there is nothing to measure."""
+    """The contender does not support this way to ship a model."""
 
 
 class Native:
-    """Keras's own pickling, and what the others have in common with it.
+    """Keras's own pickling, and the base class of the other contenders.
 
-    `subject` makes what is measured out of a model. ``dumps`` and ``loads`` are a trip in memory,
-    ``dumps_out`` and ``loads_out`` one with the buffers of protocol 5 apart from the pickle;
-    ``joblib_dump`` and ``joblib_load`` go by way of a joblib file, ``file_dump`` and ``file_load``
-    of the contender's own kind of file.
+    `subject` returns the object to ship for a model. ``dumps`` and ``loads`` pickle in memory,
+    ``dumps_out`` and ``loads_out`` with the buffers of protocol 5 outside of the pickle;
+    ``joblib_dump`` and ``joblib_load`` use a joblib file, ``file_dump`` and ``file_load`` the
+    contender's own file format.
     """
 
     title = "Keras's own pickling"
-    # Where a contender has no file format of its own, its files are joblib's: measured once.
+    # A contender without its own file format uses joblib's; both are measured once.
     twins: Mapping[str, str] = {"file_load": "joblib_load", "file_map": "joblib_map"}
 
     def prepare(self) -> None:
-        """Do what a program does at its start, before it builds a model."""
+        """Import and install the contender, as a program does before it builds a model."""
 
     def subject(self, model: Any) -> Any:
-        """Return what is measured; made once, outside the timing."""
+        """Return the object to ship; called once, outside the timing."""
         return model
 
     def pack(self, subject: Any) -> Any:
-        """Return what is handed to a pickler; part of what is timed."""
+        """Return the object to pickle; included in the timing."""
         return subject
 
     def unpack(self, packed: Any) -> Any:
-        """Undo `pack`; part of what is timed."""
+        """Undo `pack`; included in the timing."""
         return packed
 
     def answer(self, subject: Any, inputs: Any) -> str:
-        """Return a digest of what a model answers and of what its optimizer knows."""
-        # Called, not `predict`: a trace of its own may differ in the last bit.
+        """Return a digest of the outputs of a model and of its optimizer's variables."""
+        # A call, not `predict`: another trace may differ in the last bit.
         answers = [np.asarray(subject(inputs, training=False))]
         optimizer = getattr(subject, "optimizer", None)
         slots = (variable.numpy() for variable in (optimizer.variables if optimizer else ()))
@@ -85,7 +85,7 @@ class Native:
         return self.unpack(joblib.load(path, mmap_mode=mmap_mode))
 
     def file_dump(self, subject: Any, path: Path) -> Path:
-        """Write a file and see it on the disk, as `keras_reduce.dump` does by itself."""
+        """Write a file and wait until it is on the disk, as `keras_reduce.dump` does."""
         self.joblib_dump(subject, path)
         sync(path)
         return path
@@ -99,7 +99,7 @@ class Native:
 
 
 class SciKeras(Native):
-    """SciKeras's reducer, which stands on the Keras classes once SciKeras is imported."""
+    """SciKeras's reducer, which SciKeras sets on the Keras classes when it is imported."""
 
     title = "SciKeras's reducer"
 
@@ -108,14 +108,14 @@ class SciKeras(Native):
 
 
 class Recipe(Native):
-    """What people write by hand: the JSON, the weights, the optimizer's variables."""
+    """A hand-written recipe: the JSON, the weights, the optimizer's variables."""
 
     title = "recipe by hand (to_json, get_weights, optimizer variables)"
 
     def pack(self, subject: Any) -> Any:
         optimizer = getattr(subject, "optimizer", None)
         return {
-            # Keras 3 writes how the model was compiled, with the optimizer's config, into it.
+            # In Keras 3, it includes the arguments of compile(), with the optimizer's config.
             "json": subject.to_json(),
             "weights": subject.get_weights(),
             "optimizer": [variable.numpy() for variable in optimizer.variables]
@@ -139,7 +139,7 @@ class Recipe(Native):
 
 
 class Dask(Native):
-    """distributed's own serializer for Keras models, which Dask asks before pickle."""
+    """distributed's serializer for Keras models, which Dask prefers to pickle."""
 
     title = "Dask's serializer (distributed)"
     twins: Mapping[str, str] = {}
@@ -178,7 +178,7 @@ class Dask(Native):
 
 
 class KerasReduce(Native):
-    """The package that these benchmarks belong to."""
+    """keras_reduce, the package of these benchmarks."""
 
     title = "this package"
     twins: Mapping[str, str] = {}
@@ -199,7 +199,7 @@ class KerasReduce(Native):
 
 
 class Floor(Native):
-    """The bare list of the same arrays: what no reducer can beat by much."""
+    """A plain list of the same arrays: a lower bound for the time of a reducer."""
 
     title = "the bare list of the same arrays"
 

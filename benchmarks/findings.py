@@ -1,4 +1,4 @@
-"""What a run has found, looked up by model, contender and way; None where nothing was measured."""
+"""Figures of a run by model, contender and way; None if nothing was measured."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MB = 1e6
 
 
 class Findings:
-    """A document as `run.py` writes it to ``results.json``."""
+    """Access to the figures that `run.py` writes to ``results.json``."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         self.document = document
@@ -18,7 +18,7 @@ class Findings:
         self.ways: dict[str, str] = document["ways"]
 
     def cell(self, model: str, contender: str, way: str) -> dict[str, Any]:
-        """Return all figures of one way, or the reason why there are none."""
+        """Return all figures of one way, or the error instead of them."""
         ways = self.document["results"][model].get(contender, {})
         if way in ways:
             return ways[way]
@@ -30,12 +30,12 @@ class Findings:
         return min(times) if times else None
 
     def memory(self, model: str, contender: str, way: str, kind: str = "peak") -> float | None:
-        """Return a growth of memory in bytes."""
+        """Return the growth of memory in bytes."""
         grown = self.cell(model, contender, way).get("memory")
         return grown[kind] if grown else None
 
     def size(self, model: str, contender: str, way: str) -> int | None:
-        """Return how many bytes were written."""
+        """Return the number of bytes written."""
         return self.cell(model, contender, way).get("bytes")
 
     def weights(self, model: str) -> int:
@@ -43,6 +43,6 @@ class Findings:
         return self.models[model].get("weights", 0)
 
     def ratio(self, model: str, contender: str, way: str, to: str = NATIVE) -> float | None:
-        """Return how many times as long `to` takes."""
+        """Return the time of the contender `to`, as a multiple of the time of `contender`."""
         ours, theirs = self.seconds(model, contender, way), self.seconds(model, to, way)
         return theirs / ours if ours and theirs else None

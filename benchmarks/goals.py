@@ -1,4 +1,4 @@
-"""What this package sets out to reach, against what a run has found."""
+"""Goals of this package, compared with the figures of a run."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from findings import FLOOR, MB, OURS, Findings
 
 LARGE = 64 * MB
 
-# How many times as fast as Keras's own pickling.
+# Speed as a multiple of the speed of Keras's own pickling.
 FASTER = {
     "dumps": {"mlp-4x2048": 3.5, "mobilenetv2": 3, "resnet50": 3, "mlp-20x64": 10},
     "dumps_out": {"mlp-4x2048": 20, "mobilenetv2": 3.5, "resnet50": 8},
     "loads": {"mlp-4x2048": 30, "mobilenetv2": 2, "resnet50": 3, "mlp-20x64": 2},
-    # The same: a goal above the floor's own ratio can only be reached by sharing memory.
+    # As for "loads": higher goals than the floor's ratio can only be reached by sharing memory.
     "loads_out": {"mlp-4x2048": 30, "mobilenetv2": 2, "resnet50": 3, "mlp-20x64": 2},
 }
 
-# How far memory may grow, as multiples of the weights beside 64 MB.
+# Limits for the growth of memory: multiples of the weights, plus 64 MB.
 GROWTH = (("dumps", 1), ("loads", 2), ("dumps_out", 0), ("loads_out", 1), ("loads_out", 0))
 GROWTH += (("deepcopy", 0), ("file_dump", 0), ("file_load", 1), ("file_map", 0))
 
@@ -26,20 +26,19 @@ NOTES = f"""
 S is the bytes of all variables of a model and its optimizer; a large model is one of
 {LARGE / MB:.0f} MB and more. Times are the shortest of all repetitions.
 
-What `dumps` returns counts as growth: S of its S + 64 MB is the pickle. The model that `loads`
-returns counts as well: S of its 2 S + 64 MB is the new model, while the pickle that it reads stood
-before. Out of band, 64 MB beside the new model is S + 64 MB; 64 MB with it takes a model that
-shares the buffers. These are handed back as they came: the original's own memory, read-only. A
-file that is loaded is never in memory beside the model. A mapped file's own pages, which all who
-map it share, are not counted. For each of these goals, the model is shown that exceeds its limit
-by most, or comes nearest to it.
+The result of an operation counts as growth. For `dumps`, S of the limit S + 64 MB is the pickle.
+For `loads`, S of the limit 2 S + 64 MB is the new model; the pickle was in memory before. Out of
+band, the limit S + 64 MB allows a new model, and the limit of 64 MB only a model that shares the
+buffers, which are the original's own memory, read-only. A loaded file is never in memory beside the
+model. The pages of a mapped file are shared between processes and are not counted. For each goal,
+the table shows the model that exceeds its limit by most, or comes nearest to it.
 """
 
 
 class Goal(NamedTuple):
-    """One goal: texts for the table, and whether it is met (None: not measured)."""
+    """One goal: texts for the table, and the verdict (None if it was not measured)."""
 
-    what: str
+    title: str
     model: str
     ours: str
     wanted: str
@@ -48,7 +47,7 @@ class Goal(NamedTuple):
 
 
 def goals(findings: Findings) -> list[Goal]:
-    """Return all goals that concern the models and ways of a run."""
+    """Return all goals for the models and ways of a run."""
     return [*_faster(findings), *_mapped(findings), *_near_floor(findings), *_memory(findings)]
 
 
@@ -112,15 +111,15 @@ def _near_floor(findings: Findings) -> Iterator[Goal]:
 
 def _memory(findings: Findings) -> Iterator[Goal]:
     for way, multiple in GROWTH:
-        found = []
+        excesses = []
         for model in _measured(findings, way, findings.models):
             grown = _growth(findings, model, OURS, way)
             if grown is not None:
                 limit = multiple * findings.weights(model) + LARGE
-                found.append((grown - limit, model, grown, limit))
-        if not found:
+                excesses.append((grown - limit, model, grown, limit))
+        if not excesses:
             continue
-        excess, model, grown, limit = max(found)
+        excess, model, grown, limit = max(excesses)
         wanted = _text(limit, " MB", 1 / MB)
         formula = f"{multiple if multiple > 1 else ''} S + 64 MB".lstrip()
         yield Goal(

@@ -1,4 +1,4 @@
-"""What a run ran on: the versions, and the machine."""
+"""Environment of a run: versions of packages, and the machine."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of each package that counts and is there."""
-    found = {"python": platform.python_version()}
+    """Return the versions of Python and of the relevant packages that are installed."""
+    installed = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except ImportError:
             continue
-    return {**found, "keras_reduce": keras_reduce.__version__}
+    return {**installed, "keras_reduce": keras_reduce.__version__}
 
 
 def machine() -> dict[str, str]:
-    """Return what the machine is, without saying whose."""
+    """Return a description of the machine, without names or paths."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "processor": _processor(),
@@ -55,12 +55,12 @@ def _processor() -> str:
 
 
 def _file_system() -> str:
-    """Return the kind of file system that temporary files are on: on tmpfs, fsync is free."""
+    """Return the type of the file system of temporary files: on tmpfs, fsync is free."""
     folder = Path(tempfile.gettempdir()).resolve()
     try:
         mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
     except OSError:
         return "unknown"
-    # The longest mount point above the folder is the one it is on; the last of equals is on top.
+    # The folder is on the longest mount point above it; of equal ones, on the last.
     above = [(len(point), kind) for point, kind in mounts if folder.is_relative_to(point)]
     return max(reversed(above), key=lambda mount: mount[0])[1] if above else "unknown"

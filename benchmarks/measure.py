@@ -1,11 +1,10 @@
-"""Measure one contender with one model, in this process; `run.py` starts one for each pair.
+"""Figures of one contender with one model, in this process; `run.py` starts one for each pair.
 
     python benchmarks/measure.py time CONTENDER MODEL REPEAT FILE WAY...
     python benchmarks/measure.py memory CONTENDER MODEL 0 FILE WAY...
 
-Figures of memory are only right in the environment that `run.py` sets for them. Each way's figures
-are added to FILE, as a line of JSON, as soon as they are there: what a crash comes after is not
-lost.
+Figures of memory are only right in the environment that `run.py` sets for them. The figures of each
+way are appended to FILE at once, as a line of JSON, so that a crash loses none of them.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from models import build, variables
 from ways import WAYS, Case, Way
 
 KINDS = ("time", "memory")
-SLOW = 2.0  # seconds from which on five repetitions have to do
+SLOW = 2.0  # seconds; slower operations get at most five repetitions
 
 
 def measure(
     kind: str, contender: str, model: str, repeat: int, ways: list[str]
 ) -> Iterator[dict[str, Any]]:
-    """Yield what is known of the model, then the figures of each way: of one kind."""
+    """Yield the size of the model, then the figures of each way, of one kind."""
     chosen = CONTENDERS[contender]
     chosen.prepare()
     built, inputs = build(model)
@@ -39,32 +38,32 @@ def measure(
     yield {"weights": sum(sizes), "variables": len(sizes)}
     subject = chosen.subject(built)
     answer = chosen.answer(subject, inputs)
-    # What stands from here on is not looked at again by the collector, which runs before each
-    # repetition: that would take longer than most of what is measured.
+    # The collector runs before each repetition. It skips the objects up to here, as traversing
+    # them would take longer than most operations.
     gc.collect()
     gc.freeze()
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     for name in sorted(ways, key=_place):
         with tempfile.TemporaryDirectory() as folder:
             case = Case(chosen, subject, inputs, answer, Path(folder))
             twin = chosen.twins.get(name)
-            if twin in found:
-                found[name] = {**found[twin], "same_as": twin}
+            if twin in figures:
+                figures[name] = {**figures[twin], "same_as": twin}
             else:
                 way = WAYS[name]
-                reader = found.get(way.checked_by, {})
+                reader = figures.get(way.checked_by, {})
                 check = reader.get("check") or reader.get("error")
-                found[name] = _figures_or_reason(kind, way, case, repeat, check)
-        yield {"way": name, **found[name]}
+                figures[name] = _figures_or_reason(kind, way, case, repeat, check)
+        yield {"way": name, **figures[name]}
 
 
 def _place(way: str) -> int:
-    """Return when a way's turn is."""
+    """Return the sort key of a way: ways are measured in this order."""
     if way == "dumps":
-        # Its bytes grow as they are written. Where a large model has been loaded and dropped
-        # before, glibc moves them instead, which makes any contender half as slow again.
+        # Its bytes object grows in place. After a large model was loaded and dropped, glibc moves
+        # it instead, which makes each contender half as slow again.
         return 0
-    # What reads before what writes, since it checks both.
+    # Loading comes before dumping, since its check counts for both.
     return 2 if WAYS[way].checked_by else 1
 
 
@@ -90,7 +89,7 @@ def _times(way: Way, case: Case, repeat: int, check: str | None) -> dict[str, An
     for _ in range(repeat):
         _remove_file(way, case)
         gc.collect()
-        # What it returns is freed outside the timing.
+        # The result is freed outside the timing.
         times.append(_timed(operation)[1])
     if not check:
         _remove_file(way, case)
@@ -107,7 +106,7 @@ def _check(way: Way, case: Case, result: Any) -> str:
 
 def _growth(way: Way, case: Case) -> dict[str, Any]:
     operation = way.prepare(case)
-    operation()  # what is imported or remembered at the first use does not count
+    operation()  # imports and caches of the first use do not count
     _remove_file(way, case)
     return {"memory": memory.grown(operation)[1]}
 
@@ -124,7 +123,7 @@ def _remove_file(way: Way, case: Case) -> None:
 
 
 def _size(result: Any) -> int | None:
-    """Return how large is what was written, or None if nothing was."""
+    """Return the number of bytes written, or None if nothing was written."""
     if isinstance(result, bytes):
         return len(result)
     if isinstance(result, Path):
@@ -137,14 +136,14 @@ def _size(result: Any) -> int | None:
 
 
 def reason(error: BaseException) -> str:
-    """Return an error, and the one that it came from, in a line."""
+    """Return an error and its cause as one line of text."""
     said = str(error.args[0] if error.args else error).strip().partition("\n")[0]
     text = f"{type(error).__name__}: {said[:300]}"
     return f"{text} (from {reason(error.__cause__)})" if error.__cause__ else text
 
 
 def main() -> None:
-    """Write the figures, line by line."""
+    """Append the figures to the file, line by line."""
     kind, contender, model, repeat, path, *ways = sys.argv[1:]
     with Path(path).open("a") as file:
         try:

@@ -1,4 +1,4 @@
-"""How much memory an operation takes at its peak, as Linux counts it."""
+"""Peak memory of an operation, from the counters of Linux."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _PROC = Path("/proc/self")
 
 
 def grown(operation: Callable[[], Any]) -> tuple[Any, dict[str, int] | None]:
-    """Run `operation`; return its result and what this process grew by, in bytes.
+    """Run `operation`; return its result and the growth of this process in bytes.
 
-    ``peak`` is the most resident memory at any time, ``kept`` what is left with the result alive,
-    ``file_pages`` how much of that is pages of mapped files, ``private_dirty`` how much belongs to
-    this process alone. None where the system keeps no such books.
+    ``peak`` is the growth of resident memory at its peak, ``kept`` the growth while the result is
+    alive, ``file_pages`` the part of ``kept`` in pages of mapped files, ``private_dirty`` the part
+    that belongs to this process alone. None if the system has no such counters.
     """
     settle()
     try:
         before = _figures()
-        (_PROC / "clear_refs").write_text("5")  # the high-water mark starts anew
+        (_PROC / "clear_refs").write_text("5")  # resets the peak
     except OSError:
         return operation(), None
     result = operation()  # stays alive until the figures are read
@@ -35,7 +35,7 @@ def grown(operation: Callable[[], Any]) -> tuple[Any, dict[str, int] | None]:
 
 
 def settle() -> None:
-    """Give back what is free: memory that glibc has kept could be used again unseen."""
+    """Return free memory to the system: reuse of memory that glibc keeps would not be counted."""
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:

@@ -1,4 +1,4 @@
-"""The models that are measured, from a few hundred bytes of weights to hundreds of megabytes."""
+"""Models of the benchmarks, from a few hundred bytes of weights to hundreds of megabytes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Model(NamedTuple):
-    """How to make a model, and what to ask it to see whether a copy answers the same."""
+    """A function that builds a model, and inputs to compare it with a copy."""
 
     title: str
     make: Callable[[], Any]
@@ -25,7 +25,7 @@ def build(name: str) -> tuple[Any, Any]:
 
 
 def variables(model: Any) -> list[Any]:
-    """Return all that a trip has to carry: a model's variables and its optimizer's."""
+    """Return all variables that must be shipped: those of a model and of its optimizer."""
     optimizer = getattr(model, "optimizer", None)
     return [*model.variables, *(optimizer.variables if optimizer else ())]
 

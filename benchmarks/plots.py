@@ -1,4 +1,4 @@
-"""Time and memory against the size of a model, a panel for each way."""
+"""Plots of time and memory against the size of a model, with a panel for each way."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from findings import MB, Findings
 
 matplotlib.use("Agg")
 
-import matplotlib.pyplot as plt  # after the choice of what it draws on
+import matplotlib.pyplot as plt  # after the choice of the backend
 from matplotlib.lines import Line2D
 
 # The colours of Okabe and Ito, which colour-blind readers can tell apart.
@@ -25,10 +25,10 @@ STYLES = {
     "keras_reduce": ("#D55E00", "D"),
     "floor": ("#56B4E9", "x"),
 }
-# Unchecked loads lie too close to checked ones to be told apart; the tables have them.
+# Unchecked loads are too close to checked ones to be distinguished; the tables have them.
 LEFT_OUT = ("file_load_unchecked", "file_map_unchecked")
 PANELS_A_ROW = 4
-LEAST = 0.1  # MB; less has no place on a logarithmic axis
+LEAST = 0.1  # MB, the lower end of the logarithmic axis
 
 
 def draw(findings: Findings, folder: Path) -> list[Path]:

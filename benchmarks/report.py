@@ -1,4 +1,4 @@
-"""The tables, in Markdown."""
+"""Tables of the figures, in Markdown."""
 
 from __future__ import annotations
 
@@ -10,41 +10,40 @@ import goals
 from findings import MB, NATIVE, Findings
 
 OPENING = """
-# What a trip costs
+# Time, memory and bytes to ship a model
 
 Written by the authors of one of the contenders, who also chose the models and the ways. Each
-contender ships each model in a process of its own, with the same seed, one contender after the
-other; what counts are the ratios of one run, since machines differ and are noisy.
+contender ships each model in its own process, with the same seed, one contender after the other.
+Compare the ratios within one run, since machines differ and are noisy.
 """
 
 LEGEND = """
 Milliseconds, shortest / median of all repetitions after a first one that does not count, and in
-brackets Keras's own shortest time divided by this one: 2.0x is twice as fast. In each process what
-came back is asked the same as what went; its answer and its optimizer's variables have to agree bit
-for bit. Where they don't, the cell says "differs". A hash that is another one for the same model a
-second later says "changes". "-" means that a contender has no such way.
+brackets Keras's own shortest time divided by this one: 2.0x is twice as fast. Each process compares
+the copy with the original: outputs and the optimizer's variables must agree bit for bit. If they
+don't, the cell says "differs". If the hash of the same model differs a second later, it says
+"changes". "-" means that a contender does not support this way.
 
-Each process measures `pickle.dumps` before it has loaded anything. Its bytes grow as they are
-written, and where a large model has been loaded and dropped before, glibc may move them each time:
-that made the 201 MB model half as slow again, ours as well as the bare list of its arrays as they
-lie in TensorFlow's memory.
+Each process measures `pickle.dumps` before it has loaded anything. The bytes object of a pickle
+grows in place; after a large model was loaded and dropped, glibc may move it each time. That made
+the 201 MB model half as slow again, with this package as well as for the plain list of its arrays.
 """
 
 MEMORY_LEGEND = """
-Growth of resident memory at its peak, beyond what stood before, in MB. It includes what the
-operation returns, and the pages of mapped files. Measured apart from the times, in processes with
-`TF_ENABLE_ONEDNN_OPTS=0`: with oneDNN, TensorFlow keeps the memory of models that are gone and uses
-it again, so that the next one seems to take none. And with `MALLOC_MMAP_THRESHOLD_` of 1 MiB: what
-an operation takes then doesn't depend on what others have left of the heap.
+Growth of resident memory at its peak, in MB. It includes the result of the operation, and the pages
+of mapped files. Memory is measured in other processes than time, with `TF_ENABLE_ONEDNN_OPTS=0`:
+with oneDNN, TensorFlow keeps the memory of deleted models and uses it again, so that the next one
+seems to take none. `MALLOC_MMAP_THRESHOLD_` is 1 MiB, so that the growth does not depend on the
+state of the heap.
 """
 
 FOOTNOTES = {
     "recipe": "The recipe loses the state of random seeds (Dropout), of metrics, `history`, "
     "`stop_training`, attributes of your own, vocabularies and other assets, the code of custom "
     "classes, and that two models share a layer.",
-    "dask": "Dask's serializer puts out frames as well: with them joined (`serialize_bytes`) it "
-    "stands for `pickle.dumps`, and without (`serialize`) for out of band.",
-    "floor": "The floor's arrays stand ready as arrays, outside the timing. It makes no model.",
+    "dask": "Dask's serializer also writes frames. Joined (`serialize_bytes`) they are compared "
+    "with `pickle.dumps`, and apart (`serialize`) with out-of-band pickles.",
+    "floor": "The floor's arrays are created outside the timing. It builds no model.",
     NATIVE: "Keras's own pickling has no out-of-band buffers: its time there is that of the whole "
     "pickle, with a `buffer_callback`.",
 }
@@ -53,7 +52,7 @@ FILES = """
 Files: `joblib.dump` writes into the page cache, for each contender. "File dump, on the disk" is
 `keras_reduce.dump`, which waits for the disk (fsync), and for all others `joblib.dump` followed by
 `os.fsync`. Loads come from the page cache. "File load" is `keras_reduce.load`, and for all others
-`joblib.load`; "unchecked" is `verify=False`, so what lies between is the price of the check.
+`joblib.load`; "unchecked" is `verify=False`, so the difference is the cost of the check.
 """
 
 
@@ -95,10 +94,10 @@ def _circumstances(findings: Findings) -> str:
 def _contenders(findings: Findings) -> str:
     contenders = [[f"`{name}`", title] for name, title in findings.contenders.items()]
     models = [
-        [found["title"], f"{found['weights'] / MB:.3g} MB", str(found["variables"])]
-        if "weights" in found
-        else [found["title"], "-", "-"]
-        for found in findings.models.values()
+        [facts["title"], f"{facts['weights'] / MB:.3g} MB", str(facts["variables"])]
+        if "weights" in facts
+        else [facts["title"], "-", "-"]
+        for facts in findings.models.values()
     ]
     return "\n\n".join(
         [
@@ -115,12 +114,12 @@ def _goals(findings: Findings) -> str:
 
 
 def _tables(findings: Findings, kind: str, text: Callable[..., str]) -> list[str]:
-    """Return a heading and a table for each way of which there is anything to show."""
+    """Return a heading and a table for each way that has figures."""
     parts = []
     for way, title in findings.ways.items():
         rows = [
-            [found["title"], *(text(findings, model, name, way) for name in findings.contenders)]
-            for model, found in findings.models.items()
+            [facts["title"], *(text(findings, model, name, way) for name in findings.contenders)]
+            for model, facts in findings.models.items()
         ]
         if any(cell != "-" for row in rows for cell in row[1:]):
             parts += [f"### {title}{kind}", _rows(["model", *findings.contenders], rows)]

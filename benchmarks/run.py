@@ -1,8 +1,8 @@
-"""What it costs to ship a model: time, memory and bytes, against other ways to do it.
+"""Time, memory and bytes to ship a model, compared with other ways to do it.
 
-Written by the authors of one of the contenders. Each contender ships each model in a process of
-its own, with the same seed; what counts are the ratios of one run, since machines differ and are
-noisy. Leave the machine alone while it runs.
+Written by the authors of one of the contenders. Each contender ships each model in its own process,
+with the same seed. Compare the ratios within one run, since machines differ and are noisy. Leave
+the machine idle while it runs.
 
     python benchmarks/run.py [--models ...] [--contenders ...] [--ways ...] [--repeat N] [--out DIR]
 
@@ -34,11 +34,11 @@ HERE = Path(__file__).parent
 ENVIRONMENTS = {
     "time": {},
     "memory": {
-        # With oneDNN, TensorFlow has an allocator that keeps what is freed and uses it again: a
-        # second model would seem to take no memory.
+        # With oneDNN, TensorFlow's allocator keeps freed memory and uses it again: a second model
+        # would seem to take no memory.
         "TF_ENABLE_ONEDNN_OPTS": "0",
-        # Large blocks come from the system and go back to it. Otherwise what came before decides
-        # whether glibc can let one grow in its place, and figures differ by half between runs.
+        # Large blocks then come from the system and go back to it. Otherwise the state of the heap
+        # decides if a block can grow in place, and figures differ by half between runs.
         "MALLOC_MMAP_THRESHOLD_": str(2**20),
     },
 }
@@ -47,7 +47,7 @@ ENVIRONMENTS = {
 def measure_apart(
     kind: str, contender: str, model: str, ways: list[str], options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Run `measure.py` for one pair; return what it has found, be it only a part or the reason."""
+    """Run `measure.py` for one pair; return its figures, or those before an error and the error."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "figures"
         path.touch()
@@ -67,38 +67,38 @@ def measure_apart(
             end = f"stopped after {options.timeout:g} s"
         else:
             end = f"ended with {done.returncode}" if done.returncode else None
-        found: dict[str, Any] = {}
+        measured: dict[str, Any] = {}
         for line in path.read_text().splitlines():
             figures = json.loads(line)
             way = figures.pop("way", None)
-            found.update({way: figures} if way else figures)
+            measured.update({way: figures} if way else figures)
     if end:
-        found.setdefault("error", end)
-    return found
+        measured.setdefault("error", end)
+    return measured
 
 
 def measure_times(options: argparse.Namespace, document: dict[str, Any]) -> None:
-    """Fill `document`, model by model, so that a machine that slows down does so for all."""
+    """Fill `document` model by model, so that a slower machine affects all contenders."""
     for model in options.models:
         row = document["results"][model] = {}
         for contender in options.contenders:
             start = time.perf_counter()
-            found = measure_apart("time", contender, model, options.ways, options)
-            known = {key: found.pop(key) for key in ("weights", "variables") if key in found}
-            document["models"][model].update(known)
-            row[contender] = found
-            reason = f": {found['error']}" if "error" in found else ""
+            figures = measure_apart("time", contender, model, options.ways, options)
+            size = {key: figures.pop(key) for key in ("weights", "variables") if key in figures}
+            document["models"][model].update(size)
+            row[contender] = figures
+            reason = f": {figures['error']}" if "error" in figures else ""
             took = time.perf_counter() - start
             print(f"time, {model}, {contender}: {took:.1f} s{reason}", flush=True)
 
 
 def measure_memory(options: argparse.Namespace, document: dict[str, Any]) -> None:
-    """Add what each way takes of memory, in processes of their own, several at a time."""
+    """Add the memory of each way, measured in separate processes, several at a time."""
 
     def measure_one(pair: tuple[str, str]) -> None:
         model, contender = pair
-        found = document["results"][model][contender]
-        timed = {way: figures for way, figures in found.items() if "seconds" in figures}
+        measured = document["results"][model][contender]
+        timed = {way: figures for way, figures in measured.items() if "seconds" in figures}
         ways = [way for way, figures in timed.items() if "same_as" not in figures]
         if not ways:
             return
@@ -129,7 +129,7 @@ def write(document: dict[str, Any], folder: Path) -> None:
 
 
 def main() -> None:
-    """Run all contenders, one after the other, and write down what was found."""
+    """Run all contenders in turn, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, all_of_them in (("models", MODELS), ("contenders", CONTENDERS), ("ways", WAYS)):
         parser.add_argument(
@@ -142,14 +142,14 @@ def main() -> None:
     parser.add_argument("--timeout", type=float, default=600, help="seconds for each process")
     parser.add_argument("--out", type=Path, default=HERE / "results")
     parser.add_argument(
-        "--redraw", action="store_true", help="write tables and plots anew from results.json"
+        "--redraw", action="store_true", help="write tables and plots again from results.json"
     )
     arguments = parser.parse_args()
     if arguments.redraw:
         write(json.loads((arguments.out / "results.json").read_text()), arguments.out)
         return
     for name, all_of_them in (("models", MODELS), ("contenders", CONTENDERS), ("ways", WAYS)):
-        # In one order always, which `measure.py` relies on for the ways.
+        # Always in the same order, on which `measure.py` relies for the ways.
         chosen = getattr(arguments, name)
         setattr(arguments, name, [key for key in all_of_them if key in chosen])
     document: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""What is done with a model: for each way how to set it up, and whether it came out right."""
+"""Ways to ship a model: for each, a function that prepares it, and a check of its result."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ class Case(NamedTuple):
 
     @property
     def path(self) -> Path:
-        """Where a file of this case is written."""
+        """The path of the file of this case."""
         return self.folder / "file"
 
     def is_same(self, model: Any) -> bool:
-        """Tell whether `model` answers bit for bit as the one that is shipped."""
+        """Tell whether `model` has bit for bit the same outputs as the original."""
         return self.contender.answer(model, self.inputs) == self.answer
 
 
 class Way(NamedTuple):
-    """A way to use a model, measured for each contender that has it.
+    """A way to ship a model, measured for each contender that supports it.
 
-    `prepare` takes a case and returns the operation to measure; `is_right` takes the case and what
-    the operation returned. `checked_by` is the way that reads what this one writes: where it is
-    measured as well, its check is that of both.
+    `prepare` takes a case and returns the operation to measure; `is_right` takes the case and the
+    result of the operation. `checked_by` is the way that reads the output of this one: if it is
+    measured as well, its check counts for both.
     """
 
     title: str
@@ -64,7 +64,7 @@ def _loading(method: str, source: str) -> Callable[[Case], Callable[[], Any]]:
 def _loading_file(method: str, source: str, **options: Any) -> Callable[[Case], Callable[[], Any]]:
     def prepare(case: Case) -> Callable[[], Any]:
         path = getattr(case.contender, source)(case.subject, case.path)
-        # What isn't on the disk yet would be written meanwhile, and count as private memory.
+        # Pages that are not on the disk yet would count as private memory.
         sync(path)
         return partial(getattr(case.contender, method), path, **options)
 
@@ -76,7 +76,7 @@ def _can_be_read(method: str) -> Callable[[Case, Any], bool]:
 
 
 def _stays_the_same(case: Case, result: str) -> bool:
-    time.sleep(1.1)  # long enough for a date in seconds to be another one
+    time.sleep(1.1)  # long enough for a timestamp in seconds to change
     return case.contender.hash(case.subject) == result
 
 

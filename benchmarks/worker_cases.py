@@ -1,4 +1,4 @@
-"""What `workers.py` measures: one case in one program, by one contender."""
+"""Cases of `workers.py`: each runs in one program, with one contender."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 Figures = dict[str, float]
 
-# --- what a program looks at ------------------------------------------------------------------
+# --- counters of the system -------------------------------------------------------------------
 
 
 def _descendants(number: int) -> set[int]:
@@ -22,11 +22,13 @@ def _descendants(number: int) -> set[int]:
         except OSError:
             continue
         parents[int(stat.parent.name)] = int(fields[1])
-    found, open_ends = set(), {number}
+    descendants, open_ends = set(), {number}
     while open_ends:
-        open_ends = {child for child, parent in parents.items() if parent in open_ends} - found
-        found |= open_ends
-    return found
+        open_ends = {
+            child for child, parent in parents.items() if parent in open_ends
+        } - descendants
+        descendants |= open_ends
+    return descendants
 
 
 def _cpu(number: int) -> float:
@@ -38,23 +40,23 @@ def _cpu(number: int) -> float:
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
-def _everybody() -> float:
+def _all_processes_cpu() -> float:
     return sum(map(_cpu, {os.getpid(), *_descendants(os.getpid())}))
 
 
 def _written() -> int:
     """Return the bytes of files in shared memory."""
-    found = 0
+    total = 0
     for path in Path("/dev/shm").rglob("*"):
         try:
-            found += path.stat().st_size if path.is_file() else 0
+            total += path.stat().st_size if path.is_file() else 0
         except OSError:
             continue
-    return found
+    return total
 
 
-def own_memory() -> Figures:
-    """Return, in a worker, what is its own and what it has a share in, in MB."""
+def memory_of_worker() -> Figures:
+    """Return, in a worker, its private memory and its share of shared memory, in MB."""
     rollup = Path("/proc/self/smaps_rollup").read_text()
     fields = {line.split(":")[0]: line.split()[1] for line in rollup.splitlines()[1:]}
     private = int(fields["Private_Clean"]) + int(fields["Private_Dirty"])
@@ -68,20 +70,20 @@ def own_memory() -> Figures:
 
 
 def _timed(action: Callable[[], Any]) -> tuple[Any, Figures]:
-    wall, program, everybody = time.perf_counter(), time.process_time(), _everybody()
+    wall, program, everything = time.perf_counter(), time.process_time(), _all_processes_cpu()
     result = action()
     return result, {
         "wall": time.perf_counter() - wall,
         "program cpu": time.process_time() - program,
-        "all cpu": _everybody() - everybody,
+        "all cpu": _all_processes_cpu() - everything,
     }
 
 
-# --- what a program does ----------------------------------------------------------------------
+# --- cases ------------------------------------------------------------------------------------
 
 
 def _prepare(contender: str) -> int:
-    """Set up joblib for a contender, and return how many workers it takes."""
+    """Set up joblib for a contender, and return its number of workers."""
     import joblib
 
     name = contender.partition(",")[0]
@@ -92,14 +94,14 @@ def _prepare(contender: str) -> int:
         keras_reduce.install(
             backend="keras" if name == "ours" else "loky",
             prestart=prestart,
-            # To workers of joblib's own go the reducers only.
-            reuse=name == "ours" and "traced anew" not in contender,
+            # joblib's own workers get the reducers only.
+            reuse=name == "ours" and "reuse=False" not in contender,
         )
         if prestart:
             from keras_reduce.parallel import warm
 
             warm.server().wait_until_ready()
-    joblib.parallel  # noqa: B018 - from now on it is there
+    joblib.parallel  # noqa: B018 - the lazy module is loaded here
     return 1 if name == "sequential" else 2
 
 
@@ -109,21 +111,21 @@ def _touch(_: int) -> tuple[int, tuple[float, float, Figures]]:
     imported = time.time()
     keras.ops.convert_to_numpy(keras.ops.ones(3))
     computed = time.time()
-    time.sleep(0.5)  # for the other worker to have its share
-    return os.getpid(), (imported, computed, own_memory())
+    time.sleep(0.5)  # so that the other worker gets tasks, too
+    return os.getpid(), (imported, computed, memory_of_worker())
 
 
 def ready(contender: str) -> Iterator[Figures]:
-    """Have two workers that have computed with Keras; the second time, after they have ended."""
+    """Start two workers that compute with Keras; the second time, after the first have ended."""
     from joblib import Parallel, delayed
 
     jobs = _prepare(contender)
     for _ in range(2):
         start = time.time()
-        found, figures = _timed(
+        touches, figures = _timed(
             lambda: Parallel(jobs, batch_size=1)(delayed(_touch)(i) for i in range(4))
         )
-        workers = dict(reversed(found))  # the first task of each
+        workers = dict(reversed(touches))  # the first task of each
         assert len(workers) == 2
         imported, computed, memory = zip(*workers.values(), strict=True)
         yield {
@@ -190,21 +192,21 @@ def _data() -> tuple[Any, Any]:
 
 
 def search(contender: str, wrapper: str) -> Iterator[Figures]:
-    """Search 8 candidates in 3 folds; the second time with workers that are there."""
-    import keras  # noqa: F401 - not what is measured, and not every wrapper imports it so early
+    """Search 8 candidates in 3 folds; the second time with running workers."""
+    import keras  # noqa: F401 - its import must not be measured, and not every wrapper imports it so early
     from sklearn.model_selection import GridSearchCV
 
     jobs = _prepare(contender)
     estimator, grid = _wrapped(wrapper)
     inputs, targets = _data()
-    # What is there from the start stays there; one process has no second round to win by.
+    # A second round shows nothing new if workers run from the start, or if there are none.
     for _ in range(1 if contender in ("sequential", "ours, prestarted") else 2):
         task = GridSearchCV(estimator, grid, cv=3, n_jobs=jobs, error_score="raise", refit=False)
         yield _timed(lambda task=task: task.fit(inputs, targets))[1]
 
 
 def reuse(contender: str, jobs: int, is_fixed: bool) -> Iterator[Figures]:
-    """Search 8 candidates in 3 folds of the diabetes data, by one wrapper or another.
+    """Search 8 candidates in 3 folds of the diabetes data, with one of several wrappers.
 
     Epochs and batch sizes are searched; unless the architecture `is_fixed`, units as well.
     """
@@ -227,7 +229,7 @@ def reuse(contender: str, jobs: int, is_fixed: bool) -> Iterator[Figures]:
                 for size in sizes
             ],
         }
-    for _ in range(jobs):  # with two jobs, the second time with workers that are there
+    for _ in range(jobs):  # with two jobs, the second time with running workers
         task = GridSearchCV(estimator, grid, cv=3, n_jobs=jobs, error_score="raise", refit=False)
         yield _timed(lambda task=task: task.fit(inputs, targets))[1]
 
@@ -241,7 +243,7 @@ def _large() -> Any:
 
 def _predict(model: Any, inputs: Any) -> tuple[int, Figures, float]:
     answer = model.predict(inputs, verbose=0)
-    return os.getpid(), own_memory(), float(answer.sum())
+    return os.getpid(), memory_of_worker(), float(answer.sum())
 
 
 def predict(contender: str) -> Iterator[Figures]:
@@ -250,23 +252,23 @@ def predict(contender: str) -> Iterator[Figures]:
     from joblib import Parallel, delayed
 
     jobs = _prepare(contender)
-    before = {w: found[-1] for w, found in Parallel(jobs)(delayed(_touch)(i) for i in range(4))}
+    before = {w: answers[-1] for w, answers in Parallel(jobs)(delayed(_touch)(i) for i in range(4))}
     model = _large()
     inputs = np.random.default_rng(0).normal(size=(64, 2000)).astype("float32")
     model.predict(inputs, verbose=0)
     weights = sum(array.nbytes for array in model.get_weights()) / 2**20
     for _ in range(2):
         with Parallel(jobs, batch_size=1) as parallel:
-            # Counted before joblib clears up.
+            # Counted before joblib deletes its files.
             start = _written()
-            found, figures = _timed(
+            answers, figures = _timed(
                 lambda parallel=parallel: parallel(
                     delayed(_predict)(model, inputs) for _ in range(16)
                 )
             )
             figures["written"] = (_written() - start) / 2**20
-        assert len({answer for *_, answer in found}) == 1
-        latest = {worker: memory for worker, memory, _ in found}
+        assert len({answer for *_, answer in answers}) == 1
+        latest = {worker: memory for worker, memory, _ in answers}
         growth = [m["private"] - before[w]["private"] for w, m in latest.items() if w in before]
         figures["pss per worker"] = statistics.mean(m["pss"] for m in latest.values())
         if growth:
@@ -278,12 +280,12 @@ def _predict_twice(model: Any, inputs: Any) -> tuple[int, float, float]:
     model.predict(inputs, verbose=0)
     start = time.perf_counter()
     model.predict(inputs, verbose=0)
-    end = time.perf_counter()  # of one clock for all processes of the machine
+    end = time.perf_counter()  # all processes of the machine share this clock
     return os.getpid(), end, end - start
 
 
 def cost(contender: str) -> Iterator[Figures]:
-    """Return what a task with a model costs beyond prediction, from the second in a worker on."""
+    """Measure the time of a task with a model beyond prediction, from the second in a worker on."""
     import numpy as np
     from joblib import Parallel, delayed
 
@@ -291,18 +293,18 @@ def cost(contender: str) -> Iterator[Figures]:
     model = _large()
     inputs = np.random.default_rng(0).normal(size=(64, 2000)).astype("float32")
     tasks = (delayed(_predict_twice)(model, inputs) for _ in range(24))
-    found = Parallel(jobs, batch_size=1, pre_dispatch="all")(tasks)
+    tasks_done = Parallel(jobs, batch_size=1, pre_dispatch="all")(tasks)
     beyond = []
-    for worker in {number for number, *_ in found}:
-        ends = sorted((end, seconds) for number, end, seconds in found if number == worker)
-        # The first of two predictions takes as long as the second; what it takes more is the cost.
+    for worker in {number for number, *_ in tasks_done}:
+        ends = sorted((end, seconds) for number, end, seconds in tasks_done if number == worker)
+        # A task predicts twice. The rest of its time is the cost, also a slower first prediction.
         pairs = zip(ends[1:], ends[:-1], strict=True)
         beyond += [end - before - 2 * seconds for (end, seconds), (before, _) in pairs]
     yield {"ms beyond predict": 1e3 * statistics.median(beyond)}
 
 
 def importance(contender: str) -> Iterator[Figures]:
-    """Ask for the importance of 10 features by 5 permutations of each."""
+    """Compute the importance of 10 features by 5 permutations of each."""
     from sklearn.inspection import permutation_importance
 
     jobs = _prepare(contender)
@@ -327,7 +329,7 @@ def _build_mobilenet() -> Any:
 
 
 def validate(contender: str) -> Iterator[Figures]:
-    """Cross-validate MobileNetV2 in 2 folds and take the models home."""
+    """Cross-validate MobileNetV2 in 2 folds and return the models."""
     import numpy as np
     from sklearn.model_selection import cross_validate
 
@@ -357,7 +359,7 @@ def _fit(i: int) -> tuple[int, Figures]:
     keras.utils.set_random_seed(i)
     inputs, targets = _data()
     _build().fit(inputs[:32], targets[:32], verbose=0)
-    return os.getpid(), own_memory()
+    return os.getpid(), memory_of_worker()
 
 
 def growth(contender: str) -> Iterator[Figures]:
@@ -368,25 +370,25 @@ def growth(contender: str) -> Iterator[Figures]:
     options = {"max_worker_growth": None} if "never replaced" in contender else {}
     name = "keras" if contender.startswith("ours") else "loky"
     with parallel_config(name, **options):
-        found, figures = _timed(lambda: Parallel(jobs)(delayed(_fit)(i) for i in range(500)))
-    figures["largest worker"] = max(memory["resident"] for _, memory in found)
+        fits, figures = _timed(lambda: Parallel(jobs)(delayed(_fit)(i) for i in range(500)))
+    figures["largest worker"] = max(memory["resident"] for _, memory in fits)
     by_worker: dict[int, list[float]] = {}
-    for worker, memory in found:
+    for worker, memory in fits:
         by_worker.setdefault(worker, []).append(memory["private"])
-    # From the tenth fit on: by then, a worker has all that it needs for any.
+    # From the tenth fit on: by then, a worker has imported and cached everything.
     grown = [max(sizes[10:]) - sizes[10] for sizes in by_worker.values() if len(sizes) > 20]
     figures["growth of a worker"] = max(grown, default=0.0)
-    figures["workers"] = len({worker for worker, _ in found})
+    figures["workers"] = len({worker for worker, _ in fits})
     yield figures
 
 
 _LOKY_AND_OURS = ("loky", "loky + reducers", "ours")
 _WITH_SEQUENTIAL = ("sequential", "loky", "ours", "ours, prestarted")
-_ANEW = "ours, traced anew"
-_WRAPPERS = ("keras.wrappers", "scikeras", _ANEW, "ours")
+_NOT_SHARED = "ours, reuse=False"
+_WRAPPERS = ("keras.wrappers", "scikeras", _NOT_SHARED, "ours")
 CASES: dict[str, tuple[Callable[..., Iterator[Figures]], tuple[Any, ...], tuple[str, ...]]] = {
     "two workers ready": (ready, (), ("loky", "ours")),
-    "GridSearchCV, KerasRegressor": (search, ("keras_reduce",), (*_WITH_SEQUENTIAL, _ANEW)),
+    "GridSearchCV, KerasRegressor": (search, ("keras_reduce",), (*_WITH_SEQUENTIAL, _NOT_SHARED)),
     "GridSearchCV, SciKeras": (search, ("scikeras",), _WITH_SEQUENTIAL),
     "GridSearchCV, keras.wrappers": (search, ("keras.wrappers",), _WITH_SEQUENTIAL),
     "16 predictions, 84 MB": (predict, (), _LOKY_AND_OURS),
@@ -396,7 +398,7 @@ CASES: dict[str, tuple[Callable[..., Iterator[Figures]], tuple[Any, ...], tuple[
     "one architecture, n_jobs=2": (reuse, (2, True), _WRAPPERS),
     "units too, n_jobs=1": (reuse, (1, False), _WRAPPERS),
     "units too, n_jobs=2": (reuse, (2, False), _WRAPPERS),
-    "a task with 84 MB": (cost, (), ("loky", _ANEW, "ours")),
-    "500 fits": (growth, (), ("loky", _ANEW, "ours", "ours, never replaced")),
+    "a task with 84 MB": (cost, (), ("loky", _NOT_SHARED, "ours")),
+    "500 fits": (growth, (), ("loky", _NOT_SHARED, "ours", "ours, never replaced")),
 }
 ONCE = {"500 fits"}  # takes minutes, and is about memory

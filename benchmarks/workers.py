@@ -1,10 +1,10 @@
-"""Measure parallel searches and predictions: joblib's own workers against ours.
+"""Benchmarks of parallel searches and predictions: joblib's own workers against ours.
 
     python benchmarks/workers.py
 
-Each contender of each case runs in a fresh process, all of them in turn, as often as `--repeat`
-says. Wall time, CPU seconds of the program and of everybody, bytes written to shared memory, and
-what a worker's memory comes to. Writes ``workers.json`` and ``workers.md``. Linux only.
+The contenders of each case run in turn, each in a fresh process, `--repeat` times. Figures are wall
+time, CPU seconds of the program and of all processes, bytes written to shared memory, and memory
+of a worker. Writes ``workers.json`` and ``workers.md``. Linux only.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _one(case: str, contender: str) -> list[Figures] | str:
 
 
 class Goal(NamedTuple):
-    """joblib's own backend with Keras's own pickling, as a multiple of ours; or a bare figure."""
+    """A goal for a figure: as a multiple of ours, by default of joblib's own backend, or alone."""
 
     case: str
     figure: str
@@ -53,8 +53,8 @@ class Goal(NamedTuple):
     against: str = "loky"
     of: str = "ours"
 
-    def found(self, results: Results) -> float | None:
-        """Return the ratio of the medians, None if it has not been measured."""
+    def measured(self, results: Results) -> float | None:
+        """Return the ratio of the medians, or our median; None if they have not been measured."""
         theirs, ours = (self._median(results, name) for name in (self.against, self.of))
         if not self.against:
             return ours
@@ -68,7 +68,7 @@ class Goal(NamedTuple):
 
     @property
     def is_bound(self) -> bool:
-        """Whether what is wanted is the most that is allowed."""
+        """True if the goal is an upper limit of a figure, False if it is a least ratio."""
         return not self.against
 
 
@@ -81,7 +81,7 @@ GOALS = (
     Goal("GridSearchCV, KerasRegressor", "all cpu", 1.25),
     Goal("GridSearchCV, SciKeras", "all cpu", 1.25),
     Goal("GridSearchCV, keras.wrappers", "all cpu", 1.25),
-    Goal("GridSearchCV, KerasRegressor", "all cpu", 1, against="ours, traced anew"),
+    Goal("GridSearchCV, KerasRegressor", "all cpu", 1, against="ours, reuse=False"),
     *(
         Goal(case, "all cpu", 2.5, round=number, against=peer)
         for case, number in (("one architecture, n_jobs=1", 0), ("one architecture, n_jobs=2", 1))
@@ -91,12 +91,12 @@ GOALS = (
         Goal(case, figure, 1, round=number, against=peer)
         for case, number in (("units too, n_jobs=1", 0), ("units too, n_jobs=2", 1))
         for figure in ("wall", "all cpu")
-        for peer in ("keras.wrappers", "scikeras", "ours, traced anew")
+        for peer in ("keras.wrappers", "scikeras", "ours, reuse=False")
     ),
     Goal("permutation_importance", "wall", 1.5),
     Goal("a task with 84 MB", "ms beyond predict", 20, round=0, against=""),
     Goal("500 fits", "largest worker", 600, round=0, against=""),
-    Goal("500 fits", "largest worker", 600, round=0, against="", of="ours, traced anew"),
+    Goal("500 fits", "largest worker", 600, round=0, against="", of="ours, reuse=False"),
     Goal("500 fits", "growth of a worker", 50, round=0, against="", of="ours, never replaced"),
     Goal("500 fits", "wall", 1, round=0),
 )
@@ -104,16 +104,16 @@ GOALS = (
 
 def _goals(results: Results) -> Iterator[str]:
     yield "\n## Goals\n"
-    yield "Medians: how many times what ours takes another takes; or, with a bound, the figure.\n"
-    yield "| case | round | figure | of | against | found | wanted | met |"
+    yield "Ratios of medians, the other contender's to ours; with an upper limit, our median.\n"
+    yield "| case | round | figure | of | against | measured | wanted | met |"
     yield "| --- " * 8 + "|"
     for goal in GOALS:
-        found = goal.found(results)
-        if found is not None:
-            is_met = found <= goal.wanted if goal.is_bound else found >= goal.wanted
+        figure = goal.measured(results)
+        if figure is not None:
+            is_met = figure <= goal.wanted if goal.is_bound else figure >= goal.wanted
             wanted = f"at {'most' if goal.is_bound else 'least'} {goal.wanted:.3g}"
             cells = (goal.case, _ROUNDS[goal.round], goal.figure, goal.of, goal.against or "-")
-            yield f"| {' | '.join(cells)} | {found:.3g} | {wanted} | {_verdict(is_met)} |"
+            yield f"| {' | '.join(cells)} | {figure:.3g} | {wanted} | {_verdict(is_met)} |"
 
 
 def _verdict(is_met: bool) -> str:
@@ -144,7 +144,7 @@ def _table(results: Results) -> Iterator[str]:
 
 
 def main() -> None:
-    """Run what the command line asks for."""
+    """Run the cases that the command line selects."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", nargs="*", default=list(CASES), choices=list(CASES))
     parser.add_argument("--repeat", type=int, default=5)
@@ -161,8 +161,8 @@ def main() -> None:
 
     file = options.out / "workers.json"
     before = json.loads(file.read_text()) if file.exists() else {"results": {}, "failed": []}
-    # Those of the other cases stay.
-    results: Results = {c: found for c, found in before["results"].items() if c in CASES}
+    # Results of the other cases are kept.
+    results: Results = {c: measured for c, measured in before["results"].items() if c in CASES}
     failed = [line for line in before["failed"] if not line.startswith(tuple(options.cases))]
     for case in options.cases:
         contenders = CASES[case][2]
@@ -170,12 +170,12 @@ def main() -> None:
         for _ in range(1 if case in ONCE else options.repeat):
             for contender in contenders:
                 start = time.perf_counter()
-                found = _one(case, contender)
+                measured = _one(case, contender)
                 print(f"{case}, {contender}: {time.perf_counter() - start:.1f} s", flush=True)
-                if isinstance(found, str):
-                    failed.append(f"{case}, {contender}: {found}")
+                if isinstance(measured, str):
+                    failed.append(f"{case}, {contender}: {measured}")
                 else:
-                    results[case][contender].append(found)
+                    results[case][contender].append(measured)
     options.out.mkdir(parents=True, exist_ok=True)
     results = {case: results[case] for case in CASES if case in results}
     document = {
@@ -203,12 +203,12 @@ def _about(document: dict[str, Any]) -> Iterator[str]:
 
 _HEAD = """# Workers
 
-Shortest / median of all repetitions: seconds, and MB. "second" is the same again in the same
-program, with workers that are there; only for "two workers ready" they have ended in between.
-`loky` is joblib's own backend with Keras's own pickling, `loky + reducers` the same with our
-reducers, `ours` the backend `"keras"` and shared traces; `prestarted`: what workers are forked from
-stood before; `traced anew`: `install(reuse=False)`. Where wrappers are compared, those of others
-run without this package, on joblib's own backend."""
+Shortest / median of all repetitions: seconds, and MB. "second" is a second round in the same
+program, with running workers; only for "two workers ready" they have ended in between. `loky` is
+joblib's own backend with Keras's own pickling, `loky + reducers` the same with our reducers, `ours`
+the backend `"keras"` with shared traces; `prestarted`: the fork server ran before; `reuse=False`:
+`install(reuse=False)`, without shared traces. In comparisons of wrappers, the other wrappers run
+without this package, on joblib's own backend."""
 
 
 if __name__ == "__main__":

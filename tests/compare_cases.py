@@ -1,8 +1,8 @@
-"""List the tests that another checkout has and this one has not, and the other way round.
+"""Comparison of the tests of two checkouts: lists the tests that have gone, and the new ones.
 
     python tests/compare_cases.py OTHER_CHECKOUT
 
-Tests that were renamed are the same if `RENAMED` says so. Fails if a test has gone.
+`RENAMED` has the patterns of renamed tests. Fails if a test has gone.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-# What differs between a name there and here: a pattern, and its replacement.
+# Patterns in names of the other checkout, and their replacements here.
 RENAMED = {
     r"(?<=_scikit_learn_checks\[)(Keras\w+)\(batch_size.*?\)(?=-check_)": r"\1",
     r"(?<=test_trust\[)trusting\.py": "loading_by_a_list.py",
@@ -33,14 +33,14 @@ RENAMED = {
 
 
 def renamed(name):
-    """Return how a test of the other checkout is called here."""
+    """Return the name that a test of the other checkout has here."""
     for there, here in RENAMED.items():
         name = re.sub(there, here, name)
     return name
 
 
 def collected(checkout):
-    """Return the names of the tests of a checkout, without folders and what pytest-xdist adds."""
+    """Return the names of the tests of a checkout, without folders and suffixes of pytest-xdist."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"],
         cwd=checkout,

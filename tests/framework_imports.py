@@ -1,10 +1,10 @@
-"""Count the processes that import a framework from nothing while the tests run.
+"""Count of the processes that import a framework while the tests run.
 
     python tests/framework_imports.py [PYTEST_ARGUMENT ...]
 
-runs pytest and prints the count by program. Each such process costs seconds. A forked process that
-finds the framework imported is not counted. While it runs, a file in the site-packages of this
-interpreter has each process of this interpreter report; it is removed afterwards.
+runs pytest and prints the count by program. Each such process costs seconds. Forked processes that
+have the framework already are not counted. During the run, a file in the site-packages of this
+interpreter makes each of its processes report; it is removed afterwards.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 REPORT = "KERAS_REDUCE_IMPORTS"
-# The first module that each of them imports of its own: it may be looked for without an import.
+# The first inner module that each framework imports; `find_spec` may ask for the framework alone.
 FRAMEWORKS = ("tensorflow.python", "jax._src", "torch._C")
 HOOK = f"""
 import os, sys
@@ -40,7 +40,7 @@ if {REPORT!r} in os.environ:
 
 @contextlib.contextmanager
 def reporting(path):
-    """Have each process of this interpreter report to `path` which frameworks it imports."""
+    """Make each process of this interpreter report its imports of frameworks to `path`."""
     packages = Path(sysconfig.get_path("purelib"))
     module, hook = packages / "_framework_imports.py", packages / "_framework_imports.pth"
     os.environ[REPORT] = str(path)
@@ -55,7 +55,7 @@ def reporting(path):
 
 
 def counted(report):
-    """Return how many processes have imported a framework, by what they were started with."""
+    """Return the number of processes that have imported a framework, by command line."""
     by_process = {}
     for line in report.read_text().splitlines():
         process, _, *arguments = ast.literal_eval(line)
@@ -64,7 +64,7 @@ def counted(report):
 
 
 def main(*arguments):
-    """Run pytest with `arguments`, print the counts, return its exit code."""
+    """Run pytest with `arguments`, print the counts, and return its exit code."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report"
         report.touch()

@@ -1,4 +1,4 @@
-"""The rows of versions that the tests run with, for ``noxfile.py`` and for the tests themselves.
+"""Rows of versions with which the tests run, for ``noxfile.py`` and for the tests themselves.
 
 To add a row, or a test file to one, edit `ROWS`; to let a row skip a test, `MAY_BE_SKIPPED`.
 """
@@ -16,19 +16,19 @@ PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text
 def path_of(name: str) -> str:
     """Return the path of ``test_NAME.py`` below the tests."""
     tests = Path(__file__).parent
-    (found,) = tests.glob(f"*/test_{name}.py")
-    return found.relative_to(tests).as_posix()
+    (path,) = tests.glob(f"*/test_{name}.py")
+    return path.relative_to(tests).as_posix()
 
 
 def declared(*names: str, extra: str | None = None) -> tuple[str, ...]:
-    """Return requirements as pyproject.toml has them: those called `names`, or all.
+    """Return requirements of pyproject.toml: those of the distributions `names`, or all.
 
     Parameters
     ----------
     names : str
         Names of distributions.
     extra : str, optional
-        The extra that they stand in; if left out, they are what the package always needs.
+        The extra that has them; if left out, the requirements of the package itself.
     """
     all_of_them = PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"]
     by_name = {re.split(r"[^\w-]", each)[0]: each for each in all_of_them}
@@ -36,46 +36,46 @@ def declared(*names: str, extra: str | None = None) -> tuple[str, ...]:
 
 
 def for_tests() -> tuple[str, ...]:
-    """Return all that the whole suite needs beside the package and its requirements."""
+    """Return the requirements of the whole suite, without those of the package."""
     extras = (declared(extra=extra) for extra in ("tensorflow", "progress", "reports", "test"))
     return tuple(each for extra in extras for each in extra if not each.startswith("keras_reduce["))
 
 
 def oldest() -> tuple[str, ...]:
-    """Return the oldest versions that pyproject.toml declares, of all that the suite needs."""
+    """Return the oldest versions that pyproject.toml declares for the requirements of the suite."""
     bounds = (*declared(), *for_tests())
     assert all(each.count(">=") == 1 for each in bounds), bounds
-    # An extra that needs a newer version comes later.
+    # A later extra may require a newer version.
     by_name = dict(each.split(">=") for each in bounds)
     return tuple(f"{name}=={version}" for name, version in by_name.items())
 
 
 class Row(NamedTuple):
-    """Versions, and what is to be tested with them.
+    """Versions, and the tests to run with them.
 
     Attributes
     ----------
     about : str
-        What the row is for.
+        Purpose of the row.
     tests : tuple of str
         Names of test files, without ``test_`` and ``.py``, or of tests in them (``file::test``);
         none for the whole suite.
     installs : tuple of str
-        What pip installs beside the package and what that needs; if it names a requirement of the
-        package, that is installed instead.
+        Requirements that pip installs beside the package and its requirements; one for the same
+        distribution as a requirement of the package replaces it.
     expects : tuple of str
         Requirements that must be met in the end; with a ``!`` before it, a distribution that must
         not be there.
     backend : str, optional
         Keras's backend.
     python : str, optional
-        Version of Python, if not any will do.
+        Version of Python, if the row needs a certain one.
     reads : tuple of str
-        Rows whose dumps must load here: see ``test_versions.py``.
+        Rows whose dumps must load in this row: see ``test_versions.py``.
     zoo : tuple of str
         Cases of the zoo; none for all of them.
     in_gate : bool
-        Whether the gate runs it.
+        True if the gate runs the row.
     """
 
     about: str
@@ -93,39 +93,82 @@ _TOOLS = declared("pandas", "psutil", "pytest", "pytest-xdist", extra="test")
 _KERAS = declared("keras", extra="tensorflow")
 
 _ON_OTHER_BACKENDS = (
-    *("rows", "private", "zoo", "installation", "golden::test_loads_and_answers_as_written"),
-    *("backends::test_memory_and_values", "backends::test_what_one_backend_writes_another_reads"),
+    "rows",
+    "private",
+    "zoo",
+    "installation",
+    "golden::test_loads_and_answers_as_written",
+    "backends::test_memory_and_values",
+    "backends::test_what_one_backend_writes_another_reads",
     "backends::test_workers_compute_with_what_the_program_has_chosen[by_environment]",
     "backends::test_a_worker_that_has_another_backend_says_so",
 )
-# Cases of the zoo: what may differ from one backend to another; and between the Keras 2 of
-# TensorFlow 2.12, for which all are tried, and tf_keras.
+# Cases of the zoo that may differ between backends; and those that may differ between tf_keras and
+# the Keras 2 of TensorFlow 2.12, with which all cases are tried.
 _ZOO_OF_BACKENDS = (
-    *("sequential", "functional_two_inputs_two_outputs", "subclassed_model_with_containers"),
-    *("layer_without_get_config", "lambda_layers", "lora", "optimizer_of_main", "convolutions"),
-    *("recurrent", "noise_and_normalizations", "normalization_adapted", "mixed_float16"),
-    *("frozen_layers", "every_optimizer", "lone_optimizers", "lone_metrics"),
-    *("lone_variables", "lone_seed_generators", "symbolic_tensors", "keras_function"),
-    *("callbacks_after_use", "attributes_at_every_level", "wrapper_in_pipeline", "quantized_int8"),
-    *("lone_layers", "lone_losses", "lone_rules", "lora_on_inner_layers"),
-    *("quantized_inner_layers", "calibrated_by_gptq"),
+    "sequential",
+    "functional_two_inputs_two_outputs",
+    "subclassed_model_with_containers",
+    "layer_without_get_config",
+    "lambda_layers",
+    "lora",
+    "optimizer_of_main",
+    "convolutions",
+    "recurrent",
+    "noise_and_normalizations",
+    "normalization_adapted",
+    "mixed_float16",
+    "frozen_layers",
+    "every_optimizer",
+    "lone_optimizers",
+    "lone_metrics",
+    "lone_variables",
+    "lone_seed_generators",
+    "symbolic_tensors",
+    "keras_function",
+    "callbacks_after_use",
+    "attributes_at_every_level",
+    "wrapper_in_pipeline",
+    "quantized_int8",
+    "lone_layers",
+    "lone_losses",
+    "lone_rules",
+    "lora_on_inner_layers",
+    "quantized_inner_layers",
+    "calibrated_by_gptq",
 )
 _ZOO_OF_TF_KERAS = (
-    *("sequential", "functional_two_inputs_two_outputs", "functional_in_functional"),
-    *("subclassed_model", "subclassed_with_train_step", "custom_layers", "lambdas", "recurrent"),
-    *("convolutions", "normalization", "lookups", "what_configs_leave_out", "mixed_precision"),
-    *("layers_with_modules_of_tensorflow", "dropout_with_a_generator", "legacy_optimizers"),
-    *("optimizer_with_schedule_and_average", "optimizers_with_variables_besides_their_lists"),
-    *("metrics_that_hold_others_or_build_late", "own_optimizer_loss_and_metric"),
-    *("losses_and_metrics_alone", "rules_and_schedules_alone", "callbacks_after_use"),
+    "sequential",
+    "functional_two_inputs_two_outputs",
+    "functional_in_functional",
+    "subclassed_model",
+    "subclassed_with_train_step",
+    "custom_layers",
+    "lambdas",
+    "recurrent",
+    "convolutions",
+    "normalization",
+    "lookups",
+    "what_configs_leave_out",
+    "mixed_precision",
+    "layers_with_modules_of_tensorflow",
+    "dropout_with_a_generator",
+    "legacy_optimizers",
+    "optimizer_with_schedule_and_average",
+    "optimizers_with_variables_besides_their_lists",
+    "metrics_that_hold_others_or_build_late",
+    "own_optimizer_loss_and_metric",
+    "losses_and_metrics_alone",
+    "rules_and_schedules_alone",
+    "callbacks_after_use",
 )
 
 ROWS = {
-    # The environment of README's command, in which nox itself is; so nothing is installed for it.
+    # It runs in the environment in which nox itself is installed; nothing is installed for it.
     "tensorflow": Row(
         "the newest versions that are released, the whole suite",
         tests=(),
-        # TensorFlow imports dill and tblib where they are; the row tf_keras has neither.
+        # TensorFlow imports dill and tblib if they are installed; the row tf_keras has neither.
         expects=("keras>=3.15", "tensorflow>=2.21", "dill", "tblib"),
         backend="tensorflow",
         reads=("oldest", "jax", "torch"),
@@ -142,7 +185,7 @@ ROWS = {
     "torch": Row(
         "Keras 3 on Torch, without TensorFlow",
         tests=_ON_OTHER_BACKENDS,
-        # A release whose wheel computes on the CPU alone.
+        # A release with a wheel for the CPU only.
         installs=("torch==2.13.0", *_KERAS, *_TOOLS, "scikeras"),
         expects=("torch>=2", "keras>=3.15", "!tensorflow", "!jax"),
         backend="torch",
@@ -166,7 +209,9 @@ ROWS = {
     "tf_keras": Row(
         "Keras 2 as a package of its own, beside Keras 3",
         tests=(
-            *("rows", "keras2", "golden::test_loads_and_answers_as_written"),
+            "rows",
+            "keras2",
+            "golden::test_loads_and_answers_as_written",
             "golden::test_loads_by_a_list_of_what_is_trusted",
         ),
         installs=(*declared(extra="tf_keras"), *_KERAS, *_TOOLS, "scikeras"),
@@ -177,8 +222,15 @@ ROWS = {
     "oldest": Row(
         "the oldest versions that pyproject.toml declares",
         tests=(
-            *("rows", "private", "payloads", "persistence::test_models", "wrappers", "dumps"),
-            *("later_changes", "installation", "golden::test_loads_and_answers_as_written"),
+            "rows",
+            "private",
+            "payloads",
+            "persistence::test_models",
+            "wrappers",
+            "dumps",
+            "later_changes",
+            "installation",
+            "golden::test_loads_and_answers_as_written",
             "golden::test_loads_by_a_list_of_what_is_trusted",
             "parallel::test_after_the_program_has_computed_with_tensorflow",
             "traces::test_estimators_find_the_same_with_shared_traces[random_lives_are_as_those_of_their_twins]",
@@ -193,7 +245,10 @@ ROWS = {
         tests=("rows", "dask", "ray", "spark", "private_names", "examples::test_a_search_on_dask"),
         installs=(
             *(declared(extra="dask") + declared(extra="ray") + declared(extra="spark")),
-            *(*declared(extra="tensorflow"), *_TOOLS, "dask-ml", "scikeras"),
+            *declared(extra="tensorflow"),
+            *_TOOLS,
+            "dask-ml",
+            "scikeras",
         ),
         expects=("distributed", "dask-ml", "ray", "pyspark", "joblibspark", "keras>=3.15"),
         backend="tensorflow",
@@ -202,9 +257,13 @@ ROWS = {
         "libraries that build on Keras 3; no part of the gate, as it takes minutes",
         tests=("rows", "libraries"),
         installs=(
-            *("keras-hub==0.32.*", "keras-tuner>=1.4.8", "hgq2>=0.2", "sentencepiece"),
-            "tensorboard",  # KerasTuner imports it in each trial, and TensorFlow brings it no more.
-            *(*declared(extra="tensorflow"), *_TOOLS),
+            "keras-hub==0.32.*",
+            "keras-tuner>=1.4.8",
+            "hgq2>=0.2",
+            "sentencepiece",
+            "tensorboard",  # KerasTuner imports it; TensorFlow no longer requires it.
+            *declared(extra="tensorflow"),
+            *_TOOLS,
         ),
         expects=("keras-hub>=0.32", "keras-tuner", "hgq2", "keras>=3.15"),
         backend="tensorflow",
@@ -214,10 +273,18 @@ ROWS = {
         "libraries that build on tf_keras, with the last versions that can be installed together",
         tests=("rows", "libraries_keras2"),
         installs=(
-            *("tensorflow==2.19.*", "tf_keras==2.19.*", "tensorflow-probability==0.25.*"),
-            *("tensorflow-decision-forests==1.12.*", "ydf==0.11.*", "protobuf<6"),
-            # QKeras asks for "pyparser" and imports pyparsing.
-            *("QKeras==0.9.*", "pyparsing<3.3", "keras-cv==0.9.*", *_TOOLS, *_KERAS),
+            "tensorflow==2.19.*",
+            "tf_keras==2.19.*",
+            "tensorflow-probability==0.25.*",
+            "tensorflow-decision-forests==1.12.*",
+            "ydf==0.11.*",
+            "protobuf<6",
+            # QKeras requires "pyparser", but imports pyparsing.
+            "QKeras==0.9.*",
+            "pyparsing<3.3",
+            "keras-cv==0.9.*",
+            *_TOOLS,
+            *_KERAS,
         ),
         expects=("tf_keras==2.19.*", "tensorflow-probability", "QKeras", "keras-cv", "keras>=3.13"),
         backend="tensorflow",
@@ -227,10 +294,16 @@ ROWS = {
     "bare": Row(
         "no Keras, nor anything that computes for it",
         tests=(
-            *("rows", "bare", "first_steps", "dumps", "architecture", "persistence::test_files"),
-            *("persistence::test_reading_what_has_no_model_loads_no_framework",),
-            *("installation::test_import_and_install_load_no_framework",),
-            *("explanation::test_without_installation_or_keras", "inspection::test_needs_no_keras"),
+            "rows",
+            "bare",
+            "first_steps",
+            "dumps",
+            "architecture",
+            "persistence::test_files",
+            "persistence::test_reading_what_has_no_model_loads_no_framework",
+            "installation::test_import_and_install_load_no_framework",
+            "explanation::test_without_installation_or_keras",
+            "inspection::test_needs_no_keras",
         ),
         installs=_TOOLS,
         expects=("!keras", "!tf_keras", "!tensorflow", "!tensorflow-cpu", "!jax", "!torch"),
@@ -238,10 +311,22 @@ ROWS = {
     "newest": Row(
         "what is not released yet: shows what will break, and is no part of the gate",
         tests=(
-            *("rows", "versions", "golden", "private", "zoo", "payloads", "public", "persistence"),
-            *("wrappers", "installation", "hashing", "traces", "sharing", "parallel"),
+            "rows",
+            "versions",
+            "golden",
+            "private",
+            "zoo",
+            "payloads",
+            "public",
+            "persistence",
+            "wrappers",
+            "installation",
+            "hashing",
+            "traces",
+            "sharing",
+            "parallel",
         ),
-        # Release candidates of all; nightly builds go by other names: tf-nightly, keras-nightly.
+        # Release candidates; nightly builds have other names: tf-nightly, keras-nightly.
         installs=("--pre", *for_tests()),
         expects=("keras>=3.15", "tensorflow>=2.21"),
         backend="tensorflow",
@@ -249,18 +334,18 @@ ROWS = {
     ),
 }
 
-# Tests that a row can't run, by the beginning of their names ("test_file.py::test_name"), and why.
-# Any other that is skipped there has failed.
+# Tests that a row can't run, by the beginning of their names ("test_file.py::test_name"), with the
+# reason. Any other skip in a row is a failure.
 MAY_BE_SKIPPED: dict[str, dict[str, str]] = {}
 
 
 def in_gate() -> list[str]:
-    """Return the rows that the gate runs: the whole suite first, which takes longest."""
+    """Return the rows that the gate runs; the whole suite, which takes longest, comes first."""
     return [name for name, row in ROWS.items() if row.in_gate]
 
 
 def zoo_of(row: str, cases: list[str]) -> list[str]:
-    """Return those of a zoo's cases that a row tries; all, if `row` is empty or has no part."""
+    """Return the cases of a zoo that a row tries; all, if `row` is empty or selects none."""
     part = ROWS[row].zoo if row else ()
     assert set(part) <= set(cases), set(part) - set(cases)
     return [name for name in cases if name in part] if part else cases

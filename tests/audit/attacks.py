@@ -1,6 +1,6 @@
-"""Files that would run a program when they are loaded, and that ``trusted=`` refuses.
+"""Attacks: files that run a command when they are loaded, and that ``trusted=`` refuses.
 
-Each first shows that it works, on whoever loads it without: else its refusal would prove nothing.
+Each attack must also succeed without ``trusted=``; otherwise its refusal would prove nothing.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ attack = entering(ATTACKS)
 
 
 class Calls:
-    """Is a call, once it is unpickled."""
+    """An object whose unpickling is a call of a function."""
 
     def __init__(self, function, *arguments, state=None):
         self.reduced = (function, arguments, *(() if state is None else (state,)))
@@ -55,7 +55,7 @@ TRAP = Calls(os.system, COMMAND)
 
 
 def by_name(module, name, *arguments, protocol=4):
-    """Return a pickle that calls what stands under a name, found by way of attributes."""
+    """Return a pickle that calls a global by a dotted name, looked up through attributes."""
     file = io.BytesIO()
     file.write(b"\x80" + bytes([protocol]))
     for text in (module, name):
@@ -66,7 +66,7 @@ def by_name(module, name, *arguments, protocol=4):
     return file.getvalue()
 
 
-# --- of any pickle ---------------------------------------------------------------------------
+# --- in any pickle ---------------------------------------------------------------------------
 
 
 @attack
@@ -89,7 +89,7 @@ def evaluation():
 
 
 class Applied:
-    """Calls what another object is, once it is unpickled."""
+    """An object whose unpickling calls the object that another one unpickles to."""
 
     def __init__(self, function, *arguments):
         self.function, self.arguments = function, arguments
@@ -114,8 +114,8 @@ def roundabout_ways():
 @attack
 def attributes_of_modules_that_are_known():
     for module in ("joblib.numpy_pickle", "sklearn.base", "numpy", "scipy"):
-        for name, found in vars(sys.modules[module]).items():
-            if getattr(found, "system", None) is os.system:
+        for name, attribute in vars(sys.modules[module]).items():
+            if getattr(attribute, "system", None) is os.system:
                 yield by_name(module, f"{name}.system", COMMAND)
 
 
@@ -167,7 +167,7 @@ def _load_array(path):
 
 @attack
 def templates_of_distributions():
-    """SciPy executes a text that is in the state of these."""
+    """Put code into the state of a SciPy distribution, which executes a template from there."""
     distribution = copy.copy(scipy.stats.norm)
     template = distribution._parse_arg_template
     distribution._parse_arg_template = f"import os; os.system({COMMAND!r})\n{template}"
@@ -177,7 +177,7 @@ def templates_of_distributions():
 
 
 class Importing(BaseEstimator):
-    """An estimator of the user's, with a method that unpicklers call."""
+    """A user-defined estimator with a method that unpicklers call."""
 
     def __setstate__(self, state):
         os.system(COMMAND)
@@ -189,11 +189,11 @@ def classes_that_are_not_listed():
     yield pickle.dumps(FunctionTransformer(TRAP))
 
 
-# --- of payloads -----------------------------------------------------------------------------
+# --- in payloads -----------------------------------------------------------------------------
 
 
 def payload(change, *, kind=None):
-    """Return a pickle of a model whose config and custom objects `change` has changed."""
+    """Return a pickle of a layer or model whose config and custom objects `change` has changed."""
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="dense")])
     with keras_reduce.installed():
         rebuild, arguments, *_ = (kind or model.layers[0]).__reduce__()
@@ -204,7 +204,7 @@ def payload(change, *, kind=None):
 
 
 def malice(name):
-    """Return the name of a module that leaves the mark when it is imported."""
+    """Write a module that leaves the mark when it is imported; return its name."""
     (FOLDER / f"{name}.py").write_text(
         f"import os\nos.system({COMMAND!r})\ndef system(x): return x\n"
     )
@@ -270,18 +270,18 @@ def payloads_in_payloads():
     yield pickle.dumps(Calls(rebuild, *arguments[:4], (*arguments[4], TRAP)))
 
 
-# --- all of them -----------------------------------------------------------------------------
+# --- all attacks -----------------------------------------------------------------------------
 
 
 def fires(data):
-    """Tell whether a file does what it is for, on whoever loads it."""
+    """Tell whether an attack succeeds when its file is loaded without ``trusted=``."""
     MARK.unlink(missing_ok=True)
     for read in (
         lambda: pickle.loads(data),
         lambda: joblib.load(io.BytesIO(data)),
         lambda: loads(data, verify=False),
     ):
-        with contextlib.suppress(Exception):  # What comes after the deed is all one.
+        with contextlib.suppress(Exception):  # Errors after the attack don't matter.
             read()
     has_fired = MARK.exists()
     MARK.unlink(missing_ok=True)
@@ -317,7 +317,7 @@ def each_works_and_is_refused():
                     wrong.append(f"{label} has worked")
                     MARK.unlink()
             if not fires(data):
-                wrong.append(f"{label} does not work on anybody")
+                wrong.append(f"{label} does not work without trusted=")
     assert not wrong, "\n".join(wrong)
 
 
@@ -343,7 +343,7 @@ def inspecting_them_runs_nothing_and_shows_what_they_would_do():
     assert not wrong, "\n".join(wrong)
 
 
-# --- other bad intentions --------------------------------------------------------------------
+# --- other malicious files -------------------------------------------------------------------
 
 
 def refused(data, *fragments, trusted=()):
@@ -367,7 +367,7 @@ def prefixes_stand_for_what_is_defined_there():
     data = pickle.dumps([json.JSONDecoder, json.loads])
     for trusted in (["json."], ["json.*"], ["json.loads", "json.decoder."]):
         assert loads(data, verify=False, trusted=trusted) == [json.JSONDecoder, json.loads]
-    # What a module has from elsewhere is not defined there.
+    # Names that a module imports are not defined there.
     refused(by_name("json", "codecs.open", "x"), "json.codecs.open", trusted=["json."])
     refused(by_name("tempfile", "_os.system", "x"), trusted=["tempfile."])
     for trusted in ("json.", [""], ["."], [5]):
@@ -377,18 +377,18 @@ def prefixes_stand_for_what_is_defined_there():
 
 @check
 def what_is_named_may_not_be_called_for_that():
-    """A class of Keras's, or a function, is what an estimator may hold, and no more."""
+    """Load names of Keras classes and functions as attributes, and refuse to call them."""
     for name in ("keras.layers.Dense", "numpy.mean", "sklearn.metrics.mean_squared_error"):
         module, _, name = name.rpartition(".")
-        found = getattr(importlib.import_module(module), name)
-        kept = loads(pickle.dumps(found), verify=False, trusted=[])
-        assert kept is found
+        value = getattr(importlib.import_module(module), name)
+        kept = loads(pickle.dumps(value), verify=False, trusted=[])
+        assert kept is value
         refused(by_name(module, name, [1.0]), name)
 
 
 @check
 def calls_of_operations_that_are_none():
-    """What made a symbolic tensor is called again, if it is an operation of Keras's."""
+    """Refuse to rebuild a symbolic tensor by calling something other than a Keras operation."""
     tensor = keras.layers.Dense(1)(keras.Input((2,)))
     with keras_reduce.installed():
         rebuild, arguments, *_ = tensor._keras_history.operation._inbound_nodes[-1].__reduce__()
@@ -466,7 +466,7 @@ def sizes_that_are_lies():
 
 @check
 def constructors_that_do_work():
-    """A pickler makes an object without its constructor, and then sets its state."""
+    """Refuse constructor calls: a pickler creates objects without them, and sets the state."""
     matrix = scipy.sparse.csr_matrix(np.eye(4))
     for call in (
         Calls(scipy.sparse.csc_matrix, matrix),
@@ -478,9 +478,9 @@ def constructors_that_do_work():
     operator = scipy.sparse.linalg.LinearOperator
     data = by_name("copyreg", "__newobj__", operator, 1.0, (3, 3))
     refused(data, "copyreg.__newobj__ is called in a way that no pickler writes")
-    # What is listed may be called.
-    found = loads(pickle.dumps(Calls(StandardScaler)), verify=False, trusted=[StandardScaler])
-    assert isinstance(found, StandardScaler)
+    # A listed class may be called.
+    scaler = loads(pickle.dumps(Calls(StandardScaler)), verify=False, trusted=[StandardScaler])
+    assert isinstance(scaler, StandardScaler)
 
 
 @check
@@ -527,7 +527,7 @@ def generators_that_would_go_on_outside_of_their_numbers():
 
 @check
 def states_that_numpy_would_believe():
-    """It ends the process, or reads memory that is none of the array's."""
+    """Refuse states that crash NumPy or make it read memory outside of an array."""
     f8, raw = np.dtype("f8"), b"12345678"
 
     def built(obj, state):

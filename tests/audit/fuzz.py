@@ -1,11 +1,11 @@
-"""Files that nobody wrote: mutations of real ones, for whatever reads strangers' files.
+"""Fuzzer for the readers of untrusted files: mutations of real files, and random pickles.
 
-``python fuzz.py SECONDS SEED [CASES]`` mutates files of many kinds, and lets `inspect`, `load` with
-``trusted=``, and the reader of payloads loose on each. What is allowed is an error of this package;
-for a payload that is trusted, what the framework raises is one as well. A case may take some
-seconds and some memory, which grow with its size only. The last line is a table of what has come
-of it; a case that did what it must not is written to ``fuzz-*.bin`` in the current folder, and the
-one at hand to ``fuzz-SEED.last``, should the process end.
+``python fuzz.py SECONDS SEED [CASES]`` mutates files of many kinds, and reads each with `inspect`,
+with `load` and ``trusted=``, and with the reader of payloads. Only errors of this package are
+allowed, and for trusted payloads also those of the framework. Time and memory of a case must be
+limited by its size. The last line of the output is a table of outcomes. A case with a forbidden
+outcome is written to ``fuzz-*.bin`` in the current folder; the current case is in
+``fuzz-SEED.last`` if the process crashes.
 """
 
 from __future__ import annotations
@@ -37,37 +37,45 @@ from keras_reduce.audit import trust_policy
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "protocol-1" / "keras3"
 TRUSTED = ["golden_code_keras3.", "golden_code_tensorflow."]
-PATIENCE = 30  # seconds for a case
+PATIENCE = 30  # seconds per case
 MOST = 600 << 20  # bytes by which the memory of all cases may grow
 
-# What the stack machine of pickle understands, to be put anywhere.
+# Opcodes, names and numbers to insert at random positions.
 OPCODES = [opcode.code.encode("latin1") for opcode in pickletools.opcodes]
 NAMES = [
-    *(b"cos\nsystem\n", b"cbuiltins\ngetattr\n", b"cbuiltins\nset\n", b"cnumpy\ndtype\n"),
-    *(b"cnumpy._core.multiarray\n_reconstruct\n", b"ccopyreg\n_reconstructor\n"),
-    *(b"cnumpy.random._pickle\n__generator_ctor\n", b"ccollections\ndefaultdict\n"),
-    *(b"cjoblib.numpy_pickle\nNumpyArrayWrapper\n", b"ckeras_reduce.reducers\nrebuild_model\n"),
-    *(b"ccollections\ndeque\n", b"cnumpy\nndarray\n", b"cnumpy.ma.core\n_mareconstruct\n"),
+    b"cos\nsystem\n",
+    b"cbuiltins\ngetattr\n",
+    b"cbuiltins\nset\n",
+    b"cnumpy\ndtype\n",
+    b"cnumpy._core.multiarray\n_reconstruct\n",
+    b"ccopyreg\n_reconstructor\n",
+    b"cnumpy.random._pickle\n__generator_ctor\n",
+    b"ccollections\ndefaultdict\n",
+    b"cjoblib.numpy_pickle\nNumpyArrayWrapper\n",
+    b"ckeras_reduce.reducers\nrebuild_model\n",
+    b"ccollections\ndeque\n",
+    b"cnumpy\nndarray\n",
+    b"cnumpy.ma.core\n_mareconstruct\n",
 ]
 NUMBERS = [b"\xff" * 4, b"\x7f" + b"\xff" * 7, b"\0" * 8, b"\x80" * 4, b"\1\0\0\0\0\0\0\x80"]
 
 
 def seeds():
-    """Return files to begin with."""
-    found = [path.read_bytes() for path in sorted(GOLDEN.iterdir()) if path.suffix != ".json"]
+    """Return the files to mutate."""
+    files = [path.read_bytes() for path in sorted(GOLDEN.iterdir()) if path.suffix != ".json"]
     x, y = np.arange(40.0).reshape(10, 4), np.arange(10) % 2
     pipeline = make_pipeline(StandardScaler(), LogisticRegression()).fit(x, y)
     held = {"p": pipeline, "o": np.array([{}, "a", None]), "f": np.asfortranarray(x), "s": {1, 2}}
-    found += [pickle.dumps(held, protocol) for protocol in range(6)]
+    files += [pickle.dumps(held, protocol) for protocol in range(6)]
     for compress in (0, ("zlib", 1), ("gzip", 1), ("bz2", 1), ("lzma", 0)):
         file = io.BytesIO()
         joblib.dump(held, file, compress)
-        found += [file.getvalue(), dumps(held, compress), dumps(held, compress, key=b"k" * 16)]
-    return found
+        files += [file.getvalue(), dumps(held, compress), dumps(held, compress, key=b"k" * 16)]
+    return files
 
 
 def mutated(data, others, rng):
-    """Return `data` with a few changes, of the kinds that mislead readers."""
+    """Return `data` with a few random changes that may mislead readers."""
     changed = bytearray(data)
     for _ in range(rng.choice((1, 1, 1, 2, 3, 5, 12))):
         position, kind = rng.randrange(len(changed) + 1), rng.randrange(9)
@@ -98,7 +106,7 @@ def mutated(data, others, rng):
 
 
 def _with_another_text(data, rng):
-    """Change a number or a word in the JSON of a payload, where there is one."""
+    """Change a number or a word in the JSON of a payload, if there is one."""
     spots = [i for i in range(len(data)) if data[i : i + 1] in (b"0", b"1", b"2", b'"', b"[", b"{")]
     if not spots:
         return data
@@ -109,7 +117,7 @@ def _with_another_text(data, rng):
 
 
 def program(rng):
-    """Return a pickle that keeps to the rules of the stack, and calls what is known as harmless."""
+    """Return a random pickle with a valid stack that calls functions from the allowlists."""
     parts, depth = [b"\x80\x04"], 0
     names = sorted(trust_policy.CONSTRUCTORS | trust_policy.REFERENCES)
     for _ in range(rng.randrange(4, 60)):
@@ -133,17 +141,44 @@ def _split(name):
 
 
 def _value(rng):
-    """Return opcodes for a value of a kind that arguments and states are of."""
+    """Return opcodes for a value that often occurs in arguments and states."""
     values = (
-        *(0, 1, -1, 3, 255, 1 << 31, 1 << 62, 1.5, float("nan"), None, True, "f8", "O", "latin1"),
-        *("<", "C", "b", "text", b"", b"12345678", b"\x80\x04N.", (0,), (1,), (2, 3), (), [1], {}),
-        *((3, "<", None, None, None, -1, -1, 0), (1, (1,), None, False, b"12345678"), {"a": 1}),
+        0,
+        1,
+        -1,
+        3,
+        255,
+        1 << 31,
+        1 << 62,
+        1.5,
+        float("nan"),
+        None,
+        True,
+        "f8",
+        "O",
+        "latin1",
+        "<",
+        "C",
+        "b",
+        "text",
+        b"",
+        b"12345678",
+        b"\x80\x04N.",
+        (0,),
+        (1,),
+        (2, 3),
+        (),
+        [1],
+        {},
+        (3, "<", None, None, None, -1, -1, 0),
+        (1, (1,), None, False, b"12345678"),
+        {"a": 1},
     )
     return pickle.dumps(rng.choice(values), 4)[2:-1].replace(b"\x94", b"")
 
 
 def packed(data, rng):
-    """Return a mutation as the content of a compressed file, now and then."""
+    """Compress some of the mutations."""
     kind = rng.randrange(12)
     if kind == 0:
         return zlib.compress(data, 1)
@@ -186,7 +221,7 @@ def main(seconds, seed, most=10**9):
     signal.signal(signal.SIGALRM, on_alarm)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "case")
-        for reader in READERS:  # What is imported for the first time is none of any case.
+        for reader in READERS:  # Imports at the first use must not count for any case.
             path.write_bytes(files[-3])
             reader(path, files[-3])
         by_trusting(GOLDEN / "sequential.dump", b"")

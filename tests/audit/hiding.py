@@ -1,7 +1,7 @@
-"""Files that try to hide from `inspect` what loading them does, or to keep it busy.
+"""Files that try to hide a call from `inspect`, or to make it take very long.
 
-They are put together by hand, as no pickler would write them. Those by which a name or an array
-stands for something else first show that a loader makes the call that they hide.
+They are assembled by hand, as no pickler would write them. Where a name or an array hides a call,
+the check first shows that a loader makes the call.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def names(report):
     return {each.path: each for each in report.names}
 
 
-# What the files are to do: a call that leaves a mark.
+# The hidden call: it leaves a mark.
 MARK = Path(tempfile.mkdtemp(prefix="hiding-"), "mark")
 TOUCH = ("pathlib", "Path.touch"), call(name("pathlib", "Path"), text(str(MARK)))
 HIDDEN = "pathlib.Path.touch"
@@ -100,7 +100,7 @@ def assert_runs(load, data):
     assert MARK.exists(), "the attack does not work"
 
 
-# --- what is called --------------------------------------------------------------------------
+# --- called functions ------------------------------------------------------------------------
 
 
 @check
@@ -131,8 +131,8 @@ def names_that_lead_out_of_a_package_are_warned_of():
         if isinstance(process, subprocess.Popen):
             process.wait()
         assert MARK.exists(), way
-        found = [each for each in inspected(data).names if each.warning]
-        assert [each.kind for each in found] == ["foreign"], way
+        warned = [each for each in inspected(data).names if each.warning]
+        assert [each.kind for each in warned] == ["foreign"], way
 
 
 @check
@@ -167,16 +167,16 @@ def nothing_dangerous_is_left_out_for_length():
         assert "and 102 more" in shown
 
 
-# --- arrays of joblib's ----------------------------------------------------------------------
+# --- joblib's arrays -------------------------------------------------------------------------
 
 
-def array(state, *, made=None):
-    """Return the opcodes that joblib takes for an array, whose bytes come next."""
-    return (made or name("joblib.numpy_pickle", "NumpyArrayWrapper") + b")\x81") + state + b"b"
+def array(state, wrapper=None):
+    """Return the opcodes that joblib reads as an array; the bytes of the array come next."""
+    return (wrapper or name("joblib.numpy_pickle", "NumpyArrayWrapper") + b")\x81") + state + b"b"
 
 
 def state(*pairs, key=None, shape=b"K\x00\x85"):
-    """Return the state of a wrapper, as joblib writes it: of an array without elements."""
+    """Return the state of joblib's wrapper of an array without elements."""
     said = {
         "subclass": name("numpy", "ndarray"),
         "shape": shape,
@@ -189,25 +189,25 @@ def state(*pairs, key=None, shape=b"K\x00\x85"):
 
 
 def dtype(code, *parts):
-    made = call(name("numpy", "dtype"), text(code), b"\x89", b"\x88")
-    return made + (tupled(*parts) + b"b" if parts else b"")
+    dtype_call = call(name("numpy", "dtype"), text(code), b"\x89", b"\x88")
+    return dtype_call + (tupled(*parts) + b"b" if parts else b"")
 
 
 def padded(data):
-    """Return opcodes at a length that items of eight bytes can have."""
+    """Pad opcodes to a multiple of eight bytes."""
     return data + b"\x94" * (-len(data) % 8)
 
 
-# Done after an array.
+# Opcodes after an array, with the hidden call.
 AFTER = padded(b"0" + RUN)
 MANY, NONE, ONE = number(len(AFTER) // 8) + b"\x85", b"K\x00\x85", b"K\x01\x85"
-# An item that is a name for all that follows, if it is read as opcodes.
+# An item that, read as opcodes, swallows all that follows as one argument.
 SWALLOWS = b"\x94\x94\x94B" + struct.pack("<I", len(AFTER))
 OBJECTS = dtype("O8", b"K\x03", text("|"), b"N", b"N", b"N", number(8), b"K\x01", number(63))
 
 
 def framed():
-    """Return an array within a frame, behind which joblib looks for its bytes."""
+    """Return an array within a frame; joblib looks for its bytes behind the frame."""
     rest = padded(b"0" + RUN + b".")
     inside = array(state(shape=number(len(rest) // 8) + b"\x85")) + rest
     frame = b"\x80\x04\x95" + struct.pack("<Q", len(inside)) + inside
@@ -216,7 +216,7 @@ def framed():
 
 @check
 def arrays_are_passed_over_as_joblib_does_or_not_at_all():
-    """A reader that passes over other bytes does not see what these do."""
+    """Require that `inspect` skips the same bytes as joblib, or ends."""
     wrapper = name("joblib.numpy_pickle", "NumpyArrayWrapper")
     shape = call(name("_codecs", "encode"), text("funcr"), text("rot13"))
     lies = {
@@ -229,16 +229,16 @@ def arrays_are_passed_over_as_joblib_does_or_not_at_all():
     files = {way: whole(array(said), *data) for way, (said, *data) in lies.items()}
     for way in ("a dtype by name", "a dtype by letter", "a dtype of fields"):
         files[way] = files[way][:-1] + AFTER + b"."
-    for way, made in {
+    for way, wrapper_code in {
         "another path": name("joblib", "numpy_pickle.NumpyArrayWrapper") + b")\x81",
         "its own method": call(name("joblib.numpy_pickle", "NumpyArrayWrapper.__new__"), wrapper),
         "a reconstructor": call(
             name("copyreg", "_reconstructor"), wrapper, name("builtins", "object"), b"N"
         ),
     }.items():
-        files[way] = whole(array(state(shape=ONE), made=made), SWALLOWS, AFTER)
+        files[way] = whole(array(state(shape=ONE), wrapper_code), SWALLOWS, AFTER)
     files["a frame that goes on"] = framed()
-    # joblib reads what is in an array of objects by an unpickler that knows nothing of wrappers.
+    # joblib reads the items of an array of objects with an unpickler that ignores wrappers.
     inner = whole(array(state(shape=MANY)), AFTER)
     outer = array(state(("dtype", OBJECTS), key="dtype", shape=ONE))
     files["an array in one of objects"] = whole(outer, inner)
@@ -256,13 +256,13 @@ def arrays_are_passed_over_as_joblib_does_or_not_at_all():
 
 @check
 def sizes_of_items_are_those_that_numpy_takes():
-    """Its own, for those that have one, whatever a state says."""
+    """Require that a dtype with a fixed size keeps it, even if its state has another one."""
     wrong = (b"K\x03", text("<"), b"N", b"N", b"N", number(len(AFTER) + 8), b"K\x01", b"K\x00")
     said = state(("dtype", dtype("f8", *wrong)), key="dtype", shape=ONE)
     data = whole(array(said), b"\0" * 8, AFTER)
     assert_runs(joblib.load, data)
     assert HIDDEN in names(inspected(data))
-    # Nor can flags tell otherwise whether there are objects in an array.
+    # Flags don't decide either whether there are objects in an array.
     for code, flags in (("f8", 63), ("O8", 0), ("V8", 1)):
         odd = (b"K\x03", text("|"), b"N", b"N", b"N", number(8), b"K\x01", number(flags))
         assert inspected(whole(array(state(("dtype", dtype(code, *odd)), key="dtype")))).ended
@@ -285,7 +285,7 @@ def wrappers_of_old_releases_are_not_followed():
         assert inspected(whole(name("joblib.numpy_pickle", old), b")\x81}b")).ended
 
 
-# --- code and models, wherever they are ------------------------------------------------------
+# --- nested code and models ------------------------------------------------------------------
 
 
 SYSTEM = whole(call(name("os", "system"), text("x")))
@@ -345,7 +345,8 @@ def what_configs_import_is_told_wherever_they_are():
         "under the key of another": whole(
             payload(
                 {"class_name": "system", "module": "os", "registered_name": "k"},
-                *(b")", b"N"),
+                b")",
+                b"N",
                 tupled(tupled(tupled(text("k"), text("mine"), text("X"), b"K\x00"))),
             )
         ),
@@ -366,13 +367,13 @@ def what_configs_import_is_told_wherever_they_are():
 
 @check
 def only_keras_own_method_makes_its_models():
-    made = call(name("foo", "bar"), name("keras.src.models", "M"), text("_unpickle_model"))
-    report = inspected(whole(call(made, b"N")))
+    method = call(name("foo", "bar"), name("keras.src.models", "M"), text("_unpickle_model"))
+    report = inspected(whole(call(method, b"N")))
     assert not report.models
     assert any("is computed" in each for each in report.odd)
 
 
-# --- what costs too much ---------------------------------------------------------------------
+# --- limits of time and memory ---------------------------------------------------------------
 
 
 def archive(config):
@@ -409,17 +410,30 @@ def small_files_cost_little():
         ),
         "fields": whole(fields_in_fields()),
         "arguments of many": whole(
-            *(tupled(b"N" * many), put(0), b"0", name("a", "b"), put(1), b"0]("),
+            tupled(b"N" * many),
+            put(0),
+            b"0",
+            name("a", "b"),
+            put(1),
+            b"0](",
             *[get(1) + get(0) + b"R"] * many,
             b"e",
         ),
         "a long key above many": whole(
-            *(name("a", "C"), b")\x81}", text("k" * 100_000), b"](", b"]" * many, b"esb")
+            name("a", "C"), b")\x81}", text("k" * 100_000), b"](", b"]" * many, b"esb"
         ),
         "a shape": whole(
             call(name("numpy._core.multiarray", "_reconstruct"), b"N"),
-            *(b"(K\x01", number(1 << 16_000), put(0), b"0(", get(0) * many, b"t"),
-            *(dtype("f8"), b"\x89", blob(b"x"), b"tb"),
+            b"(K\x01",
+            number(1 << 16_000),
+            put(0),
+            b"0(",
+            get(0) * many,
+            b"t",
+            dtype("f8"),
+            b"\x89",
+            blob(b"x"),
+            b"tb",
         ),
         "a text of many models": whole(
             shared, b"0](", *[get(0) + tupled(get(1)) + b"R"] * 500, b"e"
@@ -430,14 +444,14 @@ def small_files_cost_little():
         begun = time.process_time()
         report = inspected(data)
         assert len(str(report)) < 1 << 20, what
-        # Ten times what it takes: without a bound it would be minutes, or for ever.
+        # Ten times the usual time; without a limit it would be minutes or more.
         assert time.process_time() - begun < 20, what
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 << 10
 
 
 @check
 def reading_ends_where_it_would_cost_too_much():
-    # Private: to reach the bounds themselves would take minutes.
+    # Private: reaching the real limits would take minutes.
     before = opcodes._MOST, inspection._MOST
     opcodes._MOST = inspection._MOST = 1000
     try:
@@ -451,10 +465,10 @@ def reading_ends_where_it_would_cost_too_much():
 
 @check
 def objects_of_classes_that_are_in_the_file_are_read():
-    """Whosever copy of cloudpickle has put them there."""
+    """Try all copies of cloudpickle that may have written the class."""
     for copy in ("", "joblib.externals.", "ray.", "pyspark."):
-        made = call(name(f"{copy}cloudpickle.cloudpickle", "_make_skeleton_class"), text("Mine"))
-        report = inspected(whole(made, b")\x81", items(("note", text("a note"))), b"b"))
+        cls = call(name(f"{copy}cloudpickle.cloudpickle", "_make_skeleton_class"), text("Mine"))
+        report = inspected(whole(cls, b")\x81", items(("note", text("a note"))), b"b"))
         assert not report.ended
         assert not report.odd
         assert report.code == ["Mine"]

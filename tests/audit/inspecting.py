@@ -1,4 +1,4 @@
-"""`inspect`: what it says of files is what they hold, whatever is in them."""
+"""Reports of `inspect`, compared with the objects that the files hold."""
 
 from __future__ import annotations
 
@@ -32,11 +32,23 @@ compute_eagerly()
 GOLDEN = Path(__file__).parents[1] / "golden"
 ZOO = runpy.run_path(str(Path(importable.__file__).with_name("zoo.py")), run_name="zoo")["CASES"]
 MODELS = (
-    *("sequential", "sequential_uncompiled", "functional_two_inputs_two_outputs"),
-    *("functional_shared_layer", "functional_in_functional", "residual_and_multiple_merges"),
-    *("subclassed_model_with_containers", "layer_of_main", "layer_of_a_module", "convolutions"),
-    *("recurrent", "transformer", "wrapped_layers", "normalization_adapted", "mixed_float16"),
-    *("frozen_layers", "lambda_layers"),
+    "sequential",
+    "sequential_uncompiled",
+    "functional_two_inputs_two_outputs",
+    "functional_shared_layer",
+    "functional_in_functional",
+    "residual_and_multiple_merges",
+    "subclassed_model_with_containers",
+    "layer_of_main",
+    "layer_of_a_module",
+    "convolutions",
+    "recurrent",
+    "transformer",
+    "wrapped_layers",
+    "normalization_adapted",
+    "mixed_float16",
+    "frozen_layers",
+    "lambda_layers",
 )
 
 
@@ -85,19 +97,19 @@ def models_are_described_as_keras_does():
         report = inspected(model, FORMATS["dump"])
         assert report.digests == "right"
         assert not report.ended
-        path, found = report.models[0]
-        assert (path, found.kind, found.cls) == ("content", "model", type(model).__name__), name
-        assert found.parameters == model.count_params(), name
-        assert found.versions["keras"] == keras.__version__
-        if type(model) in (keras.Sequential, keras.Model) or not found.custom:
+        path, summary = report.models[0]
+        assert (path, summary.kind, summary.cls) == ("content", "model", type(model).__name__), name
+        assert summary.parameters == model.count_params(), name
+        assert summary.versions["keras"] == keras.__version__
+        if type(model) in (keras.Sequential, keras.Model) or not summary.custom:
             layers = [layer for layer in model.layers if hasattr(layer, "name")]
             # Operations are listed as well.
-            counted = {layer.name: layer.parameters for layer in found.layers}
+            counted = {layer.name: layer.parameters for layer in summary.layers}
             expected = {layer.name: layer.count_params() for layer in layers}
             assert {key: counted.get(key) for key in expected} == expected, name
         if model.compiled:
-            assert found.optimizer.startswith(type(model.optimizer).__name__), name
-            assert found.loss
+            assert summary.optimizer.startswith(type(model.optimizer).__name__), name
+            assert summary.loss
 
 
 @check
@@ -106,7 +118,7 @@ def custom_code_is_told_by_its_origin():
     assert set(by_value.models[0][1].custom.values()) == {"by value"}
     assert by_value.code == ["MainLayer"]
     assert "by value" in [layer.origin for layer in by_value.models[0][1].layers]
-    # What the code itself would import is looked into.
+    # Names inside of code by value are listed, too.
     assert "keras.src.layers.layer.Layer" in [name.path for name in by_value.names]
     by_reference = inspected(of_the_zoo("layer_of_a_module"), FORMATS["dump"])
     assert set(by_reference.models[0][1].custom.values()) == {"by reference"}
@@ -136,30 +148,35 @@ def every_format_tells_the_same():
         assert model.parameters == search.best_estimator_[-1].model_.count_params(), name
         text = as_text(report.content[0])
         for fragment in (
-            *("sklearn.model_selection._search.GridSearchCV", "StandardScaler", "alpha = 0.5"),
-            *("build_fn = importable.build", "'epochs' = 1", "ndarray float64 (4,)"),
-            *("best_estimator_ = sklearn.pipeline.Pipeline", "Keras model Sequential"),
+            "sklearn.model_selection._search.GridSearchCV",
+            "StandardScaler",
+            "alpha = 0.5",
+            "build_fn = importable.build",
+            "'epochs' = 1",
+            "ndarray float64 (4,)",
+            "best_estimator_ = sklearn.pipeline.Pipeline",
+            "Keras model Sequential",
         ):
             assert fragment in text, (name, text, fragment)
         foreign = [each.path for each in report.names if each.kind == "foreign"]
         assert foreign == ["importable.build"], (name, foreign)
-        found = [(path, each.cls, each.layers) for path, each in report.models]
-        expected = expected or found
-        assert found == expected, name
+        models = [(path, each.cls, each.layers) for path, each in report.models]
+        expected = expected or models
+        assert models == expected, name
 
 
 @check
 def what_keras_pickles_by_itself_is_read_too():
     model = of_the_zoo("sequential")
     path = Path(FOLDER, "native")
-    for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):  # it can do no older ones
+    for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):  # Keras supports no older ones
         path.write_bytes(pickle.dumps(model, protocol))
-        ((_, found),) = inspect(path).models
-        names = [[each.name for each in layers][-3:] for layers in (found.layers, model.layers)]
+        ((_, summary),) = inspect(path).models
+        names = [[each.name for each in layers][-3:] for layers in (summary.layers, model.layers)]
         assert names[0] == names[1]
-        assert found.versions == {"keras": keras.__version__}
-        assert found.optimizer.startswith("Adam")
-        assert found.bytes > 0
+        assert summary.versions == {"keras": keras.__version__}
+        assert summary.optimizer.startswith("Adam")
+        assert summary.bytes > 0
 
 
 @check
@@ -175,7 +192,7 @@ def files_of_all_releases_are_read():
         assert not any("can't be read" in text for _, m in report.models for text in m.remarks)
 
 
-# --- whatever is in a file -------------------------------------------------------------------
+# --- files of any content --------------------------------------------------------------------
 
 
 @check
@@ -199,7 +216,7 @@ def damage_is_told():
             path.write_bytes(data[:length])
             try:
                 report = inspect(path)
-                # Without its signature or its digests it is whole, but no longer what it was.
+                # Without its signature or its digests it is complete, but no longer the same file.
                 is_ours = b"keras_reduce" in data
                 ended = report.ended or (is_ours and (report.digests, report.signed) != whole_one)
             except PayloadError as error:
@@ -233,7 +250,11 @@ def lies_about_sizes_cost_nothing():
     itself = b"\x80\x04}\x94h\x00h\x00s."
     for data in (
         *(b"\x80\x05" + code + huge + b"." for code in (b"\x96", b"\x8e", b"\x8d")),
-        *(described, deep, doubled, calls, itself),
+        described,
+        deep,
+        doubled,
+        calls,
+        itself,
     ):
         path.write_bytes(data)
         with contextlib.suppress(PayloadError):
@@ -267,7 +288,7 @@ def dtypes_and_kinds_of_arrays_are_named():
             assert f"{name!r} = ndarray {name} {array.shape}" in text, (name, text)
 
 
-# --- how it is told --------------------------------------------------------------------------
+# --- output formats --------------------------------------------------------------------------
 
 
 @check

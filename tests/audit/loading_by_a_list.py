@@ -1,4 +1,4 @@
-"""What loads with ``trusted=``: all that is known as harmless, and what is listed."""
+"""Files that load with ``trusted=``: with names from the allowlists, or from the user's list."""
 
 from __future__ import annotations
 
@@ -26,21 +26,41 @@ from transports import compare, outcome
 compute_eagerly()
 ZOO = runpy.run_path(str(Path(importable.__file__).with_name("zoo.py")), run_name="zoo")["CASES"]
 
-# Of Keras's own parts only, one of each kind that is written in a way of its own.
+# Cases of Keras's own classes, one for each format of a payload.
 BUILT_IN = (
-    *("sequential", "sequential_unbuilt", "functional_two_inputs_two_outputs"),
-    *("functional_shared_layer", "functional_with_operations", "functional_in_functional"),
-    *("convolutions", "recurrent", "transformer", "wrapped_layers", "normalization_adapted"),
-    *("text_vectorization", "string_and_integer_lookup", "mixed_float16", "frozen_layers"),
-    *("regularizers_and_constraints", "lora", "quantized_int8", "every_optimizer"),
-    *("lone_optimizers", "models_in_a_container", "lone_variables", "lone_seed_generators"),
-    *("symbolic_tensors", "keras_function", "feature_space"),
+    "sequential",
+    "sequential_unbuilt",
+    "functional_two_inputs_two_outputs",
+    "functional_shared_layer",
+    "functional_with_operations",
+    "functional_in_functional",
+    "convolutions",
+    "recurrent",
+    "transformer",
+    "wrapped_layers",
+    "normalization_adapted",
+    "text_vectorization",
+    "string_and_integer_lookup",
+    "mixed_float16",
+    "frozen_layers",
+    "regularizers_and_constraints",
+    "lora",
+    "quantized_int8",
+    "every_optimizer",
+    "lone_optimizers",
+    "models_in_a_container",
+    "lone_variables",
+    "lone_seed_generators",
+    "symbolic_tensors",
+    "keras_function",
+    "feature_space",
 )
 LISTED = {
     "layer_of_a_module": {"importable.ImportableScale", "importable.importable_loss"},
     "wrapper_of_keras": {"importable.build_for_keras"},
     "wrapper_of_scikeras": {
-        *("importable.build_for_keras", "scikeras.wrappers.KerasRegressor"),
+        "importable.build_for_keras",
+        "scikeras.wrappers.KerasRegressor",
         "scikeras.utils.transformers.RegressorTargetEncoder",
     },
 }
@@ -71,9 +91,9 @@ def models_of_keras_own_parts_load_and_train_on():
 
 
 def names_in(error):
-    """Return the list that a message offers, as a user would paste it."""
-    (found,) = re.findall(r"trusted=\[(.*?)\]", str(error))
-    return re.findall(r"'(.*?)'", found)
+    """Return the names of the list that an error message offers for pasting."""
+    (listed,) = re.findall(r"trusted=\[(.*?)\]", str(error))
+    return re.findall(r"'(.*?)'", listed)
 
 
 @check
@@ -109,9 +129,9 @@ def searches_load_from_every_kind_of_file():
             load(path, trusted=[])
         for mode in (None, "r", "c"):
             for more in ({}, {"verify": False}, {"key": b"k" * 16}):
-                found = load(path, mode, trusted=[importable.build], **more)
-                assert bits(found.predict(x)) == expected
-                assert bits(found.cv_results_["mean_test_score"]) == bits(
+                search_copy = load(path, mode, trusted=[importable.build], **more)
+                assert bits(search_copy.predict(x)) == expected
+                assert bits(search_copy.cv_results_["mean_test_score"]) == bits(
                     search.cv_results_["mean_test_score"]
                 )
     with installed():
@@ -120,7 +140,7 @@ def searches_load_from_every_kind_of_file():
 
 
 def arrays():
-    """Return an array of every kind that NumPy pickles in a way of its own."""
+    """Yield arrays and scalars, one for each way in which NumPy pickles them."""
     plain = ("f2", "f4", "i8", "?", "c8", "O", "S5", "U3", "V4", ">f8", "M8[D]", "m8[25s]")
     padded = np.dtype({"names": ["x"], "formats": ["f4"], "offsets": [4], "itemsize": 16})
     records = (
@@ -145,18 +165,18 @@ def values_of_numpy_load():
     for value in arrays():
         for protocol in range(6):
             data = pickle.dumps(value, protocol)
-            found, expected = loads(data, verify=False, trusted=[]), pickle.loads(data)
-            assert repr(found) == repr(expected), (found, expected)
-            assert getattr(found, "dtype", None) == getattr(expected, "dtype", None)
+            loaded, expected = loads(data, verify=False, trusted=[]), pickle.loads(data)
+            assert repr(loaded) == repr(expected), (loaded, expected)
+            assert getattr(loaded, "dtype", None) == getattr(expected, "dtype", None)
         assert repr(loads(dumps([value]), trusted=[])) == repr([value])
     for generator in (np.random.RandomState(3), np.random.default_rng(3)):
-        found = loads(pickle.dumps(generator), verify=False, trusted=[])
-        assert bits(found.normal(size=9)) == bits(generator.normal(size=9))
+        loaded = loads(pickle.dumps(generator), verify=False, trusted=[])
+        assert bits(loaded.normal(size=9)) == bits(generator.normal(size=9))
 
 
 @check
 def estimators_of_scikit_learn_load():
-    """Every one that can be fitted on two heaps of points, without arguments."""
+    """Try all estimators that fit two clusters of points with default arguments."""
     x, y = make_blobs(40, 3, centers=2, random_state=0)
     x = np.abs(x)
     loaded = 0
@@ -166,14 +186,14 @@ def estimators_of_scikit_learn_load():
                 warnings.simplefilter("ignore")
                 fitted = cls().fit(x, y)
                 data = dumps(fitted)
-                found = loads(data, trusted=[])
+                copied = loads(data, trusted=[])
         except UntrustedError:
             raise
-        except Exception:  # that can't be fitted so
+        except Exception:  # it needs other data or arguments
             continue
-        assert type(found) is cls, name
+        assert type(copied) is cls, name
         if hasattr(fitted, "predict"):
-            assert bits(found.predict(x)) == bits(fitted.predict(x)), name
+            assert bits(copied.predict(x)) == bits(fitted.predict(x)), name
         loaded += 1
     assert loaded > 100
 

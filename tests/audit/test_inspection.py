@@ -57,11 +57,11 @@ def command(*arguments, **more):
 
 def test_command(tmp_path):
     path, page = GOLDEN / "functional.pickle", tmp_path / "page.html"
-    found = command("inspect", path)
-    assert found.returncode == 0, found.stderr
-    assert "Would import, from other packages\n    golden_code_keras3.Scale" in found.stdout
-    found = command("inspect", path, "--json", "--html", page)
-    assert json.loads(found.stdout)["models"][0]["cls"] == "Functional"
+    outcome = command("inspect", path)
+    assert outcome.returncode == 0, outcome.stderr
+    assert "Would import, from other packages\n    golden_code_keras3.Scale" in outcome.stdout
+    outcome = command("inspect", path, "--json", "--html", page)
+    assert json.loads(outcome.stdout)["models"][0]["cls"] == "Functional"
     assert "<svg" in page.read_text()
     assert command("inspect", path, "--html", page).stdout == ""
 
@@ -69,27 +69,27 @@ def test_command(tmp_path):
 def test_command_says_what_is_wrong(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(pickle.dumps([1, 2]) + b"more")
-    found = command("inspect", path)
-    assert found.returncode == 1
-    assert "4 bytes follow that are no pickle" in found.stdout
+    outcome = command("inspect", path)
+    assert outcome.returncode == 1
+    assert "4 bytes follow that are no pickle" in outcome.stdout
     path.write_bytes(b"")
     for wrong in (path, tmp_path / "nowhere"):
-        found = command("inspect", wrong)
-        assert found.returncode == 1
-        assert str(wrong) in found.stderr
-        assert "What to do" in found.stderr
-        assert "Traceback" not in found.stderr
-    found = command("inspect", GOLDEN / "layer.pickle", "--html", tmp_path / "no" / "where")
-    assert found.returncode == 1
-    assert "can't be written" in found.stderr
+        outcome = command("inspect", wrong)
+        assert outcome.returncode == 1
+        assert str(wrong) in outcome.stderr
+        assert "What to do" in outcome.stderr
+        assert "Traceback" not in outcome.stderr
+    outcome = command("inspect", GOLDEN / "layer.pickle", "--html", tmp_path / "no" / "where")
+    assert outcome.returncode == 1
+    assert "can't be written" in outcome.stderr
 
 
 def test_explanations_have_the_same_dress(tmp_path):
     (tmp_path / "program.py").write_text("import threading\njob = {'<b>': threading.Lock()}\n")
     page = tmp_path / "page.html"
-    found = command("explain", "program:job", "--json", "--html", page, cwd=tmp_path)
-    assert found.returncode == 1
-    (obstacle,) = json.loads(found.stdout)["obstacles"]
+    outcome = command("explain", "program:job", "--json", "--html", page, cwd=tmp_path)
+    assert outcome.returncode == 1
+    (obstacle,) = json.loads(outcome.stdout)["obstacles"]
     assert obstacle["path"] == "job['<b>']"
     assert "job[&#x27;&lt;b&gt;&#x27;]" in page.read_text()
 
@@ -108,7 +108,7 @@ def test_terminals_get_a_tree_with_colours():
     try:
         while data := os.read(parent, 1 << 16):
             shown += data
-    except OSError:  # its other end is closed
+    except OSError:  # its reading end is closed
         pass
     os.close(parent)
     text = shown.decode()

@@ -18,11 +18,11 @@ def test_trust(run_checks, file, name):
 
 
 def test_files_that_nobody_wrote(tmp_path):
-    """A sample; ``python tests/audit/fuzz.py 1800 1`` is half an hour of it."""
+    """Fuzz 1,500 cases; ``python tests/audit/fuzz.py 1800 1`` does it for half an hour."""
     printed = python(program("fuzz.py"), 500, 7, 1500, cwd=tmp_path, timeout=600)
     (line,) = [line for line in printed.splitlines() if line.startswith("TABLE ")]
-    found = json.loads(line.removeprefix("TABLE "))
-    assert found["wrong"] == []
-    assert found["cases"] == 1500
-    assert found["table"]["by_trusting: loads"] > 10
-    assert found["table"]["by_trusting: UntrustedError"] > 100
+    outcomes = json.loads(line.removeprefix("TABLE "))
+    assert outcomes["wrong"] == []
+    assert outcomes["cases"] == 1500
+    assert outcomes["table"]["by_trusting: loads"] > 10
+    assert outcomes["table"]["by_trusting: UntrustedError"] > 100

@@ -1,9 +1,9 @@
-"""Dumps of one set of versions, read with another.
+"""Dumps of one set of versions, loaded with another.
 
-``versions.py write FOLDER`` trains some objects, dumps them, and writes down what they hold, what
-they answer, and what becomes of them when they are trained on. ``versions.py read FOLDER`` loads
-the dumps, which another version of Keras, or one with another backend, may have written, and prints
-a word for each: empty, or what differs.
+``between_versions.py write FOLDER`` trains some objects, dumps them, and records their state, their
+outputs, and the outcome of further training. ``between_versions.py read FOLDER`` loads the dumps,
+which another version of Keras, or one with another backend, may have written, and prints a word
+for each: empty, or the difference.
 """
 
 import importlib.metadata
@@ -44,7 +44,7 @@ CASES = {}
 
 
 def case(container):
-    """Enter a function that makes an object, and the way in which it is dumped."""
+    """Register a function that builds an object, and the way in which the object is dumped."""
 
     def enter(function):
         CASES[function.__name__] = container, function
@@ -59,7 +59,7 @@ def case(container):
 @case("pickle")
 def sequential():
     layers = keras.layers
-    # On Torch, dropout without a seed draws from a generator of Torch's that no model has.
+    # On Torch, dropout without a seed draws from Torch's global generator, which no model holds.
     seed = 1 if keras.backend.backend() == "torch" else None
     stack = [layers.Dense(8, activation="relu"), layers.Dropout(0.3, seed=seed), layers.Dense(1)]
     model = keras.Sequential([keras.Input((6,)), *stack])
@@ -127,17 +127,17 @@ def pipeline():
 
 @case("pickle")
 def optimizer():
-    made = keras.optimizers.Adam(0.05, amsgrad=True)
-    _apply(made)
-    return made
+    adam = keras.optimizers.Adam(0.05, amsgrad=True)
+    _apply(adam)
+    return adam
 
 
 @case("pickle")
 def metrics():
-    made = [keras.metrics.MeanSquaredError(), keras.metrics.AUC(num_thresholds=20)]
-    for metric in made:
+    results = [keras.metrics.MeanSquaredError(), keras.metrics.AUC(num_thresholds=20)]
+    for metric in results:
         metric.update_state(Y > 0, 1 / (1 + np.exp(-Y)))
-    return made
+    return results
 
 
 @case("compressed")
@@ -145,11 +145,11 @@ def history():
     return sequential().history
 
 
-# --- what they hold, what they answer, and what becomes of them ---------------------------------
+# --- state, outputs, and further training -------------------------------------------------------
 
 
 def _apply(optimizer):
-    # The original takes only the variables that it was built for, a copy any of their shapes.
+    # The original accepts only the variables that it was built for, a copy any of their shapes.
     variables = [v for v in optimizer._trainable_variables if isinstance(v, keras.Variable)]
     variables = variables or [
         keras.Variable(np.zeros(shape, "float32")) for shape in ((3, 2), (2,))
@@ -187,7 +187,7 @@ def answer(obj):
 
 
 def trained_on(obj):
-    """Return what has become of `obj` after some more training."""
+    """Train `obj` some more and return its new state."""
     if isinstance(obj, list):
         for metric in obj:
             metric.update_state(Y < 0, 1 / (1 + np.exp(-Y)))
@@ -203,14 +203,14 @@ def trained_on(obj):
 
 
 def observed(obj):
-    """Return all of this as arrays by name."""
-    found = {"state": state(obj), "answer": answer(obj), "trained": trained_on(obj)}
+    """Return state, outputs and the outcome of training as arrays by name."""
+    parts = {"state": state(obj), "answer": answer(obj), "trained": trained_on(obj)}
     return {
-        f"{part} {n}": value for part, values in found.items() for n, value in enumerate(values)
+        f"{part} {n}": value for part, values in parts.items() for n, value in enumerate(values)
     }
 
 
-# What draws random numbers when it is trained: each backend has its own.
+# Objects that draw random numbers in training: each backend has its own generator.
 RANDOM = {"sequential", "history"}
 
 
@@ -234,9 +234,9 @@ def write(folder):
         keras.utils.set_random_seed(0)
         obj = make()
         WRITERS[container](obj, folder / f"{name}.{container}")
-        found = {"state": state(obj), "answer": answer(obj), "trained": trained_on(obj)}
+        parts = {"state": state(obj), "answer": answer(obj), "trained": trained_on(obj)}
         arrays = {
-            f"{part} {i}": array for part, all_ in found.items() for i, array in enumerate(all_)
+            f"{part} {i}": array for part, all_ in parts.items() for i, array in enumerate(all_)
         }
         np.savez(folder / f"{name}.npz", **arrays)
     (folder / "versions.json").write_text(json.dumps(versions()))
@@ -244,7 +244,7 @@ def write(folder):
 
 def read(folder):
     """Return a word for each object."""
-    # What another version of scikit-learn has written is read all the same.
+    # Files of another version of scikit-learn are read as well.
     warnings.filterwarnings("ignore", message="Trying to unpickle estimator")
     writer = json.loads((folder / "versions.json").read_text())
     assert writer["python"] == versions()["python"], "code by value needs the same Python"
@@ -258,10 +258,10 @@ def read(folder):
     return words
 
 
-def difference(name, expected, found, writer):
-    if set(expected.files) != set(found):
-        return f"{sorted(expected.files)} were written, {sorted(found)} are read"
-    for place, array in found.items():
+def difference(name, expected, actual, writer):
+    if set(expected.files) != set(actual):
+        return f"{sorted(expected.files)} were written, {sorted(actual)} are read"
+    for place, array in actual.items():
         before = expected[place]
         if not is_same(name, place.partition(" ")[0], before, array, writer):
             return f"{place}: {before.ravel()[:4]} was written, {array.ravel()[:4]} is read"
@@ -273,7 +273,7 @@ def is_same(name, part, before, array, writer):
         return False
     same_backend = writer["backend"] == keras.backend.backend()
     if part == "state":
-        # Each backend has integers of its own for seeds and counters.
+        # Each backend has its own integer dtypes for seeds and counters.
         is_integer = before.dtype.kind in "iu" and not same_backend
         return np.array_equal(before, array) and (is_integer or before.dtype == array.dtype)
     if part == "trained" and name in RANDOM and not same_backend:
@@ -286,11 +286,11 @@ def is_same(name, part, before, array, writer):
 def is_bit_equal(writer):
     """Tell whether results must be the same to the bit: the same code computes them.
 
-    TensorFlow 2.21 rounds some products and tanh otherwise than 2.18. All that is carried is the
+    TensorFlow 2.21 rounds some products and tanh differently from 2.18. The carried state is the
     same to the bit in any case.
     """
-    own, backend = versions(), keras.backend.backend()
-    return all(own[name] == writer.get(name) for name in ("keras", backend))
+    ours, backend = versions(), keras.backend.backend()
+    return all(ours[name] == writer.get(name) for name in ("keras", backend))
 
 
 if __name__ == "__main__":

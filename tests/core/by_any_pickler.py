@@ -1,6 +1,6 @@
-"""Write what picklers must carry whole, or refuse, for ``by_any_pickler_read.py``.
+"""Objects that picklers must carry whole, or refuse: written for ``by_any_pickler_read.py``.
 
-The first dump comes first: nothing else in this process has used the reducers by then.
+"The first dump" comes first: nothing else in this process has used the reducers before it.
 """
 
 import copy
@@ -89,7 +89,7 @@ def arrays_of_objects():
     size = model.count_params() * 4 * 4 + numbers.nbytes
     for name in ("dump", "joblib"):
         assert (FOLDER / f"arrays.{name}").stat().st_size < size + 40_000
-    # What needs no identity stays as joblib writes it.
+    # Arrays without a Keras object stay as joblib writes them.
     assert b"NumpyArrayWrapper" in keras_reduce.dumps(texts)
     with keras_reduce.installed(functions_by_value=False):
         with raises(pickle.PicklingError):
@@ -114,7 +114,7 @@ def a_callback_without_its_base_constructor():
 
 
 def claiming(module, name=None):
-    """Return a layer of ``__main__`` that claims to come from `module`."""
+    """Return a layer of ``__main__`` whose ``__module__`` is set to `module`."""
 
     class Claiming(keras.layers.Dense):
         def call(self, inputs):
@@ -156,7 +156,7 @@ def classes_that_claim_a_module():
 
 
 class Stating(keras.callbacks.Callback):
-    """Says itself what a pickler shall carry."""
+    """An object whose ``__getstate__`` decides what a pickler carries."""
 
     def __getstate__(self):
         return {"mine": 1}
@@ -202,7 +202,7 @@ LOCK = threading.Lock()
 
 
 class Global(keras.callbacks.Callback):
-    """Its code refers to what no pickler takes."""
+    """An object whose code refers to a global that no pickler accepts."""
 
     def __init__(self, function=None):
         super().__init__()
@@ -222,8 +222,8 @@ def a_strategy_as_an_attribute():
                 dump(obj)
         with raises(keras_reduce.ReduceError, f"{name}.strategy\n", "a strategy can't leave"):
             joblib.dump(obj, io.BytesIO())
-        (found,) = keras_reduce.explain(obj, "it").obstacles
-        assert found.path == "it.strategy"
+        (obstacle,) = keras_reduce.explain(obj, "it").obstacles
+        assert obstacle.path == "it.strategy"
         with raises(keras_reduce.ReduceError, ".strategy\n"):
             pickle.dumps(obj)
 
@@ -235,11 +235,11 @@ def a_copy_shares_code_that_no_pickler_takes():
     assert type(callback) is Global
     assert callback.function is function
     assert not [
-        found
-        for found in keras_reduce.explain(Global(function)).obstacles
-        if "deepcopy" in found.transports
+        obstacle
+        for obstacle in keras_reduce.explain(Global(function)).obstacles
+        if "deepcopy" in obstacle.transports
     ]
-    # But not where it refers to what is copied.
+    # But not if it refers to an object that is copied.
     model = network()
     for function in (lambda: (LOCK, shared), lambda: (LOCK, model)):
         model.note = function

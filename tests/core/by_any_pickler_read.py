@@ -1,4 +1,4 @@
-"""Read what ``by_any_pickler.py`` wrote, by stock `joblib.load` as well, and train on with it."""
+"""Load the files of ``by_any_pickler.py``, also by stock `joblib.load`, and train on with them."""
 
 import json
 import pickle
@@ -7,37 +7,37 @@ from pathlib import Path
 
 
 def trained(model):
-    """Return the bits of a model's answers, before and after some more training."""
+    """Return the bits of a model's predictions, before and after some more training."""
     import numpy as np
 
     x = np.linspace(0, 1, 24, dtype="float32").reshape(8, 3)
     y = x.sum(1, keepdims=True) * np.ones((1, 4), "float32")
-    found = [model.predict_on_batch(x)]
+    answers = [model.predict_on_batch(x)]
     for half in 2 * [slice(4), slice(4, 8)]:
         model.train_on_batch(x[half], y[half])
-    found.append(model.predict_on_batch(x))
-    return [answer.tobytes().hex() for answer in found]
+    answers.append(model.predict_on_batch(x))
+    return [answer.tobytes().hex() for answer in answers]
 
 
-def check_arrays(found):
+def check_arrays(content):
     import numpy as np
 
-    grid, model = found["grid"], found["model"]
+    grid, model = content["grid"], content["model"]
     assert grid[0, 0] is model
-    assert grid[0, 1] is found["list"]
-    assert grid[1, 0] is found["numbers"]
-    assert found["numbers"][-1] == 4999
+    assert grid[0, 1] is content["list"]
+    assert grid[1, 0] is content["numbers"]
+    assert content["numbers"][-1] == 4999
     assert grid[1, 1](1) == 2
     assert grid.flags.f_contiguous
-    assert found["records"]["object"][0] is model
-    assert found["records"]["object"][1] is grid
-    assert found["records"]["number"].tolist() == [1, 2]
-    assert found["scalar"][()] is model
-    assert found["cycle"][0] is found["cycle"]
-    assert found["texts"][0] is found["texts"][1]
-    assert found["texts"][0].tolist() == ["a", None, 1.5]
-    assert type(found["matrix"]) is np.matrix
-    assert found["matrix"][0, 0] is model
+    assert content["records"]["object"][0] is model
+    assert content["records"]["object"][1] is grid
+    assert content["records"]["number"].tolist() == [1, 2]
+    assert content["scalar"][()] is model
+    assert content["cycle"][0] is content["cycle"]
+    assert content["texts"][0] is content["texts"][1]
+    assert content["texts"][0].tolist() == ["a", None, 1.5]
+    assert type(content["matrix"]) is np.matrix
+    assert content["matrix"][0, 0] is model
 
 
 def main():
@@ -58,8 +58,8 @@ def main():
     @check
     def the_first_dump_is_like_the_second():
         for name in ("first", "second"):
-            found = pickle.loads((folder / f"{name}.pickle").read_bytes())
-            assert found["estimator"].build_fn().layers[0] is found["layer"], name
+            content = pickle.loads((folder / f"{name}.pickle").read_bytes())
+            assert content["estimator"].build_fn().layers[0] is content["layer"], name
 
     @check
     def arrays_of_objects():
@@ -67,9 +67,9 @@ def main():
             joblib.load(folder / "arrays.joblib", mmap_mode="r"),
             keras_reduce.load(folder / "arrays.dump", mmap_mode="c"),
         ]
-        for found in (*loads("arrays"), *mapped):
-            check_arrays(found)
-            assert trained(found["model"]) == expected["arrays"]
+        for content in (*loads("arrays"), *mapped):
+            check_arrays(content)
+            assert trained(content["model"]) == expected["arrays"]
         scalar, model = joblib.load(folder / "by_reference.joblib")
         assert scalar[()] is model
 
@@ -87,15 +87,15 @@ def main():
     def classes_that_claim_a_module():
         for name in expected:
             if name.startswith("claims_"):
-                found = joblib.load(folder / f"{name}.dump")
-                assert trained(found["model"]) == expected[name], name
+                content = joblib.load(folder / f"{name}.dump")
+                assert trained(content["model"]) == expected[name], name
 
     @check
     def modules_that_no_other_process_can_import():
-        for found in loads("modules"):
-            assert trained(found["model"]) == expected["modules"]
-            assert type(found["plain"]).__name__ == "Plain"
-            assert found["function"](2) == 6
+        for content in loads("modules"):
+            assert trained(content["model"]) == expected["modules"]
+            assert type(content["plain"]).__name__ == "Plain"
+            assert content["function"](2) == 6
         model = pickle.loads((folder / "module.pickle").read_bytes())
         assert trained(model) == expected["modules"]
 

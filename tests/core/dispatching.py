@@ -1,10 +1,10 @@
-"""Dump and hash with entries of other libraries in `pickle._Pickler.dispatch`.
+"""Dumps and hashes with entries of other libraries in `pickle._Pickler.dispatch`.
 
-Arguments: who makes the entries (``nobody``, ``stranger``, ``dill first``, ``dill last``), and a
-folder for ``dispatching_read.py``.
+Arguments: the source of the entries, one of `WHO` in ``test_picklers.py``, and a folder for
+``dispatching_read.py``.
 """
 
-# ruff: noqa: E402  What is imported first is what this is about.
+# ruff: noqa: E402  This program is about the order of imports.
 
 import functools
 import io
@@ -44,7 +44,7 @@ from checks import check, main, raises
 
 
 class Copying(NumpyPickler):
-    """Has a dispatch table of its own, made before `install`."""
+    """A pickler with its own dispatch table, created before `install`."""
 
     dispatch = NumpyPickler.dispatch.copy()
 
@@ -116,19 +116,19 @@ def locks_and_files_are_refused():
         for obj in (threading.Lock(), file):
             with raises(keras_reduce.ReduceError, "can't be written"):
                 keras_reduce.dumps({"part": obj})
-            (found,) = keras_reduce.explain({"part": obj}, "obj").obstacles
-            assert found.path == "obj['part']"
+            (obstacle,) = keras_reduce.explain({"part": obj}, "obj").obstacles
+            assert obstacle.path == "obj['part']"
 
 
 @check
 def functions_are_explained():
-    (found,) = keras_reduce.explain(lambda x: x).obstacles
-    assert found.transports == ("pickle",)
+    (obstacle,) = keras_reduce.explain(lambda x: x).obstacles
+    assert obstacle.transports == ("pickle",)
 
 
 @check
 def an_entry_for_another_type_is_kept_for_joblib():
-    # The program may rely on it, as it does without this package.
+    # The program may rely on this, as it does without this package.
     if IS_FIRST:
         assert isinstance(pickle.loads(joblib_dump(threading.Lock())), LOCKS)
         assert joblib.hash(threading.Lock())
@@ -140,7 +140,7 @@ def an_entry_for_another_type_is_kept_for_joblib():
 @check
 def hashes():
     parts = content()
-    del parts["error"]  # tblib adds what was on the stack
+    del parts["error"]  # tblib adds the frames of the stack
     (FOLDER / "hashes").write_text(json.dumps({k: joblib.hash(v) for k, v in parts.items()}))
 
 

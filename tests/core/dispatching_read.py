@@ -1,6 +1,6 @@
-"""Read what ``dispatching.py`` wrote, without the libraries that made entries there."""
+"""Load the files of ``dispatching.py``, without the libraries that made entries there."""
 
-# ruff: noqa: E402  What is imported first is what this is about.
+# ruff: noqa: E402  This program is about the order of imports.
 
 import sys
 from pathlib import Path
@@ -13,14 +13,14 @@ import joblib
 import keras_reduce
 
 
-def check(found):
-    assert found["function"](1) == 2
-    assert found["closure"](1) == 6
-    assert found["class"]().value() == 3
-    assert found["instance"].value() == 3
-    assert type(found["instance"]) is found["class"]
-    assert found["partial"]("11") == 3
-    assert found["range"] == range(3)
+def check(content):
+    assert content["function"](1) == 2
+    assert content["closure"](1) == 6
+    assert content["class"]().value() == 3
+    assert content["instance"].value() == 3
+    assert type(content["instance"]) is content["class"]
+    assert content["partial"]("11") == 3
+    assert content["range"] == range(3)
 
 
 check(keras_reduce.load(FOLDER / "dump"))
@@ -29,7 +29,7 @@ check(joblib.load(FOLDER / "joblib"))
 try:
     error = keras_reduce.load(FOLDER / "error")["error"]
 except keras_reduce.CustomObjectError as refused:
-    # tblib has entered itself in copyreg's table, which is there for that.
+    # tblib has registered itself in copyreg's table, which is meant for that.
     print("needs tblib" if "tblib" in str(refused) else refused)
 else:
     print("needs nothing" if error.what == "It fails" else error)

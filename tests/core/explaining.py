@@ -1,4 +1,4 @@
-"""What `explain` finds, against what really fails; and what reducers are told of it."""
+"""Reports of `explain`, compared with real failures of pickling; and the checks of reducers."""
 
 import copy
 import functools
@@ -43,7 +43,7 @@ TRANSPORTS = {
 
 
 class Thing:
-    """Anything with attributes."""
+    """An object with the given attributes."""
 
     def __init__(self, **attributes):
         vars(self).update(attributes)
@@ -55,10 +55,10 @@ class Slotted:
 
 class Reduced(Thing):
     def __reduce__(self):
-        return Reduced.made, ("first", [self.parts, {"deep": self.parts[0]}])
+        return Reduced.rebuild, ("first", [self.parts, {"deep": self.parts[0]}])
 
     @classmethod
-    def made(cls, *arguments):
+    def rebuild(cls, *arguments):
         return cls(arguments=arguments)
 
 
@@ -103,21 +103,21 @@ def really_stopped(obj):
 
 
 def explained(obj, *paths, name="obj"):
-    """Demand that the report is true, and has these paths; return the obstacles."""
-    found = explain(obj, name).obstacles
-    told = {transport for obstacle in found for transport in obstacle.transports}
-    assert told == really_stopped(obj), (told, really_stopped(obj), found)
-    assert {obstacle.path for obstacle in found} == set(paths), found
-    assert all(obstacle.why and obstacle.cure for obstacle in found)
-    assert all(is_path(obstacle.path) for obstacle in found), found
-    return found
+    """Require that the report is true and has these paths; return the obstacles."""
+    obstacles = explain(obj, name).obstacles
+    told = {transport for obstacle in obstacles for transport in obstacle.transports}
+    assert told == really_stopped(obj), (told, really_stopped(obj), obstacles)
+    assert {obstacle.path for obstacle in obstacles} == set(paths), obstacles
+    assert all(obstacle.why and obstacle.cure for obstacle in obstacles)
+    assert all(is_path(obstacle.path) for obstacle in obstacles), obstacles
+    return obstacles
 
 
 def value_at(path, **names):
     return eval(path, names)
 
 
-# --- what is found ---------------------------------------------------------------------------
+# --- obstacles in objects --------------------------------------------------------------------
 
 
 @check
@@ -139,16 +139,16 @@ def a_lock_deep_in_a_pipeline():
     regressor = KerasRegressor(small_model, callbacks=[Thing(lock=LOCK)])
     pipeline = Pipeline([("scale", StandardScaler()), ("keras", regressor)])
     path = "pipeline.steps[1][1].sk_params['callbacks'][0].lock"
-    (found,) = explained(pipeline, path, name="pipeline")
-    assert found.type == "_thread.lock"
-    assert found.transports == tuple(TRANSPORTS)
-    assert "__setstate__" in found.cure
+    (obstacle,) = explained(pipeline, path, name="pipeline")
+    assert obstacle.type == "_thread.lock"
+    assert obstacle.transports == tuple(TRANSPORTS)
+    assert "__setstate__" in obstacle.cure
     assert value_at(path, pipeline=pipeline) is LOCK
     assert str(explain(pipeline, "pipeline")).splitlines() == [
         f"{path} (_thread.lock)",
         "  Stops: pickle, cloudpickle, joblib.dump and copy.deepcopy",
         "  Why: cannot pickle '_thread.lock' object",
-        f"  What to do: {found.cure}",
+        f"  What to do: {obstacle.cure}",
     ]
 
 
@@ -164,19 +164,19 @@ def a_lock_in_what_fit_has_set():
 
 @check
 def functions_that_only_plain_pickle_refuses():
-    (found,) = explained(Thing(functions=[len, lambda x: x]), "obj.functions[1]")
-    assert found.transports == ("pickle",)
-    assert " at 0x" not in found.why
-    assert "cloudpickle" in found.cure
+    (obstacle,) = explained(Thing(functions=[len, lambda x: x]), "obj.functions[1]")
+    assert obstacle.transports == ("pickle",)
+    assert " at 0x" not in obstacle.why
+    assert "cloudpickle" in obstacle.cure
 
     class Local:
         pass
 
-    (found,) = explained(Thing(part=Local()), "obj.part.__class__")
-    assert found.transports == ("pickle",)
+    (obstacle,) = explained(Thing(part=Local()), "obj.part.__class__")
+    assert obstacle.transports == ("pickle",)
     with keras_reduce.installed(functions_by_value=False):
-        (found,) = explained(Thing(functions=[lambda x: x]), "obj.functions[0]")
-        assert found.transports == ("pickle", "joblib")
+        (obstacle,) = explained(Thing(functions=[lambda x: x]), "obj.functions[0]")
+        assert obstacle.transports == ("pickle", "joblib")
 
 
 @check
@@ -210,10 +210,10 @@ def things_of_tensorflow_that_belong_to_their_process():
 
 
 def check_one(value, kind, cure):
-    (found,) = explained(Thing(a=value), "obj.a")
-    assert found.type == kind, found
-    assert "cannot pickle" in found.why, found
-    assert cure in found.cure, found
+    (obstacle,) = explained(Thing(a=value), "obj.a")
+    assert obstacle.type == kind, obstacle
+    assert "cannot pickle" in obstacle.why, obstacle
+    assert cure in obstacle.cure, obstacle
 
 
 @check
@@ -233,8 +233,8 @@ def attributes_and_items_of_all_sorts():
         (Thing(a=LOCK).__init__, "obj.__self__.a"),
         (queue.Queue(), "obj.mutex"),
     ):
-        (found,) = explained(obj, path)
-        assert found.type == "_thread.lock"
+        (obstacle,) = explained(obj, path)
+        assert obstacle.type == "_thread.lock"
         assert isinstance(value_at(path, obj=obj), type(LOCK))
     explained({frozenset([LOCK])}, "obj.<item>.<item>")
     explained({LOCK: 1}, "obj.<key <_thread.lock>>")
@@ -243,15 +243,15 @@ def attributes_and_items_of_all_sorts():
 @check
 def code_that_travels_by_value():
     transformer = FunctionTransformer(closure())
-    found = explained(transformer, "obj.func", "obj.func.<closure 'lock'>")
-    assert [each.transports for each in found] == [("pickle",), ("cloudpickle", "joblib")]
+    obstacles = explained(transformer, "obj.func", "obj.func.<closure 'lock'>")
+    assert [each.transports for each in obstacles] == [("pickle",), ("cloudpickle", "joblib")]
     explained(Thing(a=with_global), "obj.a.<global 'LOCK'>")
 
     def default(lock=LOCK):
         return lock
 
-    found = explained([default], "obj[0]", "obj[0].__defaults__[0]")
-    assert found[1].transports == ("cloudpickle", "joblib")
+    obstacles = explained([default], "obj[0]", "obj[0].__defaults__[0]")
+    assert obstacles[1].transports == ("cloudpickle", "joblib")
     explained(KerasRegressor(closure()), "obj.build_fn.<closure 'lock'>")
     regressor = KerasRegressor(small_model, validation_data=closure())
     explained(regressor, "obj.sk_params['validation_data'].<closure 'lock'>")
@@ -271,9 +271,9 @@ def all_obstacles_at_once():
 
 @check
 def an_array_of_functions():
-    # joblib by itself would hand it to plain pickle.
-    (found,) = explained(Thing(a=np.array([None, lambda: 0])), "obj.a[1]")
-    assert found.transports == ("pickle",)
+    # joblib without this package would leave it to plain pickle.
+    (obstacle,) = explained(Thing(a=np.array([None, lambda: 0])), "obj.a[1]")
+    assert obstacle.transports == ("pickle",)
 
 
 # --- Keras objects ---------------------------------------------------------------------------
@@ -316,8 +316,8 @@ def code_of_a_model():
 
     model = small_model()
     model.compile("sgd", loss)
-    (found,) = explained(model, "obj.loss.__defaults__[0]")
-    assert found.transports == ("pickle", "cloudpickle", "joblib")
+    (obstacle,) = explained(model, "obj.loss.__defaults__[0]")
+    assert obstacle.transports == ("pickle", "cloudpickle", "joblib")
     assert copy.deepcopy(model).loss is loss
 
 
@@ -328,11 +328,11 @@ def code_that_holds_its_own_model():
     assert not explain(model).obstacles
     optimizer = model.optimizer
     model.compile(optimizer, lambda y, prediction: optimizer.iterations + 0 * prediction)
-    found = explain(model)
-    assert "refers to the object that it belongs to" in str(found)
+    report = explain(model)
+    assert "refers to the object that it belongs to" in str(report)
 
 
-# --- what does not happen --------------------------------------------------------------------
+# --- side effects that must not happen -------------------------------------------------------
 
 
 @check
@@ -343,9 +343,9 @@ def cycles_and_depth_are_no_trouble():
     deep = [LOCK]
     for _ in range(100_000):
         deep = [deep]
-    (found,) = dry_pickler.obstacles(deep, "obj", "pickle")
-    assert found.path == f"obj{'[0]' * 100_001}"
-    while deep is not LOCK:  # so that it does not go by recursion
+    (obstacle,) = dry_pickler.obstacles(deep, "obj", "pickle")
+    assert obstacle.path == f"obj{'[0]' * 100_001}"
+    while deep is not LOCK:  # deeper than the limit of recursion
         deep = deep[0]
 
 
@@ -374,7 +374,7 @@ def is_keras(obj):
 
 
 class Careful(Thing):
-    """Reduces itself as a Keras object does: checked, and with a name of its own."""
+    """An object that checks its attributes in ``__reduce__``, as reducers of Keras objects do."""
 
     def __reduce__(self):
         dry_pickler.check(self, vars(self), name="careful", skip=is_keras)
@@ -402,8 +402,8 @@ def a_copy_may_hold_what_a_pickle_may_not():
     assert copy.deepcopy([obj])[0].reference is obj.reference
     with raises(ReduceError, "careful.reference"):
         pickle.dumps(obj)
-    (found,) = explained([obj], "obj[0].reference")
-    assert found.transports == ("pickle", "cloudpickle", "joblib")
+    (obstacle,) = explained([obj], "obj[0].reference")
+    assert obstacle.transports == ("pickle", "cloudpickle", "joblib")
 
 
 @check
@@ -412,7 +412,7 @@ def all_that_checks_find_is_explained():
 
 
 class Failing(Thing):
-    """Asks for its path before it fails."""
+    """An object that asks for its path from the root, and then fails."""
 
     def __reduce__(self):
         paths.append(dry_pickler.root_path(self))
@@ -439,15 +439,15 @@ def the_path_from_the_root_of_a_dump():
         "a function in joblib": lambda: joblib.dump([lambda: pipeline], io.BytesIO()),
         "C": lambda: pickle.dumps(pipeline),
     }
-    found = {}
+    path_by_name = {}
     for name, dump in pickled.items():
         paths.clear()
         with raises(Exception, "It fails"):
             dump()
-        found[name] = paths[0]
+        path_by_name[name] = paths[0]
     path = "pipeline.steps[1][1].kw_args['k']"
     through_function = f"list[0].<closure 'pipeline'>{path.removeprefix('pipeline')}"
-    assert found == {
+    assert path_by_name == {
         "cloudpickle": path,
         "joblib": path,
         "deepcopy": path,
@@ -456,7 +456,7 @@ def the_path_from_the_root_of_a_dump():
         "loky": path,
         "a function": through_function,
         "a function in joblib": through_function,
-        "C": "",  # It does not tell what it was given.
+        "C": "",  # The C pickler does not tell its root.
     }
     (obstacle,) = explained(pipeline, f"obj{path.removeprefix('pipeline')}.inner[2]")
     assert (obstacle.why, obstacle.cure) == ("It fails", "do not")
@@ -487,7 +487,7 @@ def a_dump_that_fails_leaves_nothing_in_its_file():
             path = Path(folder, f"dump{compress}")
             with raises(ReduceError, "generator", "pipeline.steps[1][1].model.rows", "a list"):
                 joblib.dump(pipeline, path, compress=compress)
-            assert path.stat().st_size < 40  # What a compressor writes of nothing.
+            assert path.stat().st_size < 40  # The output of a compressor without input.
             with raises(EOFError):
                 joblib.load(path)
         path = Path(folder, "open")

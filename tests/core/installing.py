@@ -1,4 +1,4 @@
-"""What `install` does to a process, and that `uninstall` undoes all of it."""
+"""Effects of `install` on a process, all of which `uninstall` undoes."""
 
 import copy
 import copyreg
@@ -26,7 +26,7 @@ def snapshot():
             (owner, name): value
             for owner in owners
             for name, value in vars(owner).items()
-            # Python makes __annotations__ of a class when somebody first asks for it.
+            # Python creates __annotations__ of a class at the first access.
             if name not in {"__doc__", "__weakref__", "_abc_impl", "__annotations__"}
         },
         "copyreg": dict(copyreg.dispatch_table),
@@ -35,7 +35,7 @@ def snapshot():
 
 
 def reduces(obj):
-    """Tell whether our reducers take `obj` apart."""
+    """Tell whether `obj` is reduced by this package."""
     return obj.__reduce__()[0].__module__ == "keras_reduce.reducers"
 
 
@@ -50,7 +50,7 @@ def waits_for_keras_and_imports_nothing():
     keras_reduce.install()
     for name in ("keras", "tensorflow", "numpy", "sklearn", "joblib"):
         assert name not in sys.modules, name
-    # Private: nothing public tells what is in effect.
+    # Private: no public name tells which hooks are in effect.
     assert registry._hooks in sys.meta_path
     import keras
 
@@ -116,7 +116,7 @@ def installed_for_a_block():
     with keras_reduce.installed(functions_by_value=False):
         assert reduces(keras.layers.Dense(1))
         with keras_reduce.installed(functions_by_value=True):
-            # Private: nothing public tells what is in effect.
+            # Private: no public name tells which hooks are in effect.
             assert registry._current.functions_by_value
         assert not registry._current.functions_by_value
         assert keras_reduce.is_installed()
@@ -174,19 +174,19 @@ def classes_defined_later_are_covered():
 
         class Silent(keras.layers.Dense):
             def __init_subclass__(cls, **kwargs):
-                """Does not call its base's."""
+                """Skip the method of the base class."""
 
         class Later(Silent):
             pass
 
         assert reduces(Later(2))
-        for made in (
+        for instance in (
             type("Made", (keras.Model,), {})(),
             type("Made", (keras.losses.Loss,), {})(),
             type("Made", (keras.metrics.Metric,), {})(),
             type("Made", (keras.optimizers.SGD,), {})(),
         ):
-            assert reduces(made), made
+            assert reduces(instance), instance
 
 
 @check
@@ -255,7 +255,7 @@ def check_ours_with_scikeras(keras):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Lambda(lambda x: x + 1)])
     for obj in (model, keras.losses.Huber(), keras.metrics.Mean(), keras.optimizers.SGD()):
         assert reduces(obj)
-    # SciKeras refuses Lambda layers: this copy can only be ours.
+    # SciKeras refuses Lambda layers, so this copy was made by this package.
     assert answer(copy.deepcopy(model)) == [[2.0, 2.0]]
     keras_reduce.uninstall()
     assert vars(keras.Model)["__deepcopy__"].__module__.startswith("scikeras")
@@ -273,7 +273,7 @@ def fit_arguments_of_keras_wrappers_survive_clone():
 
     wrapper = keras.wrappers.SKLearnClassifier(build, fit_kwargs={"epochs": 7})
     keras_reduce.uninstall()
-    # If this fails, Keras has mended it, and the repair can go.
+    # If this fails, Keras has fixed the bug, and the patch can be removed.
     assert clone(wrapper).fit_kwargs is None
     with keras_reduce.installed():
         copied = clone(clone(wrapper))
@@ -283,7 +283,7 @@ def fit_arguments_of_keras_wrappers_survive_clone():
 
 @check
 def other_threads_see_plain_keras():
-    """While one thread pickles, configs that others make have Keras's own names in them."""
+    """Require that configs of other threads contain Keras's own names while one thread pickles."""
     import keras
 
     class Plain(keras.layers.Dense):
@@ -296,9 +296,9 @@ def other_threads_see_plain_keras():
 
     def look():
         while not stop.is_set():
-            found = keras.saving.serialize_keras_object(layer)
-            if found != expected:
-                wrong.append(found)
+            config = keras.saving.serialize_keras_object(layer)
+            if config != expected:
+                wrong.append(config)
 
     thread = threading.Thread(target=look)
     with keras_reduce.installed():

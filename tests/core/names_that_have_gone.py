@@ -1,4 +1,4 @@
-"""What happens with a Keras that lacks a private name, or that no test has run with."""
+"""Behaviour with a Keras that lacks a private name, or that is not among the tested versions."""
 
 import contextlib
 import pickle
@@ -25,13 +25,15 @@ def forget():
 
 @contextlib.contextmanager
 def without(gone):
-    """Let ``module:attribute`` not be found for a block; Keras itself needs it, as things are."""
+    """Hide ``module:attribute`` from our look-ups for a block; Keras itself keeps the name."""
     find = private_names.find
 
     def without_one(name, default=None):
         return default if name == gone else find(name, default)
 
-    private.TRACES._has_told = False  # Private: each name is the first that has gone.
+    private.TRACES._has_told = (
+        False  # Private: only the first missing name is logged, so forget the earlier ones.
+    )
     private.find = private_names.find = without_one
     forget()
     try:
@@ -43,7 +45,7 @@ def without(gone):
 
 @contextlib.contextmanager
 def tested(*versions):
-    """Pretend for a block that these were tested."""
+    """Set the tested versions for a block."""
     before, private.TESTED = private.TESTED, versions
     forget()
     try:
@@ -54,9 +56,11 @@ def tested(*versions):
 
 
 def model():
-    made = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2), keras.layers.Dropout(0.5)])
-    made.compile("adam", "mse", metrics=["mae"])
-    return made
+    sequential = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Dense(2), keras.layers.Dropout(0.5)]
+    )
+    sequential.compile("adam", "mse", metrics=["mae"])
+    return sequential
 
 
 @check
@@ -111,37 +115,42 @@ def without_what_traces_need_models_ship_all_the_same():
         told = f"Sharing traces is off: {name.replace(':', '.')} can't be found, so models are"
         assert [message.startswith(told) for message in messages] == [True] * ON_TENSORFLOW
     with without(name), keras_reduce.installed(reuse=True):
-        made = model()
-        made.fit(x, y, verbose=0)
-        copied = pickle.loads(pickle.dumps(made))
-        assert np.array_equal(made.predict(x, verbose=0), copied.predict(x, verbose=0))
+        original = model()
+        original.fit(x, y, verbose=0)
+        copied = pickle.loads(pickle.dumps(original))
+        assert np.array_equal(original.predict(x, verbose=0), copied.predict(x, verbose=0))
 
 
 @check
 def an_untested_version_that_has_all_names_works():
     with tested("3.1", "3.2"), keras_reduce.installed():
         assert not private.is_tested()
-        made = model()
-        made.fit(np.ones((8, 3)), np.ones((8, 2)), verbose=0)
-        held = [made, made.layers[0], keras.metrics.AUC(), keras.layers.GRU(2, stateful=True)]
+        original = model()
+        original.fit(np.ones((8, 3)), np.ones((8, 2)), verbose=0)
+        held = [
+            original,
+            original.layers[0],
+            keras.metrics.AUC(),
+            keras.layers.GRU(2, stateful=True),
+        ]
         held += [keras.layers.MultiHeadAttention(2, 2), keras.losses.Huber()]
         copied = pickle.loads(pickle.dumps(held))
-        assert np.array_equal(copied[0].get_weights()[0], made.get_weights()[0])
+        assert np.array_equal(copied[0].get_weights()[0], original.get_weights()[0])
         x = np.ones((4, 3), "float32")
-        assert np.array_equal(copied[0].predict(x, verbose=0), made.predict(x, verbose=0))
+        assert np.array_equal(copied[0].predict(x, verbose=0), original.predict(x, verbose=0))
 
 
 @check
 def an_untested_version_that_keeps_variables_elsewhere_is_refused():
     original = tree.own_variables
     with keras_reduce.installed():
-        made = model()
-        content = pickle.dumps(made)
+        sequential = model()
+        content = pickle.dumps(sequential)
         tree.own_variables = lambda node: []
         try:
             with tested("3.1", "3.2"):
                 with raises(FrameworkError, "kernel", "3.1 to 3.2", "keras>=3.1,<3.3"):
-                    pickle.dumps(made)
+                    pickle.dumps(sequential)
                 with raises(FrameworkError, "kernel"):
                     pickle.loads(content)
         finally:
@@ -179,8 +188,8 @@ def arguments_that_a_newer_keras_has_are_left_out_if_they_say_nothing():
     with keras_reduce.installed():
         rebuild, (json, *others), *_ = keras.layers.Dense(2, name="dense").__reduce__()
     for text in ('"units":2,"news":null', '"units":2,"renorm":false,"renorm_momentum":0.99'):
-        found = rebuild(json.replace('"units":2', text), *others)
-        assert (found.units, found.name) == (2, "dense")
+        rebuilt = rebuild(json.replace('"units":2', text), *others)
+        assert (rebuilt.units, rebuilt.name) == (2, "dense")
     for text in ('"units":2,"news":1', '"units":2,"renorm":true', '"units":2,"news":false'):
         with raises(PayloadError, "can't be rebuilt", text.split('"')[3]):
             rebuild(json.replace('"units":2', text), *others)

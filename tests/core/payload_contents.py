@@ -1,4 +1,4 @@
-"""What a payload is made of, and what happens to one that is wrong."""
+"""Contents of payloads, and the errors for wrong ones."""
 
 import collections
 import copy
@@ -31,7 +31,7 @@ compute_eagerly()
 BACKEND = keras.config.backend()
 
 
-# On Torch, Keras's dropout without a seed draws from Torch's own generator.
+# On Torch, Keras's dropout without a seed draws from Torch's global generator.
 SEED = 11 if BACKEND == "torch" else None
 
 
@@ -42,7 +42,7 @@ def same(one, other):
 
 
 def compiled(function):
-    """Return what `tf.function` makes of it; elsewhere, the function itself."""
+    """Return the function compiled by `tf.function`; on other backends, the function itself."""
     if BACKEND != "tensorflow":
         return function
     import tensorflow as tf
@@ -65,7 +65,7 @@ def small_model():
 
 
 def taken_apart(obj=None):
-    """Return what `obj` reduces to, ready to be tampered with."""
+    """Return the rebuilder of `obj` and a mutable list of its arguments, to tamper with."""
     rebuild, arguments = (small_model() if obj is None else obj).__reduce__()[:2]
     return rebuild, list(arguments)
 
@@ -110,9 +110,9 @@ def is_a_json_string_plain_arrays_and_a_compile_config():
 @check
 def has_every_variable():
     model = small_model()
-    found = [len(taken_apart(part)[1][1]) for part in (model, *model.layers)]
+    counts = [len(taken_apart(part)[1][1]) for part in (model, *model.layers)]
     metric = [variable for m in model.metrics for variable in m.variables]
-    assert found == [len(model.optimizer.variables) + len(metric), 2, 1, 2]
+    assert counts == [len(model.optimizer.variables) + len(metric), 2, 1, 2]
     assert len(model.variables) == 5
 
 
@@ -131,7 +131,7 @@ def old_and_short_argument_lists_are_read():
 
 
 def same_after_training(model, x, y):
-    """Demand that a copy answers and trains as the original does; return the copy."""
+    """Require that a copy predicts and trains as the original does; return the copy."""
     copied = pickle.loads(pickle.dumps(model))
     assert same(copied.predict(x, verbose=0), model.predict(x, verbose=0))
     logs = [
@@ -143,7 +143,7 @@ def same_after_training(model, x, y):
     return copied
 
 
-# --- what is wrong with it ------------------------------------------------------------------
+# --- wrong payloads -------------------------------------------------------------------------
 
 
 @check
@@ -273,7 +273,7 @@ def a_module_that_can_not_be_imported():
 def code_by_value_that_can_not_be_rebuilt():
     _, arguments = taken_apart(layers.Lambda(lambda x: x))
     rebuild, (blob, name, *_) = arguments[3][1][0].__reduce__()
-    # As another process sees it, to which the token says nothing.
+    # In another process, the token is unknown.
     assert rebuild(blob, name, "token of another process")(3) == 3
     with raises(CustomObjectError, "<lambda>", "minor version of Python"):
         rebuild(blob[:-9], name, "token of another process")
@@ -299,7 +299,7 @@ def code_that_can_not_be_pickled():
 
 
 class Swelling(layers.Layer):
-    """Has more variables each time it is built."""
+    """A layer that has more variables each time it is built."""
 
     built_before = 0
 
@@ -333,7 +333,7 @@ class Weighted:
 
 
 class OwnLoss(keras.losses.Loss):
-    """Has no config of its own."""
+    """A loss without its own ``get_config``."""
 
     def __init__(self, weight):
         super().__init__()
@@ -405,20 +405,20 @@ def losses_beside_their_models_stay_one():
         ):
             for way, send in WAYS.items():
                 if way == "pickle" and name in ("callable", "lambda", "own partial"):
-                    continue  # Which pickle itself can't carry to a process without its code.
-                found = send(graph)
+                    continue  # Plain pickle can't carry these to a process without their code.
+                sent = send(graph)
                 for key in ("one", "two"):
-                    held, beside = found[key].loss, found["loss"]
+                    held, beside = sent[key].loss, sent["loss"]
                     if is_several:
                         assert all(map(operator.is_, held, beside)), (way, key)
                     else:
                         assert held is beside, (name, way, key)
                 if name in ("instance", "described"):
-                    assert found["one"]._compile_loss._flat_losses[0].loss is found["loss"]
+                    assert sent["one"]._compile_loss._flat_losses[0].loss is sent["loss"]
                 before = [w.tolist() for w in models[0].get_weights()]
-                assert [w.tolist() for w in found["one"].get_weights()] == before
-                found["one"].train_on_batch(x, targets)
-                learnt = [w.tolist() for w in found["one"].get_weights()]
+                assert [w.tolist() for w in sent["one"].get_weights()] == before
+                sent["one"].train_on_batch(x, targets)
+                learnt = [w.tolist() for w in sent["one"].get_weights()]
                 expected = expected or learnt
                 assert learnt == expected, (name, way)
 
@@ -438,24 +438,26 @@ class OwnMetric(keras.metrics.Metric):
 @check
 def metrics_beside_their_models_stay_one():
     x, y = np.ones((4, 2)), np.zeros((4, 1))
-    made = [keras.metrics.MeanAbsoluteError(), OwnMetric(2.0), keras.metrics.R2Score()]
+    metrics = [keras.metrics.MeanAbsoluteError(), OwnMetric(2.0), keras.metrics.R2Score()]
     model = with_one_output()
-    model.note = made[0]
+    model.note = metrics[0]
     weighted = [keras.metrics.MeanSquaredError()]
-    model.compile("sgd", "mse", metrics=made, weighted_metrics=weighted, run_eagerly=True)
+    model.compile("sgd", "mse", metrics=metrics, weighted_metrics=weighted, run_eagerly=True)
     for _ in range(2):
-        both = [*made, *weighted]
-        for graph in ([model, *both], [*both, model], [*weighted, model, *made]):
+        both = [*metrics, *weighted]
+        for graph in ([model, *both], [*both, model], [*weighted, model, *metrics]):
             for way, send in WAYS.items():
-                found = dict(zip(map(id, graph), send(graph), strict=True))
-                copied = found[id(model)]
-                beside = [found[id(each)] for each in (*made, *weighted)]
+                copies = dict(zip(map(id, graph), send(graph), strict=True))
+                copied = copies[id(model)]
+                beside = [copies[id(each)] for each in (*metrics, *weighted)]
                 assert copied.note is beside[0], way
                 assert copied._compile_metrics._user_metrics == beside[:3], way
                 if model._compile_metrics.built:
                     assert copied._compile_metrics.metrics == beside, way
                     results = [np.asarray(metric.result()).tolist() for metric in beside]
-                    assert results == [np.asarray(m.result()).tolist() for m in (*made, *weighted)]
+                    assert results == [
+                        np.asarray(m.result()).tolist() for m in (*metrics, *weighted)
+                    ]
                 before = [np.asarray(v).tolist() for v in beside[1].variables]
                 copied.test_on_batch(x, y)
                 assert [np.asarray(v).tolist() for v in beside[1].variables] != before, way
@@ -477,13 +479,13 @@ class HeadWithConfig(Head):
 
 
 class OwnCompile(Head):
-    """Like the GANs of Keras's own examples."""
+    """A model with its own ``compile()``, like the GANs of Keras's examples."""
 
     def compile(self, other_optimizer, strength):
         super().compile(optimizer="sgd", loss="mse", run_eagerly=True)
         self.other_optimizer, self.strength = other_optimizer, strength
 
-    def train_step(self, data):  # As it is on TensorFlow and Torch.
+    def train_step(self, data):  # The signature on TensorFlow and Torch.
         gradient = keras.ops.ones_like(self.last.kernel) * self.strength
         bias = keras.ops.ones_like(self.last.bias)
         self.other_optimizer.apply([gradient, bias], self.last.trainable_variables)
@@ -496,7 +498,7 @@ class OwnCompileAndConfig(OwnCompile):
 
 
 class OwnCompileInSteps(OwnCompileAndConfig):
-    """Sets what it is given by way of another method, with a metric and a loss of its own."""
+    """A model whose ``compile()`` sets attributes in another method: optimizer, metric, loss."""
 
     def compile(self, *, strength, decay=0.5, **others):
         super(OwnCompile, self).compile(loss=keras.losses.Huber(decay), **others)
@@ -528,8 +530,8 @@ def a_compile_method_whose_arguments_nothing_records():
         for _ in range(2):
             model.fit(x, y, verbose=0, shuffle=False)
             copied = same_after_training(model, x, y)
-            found = pickle.loads(pickle.dumps(copied))
-            for each in (copied, found):
+            again = pickle.loads(pickle.dumps(copied))
+            for each in (copied, again):
                 assert type(each.other_optimizer) is type(model.other_optimizer)
                 assert each.other_optimizer is not each.optimizer
                 assert int(each.other_optimizer.iterations) == int(model.other_optimizer.iterations)
@@ -573,7 +575,7 @@ def what_a_compile_method_sets_and_no_pickler_takes():
     assert copied.compiled
     assert copied.strength == 2.0
     assert not hasattr(copied, "guard")
-    # Where Keras's arguments are enough for it, it is called again.
+    # If Keras's arguments are enough for it, it is called again.
     model = Optional()
     model.compile("adam", strength=3.0)
     copied = pickle.loads(pickle.dumps(model))
@@ -625,7 +627,7 @@ def a_compile_method_that_sets_attributes():
 
 
 def fitted_or_refused(model):
-    """Return the weights of a model after some training; or whether its optimizer refused that."""
+    """Return the weights of a model after some training, or True if its optimizer refused it."""
     try:
         model.fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0, shuffle=False)
     except ValueError as error:
@@ -641,8 +643,8 @@ def an_optimizer_of_variables_elsewhere():
     pairs = zip(model.optimizer.variables, copied.optimizer.variables, strict=True)
     assert all(same(*pair) for pair in pairs)
     assert fitted_or_refused(model) == fitted_or_refused(copied)
-    found = pickle.loads(pickle.dumps([model, other]))
-    assert found[0].optimizer is found[1].optimizer
+    copies = pickle.loads(pickle.dumps([model, other]))
+    assert copies[0].optimizer is copies[1].optimizer
 
 
 def two_networks():
@@ -651,16 +653,16 @@ def two_networks():
     optimizer = keras.optimizers.Adam(0.1)
     optimizer.build([*one.trainable_variables, *two.trainable_variables])
     for scale, network in enumerate((one, two), 1):
-        own = network.trainable_variables
-        optimizer.apply([scale * ops.ones(v.shape) for v in own], own)
+        variables = network.trainable_variables
+        optimizer.apply([scale * ops.ones(v.shape) for v in variables], variables)
     return one, two, optimizer
 
 
 def stepped(optimizer, *networks):
     """Apply the same gradients to each network; return their weights."""
     for network in networks:
-        own = network.trainable_variables
-        optimizer.apply([ops.ones(v.shape) for v in own], own)
+        variables = network.trainable_variables
+        optimizer.apply([ops.ones(v.shape) for v in variables], variables)
     return [w.tolist() for network in networks for w in network.get_weights()]
 
 
@@ -673,7 +675,7 @@ def an_optimizer_takes_no_other_variables_for_its_own():
         apart[0].build([v for network in others for v in network.trainable_variables])
     with raises(ValueError, "carries state for 4 variables", "meets 2"):
         stepped(apart[0], apart[2])
-    # By their names.
+    # Variables are matched by their names.
     apart[0].build([*apart[2].trainable_variables, *apart[1].trainable_variables])
     copied, kept = copy.deepcopy(optimizer), [w.numpy() for w in one.weights + two.weights]
     expected = stepped(optimizer, two, one)
@@ -703,11 +705,11 @@ def an_optimizer_is_one_object_with_that_of_a_model():
     if BACKEND != "jax":
         scaled.fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0)
     for order in (model, scaled, model.optimizer, inner), (inner, model.optimizer, scaled, model):
-        for found in pickle.loads(pickle.dumps(order)), copy.deepcopy(order):
-            models = [each for each in found if isinstance(each, keras.Model)]
+        for copies in pickle.loads(pickle.dumps(order)), copy.deepcopy(order):
+            models = [each for each in copies if isinstance(each, keras.Model)]
             models.sort(key=lambda each: len(each.layers))
-            assert models[1].optimizer in found
-            assert models[0].optimizer.inner_optimizer in found
+            assert models[1].optimizer in copies
+            assert models[0].optimizer.inner_optimizer in copies
             assert all(each.optimizer.built for each in models) or BACKEND == "jax"
             models[1].fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0)
     assert copy.copy(model).optimizer is not model.optimizer
@@ -735,7 +737,7 @@ class Referring(layers.Layer):
 
 
 class Helper:
-    """Refers weakly, and is no object of Keras's."""
+    """An object with a weak reference, and not a Keras object."""
 
     def __init__(self, target):
         self.target = weakref.ref(target)
@@ -746,12 +748,12 @@ def weak_references_to_what_does_not_travel():
     class Scaled(layers.Layer):
         scale = 2.0
 
-    target, model = Scaled(), small_model()  # held, or there is nothing to refer to
+    target, model = Scaled(), small_model()  # strong references keep them alive
     helper = Helper(model)
     layer = Referring(weakref.ref(target))
     for order in [layer, target], [target, layer], {"a": layer, "b": [target]}:
-        found = pickle.loads(pickle.dumps(order))
-        pair = list(found.values()) if isinstance(found, dict) else found
+        copies = pickle.loads(pickle.dumps(order))
+        pair = list(copies.values()) if isinstance(copies, dict) else copies
         referring = next(each for each in pair if isinstance(each, Referring))
         assert referring.target() in pair or [referring.target()] in pair
     with raises(ReduceError, "A weak reference to a Scaled can't be carried", "pickle both"):
@@ -764,7 +766,7 @@ def weak_references_to_what_does_not_travel():
     with raises(ReduceError, "cannot copy a weak reference to 'Sequential'"):
         copy.deepcopy(Referring(helper))
     assert copy.deepcopy(Referring(weakref.ref(helper))).target() is helper
-    # Where nobody can tell, whoever follows it is told.
+    # If the reducer can't tell, the error comes when the reference is followed.
     rebuild, arguments, *_ = reducers.reduce(layer)
     lost = rebuild(*pickle.loads(pickle.dumps(arguments)))
     with raises(PayloadError, "of a weak reference is missing", "at Referring.target"):
@@ -793,18 +795,18 @@ def weak_references_are_judged_by_the_graph_and_not_by_the_calling_line():
             ([held[0]], held),
         ]
         for order in [pair(kind), *orders]:
-            for found in pickle.loads(pickle.dumps(order)), pickle.loads(dumped(order)):
-                flat = keras.tree.flatten(found)
+            for copies in pickle.loads(pickle.dumps(order)), pickle.loads(dumped(order)):
+                flat = keras.tree.flatten(copies)
                 (referring,) = {each for each in flat if isinstance(each, Referring)}
                 assert any(referring.target() is each for each in flat)
-    # Objects that are named in the calling line, or hold both, are not what is pickled.
+    # The graph decides: neither objects named in the calling line count, nor those that hold both.
     held = pair(list)
     for dumps in (pickle.dumps, dumped, cloudpickle.dumps, keras_reduce.dumps):
         with raises(ReduceError, "A weak reference to a Dense can't be carried", "pickle both"):
             dumps(held[0])
         with raises(ReduceError, "is not in the pickled object", ".target"):
             assert held is not dumps([held[0]])
-    # The pickler in C may have met a tuple that a running function holds.
+    # The C pickler may have seen a tuple that a running function holds.
     held = pair(tuple)
     lost = pickle.loads(pickle.dumps(held[0]))
     with raises(PayloadError, "of a weak reference is missing", "at Referring.target"):
@@ -828,8 +830,8 @@ def weak_references_of_layers_to_the_model_around_need_the_model():
     with raises(ReduceError, "A weak reference to a Dense"):
         pickle.dumps(blocks.blocks[0])
     for order in (model.layers[0], model), [model.layers[0], model], [model, model.layers[0]]:
-        found = pickle.loads(pickle.dumps(order))
-        layer, copied = sorted(found, key=lambda each: isinstance(each, keras.Model))
+        copies = pickle.loads(pickle.dumps(order))
+        layer, copied = sorted(copies, key=lambda each: isinstance(each, keras.Model))
         assert layer.target() is copied
         assert layer is copied.layers[0]
     first, second = pickle.loads(pickle.dumps(blocks)).blocks
@@ -837,7 +839,7 @@ def weak_references_of_layers_to_the_model_around_need_the_model():
 
 
 class Listing(layers.Layer):
-    """Refers weakly to a layer that its config lists, and something else keeps."""
+    """A layer with a weak reference to a layer that its config lists and its class keeps."""
 
     kept = ()
 
@@ -863,9 +865,9 @@ def weak_references_to_what_a_config_lists():
     for duplicate in (lambda: pickle.loads(pickle.dumps(layer)), lambda: copy.deepcopy(layer)):
         assert duplicate().target() is Listing.kept[-1] is not target
     for order in [layer, target], [target, layer]:
-        found = pickle.loads(pickle.dumps(order))
-        referring = next(each for each in found if isinstance(each, Listing))
-        assert referring.target() in found
+        copies = pickle.loads(pickle.dumps(order))
+        referring = next(each for each in copies if isinstance(each, Listing))
+        assert referring.target() in copies
 
 
 @check
@@ -876,15 +878,19 @@ def weak_references_to_the_model_around():
     layer.outer, model.last = weakref.ref(model), weakref.proxy(layer)
     layer.by_layer = weakref.WeakKeyDictionary({scaled: [1.0], model: [2.0]})
     layer.gone = weakref.ref(Helper(model))
-    for found in pickle.loads(pickle.dumps(model)), copy.deepcopy(model), copy.deepcopy([model])[0]:
-        first, last = found.layers
-        assert last.outer() is found
+    for copied in (
+        pickle.loads(pickle.dumps(model)),
+        copy.deepcopy(model),
+        copy.deepcopy([model])[0],
+    ):
+        first, last = copied.layers
+        assert last.outer() is copied
         assert last.target() is first
-        assert dict(last.by_layer) == {first: [1.0], found: [2.0]}
+        assert dict(last.by_layer) == {first: [1.0], copied: [2.0]}
         assert last.gone() is None
-        assert found.last.outer() is found
+        assert copied.last.outer() is copied
         assert isinstance(last.target, weakref.ref)
-        assert same(found.predict(np.ones((2, 2)), verbose=0), model(np.ones((2, 2))))
+        assert same(copied.predict(np.ones((2, 2)), verbose=0), model(np.ones((2, 2))))
 
 
 @check
@@ -921,7 +927,7 @@ def code_that_mentions_its_own_model():
     try:
         with raises(ReduceError, "refers to the object that it belongs to"):
             pickle.dumps(model)
-        # Another model that is mentioned travels with the code.
+        # Another model that the code mentions travels with the code.
         copied = pickle.loads(pickle.dumps(other))
         assert same(copied(np.ones((1, 2))), other(np.ones((1, 2))))
     finally:
@@ -946,15 +952,15 @@ def code_that_refers_to_other_layers():
     model.fit(x, y, verbose=0)
     graph = {"outside": outside, "model": model}
     for copied in (pickle.loads(pickle.dumps(graph)), copy.deepcopy(graph)):
-        found = copied["model"]
-        ours = found.get_layer("first")
+        model_copy = copied["model"]
+        ours = model_copy.get_layer("first")
         cells = [
             function.__closure__[0].cell_contents
-            for function in (found.layers[2].function, found.layers[3].activation)
+            for function in (model_copy.layers[2].function, model_copy.layers[3].activation)
         ]
         assert cells == [ours, ours]
         assert ours is not first
-        in_loss = [cell.cell_contents for cell in found.loss.__closure__]
+        in_loss = [cell.cell_contents for cell in model_copy.loss.__closure__]
         assert in_loss == [ours, copied["outside"]]
     same_after_training(model, x, y)
 
@@ -991,7 +997,7 @@ def loading_leaves_classes_of_this_process_alone():
 
 
 class Counter:
-    """A loss with a state of its own."""
+    """A callable loss with state."""
 
     def __init__(self, factor):
         self.factor = factor
@@ -1007,7 +1013,7 @@ class Counter:
 
 
 class Fleeting(layers.Layer):
-    """Makes a function anew each time that its config is asked for."""
+    """A layer whose ``get_config`` creates a new function at each call."""
 
     def __init__(self, function=None, **kwargs):
         super().__init__(**kwargs)
@@ -1046,7 +1052,7 @@ def callables_with_a_state_come_back_as_copies():
     config = pickle.loads(content)._compile_config.config
     assert config["loss"].factor == 2.0
     assert config["metrics"][0].factor == 3.0
-    # Functions are themselves in the process that they come from.
+    # In the process that they come from, functions come back as the same objects.
     assert config["metrics"][1] is tripled
 
 
@@ -1209,20 +1215,23 @@ def attributes_that_the_user_set():
 
 
 class Loops(keras.Model):
-    """Trains by itself, with optimizers that it keeps in a list."""
+    """A model with its own training step and a list of optimizers."""
 
     def __init__(self):
         super().__init__()
         self.last = layers.Dense(1)
-        self.made = [keras.optimizers.Adam(0.1), {"other": keras.optimizers.SGD(0.1, momentum=0.9)}]
+        self.optimizers = [
+            keras.optimizers.Adam(0.1),
+            {"other": keras.optimizers.SGD(0.1, momentum=0.9)},
+        ]
 
     def call(self, inputs):
         return self.last(inputs)
 
     def step(self):
         gradients = [ops.ones(v.shape) for v in self.trainable_variables]
-        self.made[0].apply(gradients, self.trainable_variables)
-        self.made[1]["other"].apply(gradients, self.trainable_variables)
+        self.optimizers[0].apply(gradients, self.trainable_variables)
+        self.optimizers[1]["other"].apply(gradients, self.trainable_variables)
         return [np.asarray(v) for v in self.variables]
 
 
@@ -1232,7 +1241,7 @@ def optimizers_in_containers():
     model(np.ones((1, 2)))
     model.step()
     copied = pickle.loads(pickle.dumps(model))
-    assert copied.made[0].iterations == 1
+    assert copied.optimizers[0].iterations == 1
     for ours, theirs in zip(model.step(), copied.step(), strict=True):
         assert same(ours, theirs)
 
@@ -1319,7 +1328,7 @@ Held = collections.namedtuple("Held", "part note")
 
 
 class Deep(keras.Model):
-    """Holds layers in containers of every kind, with weak references beside them."""
+    """A model with layers in containers of every kind, and weak references beside them."""
 
     def __init__(self, watched):
         super().__init__()
@@ -1354,9 +1363,9 @@ def deep_models():
 def layers_and_weak_references_in_one_attribute():
     model, watched, x, y = deep_models()
     for graph in ([model, watched], [watched, model]):
-        for found in (pickle.loads(pickle.dumps(graph)), copy.deepcopy(graph)):
-            copied = next(each for each in found if isinstance(each, Deep))
-            other = next(each for each in found if not isinstance(each, Deep))
+        for copies in (pickle.loads(pickle.dumps(graph)), copy.deepcopy(graph)):
+            copied = next(each for each in copies if isinstance(each, Deep))
+            other = next(each for each in copies if not isinstance(each, Deep))
             one, two, *_ = copied.parts()
             assert copied.mixed["parts"][1]() is other
             assert copied.mixed["pair"][0]() is two
@@ -1371,10 +1380,10 @@ def layers_and_weak_references_in_one_attribute():
             # The containers are still those in which Keras tracks what is added.
             assert type(copied.mixed["parts"]) is type(model.mixed["parts"])
             assert type(copied.hidden) is type(model.hidden)
-    found, _ = pickle.loads(pickle.dumps([model, watched]))
-    for each in (model, found):
+    model_copy, _ = pickle.loads(pickle.dumps([model, watched]))
+    for each in (model, model_copy):
         each.fit(x, y, epochs=2, shuffle=False, verbose=0)
-    assert all(map(np.array_equal, found.get_weights(), model.get_weights()))
+    assert all(map(np.array_equal, model_copy.get_weights(), model.get_weights()))
     with raises(ReduceError, "weak reference to a Dense", "Deep.mixed['parts'][1]", "pickle both"):
         pickle.dumps(model)
     shallow = copy.copy(model)
@@ -1386,7 +1395,7 @@ def layers_and_weak_references_in_one_attribute():
 
 
 class StandIn(types.ModuleType):
-    """Loads a module when it is used, as ``tensorflow.keras`` of TensorFlow 2.12 may do."""
+    """A lazily loaded module, as ``tensorflow.keras`` of TensorFlow 2.12 may be."""
 
     def __getattr__(self, name):
         return getattr(importlib.import_module(self.__name__), name)
@@ -1401,13 +1410,13 @@ def a_stand_in_for_a_module_in_code():
         return stand_in.Fraction(1, 2)
 
     assert pickle.loads(pickle.dumps(keras_reduce.KerasRegressor(half))).build_fn() == half()
-    found = keras_reduce.loads(keras_reduce.dumps(half))
-    assert found() == half()
-    assert found.__globals__["stand_in"] is sys.modules["fractions"]
+    loaded = keras_reduce.loads(keras_reduce.dumps(half))
+    assert loaded() == half()
+    assert loaded.__globals__["stand_in"] is sys.modules["fractions"]
 
 
 class MayDrop(layers.Layer):
-    """Makes a layer inside, until the class changes."""
+    """A layer that creates an inner layer, until the class changes."""
 
     drops = True
 
@@ -1431,16 +1440,16 @@ def attributes_of_layers_that_a_class_no_longer_makes():
     model.layers[0].drop.level = 3
     written = cloudpickle.dumps(model)
     with logged("keras_reduce") as messages:
-        found = pickle.loads(written).layers[0]
+        loaded = pickle.loads(written).layers[0]
     assert not messages
-    assert found.drop.note() == 1
+    assert loaded.drop.note() == 1
     try:
         MayDrop.drops = False
         with logged("keras_reduce") as messages:
-            found = cloudpickle.loads(written).layers[0]
+            loaded = cloudpickle.loads(written).layers[0]
     finally:
         MayDrop.drops = True
-    assert not hasattr(found, "drop")
+    assert not hasattr(loaded, "drop")
     lost = set(re.findall(r"drop\.\w+", " ".join(messages)))
     assert {"drop.note", "drop.level"} <= lost, messages
     assert all("no longer makes" in message for message in messages)
@@ -1453,18 +1462,18 @@ def layers_and_weak_references_that_a_program_has_set():
     model.extra = {"rate": "fast", "parts": [layers.Dense(3), (weakref.ref(watched),)]}
     model.extra["parts"][0].build((None, 2))
     model.chosen = {Held(layers.Dense(4), "set"), "text"}
-    for found in (pickle.loads(pickle.dumps([model, watched])), copy.deepcopy([model, watched])):
-        assert found[0].extra["parts"][1][0]() is found[1]
-        assert found[0].extra["rate"] == "fast"
-        assert same(found[0].extra["parts"][0].kernel, model.extra["parts"][0].kernel)
-        assert found[0]._tracker.is_in_store("layers", found[0].extra["parts"][0])
-        (held,) = found[0].chosen - {"text"}
+    for copies in (pickle.loads(pickle.dumps([model, watched])), copy.deepcopy([model, watched])):
+        assert copies[0].extra["parts"][1][0]() is copies[1]
+        assert copies[0].extra["rate"] == "fast"
+        assert same(copies[0].extra["parts"][0].kernel, model.extra["parts"][0].kernel)
+        assert copies[0]._tracker.is_in_store("layers", copies[0].extra["parts"][0])
+        (held,) = copies[0].chosen - {"text"}
         assert held.part.units == 4
 
 
 @check
 def places_of_what_can_not_be_carried():
-    """Each is spelled as an expression for it, wherever a payload has noted it."""
+    """Require that each place is spelled as an expression, in each part of a payload."""
     lock = threading.Lock()
 
     class Holding(layers.Layer):
@@ -1500,7 +1509,10 @@ def places_of_what_can_not_be_carried():
         return layer, ".forward_layer.cell.extra['parts'][1]"
 
     cases = (
-        *(set_on_a_model, set_on_a_layer, of_a_class_without_a_config, inside_a_loss),
+        set_on_a_model,
+        set_on_a_layer,
+        of_a_class_without_a_config,
+        inside_a_loss,
         inside_a_layer_that_a_constructor_made,
     )
     for case in cases:
@@ -1625,15 +1637,15 @@ def layers_shared_by_two_models_stay_shared():
         "beside": types.SimpleNamespace(layer=shared, model=one),
     }
     copied = pickle.loads(pickle.dumps(graph))
-    found = copied["beside"].layer
+    layer = copied["beside"].layer
     assert copied["beside"].model is copied["models"][0]
-    assert all(model.get_layer("shared") is found for model in copied["models"][:3])
-    assert copied["models"][3].inner is found
+    assert all(model.get_layer("shared") is layer for model in copied["models"][:3])
+    assert copied["models"][3].inner is layer
     x = np.ones((1, 2))
     for ours, theirs in zip(graph["models"], copied["models"], strict=True):
         assert same(ours(x), theirs(x)), ours.name
     shared.kernel.assign(np.ones((2, 3)))
-    found.kernel.assign(np.ones((2, 3)))
+    layer.kernel.assign(np.ones((2, 3)))
     for ours, theirs in zip(graph["models"], copied["models"], strict=True):
         assert same(ours(x), theirs(x)), ours.name
 
@@ -1641,7 +1653,7 @@ def layers_shared_by_two_models_stay_shared():
 @check
 def layers_that_a_constructor_makes_anew():
     class Own(keras.Sequential):
-        """Lists its layers in its config, and makes others of its own."""
+        """A model whose config lists its layers, and whose constructor creates others."""
 
         def __init__(self, units=2, **kwargs):
             super().__init__([layers.Dense(units, name="only")], **kwargs)
@@ -1663,7 +1675,7 @@ def layers_that_a_constructor_makes_anew():
 
 
 class Closures(layers.Layer):
-    """Holds code that refers to itself, to what it has built, and to its own functions."""
+    """A model with code that refers to the model, to its layers, and to its own functions."""
 
     def __init__(self, units):
         super().__init__()
@@ -1696,14 +1708,17 @@ def code_that_refers_to_its_own_object():
     model.fit(x, y, verbose=0)
     model.peek = lambda: model.layers[0].factor
     for copied in (same_after_training(model, x, y), copy.deepcopy(model)):
-        (found,) = copied.layers
-        assert copied.peek() is found.factor
-        assert found.scale.__closure__[0].cell_contents is found
-        assert found.double.__closure__[0].cell_contents is found.factor
-        assert getattr(found.compiled, "python_function", found.compiled).__self__ is found
-        found.factor.assign(3.0)
-        assert found.double(1.0) == 6.0
-        assert same(found.traced(x), found.inner(x))
+        (layer_copy,) = copied.layers
+        assert copied.peek() is layer_copy.factor
+        assert layer_copy.scale.__closure__[0].cell_contents is layer_copy
+        assert layer_copy.double.__closure__[0].cell_contents is layer_copy.factor
+        assert (
+            getattr(layer_copy.compiled, "python_function", layer_copy.compiled).__self__
+            is layer_copy
+        )
+        layer_copy.factor.assign(3.0)
+        assert layer_copy.double(1.0) == 6.0
+        assert same(layer_copy.traced(x), layer_copy.inner(x))
     assert model.layers[0].factor.numpy() != 3.0
 
 
@@ -1772,8 +1787,8 @@ def arguments_that_keras_forgets():
 def metrics_that_build_themselves_on_their_first_data():
     inputs = keras.Input((2,))
     model = keras.Model(inputs, layers.Dense(3, activation="sigmoid")(inputs))
-    made = [keras.metrics.R2Score(), keras.metrics.AUC(multi_label=True, num_thresholds=5)]
-    model.compile("sgd", "mse", metrics=[*made, keras.metrics.F1Score()], run_eagerly=True)
+    metrics = [keras.metrics.R2Score(), keras.metrics.AUC(multi_label=True, num_thresholds=5)]
+    model.compile("sgd", "mse", metrics=[*metrics, keras.metrics.F1Score()], run_eagerly=True)
     x, y = np.arange(8.0).reshape(4, 2) / 8, np.eye(3)[[0, 1, 2, 0]]
     model.fit(x, y, verbose=0, shuffle=False)
     copied = same_after_training(model, x, y)
@@ -1782,8 +1797,8 @@ def metrics_that_build_themselves_on_their_first_data():
         results = [keras.tree.flatten(metric.result()) for metric in (ours, theirs)]
         for mine, yours in zip(*results, strict=True):
             assert same(np.asarray(mine), np.asarray(yours)), ours.name
-    (lone,) = pickle.loads(pickle.dumps(made[:1]))
-    assert same(np.asarray(lone.result()), np.asarray(made[0].result()))
+    (lone,) = pickle.loads(pickle.dumps(metrics[:1]))
+    assert same(np.asarray(lone.result()), np.asarray(metrics[0].result()))
 
 
 @check
@@ -1949,7 +1964,7 @@ def a_constructor_below_the_config():
 
 
 class Outer(layers.Layer):
-    """Writes and reads its parts by the functions that Keras documents for it."""
+    """A layer that (de)serializes its parts by Keras's documented functions."""
 
     def __init__(self, inner, function, **kwargs):
         super().__init__(**kwargs)
@@ -2039,13 +2054,13 @@ def a_layer_in_two_functional_models_of_one_model():
     copied = pickle.loads(pickle.dumps(model))
     for ours, theirs in zip(copied(np.ones((1, 2))), model(np.ones((1, 2))), strict=True):
         assert same(ours, theirs)
-    found = [copied.get_layer(name).get_layer("shared") for name in ("one", "two")]
-    assert found[0] is found[1]
+    shared_copies = [copied.get_layer(name).get_layer("shared") for name in ("one", "two")]
+    assert shared_copies[0] is shared_copies[1]
 
 
 @check
 def the_private_parts_of_keras_are_where_we_look_for_them():
-    """Fails with a name when Keras moves what the adapter replaces or reads."""
+    """Fail with the name of an attribute that the adapter replaces or reads and Keras has moved."""
     from keras_reduce.families.keras3 import kinds, rules, seeds, tree
     from keras_reduce.families.keras3.reading import _points as points_of_reading
     from keras_reduce.families.keras3.writing import _points as points_of_writing
@@ -2087,7 +2102,7 @@ def the_private_parts_of_keras_are_where_we_look_for_them():
     assert BACKEND != "tensorflow" or all(hasattr(function, name) for name in options)
     assert vars(keras.callbacks.History)["_api_export_path"] == "keras.callbacks.History"
     keras.random.normal((1,))
-    # Private: fails with a name when Keras moves what these functions find.
+    # Private: fails with the name of an attribute that these functions read and Keras has moved.
     assert seeds._of_this_thread().state.shape == (2,)
     assert seeds._latest() is seeds._of_this_thread()
     assert {"_is_adapted", "_sublayers_built"} <= vars(

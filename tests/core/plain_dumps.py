@@ -1,4 +1,4 @@
-"""Dump what lives in ``__main__`` with joblib, for a program that has none of it."""
+"""Functions and classes of ``__main__`` in joblib dumps, for a program that lacks their code."""
 
 import pickle
 import sys
@@ -60,6 +60,6 @@ keras_reduce.install(functions_by_value=False)
 joblib.dump(times_factor, FOLDER / "reference.joblib")
 keras_reduce.install(functions_by_value=True)
 
-# Plain pickle knows no functions by value, but a wrapper takes care of its own.
+# Plain pickle carries no functions by value, but an estimator reduces its own ones.
 wrapper = keras_reduce.KerasRegressor(lambda units=2: units + FACTOR, epochs=3)
 (FOLDER / "wrapper.pickle").write_bytes(pickle.dumps(wrapper))

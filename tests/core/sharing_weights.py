@@ -1,4 +1,4 @@
-"""What is copied and what is not, what runs once, and what other threads see of it."""
+"""Copies of weights, work that is done once, and the view of other threads."""
 
 import contextlib
 import copy
@@ -28,7 +28,7 @@ from keras_reduce import ReduceError, reducers
 from keras_reduce.core import array_backends, weights
 from keras_reduce.core.dispatch import STANDARD
 
-# The package shows functions of the same names.
+# The package exports functions of the same names.
 alike, reading, writing = (
     importlib.import_module(f"keras_reduce.families.keras3.{name}")
     for name in ("likeness", "reading", "writing")
@@ -86,8 +86,8 @@ def out_of_band(model):
 def no_weight_is_copied_on_the_way_out():
     model = trained()
     text, buffers = out_of_band(model)
-    found = {address(np.frombuffer(buffer, "uint8")) for buffer in buffers}
-    assert addresses(model) <= found
+    shipped = {address(np.frombuffer(buffer, "uint8")) for buffer in buffers}
+    assert addresses(model) <= shipped
     assert len(text) < 20_000
 
 
@@ -124,7 +124,7 @@ def what_was_written_stays_as_it_was():
 
 @check
 def tensorflow_never_writes_into_memory_that_is_not_its_own():
-    # The process ends here if it does: the pages can't be written to.
+    # If it writes, the process crashes: the pages are read-only.
     for jit_compile in (False, True):
         model = trained(jit_compile=jit_compile)
         text, buffers = out_of_band(model)
@@ -147,7 +147,7 @@ def tensorflow_never_writes_into_memory_that_is_not_its_own():
 
 @check
 def arrays_may_lie_anywhere():
-    # TensorFlow aborts the process where it meets one that is not aligned for it.
+    # TensorFlow aborts the process at an array that is not aligned for it.
     layer = layers.Dense(16)
     layer.build((None, 32))
     rebuild, arguments = layer.__reduce__()[:2]
@@ -194,7 +194,7 @@ def a_map_that_writes_to_its_file_is_copied():
 
 
 def growth(work):
-    """Return by how many bytes the process grew at most while it did `work`, and the result."""
+    """Return the peak growth of the process in bytes while it did `work`, and the result."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
@@ -219,13 +219,13 @@ def memory_is_taken_once_only():
     size = sum(held(variable).nbytes for variable in variables(model))
     room = 64 << 20
     assert size > 3 * room
-    pickle.loads(pickle.dumps(trained()))  # What is imported and traced once.
-    # An older protocol makes bytes of each array first, and keeps them.
+    pickle.loads(pickle.dumps(trained()))  # Imports and traces happen at the first call.
+    # An older protocol copies each array to bytes first, and keeps them.
     used, _ = growth(lambda: pickle.dumps(model, protocol=4))
     assert used < 2 * size + room, used
     used, content = growth(lambda: pickle.dumps(model, protocol=5))
     assert used < size + room, used
-    # The bytes are one; pickle makes arrays of them, and those become the model's.
+    # One copy are the bytes; pickle creates arrays from them, which the model takes over.
     used, returned = growth(functools.partial(pickle.loads, content))
     assert used < 2 * size + room, used
     del returned, content
@@ -266,7 +266,7 @@ def no_initializer_runs():
 def every_variable_is_made_and_filled_once():
     model = trained()
     content = pickle.dumps(model)
-    made, filled = [], []
+    initialized, filled = [], []
 
     def noting(target, function):
         def noted(variable, *arguments):
@@ -277,17 +277,17 @@ def every_variable_is_made_and_filled_once():
 
     write, initialize = array_backends.write, keras.Variable._initialize
     array_backends.write = noting(filled, write)
-    keras.Variable._initialize = noting(made, initialize)
+    keras.Variable._initialize = noting(initialized, initialize)
     try:
         copied = pickle.loads(content)
     finally:
         array_backends.write, keras.Variable._initialize = write, initialize
     everything = [*variables(copied), *(v for metric in copied.metrics for v in metric.variables)]
-    assert sorted(made) == sorted(filled) == sorted(map(id, everything))
+    assert sorted(initialized) == sorted(filled) == sorted(map(id, everything))
 
 
 class Holder:
-    """Keras tracks nothing in it."""
+    """An object whose attributes Keras does not track."""
 
 
 class Untracked(layers.Layer):
@@ -399,9 +399,9 @@ def other_threads_build_their_models_as_ever():
     thread.start()
     try:
         for _ in range(60):
-            found, config_found = build()
-            assert found == weights
-            assert names_aside(config_found) == names_aside(config)
+            actual, actual_config = build()
+            assert actual == weights
+            assert names_aside(actual_config) == names_aside(config)
     finally:
         done.set()
         thread.join()
@@ -452,7 +452,7 @@ def a_model_in_training_can_be_written_at_any_time():
 
 
 class Fickle:
-    """Can be pickled as often as `patience` says."""
+    """An object that can be pickled `patience` times."""
 
     def __init__(self):
         self.patience = 0
@@ -466,7 +466,7 @@ class Fickle:
 
 @contextlib.contextmanager
 def another_thread():
-    """Let one be there that does nothing; some care is only taken where there is one."""
+    """Run an idle thread for a block: some precautions are taken only if there is one."""
     done = threading.Event()
     thread = threading.Thread(target=done.wait)
     thread.start()
@@ -485,12 +485,12 @@ class Full:
 
 
 def moved(part, value):
-    """Give all weights of `part` a value, and demand that a copy has it."""
+    """Set all weights of `part` to a value, and require that a copy has this value."""
     part.set_weights([np.full(weight.shape, value) for weight in part.get_weights()])
     for way in (pickle.dumps, cloudpickle.dumps, keras_reduce.dumps):
         back = keras_reduce.loads if way is keras_reduce.dumps else pickle.loads
-        found = back(way(part)).get_weights()
-        assert all((weight == value).all() for weight in found), (way, found)
+        arrived = back(way(part)).get_weights()
+        assert all((weight == value).all() for weight in arrived), (way, arrived)
 
 
 @check
@@ -520,7 +520,7 @@ def a_reduce_value_that_somebody_keeps_leaves_no_old_weights():
 
 
 class Meddler:
-    """Changes the weights of a model when it is written."""
+    """An object that changes the weights of a model when it is pickled."""
 
     def __init__(self, model):
         self.model = model
@@ -540,9 +540,9 @@ def all_parts_are_of_the_same_moment():
         model = keras.Sequential([keras.Input((3,)), *(layers.Dense(3) for _ in range(4))])
         model.layers[1].meddler = Meddler(model)
         before = model.get_weights()
-        found = back(way(model)).get_weights()
+        arrived = back(way(model)).get_weights()
         assert not np.array_equal(model.get_weights()[0], before[0]), way
-        assert all(map(np.array_equal, found, before)), way
+        assert all(map(np.array_equal, arrived, before)), way
 
 
 @check
@@ -570,7 +570,7 @@ def what_failed_leaves_no_old_weights():
 
 def failures():
     class PythonPickler(pickle._Pickler):
-        dispatch = STANDARD  # whatever dill has put into that of its base
+        dispatch = STANDARD  # without the entries that dill adds to that of the base class
 
     def by_python(model):
         PythonPickler(io.BytesIO(), 5).dump(model)
@@ -594,7 +594,7 @@ def failures():
             try:
                 way(model)
             except Exception as error:
-                kept = error  # With its traceback, and all that this holds.
+                kept = error  # With its traceback, and all objects that this keeps alive.
                 assert "no more" in repr((kept, kept.__cause__))
             for part in (model.layers[0], model):
                 fickle.patience = 9
@@ -603,7 +603,7 @@ def failures():
                 assert all((w == patience + 2.0).all() for w in returned.get_weights())
 
 
-# --- layers that are alike ------------------------------------------------------------------
+# --- layers that share a cache key ----------------------------------------------------------
 
 SHAPE = (None, 8, 6)
 KINDS = {
@@ -636,8 +636,8 @@ def built(kind):
 
 
 def plainly(layer):
-    """Return the text about a layer as Keras is asked for it."""
-    # Private: whether a form served can be seen nowhere else.
+    """Return the JSON of a layer, written without the cache."""
+    # Private: only this cache shows whether a cached form was used.
     reducers._forms.clear()
     text = layer.__reduce__()[1][0]
     assert all(reducers._forms.values())
@@ -653,10 +653,10 @@ def a_layer_like_another_is_written_as_if_it_were_the_first():
         expected = plainly(second)
         plainly(first)
         assert second.__reduce__()[1][0] == expected, kind
-        known = joblib.hash(second)
-        # Private: whether a form served can be seen nowhere else.
+        second_hash = joblib.hash(second)
+        # Private: only this cache shows whether a cached form was used.
         reducers._forms.clear()
-        assert joblib.hash(second) == known, kind
+        assert joblib.hash(second) == second_hash, kind
         returned = pickle.loads(pickle.dumps(second))
         assert returned.name == second.name
         assert returned.autocast == second.autocast
@@ -665,8 +665,8 @@ def a_layer_like_another_is_written_as_if_it_were_the_first():
 
 @check
 def different_layers_are_not_alike():
-    found = [alike.likeness(built(kind)).key for kind in KINDS]
-    assert len(set(found)) == len(KINDS)
+    keys = [alike.likeness(built(kind)).key for kind in KINDS]
+    assert len(set(keys)) == len(KINDS)
 
 
 @check
@@ -680,8 +680,8 @@ def every_attribute_counts():
             for other in ("another", None, 0, 7.5, ["x"], object(), built("dense")):
                 same = type(other) is type(value) and other == value
                 vars(layer)[name] = other
-                found = alike.likeness(layer)
-                assert same or found is None or found.key != key, (kind, name, other)
+                likeness = alike.likeness(layer)
+                assert same or likeness is None or likeness.key != key, (kind, name, other)
             vars(layer)[name] = value
         assert alike.likeness(layer).key == key
 
@@ -692,8 +692,8 @@ def what_is_inside_an_attribute_counts():
         layer = built(kind)
         key = alike.likeness(layer).key
         change(layer)
-        found = alike.likeness(layer)
-        return found is None or found.key != key
+        likeness = alike.likeness(layer)
+        return likeness is None or likeness.key != key
 
     assert changed(lambda layer: setattr(layer.kernel_regularizer, "l2", 0.5))
     assert changed(lambda layer: setattr(layer.kernel, "trainable", False))
@@ -718,8 +718,8 @@ def what_is_inside_a_part_counts():
         layer = built("attention")
         key = alike.likeness(layer).key
         change(layer)
-        found = alike.likeness(layer)
-        return found is None or found.key != key
+        likeness = alike.likeness(layer)
+        return likeness is None or likeness.key != key
 
     assert changed(lambda layer: setattr(layer._query_dense, "tag", 1))
     assert changed(lambda layer: setattr(layer._query_dense, "trainable", False))
@@ -740,11 +740,11 @@ def layers_not_built_or_not_of_keras_are_like_no_other():
     class Own(layers.Dense):
         pass
 
-    own = Own(3)
-    own.build(SHAPE)
+    custom = Own(3)
+    custom.build(SHAPE)
     around = built("attention")
-    around._layers.append(own)
-    for layer in (layers.Dense(3), own, around, trained()):
+    around._layers.append(custom)
+    for layer in (layers.Dense(3), custom, around, trained()):
         assert alike.likeness(layer) is None, layer
 
 
@@ -754,7 +754,7 @@ def layers_whose_parts_travel_apart_have_no_form():
         layer = layers.Bidirectional(inner)
         layer.build((2, *SHAPE[1:]))
         for each in (layer, layer.forward_layer):
-            # Private: whether a form served can be seen nowhere else.
+            # Private: only this cache shows whether a cached form was used.
             reducers._forms.clear()
             pickle.dumps(each)
             for _ in range(2):
@@ -786,14 +786,14 @@ def names_may_look_like_anything():
 
 @check
 def what_changes_while_it_is_written_is_no_form_for_others():
-    # Private: whether a form served can be seen nowhere else.
+    # Private: only this cache shows whether a cached form was used.
     reducers._forms.clear()
     look = reducers._look_into
 
     def and_meanwhile(obj, family):
-        found = look(obj, family)
+        form = look(obj, family)
         obj.trainable = False
-        return found
+        return form
 
     reducers._look_into = and_meanwhile
     try:
@@ -819,7 +819,7 @@ def what_never_comes_to_rest_is_refused():
             thread.join()
 
     refusals = []
-    # Private: to wait as long as users do would take seconds.
+    # Private: the real waiting time would take seconds.
     patience, reducers._PATIENCE = reducers._PATIENCE, 0.2
     try:
         Waiting().build((None, 3))
@@ -856,7 +856,7 @@ def attributes_may_come_and_go_meanwhile():
 
 @check
 def forms_are_bounded():
-    # Private: whether a form served can be seen nowhere else.
+    # Private: only this cache shows whether a cached form was used.
     reducers._forms.clear()
     most, reducers._MOST_FORMS = reducers._MOST_FORMS, 3
     try:

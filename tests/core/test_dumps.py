@@ -19,18 +19,18 @@ def test_another_program_loads_them(folder, name):
         import sys
         import joblib
         import numpy as np
-        found = joblib.load(sys.argv[1])
+        content = joblib.load(sys.argv[1])
         expected = np.load(sys.argv[2])
-        assert found["pipeline"].transform(np.ones((2, 2))).tobytes() == expected.tobytes()
-        assert found["recursion"](5) == 5
-        assert found["twice"][0] is found["twice"][1]
-        assert found["pipeline"].steps[0][1].func is found["twice"][0]
-        assert type(found["pipeline"].steps[2][1]) is found["class"]
-        assert found["builtin"] is len
-        assert found["reference"] is np.mean
+        assert content["pipeline"].transform(np.ones((2, 2))).tobytes() == expected.tobytes()
+        assert content["recursion"](5) == 5
+        assert content["twice"][0] is content["twice"][1]
+        assert content["pipeline"].steps[0][1].func is content["twice"][0]
+        assert type(content["pipeline"].steps[2][1]) is content["class"]
+        assert content["builtin"] is len
+        assert content["reference"] is np.mean
         # One pickle for all of it: the lambda's global is the very object beside it.
-        variables = found["pipeline"].steps[1][1].func.__globals__
-        assert variables["shared"] is found["shared"]
+        variables = content["pipeline"].steps[1][1].func.__globals__
+        assert variables["shared"] is content["shared"]
         assert "tensorflow" not in sys.modules and "keras" not in sys.modules
         """,
         folder / f"{name}.joblib",

@@ -26,7 +26,7 @@ def test_without_installation_or_keras():
         import keras_reduce
         assert "joblib" not in sys.modules
         report = keras_reduce.explain({"lock": [threading.Lock()], "function": lambda: 0})
-        assert [found.path for found in report.obstacles] == ["obj['function']", "obj['lock'][0]"]
+        assert [each.path for each in report.obstacles] == ["obj['function']", "obj['lock'][0]"]
         assert report.obstacles[0].transports == ("pickle", "joblib")
         assert repr(report) == str(report)
         assert str(report).startswith("keras_reduce.install() is not in effect here")
@@ -41,7 +41,7 @@ def test_without_installation_or_keras():
 
 
 def command(tmp_path, target):
-    """Run the command in a process of its own; return its exit code and what it prints."""
+    """Run the command in its own process; return its exit code and its output."""
     program = """
         import contextlib, io, sys
         from keras_reduce.__main__ import main

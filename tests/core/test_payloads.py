@@ -1,4 +1,4 @@
-"""What a payload is made of, and what happens to a wrong one: see ``core/payload_contents.py``."""
+"""Contents of payloads, and errors for wrong ones: see ``core/payload_contents.py``."""
 
 import pytest
 
@@ -62,9 +62,9 @@ import joblib, keras, numpy as np
 expected = pickle.load(open("expected", "rb"))
 for name in ("pickle", "cloudpickle", "joblib", "ours"):
     path = f"graphs.{name}"
-    found = pickle.load(open(path, "rb")) if "pickle" in name else joblib.load(path)
-    assert len(found) == (2 if name == "pickle" else 5)
-    for each, (kernel, error) in zip(found, expected):
+    loaded = pickle.load(open(path, "rb")) if "pickle" in name else joblib.load(path)
+    assert len(loaded) == (2 if name == "pickle" else 5)
+    for each, (kernel, error) in zip(loaded, expected):
         model = each["model"]
         assert model.loss is each["loss"], (name, each["loss"])
         assert model._compile_metrics.metrics == [each["metric"]], name

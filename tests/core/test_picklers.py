@@ -35,7 +35,7 @@ def folders(tmp_path_factory):
 
 @pytest.fixture
 def dispatching(run_checks, folders):
-    """A function that runs the program; dill can't come first in a process that has Keras."""
+    """A function that runs the program. "dill first" needs a process that has no Keras yet."""
     return lambda who, **options: run_checks(
         "dispatching.py", who, folders[who], fresh=True, **options
     )
@@ -58,8 +58,8 @@ def test_files_are_read_without_others(dispatching, folders, who):
 def test_hashes_are_the_same_with_entries_of_others(dispatching, folders, who):
     for each in (who, "nobody"):
         dispatching(each, needed=CHECKS).finish()
-    found, expected = (json.loads((folders[w] / "hashes").read_text()) for w in (who, "nobody"))
-    assert found == expected
+    actual, expected = (json.loads((folders[w] / "hashes").read_text()) for w in (who, "nobody"))
+    assert actual == expected
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,7 @@ def test_with_a_keras_that_lacks_a_name_only_pickling_fails():
 
 
 def private_imports(path):
-    """Yield what a module imports from where no promise holds."""
+    """Yield the names that a module imports from private modules of Keras and TensorFlow."""
     for node in ast.walk(ast.parse(path.read_text())):
         module = getattr(node, "module", None) or ""
         if isinstance(node, ast.ImportFrom) and module.startswith(

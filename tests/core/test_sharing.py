@@ -1,4 +1,4 @@
-"""Memory that is shared, threads side by side, work not done twice: ``core/sharing_weights.py``."""
+"""Shared memory, concurrent threads, work that is not repeated: see ``core/sharing_weights.py``."""
 
 import pytest
 

@@ -1,7 +1,7 @@
 """Every kind of object over every transport, checked in processes that lack its code.
 
 Two programs do the work, so that hundreds of checks cost two TensorFlow processes and the workers
-that the transports start; each test looks up one word of theirs.
+that the transports start; each test looks up one word in their output.
 """
 
 import json
@@ -15,11 +15,12 @@ import rows
 from keras_reduce import families, reducers
 from processes import BACKEND, TRANSPORTS, decorated, shipped
 
-# ``KERAS_BACKEND=jax pytest tests/core/test_zoo.py`` tries all; a row what may differ with it.
+# ``KERAS_BACKEND=jax pytest tests/core/test_zoo.py`` tries all cases; a row of versions, only those
+# that may differ with the backend.
 CASES = rows.zoo_of(os.environ.get("KERAS_REDUCE_ROW", ""), decorated("zoo.py", "case"))
 
 
-# A case in which each row of the table of reducers is used; most are in many.
+# For each row of the table of reducers, a case that uses it. Most rows are used in many cases.
 USING = {
     "model": "sequential",
     "layer": "lone_layers",

@@ -1,4 +1,4 @@
-"""The estimators: scikit-learn's own checks, and what those don't know of."""
+"""The estimators: scikit-learn's checks, and tests of Keras's features."""
 
 import copy
 import gc
@@ -42,18 +42,18 @@ LABELS = np.array(["no", "perhaps", "yes"])[np.digitize(Y, np.quantile(Y, [0.33,
 
 @pytest.fixture(autouse=True, scope="module")
 def _with_keras():
-    """Import Keras as soon as a test of this module runs: to collect it must not take seconds."""
+    """Import Keras when a test of this module runs, since its collection must not take seconds."""
     global keras, TqdmCallback, ManySteps
     import keras
     from tqdm.keras import TqdmCallback
 
-    # What has been imported stays: no collection needs to look at it again.
+    # Imported modules stay: the garbage collector need not traverse them again.
     gc.collect()
     gc.freeze()
 
     @keras.saving.register_keras_serializable()
     class ManySteps(keras.Model):
-        """Takes 12 steps with each batch: as many epochs take far longer."""
+        """A model that takes 12 steps with each batch, which is faster than 12 epochs."""
 
         def train_step(self, data):
             for _ in range(12):
@@ -66,10 +66,10 @@ fast = {"run_eagerly": True}
 
 
 def linear(meta):
-    """A linear model that does to the letter what scikit-learn's checks ask.
+    """Build a linear model that is exact enough for scikit-learn's checks.
 
-    They compare results up to rounding in double precision, and weigh samples so that a weight of
-    2 is a repeated sample: a mean over weights, which Keras has as a reduction.
+    They compare results up to rounding in double precision, and a weight of 2 must be the same as a
+    repeated sample: this needs the mean over weights, which Keras has as a reduction.
     """
     import keras  # Workers import this module.
 
@@ -94,7 +94,7 @@ def linear(meta):
 
 
 def scikit_learn_checks():
-    """Yield all checks of both estimators, named without the address of a function."""
+    """Yield all checks of both estimators, with names that contain no addresses."""
     for kind in (KerasRegressor, KerasClassifier):
         estimator = kind(linear, batch_size=500, random_state=0)
         for copied, check in estimator_checks_generator(estimator):
@@ -130,7 +130,7 @@ def create_classifier(loss="sparse_categorical_crossentropy", outputs=3, activat
 
 
 def recording(record, *, accept=("epochs", "batch_size")):
-    """Return a build function whose model tells in `record` how it was called."""
+    """Return a build function whose model records the arguments of its calls in `record`."""
     import keras  # Workers import this module.
 
     class Recording(keras.Model):
@@ -202,7 +202,7 @@ def test_get_set_clone():
     [
         lambda: KerasRegressor(create_model, epoch=3),
         lambda: KerasRegressor(create_model).set_params(epoch=3),
-        # Known at last.
+        # The parameter is refused as soon as there is a build function.
         lambda: KerasRegressor(epoch=3).set_params(build_fn=create_model).fit(X, Y),
     ],
     ids=["init", "set_params", "fit"],
@@ -227,15 +227,15 @@ def test_a_refused_set_changes_nothing():
 
 
 def test_names_of_kerass_own_methods():
-    # The estimator knows them by heart, so as not to import Keras.
+    # The estimator has a copy of the names, so as not to import Keras.
     def names(method):
-        # Private: what the estimator knows by heart is compared.
+        # Private: the copy has no public name.
         return set(wrappers._names(method)) - {"self", "x", "y"}
 
     assert names(keras.Model.fit) == wrappers._FIT
     assert names(keras.Model.predict) == wrappers._PREDICT | {"callbacks"}
     assert names(keras.Model.evaluate) >= wrappers._PREDICT
-    # Keras 2 had these; a program may still name them.
+    # Keras 2 had these; programs may still set them.
     KerasRegressor(create_model, workers=2, use_multiprocessing=True).fit(X, Y)
 
 
@@ -389,7 +389,7 @@ def locked_class():
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_callbacks_that_cannot_be_copied(locked_class):
     class Logged(keras.callbacks.Callback):
-        """Another that is no plain object either."""
+        """A callback with attributes that can't be copied."""
 
         def __init__(self):
             super().__init__()
@@ -407,7 +407,7 @@ def test_callbacks_that_cannot_be_copied(locked_class):
         assert len(fitted.history_.epoch) == 2
     scores = cross_val_score(estimator, X, Y, cv=2, error_score="raise")
     assert np.isfinite(scores).all()
-    # Nothing has been noted in what the user holds.
+    # The user's callbacks are unchanged.
     assert locked.notes == {"lock": locked.lock, "epochs": []}
     assert logged.epochs == []
     assert locked.model is logged.model is None
@@ -461,12 +461,12 @@ def test_random_state():
     assert not np.array_equal(fit(4), expected)
     state = np.random.RandomState(0)
     assert not np.array_equal(fit(state), fit(state))
-    # It is what a handwritten program gets.
+    # The result is that of a program without the estimator.
     keras.utils.set_random_seed(3)
     model = create_model(dropout=0.3)
     model.fit(X, Y, epochs=2, verbose=0)
     assert np.array_equal(model.predict(X, verbose=0)[:, 0], expected)
-    # None draws nothing and seeds nothing.
+    # With None, the estimator draws nothing and sets no seed.
     before = np.random.get_state()[1].tolist()  # noqa: NPY002
     fit(None, shuffle=False)
     assert np.random.get_state()[1].tolist() == before  # noqa: NPY002
@@ -482,9 +482,9 @@ def test_random_state():
 
 
 def slow_model(seed_of_another=None):
-    """Build a model in two steps, between which other threads have time to draw.
+    """Build a model in two steps; in between, other threads have time to draw.
 
-    Where `seed_of_another` is given, other estimators are fitted in between.
+    If `seed_of_another` is given, other estimators are fitted in between.
     """
     import keras  # Workers import this module.
 
@@ -500,7 +500,7 @@ def slow_model(seed_of_another=None):
 
 
 def drawn(random_state, build=slow_model, **parameters):
-    """Return the weights of a new model, and a prediction after a fit."""
+    """Return the weights of a newly fitted model."""
     estimator = KerasRegressor(build, random_state=random_state, **parameters).fit(X, Y)
     return np.concatenate([w.ravel() for w in estimator.model.get_weights()]).tolist()
 
@@ -512,9 +512,9 @@ def in_threads(*calls):
 
 def test_seeded_fits_in_threads():
     expected = [drawn(seed) for seed in range(3)]
-    # Those without a seed draw as well.
-    *found, _ = in_threads(*(delayed(drawn)(seed) for seed in (0, 1, 2, None)))
-    assert found == expected
+    # The fit without a seed draws as well.
+    *actual, _ = in_threads(*(delayed(drawn)(seed) for seed in (0, 1, 2, None)))
+    assert actual == expected
 
 
 def test_seeded_fits_beside_threads_that_only_draw():
@@ -532,23 +532,23 @@ def test_seeded_fits_beside_threads_that_only_draw():
         is_over.set()
         thread.join()
     assert draws
-    assert random.random.__self__ is random.randint.__self__  # the functions of the module again
+    assert random.random.__self__ is random.randint.__self__  # the module's functions are restored
 
 
 @pytest.mark.parametrize("outer", [0, None])
 @pytest.mark.parametrize("inner", [0, None])
 def test_estimators_inside_a_build_function_never_wait_for_their_own_fit(outer, inner):
-    found = []
+    results = []
 
     def fit():
         calls = (delayed(drawn)(outer, seed_of_another=inner) for _ in range(2))
-        found.extend(in_threads(*calls))
+        results.extend(in_threads(*calls))
 
     thread = threading.Thread(target=fit, daemon=True)
     thread.start()
     thread.join(120)
-    assert len(found) == 2, "fits wait for one another"
-    assert inner is None or outer is None or found[0] == found[1]
+    assert len(results) == 2, "fits wait for one another"
+    assert inner is None or outer is None or results[0] == results[1]
 
 
 def test_unseeded_fits_run_beside_each_other():
@@ -620,7 +620,7 @@ def test_images_and_sequences():
 
     estimator = KerasRegressor(build, shape=(None, 2)).fit(RNG.random((60, 7, 2)), Y)
     assert not hasattr(estimator, "n_features_in_")
-    # Another length of the sequences is fine.
+    # Sequences of another length are accepted.
     assert estimator.predict(RNG.random((60, 4, 2))).shape == (60,)
     with pytest.raises(ValueError, match="Input X contains NaN"):
         estimator.predict(np.full((60, 4, 2), np.nan))
@@ -709,13 +709,15 @@ def sequences(units=1, loss="mse"):
 def test_weights_of_time_steps():
     steps, targets, weights = RNG.random((20, 5, 2)), RNG.random((20, 5, 1)), RNG.random((20, 5))
     estimator = KerasRegressor(sequences, random_state=0, shuffle=False, epochs=2)
-    found = estimator.fit(steps, targets, sample_weight=weights).model.get_weights()
+    trained_weights = estimator.fit(steps, targets, sample_weight=weights).model.get_weights()
     keras.utils.set_random_seed(0)
     model = sequences()
     model.fit(steps, targets, sample_weight=weights, shuffle=False, epochs=2, verbose=0)
-    for ours, expected in zip(found, model.get_weights(), strict=True):
+    for ours, expected in zip(trained_weights, model.get_weights(), strict=True):
         assert np.array_equal(ours, expected)
-    assert not np.array_equal(found[0], estimator.fit(steps, targets).model.get_weights()[0])
+    assert not np.array_equal(
+        trained_weights[0], estimator.fit(steps, targets).model.get_weights()[0]
+    )
     # A sparse loss has no axis of units among its targets.
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     sparse = KerasRegressor(sequences, units=3, loss=loss)
@@ -797,7 +799,7 @@ def test_one_output_with_a_name():
 def test_labels_and_losses(loss, built):
     loss = loss if isinstance(loss, str) else loss()
 
-    def own(y_true, y_pred):
+    def own_loss(y_true, y_pred):
         assert y_true.shape[-1] != 3  # positions
         return keras.losses.sparse_categorical_crossentropy(y_true, y_pred)
 
@@ -805,7 +807,7 @@ def test_labels_and_losses(loss, built):
         model = keras.Sequential([keras.layers.Dense(3, "softmax")])
         if built:
             model.build((None, 5))
-        model.compile("adam", own if loss == "own" else loss, **fast)
+        model.compile("adam", own_loss if loss == "own" else loss, **fast)
         return model
 
     estimator = KerasClassifier(build, loss=loss, random_state=0).fit(X, LABELS)
@@ -894,8 +896,10 @@ def test_weights():
     expected = weights_after(lambda e: e.fit(X, LABELS, sample_weight=sample_weight))
     assert not np.array_equal(plain, expected)
     for class_weight in ({"perhaps": 5, "yes": 0.5}, {1: 5, 2: 0.5}):
-        found = weights_after(lambda e, w=class_weight: e.set_params(class_weight=w).fit(X, LABELS))
-        assert np.array_equal(found, expected)
+        actual = weights_after(
+            lambda e, w=class_weight: e.set_params(class_weight=w).fit(X, LABELS)
+        )
+        assert np.array_equal(actual, expected)
     both = weights_after(
         lambda e: e.fit(X, LABELS, sample_weight / 2, class_weight=dict.fromkeys(range(3), 2))
     )
@@ -948,20 +952,20 @@ def test_defaults_of_keras_are_parameters():
         for method in (keras.Model.predict, keras.Model.fit)
         for name, parameter in inspect.signature(method).parameters.items()
     }
-    found = estimator.get_params()
-    assert found.pop("epochs") == 3
-    assert found.pop("verbose") == 0
-    assert found.pop("build_fn") is create_model
-    assert found == {name: defaults.get(name) for name in found}
+    parameters = estimator.get_params()
+    assert parameters.pop("epochs") == 3
+    assert parameters.pop("verbose") == 0
+    assert parameters.pop("build_fn") is create_model
+    assert parameters == {name: defaults.get(name) for name in parameters}
     data = {"class_weight", "sample_weight", "validation_data"}
-    assert found.keys() >= defaults.keys() - data - {"self", "x", "y", "callbacks"} - {
+    assert parameters.keys() >= defaults.keys() - data - {"self", "x", "y", "callbacks"} - {
         "epochs",
         "verbose",
     }
     assert estimator.get_params(deep=False).keys() == {"build_fn", "random_state", "epochs"}
     assert clone(estimator).sk_params == {"epochs": 3}
     assert "batch_size" not in repr(estimator)
-    # Not where the build function has a default of its own.
+    # Defaults of the build function have priority.
     assert "epochs" not in KerasRegressor(lambda epochs=5: None).get_params()
 
 

@@ -1,4 +1,4 @@
-"""Memory and values of variables on the backend at hand: who shares what, and who must not."""
+"""Memory and values of variables on the current backend: shared memory, and independent copies."""
 
 import contextlib
 import pickle
@@ -111,7 +111,7 @@ def a_copy_is_a_copy(network):
 
 @with_and_without_compiling
 def a_callback_finds_what_training_has_come_to(network):
-    found = []
+    pickles = []
 
     class Pickling(keras.callbacks.Callback):
         def __init__(self, held):
@@ -120,15 +120,15 @@ def a_callback_finds_what_training_has_come_to(network):
 
         def on_train_batch_end(self, batch, logs=None):
             if batch in (1, 2):
-                found.append(pickle.dumps(self.held()))
+                pickles.append(pickle.dumps(self.held()))
 
-    # By way of the callback, and past it.
+    # Once through the model of the callback, once through another reference.
     twin = pickle.loads(pickle.dumps(network))
     callback = Pickling(lambda: callback.model)
     network.fit(X, Y, batch_size=16, shuffle=False, verbose=0, callbacks=[callback])
     twin.fit(X, Y, batch_size=16, shuffle=False, verbose=0, callbacks=[Pickling(lambda: twin)])
     assert values(twin) == values(network)
-    states = [values(pickle.loads(text)) for text in found]
+    states = [values(pickle.loads(text)) for text in pickles]
     assert states[:2] == states[2:]
     assert len({tuple(state) for state in (*states, values(network))}) == 3
     assert values(network)[0] != states[0][0]
@@ -136,7 +136,7 @@ def a_callback_finds_what_training_has_come_to(network):
 
 @with_and_without_compiling
 def another_thread_gets_what_there_is_or_is_told(network):
-    """A dump beside a training has its values whole, or none; it never disturbs the training."""
+    """Require that a dump during training is complete or fails, and never disturbs the training."""
     outcomes, done = [], threading.Event()
     twin = pickle.loads(pickle.dumps(network))
 
@@ -172,16 +172,16 @@ def every_dtype_travels():
     dtypes += ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "float64"]
     for dtype in dtypes:
         for shape in (), (3,), (2, 3), (0,):
-            # No initializer of TensorFlow's makes numbers of 8 bits.
+            # TensorFlow's initializers don't support 8-bit floats.
             ones = keras.ops.cast(keras.ops.ones(shape, "float32"), dtype)
-            made = keras.Variable(ones, dtype=dtype, trainable=False)
+            variable = keras.Variable(ones, dtype=dtype, trainable=False)
             for protocol in (2, 5):
-                found = pickle.loads(pickle.dumps(made, protocol=protocol))
-                assert (found.dtype, tuple(found.shape)) == (dtype, shape), dtype
-                assert found.value.dtype == made.value.dtype, dtype
+                copied = pickle.loads(pickle.dumps(variable, protocol=protocol))
+                assert (copied.dtype, tuple(copied.shape)) == (dtype, shape), dtype
+                assert copied.value.dtype == variable.value.dtype, dtype
                 one, two = (
                     np.array(keras.ops.convert_to_numpy(keras.ops.cast(v, "float32")))
-                    for v in (made, found)
+                    for v in (variable, copied)
                 )
                 assert np.array_equal(one, two), dtype
 
@@ -202,13 +202,13 @@ def odd_values_keep_their_bits():
     single = np.array([0x7FA00001, 0xFFC00001, 0x80000000, 1], "uint32").view("float32")
     variable = keras.Variable(np.zeros(4), dtype="float32")
     array_backends.write(variable, single, "float32", BACKEND)
-    found = array_backends.read(pickle.loads(pickle.dumps(variable)), BACKEND)
-    assert found.tobytes() == single.tobytes()
+    array = array_backends.read(pickle.loads(pickle.dumps(variable)), BACKEND)
+    assert array.tobytes() == single.tobytes()
 
 
 @check(needs="jax")
 def what_finds_no_room_is_refused():
-    """64 bits, written where JAX was told to keep them."""
+    """Refuse float64 and int64 values that were written with ``jax_enable_x64``."""
     import jax
 
     jax.config.update("jax_enable_x64", True)
@@ -261,10 +261,10 @@ def modules_know_their_parameters():
     for one in (network, again):
         assert {name for name, _ in one.named_parameters()} >= {"free"}
     first, second = network.state_dict(), again.state_dict()
-    # A buffer of an object that has no constructor to call is an attribute like any other.
+    # In an object without a constructor call, a buffer comes back as a plain attribute.
     assert set(first) - {"steps"} == set(second) - {"steps"}
     assert all(torch.equal(first[name], second[name]) for name in set(first) & set(second))
-    # Torch switches what it knows of, which is not what lists hold.
+    # eval() reaches registered modules, but not those in a list.
     switched = [[m.training for m in (n, n.inner, n.stack[0])] for n in (network, again)]
     assert switched == [[False, False, True]] * 2
     by_name = dict(again.named_parameters())

@@ -1,7 +1,7 @@
-"""Which backend Keras has in workers: ``python choosing.py HOW BACKEND``.
+"""Keras's backend in workers: ``python choosing.py HOW BACKEND``.
 
-The environment names none; `HOW` says how the program comes to one. The words tell, for each way to
-have workers, what they compute with.
+The environment names no backend; `HOW` is the way in which the program chooses one. The words are
+empty, for each joblib backend, if its workers use the same one.
 """
 
 import importlib.util
@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-# joblib's backend of that name forks else, which JAX does not survive once it has computed.
+# joblib's backend "multiprocessing" would fork, and JAX can't be forked after a computation.
 os.environ["JOBLIB_START_METHOD"] = "spawn"
 
 import joblib
@@ -19,14 +19,14 @@ import keras_reduce
 
 
 def here(_=None):
-    """Return what this process computes with, on being asked."""
+    """Return the Keras backend of this process, and the result of a computation."""
     import keras
 
     return keras.config.backend(), float(keras.ops.sum(keras.ops.ones(3)))
 
 
 def ask(model):
-    """Return what a model's payload finds in this process."""
+    """Return the Keras backend of the process that has received a model, and a prediction."""
     import keras
     import numpy as np
 
@@ -50,13 +50,13 @@ def by_settings(backend):
 
 
 def by_reloading(backend):
-    """Have Keras with one backend, and then with another (or with the same, where that is all)."""
-    # Keras's backend of NumPy takes some functions from JAX.
+    """Import Keras with one backend, then switch to another (if only one is installed, to it)."""
+    # Keras's NumPy backend uses some functions of JAX.
     first = os.environ["KERAS_BACKEND"] = "numpy" if importlib.util.find_spec("jax") else backend
     keras_reduce.install()
     with joblib.parallel_config("keras", n_jobs=2):
-        found = joblib.Parallel()(joblib.delayed(here)() for _ in range(2))
-    assert found == [(first, 3.0)] * 2
+        answers = joblib.Parallel()(joblib.delayed(here)() for _ in range(2))
+    assert answers == [(first, 3.0)] * 2
     import keras
 
     keras.config.set_backend(backend)
@@ -64,7 +64,7 @@ def by_reloading(backend):
 
 def main(how, backend):
     globals()[how](backend)
-    # Anew, as Keras asks for after set_backend(), which forgets modules that begin with "keras".
+    # Import again, as Keras asks for: set_backend() removes all modules that begin with "keras".
     import keras
 
     import keras_reduce

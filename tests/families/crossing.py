@@ -1,9 +1,9 @@
-"""Files that one backend writes and another reads.
+"""Files that are written with one backend and read with another.
 
-``python crossing.py write FOLDER`` trains on the backend that Keras has there, and puts down files
-and what is to be found in them; ``python crossing.py read FOLDER`` reads them, on the same backend
-or on another one, in a program that has called nothing. Weights are the same to the bit; what is
-computed from them agrees as far as two libraries do; training goes on with the same slots.
+``python crossing.py write FOLDER`` trains models on the current backend, and writes them and the
+expected values. ``python crossing.py read FOLDER`` loads them, on the same backend or on another
+one, in a program that has not called `install`. Weights must be the same to the bit, and
+predictions as close as two libraries compute; training goes on with the same slots.
 """
 
 import json
@@ -44,7 +44,7 @@ def mlp(*hidden):
     return keras.Sequential([keras.Input((6,)), *hidden, layers.Dense(1)])
 
 
-# --- models, none of which draws random numbers while it trains -------------------------------
+# --- models that draw no random numbers in training -------------------------------------------
 
 
 @model
@@ -99,7 +99,7 @@ class Scale(layers.Layer):
 @model
 def custom_code():
     network = mlp(Scale(), layers.Lambda(lambda value: ops.tanh(value) * 1.5))
-    network.compile("adam", lambda true, found: ops.mean(ops.square(true - found)))
+    network.compile("adam", lambda true, predicted: ops.mean(ops.square(true - predicted)))
     return network, X
 
 
@@ -140,11 +140,11 @@ def adafactor_and_half_precision():
 
 
 def variables(network):
-    """Return the values of everything that a model has, by the order in which Keras lists it."""
-    found = [*network.variables, *network.metrics_variables]
+    """Return the values of all variables of a model and its optimizer, in Keras's order."""
+    listed = [*network.variables, *network.metrics_variables]
     optimizer = getattr(network, "optimizer", None)
-    found += optimizer.variables if optimizer is not None else []
-    return [values(variable) for variable in found]
+    listed += optimizer.variables if optimizer is not None else []
+    return [values(variable) for variable in listed]
 
 
 def values(variable):
@@ -152,35 +152,35 @@ def values(variable):
     return array if array.dtype.kind != "V" else array.view(f"uint{8 * array.dtype.itemsize}")
 
 
-def put_down(network, x, folder, name):
-    """Write a model to files, and what it comes to."""
+def write_model(network, x, folder, name):
+    """Write a model to files, and the expected values."""
     if TRAINS:
         network.fit(x, Y, epochs=2, batch_size=8, shuffle=False, verbose=0)
     (folder / f"{name}.pickle").write_bytes(pickle.dumps(network))
     keras_reduce.dump(network, folder / f"{name}.joblib")
-    found = {
+    expected = {
         "variables": variables(network),
         "answers": network.predict(x, verbose=0),
         "iterations": int(network.optimizer.iterations),
         "rate": float(keras.ops.convert_to_numpy(network.optimizer.learning_rate)),
     }
     if TRAINS:
-        found["losses"] = network.fit(x, Y, epochs=3, batch_size=8, shuffle=False, verbose=0)
-        found["losses"] = found["losses"].history["loss"]
-    (folder / f"{name}.expected").write_bytes(pickle.dumps((found, x)))
+        expected["losses"] = network.fit(x, Y, epochs=3, batch_size=8, shuffle=False, verbose=0)
+        expected["losses"] = expected["losses"].history["loss"]
+    (folder / f"{name}.expected").write_bytes(pickle.dumps((expected, x)))
 
 
 def write(folder):
     keras_reduce.install()
     keras.utils.set_random_seed(1)
     for name, build in MODELS.items():
-        put_down(*build(), folder, name)
+        write_model(*build(), folder, name)
     for name, build in OTHERS.items():
         (folder / f"{name}.other").write_bytes(pickle.dumps(build()))
     (folder / "writer.json").write_text(json.dumps({"backend": BACKEND, "models": list(MODELS)}))
 
 
-# --- other objects, and how a reader looks at each --------------------------------------------
+# --- other objects ----------------------------------------------------------------------------
 
 OTHERS = {}
 other = entering(OTHERS)
@@ -188,7 +188,7 @@ other = entering(OTHERS)
 
 @other
 def dropout():
-    """A model that draws random numbers: which ones, depends on the library."""
+    """Return a model with random layers, which draw other numbers on another backend."""
     network = compiled(mlp(layers.Dense(8), layers.Dropout(0.5), layers.GaussianNoise(0.1)))
     if TRAINS:
         network.fit(X, Y, epochs=1, batch_size=8, shuffle=False, verbose=0)
@@ -197,10 +197,10 @@ def dropout():
 
 @other
 def seed_generators():
-    found = [keras.random.SeedGenerator(seed) for seed in (5, 2**31 - 7)]
-    for generator in found:
+    generators = [keras.random.SeedGenerator(seed) for seed in (5, 2**31 - 7)]
+    for generator in generators:
         keras.random.normal((2,), seed=generator)
-    return found, [values(generator.state) for generator in found]
+    return generators, [values(generator.state) for generator in generators]
 
 
 @other
@@ -215,7 +215,7 @@ def lone_objects():
 
 @other
 def in_double_precision():
-    """A weight that 32 bits have no room for, and one for which they do."""
+    """Return float64 variables: one whose values need 64 bits, and one whose values don't."""
     fine = keras.Variable(np.array([1.0 + 2.0**-40, 0.5]), dtype="float64")
     return pickle.dumps(fine), pickle.dumps(keras.Variable(np.ones(2), dtype="float64")), BACKEND
 
@@ -246,16 +246,16 @@ def of_tensorflow():
 # --- the reader --------------------------------------------------------------------------------
 
 
-def near(found, expected, *, within=2e-3):
-    found, expected = (np.asarray(value, "float64") for value in (found, expected))
-    assert found.shape == expected.shape
-    assert np.allclose(found, expected, rtol=within, atol=within), (found - expected).ravel()[:5]
+def near(actual, expected, *, within=2e-3):
+    actual, expected = (np.asarray(value, "float64") for value in (actual, expected))
+    assert actual.shape == expected.shape
+    assert np.allclose(actual, expected, rtol=within, atol=within), (actual - expected).ravel()[:5]
 
 
-def same_values(found, expected):
-    """Compare what two backends hold: integers may be of another width, all else is the same."""
-    assert len(found) == len(expected)
-    for one, two in zip(found, expected, strict=True):
+def same_values(actual, expected):
+    """Require equal arrays from two backends; only the width of integers may differ."""
+    assert len(actual) == len(expected)
+    for one, two in zip(actual, expected, strict=True):
         if one.dtype.kind in "iu" and two.dtype.kind in "iu":
             assert np.array_equal(one, two), (one, two)
         else:
@@ -275,7 +275,7 @@ def reading(folder, name):
             near(network.predict(x, verbose=0), expected["answers"], within=within)
             if not TRAINS:
                 continue
-            # And back: what arrived here travels on.
+            # And back: the loaded model can be pickled again.
             network = keras_reduce.loads(keras_reduce.dumps(network))
             fitted = network.fit(x, Y, epochs=3, batch_size=8, shuffle=False, verbose=0)
             if "losses" in expected:
@@ -285,7 +285,7 @@ def reading(folder, name):
 
 
 def reads(name):
-    """Enter a check of what `OTHERS` calls `name`."""
+    """Register a check of the object called `name` in `OTHERS`."""
 
     def enter(function):
         def read():
@@ -364,11 +364,11 @@ if __name__ == "__main__":
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
-        tf.config.run_functions_eagerly(True)  # To compile is most of the work.
+        tf.config.run_functions_eagerly(True)  # Compiling would take most of the time.
     if task == "write":
         write(FOLDER)
     else:
-        # The names are the writer's; the code of its models is in the files.
+        # The writer's names: on its backend there may be other models. Their code is in the files.
         written = json.loads((FOLDER / "writer.json").read_text())
         CHECKS.update({name: reading(FOLDER, name) for name in written["models"]})
         main()

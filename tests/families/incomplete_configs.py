@@ -1,8 +1,8 @@
-"""Objects that a config alone does not describe: in a fresh process they answer and train the same.
+"""Objects with incomplete configs: in a fresh process they must predict and train the same.
 
-``python configs.py write FOLDER`` makes and pickles them, ``python configs.py read FOLDER`` loads
-them under another global dtype policy. Both write down a word for each: empty,
-or what went wrong.
+``python incomplete_configs.py write FOLDER`` builds and pickles them; ``python
+incomplete_configs.py read FOLDER`` loads them under another global dtype policy. Both write a word
+for each object: empty, or the error.
 """
 
 from __future__ import annotations
@@ -45,22 +45,22 @@ def trained(model, optimizer="adam", **how):
 
 
 def outcome(model):
-    """Return what a model answers and says of itself, before and after more training."""
-    found = [array(model(X)), array(model.predict_on_batch(X)), policies(model)]
-    found.append(repr(model.get_compile_config()))
+    """Return predictions, policies and configs of a model, and the outcome of more training."""
+    results = [array(model(X)), array(model.predict_on_batch(X)), policies(model)]
+    results.append(repr(model.get_compile_config()))
     model.reset_metrics()
     logs = [model.train_on_batch(X, Y, return_dict=True) for _ in range(2)]
     variables = [*model.variables, *model.optimizer.variables]
-    return [*found, logs, type(model.optimizer).__name__, [array(v) for v in variables]]
+    return [*results, logs, type(model.optimizer).__name__, [array(v) for v in variables]]
 
 
 def array(value):
-    found = keras.ops.convert_to_numpy(value)
-    return found.dtype.name, found.shape, found.tobytes()
+    converted = keras.ops.convert_to_numpy(value)
+    return converted.dtype.name, converted.shape, converted.tobytes()
 
 
 def policies(model):
-    # Nothing is computed by an input layer.
+    # An input layer computes nothing.
     parts = [p for p in model._flatten_layers() if not isinstance(p, layers.InputLayer)]
     return [(p.name, p.compute_dtype, p.variable_dtype, p.quantization_mode) for p in parts]
 
@@ -69,7 +69,7 @@ def policies(model):
 
 
 class Scale(layers.Layer):
-    """Leaves out an argument that the constructor must have."""
+    """A layer whose config lacks a required argument of its constructor."""
 
     def __init__(self, units, **arguments):
         super().__init__(**arguments)
@@ -87,7 +87,7 @@ class Scale(layers.Layer):
 
 
 class Optional(Scale):
-    """Leaves out an argument that has a default, and keeps it under another name."""
+    """A layer whose config lacks an optional argument, which is an attribute of another name."""
 
     def __init__(self, width=2, **arguments):
         super().__init__(width, **arguments)
@@ -105,7 +105,7 @@ class Renamed(Scale):
 
 
 class Strict(Scale):
-    """Takes none of what every layer takes."""
+    """A layer whose constructor lacks the arguments of all layers, such as ``name``."""
 
     def __init__(self, units):
         super().__init__(units)
@@ -115,7 +115,7 @@ class Strict(Scale):
 
 
 class Blocks(layers.Layer):
-    """Takes its parts by position."""
+    """A layer whose constructor takes its parts as positional arguments."""
 
     def __init__(self, *blocks, **arguments):
         super().__init__(**arguments)
@@ -132,7 +132,7 @@ class Blocks(layers.Layer):
 
 
 class Gain(layers.Dense):
-    """Leaves out what it hands on to Keras's own constructor."""
+    """A layer whose config lacks the arguments that go to the constructor of its base class."""
 
     def __init__(self, units, gain=1.0, **arguments):
         super().__init__(units, **arguments)
@@ -146,21 +146,21 @@ class Gain(layers.Dense):
 
 
 class Live(layers.Layer):
-    """Puts layers, a function and an array into its config as they are."""
+    """A layer with layers, a function and an array in its config, not serialized."""
 
     def __init__(self, inner, function, scale, more=(), **arguments):
         super().__init__(**arguments)
         self.inner, self.function, self.scale, self.more = inner, function, scale, list(more)
 
     def call(self, inputs):
-        found = self.inner(inputs)
+        outputs = self.inner(inputs)
         for layer in self.more:
-            found = layer(found)
-        return self.function(found) * self.scale
+            outputs = layer(outputs)
+        return self.function(outputs) * self.scale
 
     def get_config(self):
-        own = {name: getattr(self, name) for name in ("inner", "function", "scale")}
-        return {**super().get_config(), **own, "more": list(self.more)}
+        arguments = {name: getattr(self, name) for name in ("inner", "function", "scale")}
+        return {**super().get_config(), **arguments, "more": list(self.more)}
 
 
 class Net(keras.Model):
@@ -312,10 +312,10 @@ def a_schedule():
 
 
 def by_path(*paths, default=None):
-    found = dtype_policies.DTypePolicyMap(default_policy=default)
+    policy_map = dtype_policies.DTypePolicyMap(default_policy=default)
     for path, name in zip(paths, ("mixed_bfloat16", "float64"), strict=False):
-        found[path] = keras.DTypePolicy(name)
-    return found
+        policy_map[path] = keras.DTypePolicy(name)
+    return policy_map
 
 
 class Nested(keras.Model):
@@ -359,7 +359,7 @@ def a_map_with_a_default():
 @case
 def a_map_whose_config_has_been_asked_for():
     policy = by_path("net/first")
-    policy.get_config()  # It takes the names off its policies.
+    policy.get_config()  # This removes the names of its policies.
     return fitted(layers.Dense(3, name="first", dtype=policy))
 
 
@@ -445,7 +445,7 @@ def policies_keep_their_names():
     quantized = {"gptq": "gptq/4/32", "int4": "int4/32", "awq": "awq/4/32"}
     names = {"gptq": "GPTQDTypePolicy", "int4": "Int4DTypePolicy", "awq": "AWQDTypePolicy"}
     for kind, mode in quantized.items():
-        cls = getattr(dtype_policies, names[kind], None)  # Not in all versions.
+        cls = getattr(dtype_policies, names[kind], None)  # Not all versions of Keras have it.
         for source in (None, "bfloat16") if cls else ():
             policy = cls(mode, source)
             copied = copy.deepcopy(policy)
@@ -495,7 +495,7 @@ MODES = ("int", "one_hot", "multi_hot", "count", "tf_idf")
 
 
 def lookups():
-    """Yield names, layers and data: every output mode of every source of a vocabulary."""
+    """Yield names, layers and data: every output mode with every source of a vocabulary."""
     import tensorflow as tf
 
     words = tf.constant([["cat"], ["dog"], ["owl"], ["cat"], ["unknown"]])
@@ -506,7 +506,9 @@ def lookups():
     }
     for mode in MODES:
         for sparse, limit, padded in (
-            *((False, None, False), (False, 12, False), (False, 12, True)),
+            (False, None, False),
+            (False, 12, False),
+            (False, 12, True),
             (True, 12, True),
         ):
             if sparse and mode == "int":
@@ -532,24 +534,24 @@ def lookups():
 
 
 def attempted(function, *arguments):
-    """Return what a function answers in bits, or the name of its error."""
+    """Return the bits of the result of a function, or the name of its error."""
     import tensorflow as tf
 
     try:
-        found = function(*arguments)
+        result = function(*arguments)
     except Exception as error:
         return type(error).__name__
-    if isinstance(found, tf.SparseTensor):
-        return [array(found.indices), array(found.values), array(found.dense_shape)]
-    return array(found) if keras.ops.is_tensor(found) else found
+    if isinstance(result, tf.SparseTensor):
+        return [array(result.indices), array(result.values), array(result.dense_shape)]
+    return array(result) if keras.ops.is_tensor(result) else result
 
 
 def answers(layer, data, more):
-    """Return what a layer answers, and what becomes of it when it is adapted to more."""
-    found = [attempted(layer, data), attempted(layer.get_vocabulary), repr(layer.get_config())]
-    found += [attempted(layer.finalize_state), attempted(layer, data)]
-    found += [attempted(layer.update_state, more), attempted(layer.finalize_state)]
-    return [*found, attempted(layer, more), attempted(layer.adapt, more), attempted(layer, more)]
+    """Return the outputs of a layer before and after it is adapted to more data."""
+    results = [attempted(layer, data), attempted(layer.get_vocabulary), repr(layer.get_config())]
+    results += [attempted(layer.finalize_state), attempted(layer, data)]
+    results += [attempted(layer.update_state, more), attempted(layer.finalize_state)]
+    return [*results, attempted(layer, more), attempted(layer.adapt, more), attempted(layer, more)]
 
 
 @check(needs="tensorflow")
@@ -577,7 +579,9 @@ def other_preprocessing_layers():
     latin_copied = copy.deepcopy(latin)
     assert latin_copied.token_counts.lookup(tf.constant([b"\xff\xfe"])).numpy() == [1]
     for layer, data in (
-        *((binned, X), (scaled, X), (layers.Discretization(bin_boundaries=[0.0]), X)),
+        (binned, X),
+        (scaled, X),
+        (layers.Discretization(bin_boundaries=[0.0]), X),
         (layers.Normalization(mean=0.5, variance=2.0, invert=True), X),
         *((layers.Hashing(5, output_mode=mode), words) for mode in MODES[:4]),
         *((layers.CategoryEncoding(3, output_mode=m), tf.constant([[0, 2]])) for m in MODES[1:4]),
@@ -600,7 +604,7 @@ def feature_spaces():
     space = keras.utils.FeatureSpace({"size": "float_normalized", "animal": "string_categorical"})
     copied = copy.deepcopy(space)
     for each in (space, copied):
-        assert attempted(each, data) == "ValueError"  # It says that adapt() comes first.
+        assert attempted(each, data) == "ValueError"  # adapt() must be called first.
         each.adapt(tf.data.Dataset.from_tensor_slices(data))
     assert attempted(copied, data) == attempted(space, data)
     assert attempted(copy.deepcopy(space), data) == attempted(space, data)
@@ -658,8 +662,8 @@ def read_one(path):
     return difference(expected, outcome(pickle.loads(pickled)))
 
 
-def difference(expected, found):
-    pairs = zip(expected, found, strict=True)
+def difference(expected, actual):
+    pairs = zip(expected, actual, strict=True)
     return "\n".join(f"{one} against {other}"[:1000] for one, other in pairs if one != other)
 
 

@@ -1,4 +1,4 @@
-"""The zoo of Keras 2: at least one of every kind of object of that family that ships.
+"""The zoo of Keras 2: at least one object of every kind of that family that ships.
 
 Run as a program, so that its classes and functions live in ``__main__``, where no reader can
 import them from. Each case returns an object and the data to try it with; `keras2_probes` says how.
@@ -39,7 +39,7 @@ TARGETS = np.ones((16, 1), "float32")
 
 
 def trained(model, x=X, y=Y, *, optimizer="adam", loss="mse", eager=True, **compile_args):
-    """Compile and fit; eagerly unless told otherwise, since tracing is what takes the time."""
+    """Compile and fit a model; eagerly by default, since tracing takes most of the time."""
     model.compile(optimizer=optimizer, loss=loss, run_eagerly=eager, **compile_args)
     model.fit(x, y, epochs=1, batch_size=8, shuffle=False, verbose=0)
     return model, x, y
@@ -166,8 +166,10 @@ class WithTrainStep(keras.Model):
         x, y = data
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean((self(x) - y) ** 2)
-        own = self.inner.trainable_variables
-        self.own_optimizer.apply_gradients(zip(tape.gradient(loss, own), own, strict=True))
+        variables = self.inner.trainable_variables
+        self.own_optimizer.apply_gradients(
+            zip(tape.gradient(loss, variables), variables, strict=True)
+        )
         self.tracker.update_state(loss)
         return {"loss": self.tracker.result()}
 
@@ -196,7 +198,7 @@ def functional_subclass():
 
 
 class Holding(keras.Model):
-    """Describes itself; layers that its constructor makes have names of a counter's."""
+    """A model with a config, whose inner layers have names with a counter."""
 
     def __init__(self, units=3, **others):
         super().__init__(**others)
@@ -223,7 +225,7 @@ def subclassed_with_nameless_layers_and_two_inputs():
 def adversarial():
     judge = mlp(layers.Dense(4))
     judge.compile("adam", "mse", run_eagerly=True)
-    judge.trainable = False  # For the model around it; it trains itself as it was compiled.
+    judge.trainable = False  # An attribute for the model around it; it trains as it was compiled.
     inputs = keras.Input((6,))
     both = keras.Model(inputs, judge(layers.Dense(6)(inputs)))
     both.compile("adam", "mse", run_eagerly=True)
@@ -238,8 +240,8 @@ def model_with_an_optimizer_but_not_compiled():
     model.optimizer = optimizers.SGD(0.1, momentum=0.9)
     with tf.GradientTape() as tape:
         loss = tf.reduce_mean((model(X) - Y) ** 2)
-    own = model.trainable_variables
-    model.optimizer.apply_gradients(zip(tape.gradient(loss, own), own, strict=True))
+    variables = model.trainable_variables
+    model.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
     return model, X, Y
 
 
@@ -253,7 +255,7 @@ def mobilenet():
 
 
 class Configured(layers.Layer):
-    """Describes itself; builds layers of its own."""
+    """A layer with a config, which builds inner layers."""
 
     def __init__(self, factor=2.0, **others):
         super().__init__(**others)
@@ -271,7 +273,7 @@ class Configured(layers.Layer):
 
 
 class Bare(layers.Layer):
-    """Says nothing of itself."""
+    """A layer without a config."""
 
     def __init__(self, function):
         super().__init__()
@@ -367,7 +369,7 @@ def lookups():
 
 
 class Words(layers.Layer):
-    """A lookup of fixed words, whatever the inputs are."""
+    """A lookup of fixed words, which ignores the inputs."""
 
     def __init__(self, lookup):
         super().__init__()
@@ -401,7 +403,7 @@ def what_configs_leave_out():
 
 
 class Telling(layers.Layer):
-    """Adds a loss and a metric in each call."""
+    """A layer that adds a loss and a metric in each call."""
 
     def call(self, inputs):
         self.add_loss(0.1 * tf.reduce_mean(inputs**2))
@@ -423,7 +425,7 @@ def losses_and_metrics_of_layers():
 
 
 class WithModule(layers.Layer):
-    """Holds what TensorFlow tracks and Keras doesn't, and a variable of any length."""
+    """A layer with objects that only TensorFlow tracks, and a variable of any length."""
 
     def __init__(self, unusual=None, **others):
         super().__init__(**others)
@@ -499,11 +501,11 @@ def layer_alone():
 
 @case
 def layers_built_by_hand():
-    found = [layers.Dense(3, activation="relu", kernel_regularizer="l2"), Configured(2.0)]
-    for layer in found:
+    built = [layers.Dense(3, activation="relu", kernel_regularizer="l2"), Configured(2.0)]
+    for layer in built:
         layer.build((None, 6))
-    found[1].inner.build((None, 6))
-    return found, X, None
+    built[1].inner.build((None, 6))
+    return built, X, None
 
 
 @case
@@ -532,8 +534,8 @@ def optimizer_without_decay_of_some():
 
 @case
 def legacy_optimizers():
-    found = [optimizers.legacy.Adam(0.01), optimizers.legacy.SGD(0.1, momentum=0.9, decay=0.01)]
-    return [trained(mlp(), optimizer=optimizer)[0] for optimizer in found], X, Y
+    legacy = [optimizers.legacy.Adam(0.01), optimizers.legacy.SGD(0.1, momentum=0.9, decay=0.01)]
+    return [trained(mlp(), optimizer=optimizer)[0] for optimizer in legacy], X, Y
 
 
 @case
@@ -547,12 +549,12 @@ def optimizer_alone():
 
 @case
 def optimizers_with_variables_besides_their_lists():
-    found = [optimizers.Nadam(0.01), optimizers.Adafactor(0.01), Stepping(0.5)]
-    return [trained(mlp(), optimizer=optimizer)[0] for optimizer in found], X, Y
+    several = [optimizers.Nadam(0.01), optimizers.Adafactor(0.01), Stepping(0.5)]
+    return [trained(mlp(), optimizer=optimizer)[0] for optimizer in several], X, Y
 
 
 class Stepping(optimizers.SGD):
-    """Says nothing of itself."""
+    """An optimizer without a config."""
 
     def __init__(self, factor):
         super().__init__(0.01, momentum=0.5, name="Stepping")
@@ -583,7 +585,7 @@ class OwnMetric(metrics.Mean):
 
 
 class LateMetric(metrics.Metric):
-    """Makes its variable when it meets data."""
+    """A metric that creates its variable at the first data."""
 
     def __init__(self, name="late", **others):
         super().__init__(name=name, **others)
@@ -639,8 +641,8 @@ def initializer_that_has_drawn():
 
 @case
 def own_optimizer_loss_and_metric():
-    own = OwnOptimizer(0.1, momentum=0.5)
-    return trained(mlp(), optimizer=own, loss=OwnLoss(3.0), metrics=[OwnMetric(name="own")])
+    optimizer = OwnOptimizer(0.1, momentum=0.5)
+    return trained(mlp(), optimizer=optimizer, loss=OwnLoss(3.0), metrics=[OwnMetric(name="own")])
 
 
 @case
@@ -673,9 +675,9 @@ def losses_and_metrics_alone():
 
 @case
 def rules_and_schedules_alone():
-    found = [keras.regularizers.L2(0.3), keras.constraints.NonNeg(), keras.initializers.Ones()]
-    found += [optimizers.schedules.CosineDecay(0.1, 4), keras.mixed_precision.Policy("float64")]
-    return found, None, None
+    lone = [keras.regularizers.L2(0.3), keras.constraints.NonNeg(), keras.initializers.Ones()]
+    lone += [optimizers.schedules.CosineDecay(0.1, 4), keras.mixed_precision.Policy("float64")]
+    return lone, None, None
 
 
 @case
@@ -698,7 +700,7 @@ def build(units=4):
 
 
 if keras.__version__.startswith("2.12"):
-    # The last that had wrappers.
+    # The last version that had wrappers.
     from tensorflow.keras.wrappers.scikit_learn import KerasRegressor
 
     @case

@@ -1,8 +1,8 @@
-"""Models that a program changes after it built them: LoRA, quantization, flags, attributes.
+"""Models that are changed after they were built: LoRA, quantization, flags, attributes.
 
-``later_changes.py write FOLDER [NAME [EXAMPLES]]`` tries copies in this process, and writes what
-each model answers and becomes; ``later_changes.py read FOLDER`` tries the files in a process that
-lacks the classes.
+``later_changes.py write FOLDER [NAME [EXAMPLES]]`` tries copies in this process, and writes the
+models with their outputs and the outcome of training. ``later_changes.py read FOLDER`` compares
+the files in a process that lacks the classes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from checks import check
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
-    # Tracing what these models answer would take longer than all else.
+    # Tracing these models would take longer than everything else.
     tf.config.run_functions_eagerly(True)
 ROLE, FOLDER = sys.argv[1], Path(sys.argv[2])
 EXAMPLES = int(sys.argv[4]) if len(sys.argv) > 4 else 12
@@ -46,7 +46,7 @@ TOKENS = (rng.random((4, 4)) * 10).astype("int32")
 
 
 class Configured(layers.Layer):
-    """Makes its inner layers by itself, and says in get_config() what it was given."""
+    """A layer that creates inner layers, and has its arguments in its config."""
 
     def __init__(self, units, rate=0.0, **kwargs):
         super().__init__(**kwargs)
@@ -69,7 +69,7 @@ class Configured(layers.Layer):
 
 
 class Plain(layers.Layer):
-    """Says nothing of what it was given."""
+    """A layer without a config."""
 
     def __init__(self, units):
         super().__init__()
@@ -122,13 +122,17 @@ def can_have_lora(layer):
     return hasattr(layer, "enable_lora") and layer.built and not layer.lora_enabled
 
 
-# --- changes: each takes the model and a number to choose by ----------------------------------
+# --- changes: functions of the model and a number that selects a variant ------------------------
 
 
 def enable_lora(model, number):
-    found = [layer for layer in parts(model) if can_have_lora(layer)]
-    if found and found[number % len(found)].quantization_mode in (None, "int8", "int4"):
-        found[number % len(found)].enable_lora(1 + number % 2, lora_alpha=3)
+    model_layers = [layer for layer in parts(model) if can_have_lora(layer)]
+    if model_layers and model_layers[number % len(model_layers)].quantization_mode in (
+        None,
+        "int8",
+        "int4",
+    ):
+        model_layers[number % len(model_layers)].enable_lora(1 + number % 2, lora_alpha=3)
 
 
 def quantize(model, number):
@@ -137,13 +141,13 @@ def quantize(model, number):
 
 
 def freeze(model, number):
-    found = parts(model)
-    found[number % len(found)].trainable = number % 2 == 0
+    model_layers = parts(model)
+    model_layers[number % len(model_layers)].trainable = number % 2 == 0
 
 
 def set_attributes(model, number):
-    found = parts(model)
-    layer = found[number % len(found)]
+    model_layers = parts(model)
+    layer = model_layers[number % len(model_layers)]
     layer.note, layer.notes = f"note {number}", {"of": [number, (1, 2.5)], "array": np.arange(3)}
     if hasattr(layer, "rate"):
         layer.rate = 0.4
@@ -169,7 +173,7 @@ def recompile(model, number):
 
 CHANGES = (enable_lora, quantize, freeze, set_attributes, rename, train, recompile)
 
-# --- what is compared ---------------------------------------------------------------------------
+# --- compared state and outputs -----------------------------------------------------------------
 
 
 def state(model):
@@ -207,39 +211,41 @@ def described(layer):
 def outcome_before_training(model, x=X):
     try:
         answer = model.predict_on_batch(x)
-    except NotImplementedError as error:  # Keras quantizes layers with LoRA that can't be called.
+    except (
+        NotImplementedError
+    ) as error:  # Keras quantizes some layers with LoRA that then can't be called.
         answer = type(error).__name__
     return dict(flat({"before": state(model), "answer": answer}))
 
 
 def outcome(model, x, y):
-    """Return what a model is, answers, and becomes when it is trained on."""
-    found = outcome_before_training(model, x)
+    """Return the state and the outputs of a model, and its state after more training."""
+    facts = outcome_before_training(model, x)
     if model.compiled:
         try:
             for _ in range(2):
                 model.train_on_batch(x, y)
         except Exception as error:  # Keras has no gradients for some quantized layers.
-            found["after"] = type(error).__name__
+            facts["after"] = type(error).__name__
         else:
-            found["after"] = checks.bits([np.asarray(variable) for variable in model.weights])
-            found["iterations"] = str(int(model.optimizer.iterations))
-    return found
+            facts["after"] = checks.bits([np.asarray(variable) for variable in model.weights])
+            facts["iterations"] = str(int(model.optimizer.iterations))
+    return facts
 
 
-def flat(found, path=""):
-    for name, value in found.items():
+def flat(nested, path=""):
+    for name, value in nested.items():
         if isinstance(value, dict):
             yield from flat(value, f"{path}{name}/")
         else:
             yield f"{path}{name}", checks.bits(value)
 
 
-def equal(found, expected):
-    """Demand the same outcome, and name what differs."""
-    different = [name for name in expected | found if found.get(name) != expected.get(name)]
+def equal(actual, expected):
+    """Require the same outcome; the error names the differences."""
+    different = [name for name in expected | actual if actual.get(name) != expected.get(name)]
     assert not different, [
-        (name, found.get(name, "")[:150], expected.get(name, "")[:150]) for name in different[:3]
+        (name, actual.get(name, "")[:150], expected.get(name, "")[:150]) for name in different[:3]
     ]
 
 
@@ -247,7 +253,7 @@ written = {}
 
 
 def ship(name, model, x=X, y=Y):
-    """Try what comes back in this process, and leave the rest to the reader."""
+    """Compare copies in this process, and write files for the reader."""
     blob = pickle.dumps(model)
     copies = [pickle.loads(blob), copy.deepcopy(model)]
     keras_reduce.dump(model, FOLDER / f"{name}.joblib")
@@ -269,7 +275,7 @@ drawn = st.tuples(
 
 @check
 def models_with_random_changes_come_back_or_are_refused_as_by_keras():
-    # No shrinking: a case is small, and takes a second.
+    # No shrinking: cases are small, and each takes a second.
     phases = (Phase.generate,)
 
     @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, phases=phases)
@@ -283,7 +289,7 @@ def models_with_random_changes_come_back_or_are_refused_as_by_keras():
             try:
                 change(model, number)
             except (ValueError, NotImplementedError, AttributeError):
-                continue  # Keras refuses some orders, such as training what is quantized.
+                continue  # Keras refuses some sequences, such as training after quantization.
         try:
             blob = pickle.dumps(model)
         except keras_reduce.KerasReduceError:
@@ -292,7 +298,7 @@ def models_with_random_changes_come_back_or_are_refused_as_by_keras():
         try:
             copies = [pickle.loads(blob), copy.deepcopy(model)]
         except keras_reduce.PayloadError:
-            # Keras 3.13 makes layers that it can't call: of LoRA, then quantized to float8.
+            # Keras 3.13 can't call layers with LoRA that were quantized to float8.
             with contextlib.suppress(NotImplementedError):
                 model(X)
                 raise
@@ -307,8 +313,8 @@ def models_with_random_changes_come_back_or_are_refused_as_by_keras():
 def natively_carried(model):
     keras_reduce.uninstall()
     try:
-        found = pickle.loads(pickle.dumps(model))
-        return bool(np.array_equal(found.predict(X, verbose=0), model.predict(X, verbose=0)))
+        copied = pickle.loads(pickle.dumps(model))
+        return bool(np.array_equal(copied.predict(X, verbose=0), model.predict(X, verbose=0)))
     except Exception:
         return False
     finally:
@@ -382,14 +388,14 @@ def slots_of_replaced_kernels_are_left_behind_with_one_warning():
     model.quantize("int8")
     with checks.logged("keras_reduce") as messages:
         for _ in range(2):
-            found = pickle.loads(pickle.dumps(history)).model
+            copied = pickle.loads(pickle.dumps(history)).model
     (message,) = messages
     assert "/kernel" in message, message
-    # Two kernels, with one slot each for the momentum.
-    assert len(found.optimizer.variables) == slots - 2
-    assert int(found.optimizer.iterations) == int(model.optimizer.iterations) == 1
+    # Two kernels with one slot each, for the momentum.
+    assert len(copied.optimizer.variables) == slots - 2
+    assert int(copied.optimizer.iterations) == int(model.optimizer.iterations) == 1
     kept = {variable.path for variable in model.trainable_variables}
-    assert [v.path for v in found.optimizer._trainable_variables] == [
+    assert [v.path for v in copied.optimizer._trainable_variables] == [
         v.path for v in model.optimizer._trainable_variables if v.path in kept
     ]
 
@@ -405,14 +411,14 @@ def slots_of_all_kinds_are_left_behind():
             train(model, 0)
         model.quantize("int8")
         expected = outcome_before_training(model)
-        found = pickle.loads(pickle.dumps(model))
-        equal(outcome_before_training(found), expected)
-        # What is left is what an optimizer has that was built for what is left.
+        copied = pickle.loads(pickle.dumps(model))
+        equal(outcome_before_training(copied), expected)
+        # The remaining slots are those of an optimizer built for the remaining variables.
         fresh = type(optimizer).from_config(optimizer.get_config())
-        fresh.build(found.trainable_variables)
-        assert len(fresh.variables) == len(found.optimizer.variables)
-        # The original can't go on with averages of kernels that are gone.
-        found.fit(X, Y, epochs=1, batch_size=4, verbose=0)
+        fresh.build(copied.trainable_variables)
+        assert len(fresh.variables) == len(copied.optimizer.variables)
+        # The original can't train on: it has averages of kernels that are gone.
+        copied.fit(X, Y, epochs=1, batch_size=4, verbose=0)
 
 
 @check
@@ -422,15 +428,15 @@ def optimizers_beside_their_quantized_models():
         model.quantize("int8")
         expected = None
         for copied in (pickle.loads(pickle.dumps(order(model))), copy.deepcopy(order(model))):
-            found = next(each for each in copied if isinstance(each, keras.Model))
-            assert any(each is found.optimizer for each in copied)
+            model_copy = next(each for each in copied if isinstance(each, keras.Model))
+            assert any(each is model_copy.optimizer for each in copied)
             expected = expected or outcome(model, X, Y)
-            equal(outcome(found, X, Y), expected)
+            equal(outcome(model_copy, X, Y), expected)
 
 
 @check
 def one_optimizer_of_models_of_which_some_are_quantized():
-    """In whichever order they are written, and with exclusions by the position of a variable."""
+    """Try several orders of the objects, with exclusions by the position of a variable."""
     for quantized in (1, 2):
         for wrap in (lambda optimizer: optimizer, keras.optimizers.LossScaleOptimizer):
             keras.utils.set_random_seed(4)
@@ -447,11 +453,11 @@ def one_optimizer_of_models_of_which_some_are_quantized():
             expected = [checks.bits(model.get_weights()) for model in models]
             learnt = []
             for order in list(itertools.permutations([*models, optimizer]))[::4]:
-                found = pickle.loads(pickle.dumps(order))
+                arrived = pickle.loads(pickle.dumps(order))
                 if order[0] is models[0]:
                     # A copy of a copy, and a copy in this process.
-                    found = copy.deepcopy(pickle.loads(pickle.dumps(found)))
-                by_original = dict(zip(map(id, order), found, strict=True))
+                    arrived = copy.deepcopy(pickle.loads(pickle.dumps(arrived)))
+                by_original = dict(zip(map(id, order), arrived, strict=True))
                 copies = [by_original[id(model)] for model in models]
                 assert all(each.optimizer is by_original[id(optimizer)] for each in copies)
                 assert [checks.bits(each.get_weights()) for each in copies] == expected
@@ -460,13 +466,15 @@ def one_optimizer_of_models_of_which_some_are_quantized():
 
 
 def trained_on(model):
-    """Train a model; return its weights, and the slots that its optimizer has for its kernels."""
+    """Train a model; return its weights, and the slots of its optimizer for its kernels."""
     train(model, 0)
     slots = {variable.path: np.asarray(variable) for variable in model.optimizer.variables}
     kernels = [variable.path for variable in model.trainable_variables if "kernel" in variable.path]
-    own = [slots[n] for n in sorted(slots) if any(k.replace("/", "_") in n for k in kernels)]
-    assert len(own) == 2 * len(kernels) == 4, (sorted(slots), kernels)
-    return checks.bits([*model.get_weights(), *own])
+    kernel_slots = [
+        slots[n] for n in sorted(slots) if any(k.replace("/", "_") in n for k in kernels)
+    ]
+    assert len(kernel_slots) == 2 * len(kernels) == 4, (sorted(slots), kernels)
+    return checks.bits([*model.get_weights(), *kernel_slots])
 
 
 @check
@@ -481,11 +489,11 @@ def attributes_that_are_other_parts():
         layer = Configured(8)
         change(layer)
         layer.build((None, 2, 8))
-        for found in (pickle.loads(pickle.dumps(layer)), copy.deepcopy(layer)):
-            assert [v.path for v in found.weights] == [v.path for v in layer.weights], name
-            assert all(map(np.array_equal, found.get_weights(), layer.get_weights())), name
-            held = {"earlier": found.attention, "later": found.inner}.get(name, found).peer
-            same = {"later": found.attention, "own": held}.get(name, found.inner)
+        for copied in (pickle.loads(pickle.dumps(layer)), copy.deepcopy(layer)):
+            assert [v.path for v in copied.weights] == [v.path for v in layer.weights], name
+            assert all(map(np.array_equal, copied.get_weights(), layer.get_weights())), name
+            held = {"earlier": copied.attention, "later": copied.inner}.get(name, copied).peer
+            same = {"later": copied.attention, "own": held}.get(name, copied.inner)
             assert held is same, name
 
 
@@ -496,12 +504,12 @@ def rules_and_casts_of_inner_layers():
     inner.activity_regularizer = keras.regularizers.L2(1.0)
     inner.autocast = False
     recompile(model, 0)
-    found = pickle.loads(pickle.dumps(model))
-    assert found.evaluate(X, Y, verbose=0) == model.evaluate(X, Y, verbose=0)
+    copied = pickle.loads(pickle.dumps(model))
+    assert copied.evaluate(X, Y, verbose=0) == model.evaluate(X, Y, verbose=0)
     ship("rules", model)
 
 
-# Each of these takes a layer, and changes what only its class has set.
+# Functions of a layer, which change settings that no constructor argument covers.
 SETTINGS = {
     "masking": lambda layer: setattr(layer, "supports_masking", not layer.supports_masking),
     "jit": lambda layer: setattr(layer, "supports_jit", not layer.supports_jit),
@@ -531,14 +539,14 @@ def settings_of_all_layers():
     changes = list(SETTINGS.values())
     for first in range(0, len(changes), 3):
         model = build(names)
-        found = [layer for layer in parts(model) if not isinstance(layer, layers.InputLayer)]
-        before = [checks.bits(described(layer)) for layer in found]
-        for number, layer in enumerate(found, first):
+        model_layers = [layer for layer in parts(model) if not isinstance(layer, layers.InputLayer)]
+        before = [checks.bits(described(layer)) for layer in model_layers]
+        for number, layer in enumerate(model_layers, first):
             changes[number % len(changes)](layer)
             changes[(number + 1) % len(changes)](layer)
-        after = [checks.bits(described(layer)) for layer in found]
-        assert sum(map(operator.ne, before, after)) > len(found) / 2
-        if not first:  # All settings are in it, on one layer or the other.
+        after = [checks.bits(described(layer)) for layer in model_layers]
+        assert sum(map(operator.ne, before, after)) > len(model_layers) / 2
+        if not first:  # Together, the layers have all settings.
             recompile(model, 1)
         ship(f"settings {first}", model)
 
@@ -567,34 +575,63 @@ def settings_of_single_layers():
 
 @check
 def each_attribute_of_keras_layers_is_known():
-    """A newer Keras may have others."""
+    """Fail if a newer Keras has attributes that these tables lack."""
     carried = {
-        *("_input_spec", "_supports_masking", "supports_jit", "_convert_input_args", "_remat_mode"),
-        *("_allow_non_tensor_positional_args", "_call_context_args", "_call_has_context_arg"),
-        *("name", "activity_regularizer", "autocast", "_dtype_policy", "_trainable", "built"),
-        *("_layers", "_metrics", "_seed_generators", "_trainable_variables", "_tracker"),
-        *("_non_trainable_variables", "_build_shapes_dict"),
+        "_input_spec",
+        "_supports_masking",
+        "supports_jit",
+        "_convert_input_args",
+        "_remat_mode",
+        "_allow_non_tensor_positional_args",
+        "_call_context_args",
+        "_call_has_context_arg",
+        "name",
+        "activity_regularizer",
+        "autocast",
+        "_dtype_policy",
+        "_trainable",
+        "built",
+        "_layers",
+        "_metrics",
+        "_seed_generators",
+        "_trainable_variables",
+        "_tracker",
+        "_non_trainable_variables",
+        "_build_shapes_dict",
     }
     made_again = {
-        *("_auto_config", "_call_signature", "call_signature_parameters", "build", "quantize"),
-        *("_call_has_mask_arg", "_call_has_training_arg", "_lock"),
+        "_auto_config",
+        "_call_signature",
+        "call_signature_parameters",
+        "build",
+        "quantize",
+        "_call_has_mask_arg",
+        "_call_has_training_arg",
+        "_lock",
     }
-    # Connections to other layers, losses of the last call, and that there was one; in which scope
-    # build() was called.
+    # Connections to other layers, losses and flags of the last call, and the scope of build().
     not_carried = {
-        *("_inbound_nodes", "_outbound_nodes", "_called", "_path", "_parent_path"),
-        *("_losses", "_loss_ids", "_losses_override"),
+        "_inbound_nodes",
+        "_outbound_nodes",
+        "_called",
+        "_path",
+        "_parent_path",
+        "_losses",
+        "_loss_ids",
+        "_losses_override",
     }
     of_frameworks = {
-        *("_saved_model_arg_spec", "_saved_model_inputs_spec", "_self_setattr_tracking"),
+        "_saved_model_arg_spec",
+        "_saved_model_inputs_spec",
+        "_self_setattr_tracking",
         "_tracked",
     }
-    found = set(vars(keras.Layer()))
+    attributes = set(vars(keras.Layer()))
     if keras.backend.backend() == "torch":
         import torch
 
-        found -= vars(torch.nn.Module()).keys()
-    assert found - of_frameworks == carried | made_again | not_carried
+        attributes -= vars(torch.nn.Module()).keys()
+    assert attributes - of_frameworks == carried | made_again | not_carried
 
 
 @check
@@ -609,8 +646,8 @@ def attributes_of_inner_layers_that_refer_to_others():
     outer.drop.method = weakref.WeakMethod(outer.call)
     (FOLDER / "others.bin").write_bytes(pickle.dumps(model))
     keras_reduce.dump(model, FOLDER / "others.kr")
-    for found in pickle.loads(pickle.dumps(model)), keras_reduce.loads(keras_reduce.dumps(model)):
-        refers_well(found)
+    for arrived in pickle.loads(pickle.dumps(model)), keras_reduce.loads(keras_reduce.dumps(model)):
+        refers_well(arrived)
         outer.inner.told("outer")
     refers_well(model)
     alone = pickle.loads(pickle.dumps([outer, model]))[0]
@@ -677,10 +714,10 @@ def ship_layer(name, layer):
     blob = pickle.dumps(layer)
     said = [(v.path, v.trainable, np.asarray(v)) for v in layer.weights]
     assert len({checks.bits(each) for each in said}) == len(said)
-    for found in pickle.loads(blob), copy.deepcopy(layer), copy.copy(layer):
-        copied = [(v.path, v.trainable, np.asarray(v)) for v in found.weights]
-        assert checks.bits(copied) == checks.bits(said), [v.path for v in found.weights]
-        assert [v.path for v in found.variables] == [v.path for v in layer.variables]
+    for duplicate in pickle.loads(blob), copy.deepcopy(layer), copy.copy(layer):
+        copied = [(v.path, v.trainable, np.asarray(v)) for v in duplicate.weights]
+        assert checks.bits(copied) == checks.bits(said), [v.path for v in duplicate.weights]
+        assert [v.path for v in duplicate.variables] == [v.path for v in layer.variables]
     (FOLDER / f"{name}.layer").write_bytes(pickle.dumps((layer, said)))
 
 
@@ -693,8 +730,8 @@ def attributes_of_inner_layers_that_can_not_be_carried_are_left_with_a_warning()
         vars(layer.inner)["note"] = value
         with checks.logged("keras_reduce") as messages:
             for dumps in (pickle.dumps, keras_reduce.dumps):
-                found = keras_reduce.loads(dumps([layer]), verify=False)[0]
-                assert not hasattr(found.inner, "note")
+                loaded = keras_reduce.loads(dumps([layer]), verify=False)[0]
+                assert not hasattr(loaded.inner, "note")
         (message,) = messages
         assert "'note'" in message
 
@@ -717,7 +754,7 @@ def parts_that_a_layer_makes_when_it_is_called_are_not_missed():
             return super().get_config()
 
         def get_build_config(self):
-            return None  # A copy is built by its first call.
+            return None  # The first call builds the copy.
 
         def call(self, inputs):
             return self.packer(inputs)
@@ -725,13 +762,13 @@ def parts_that_a_layer_makes_when_it_is_called_are_not_missed():
     layer = Packing()
     layer(X)
     with checks.logged("keras_reduce") as messages:
-        for found in pickle.loads(pickle.dumps(layer)), copy.deepcopy(layer):
-            assert checks.bits(np.asarray(found(X))) == checks.bits(np.asarray(layer(X)))
+        for copied in pickle.loads(pickle.dumps(layer)), copy.deepcopy(layer):
+            assert checks.bits(np.asarray(copied(X))) == checks.bits(np.asarray(layer(X)))
     assert not messages
 
 
 class Holder:
-    """Something that can be referred to weakly."""
+    """An object that supports weak references."""
 
 
 HOLDER = Holder()
@@ -758,7 +795,7 @@ def a_class_whose_config_has_an_argument_only_sometimes():
 
 
 class Structured(keras.Model):
-    """Tells by a method what is to be quantized."""
+    """A model with a method that returns the structure for quantization."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -816,7 +853,7 @@ def gptq(bits, **more):
 
 
 class Shapeless(Plain):
-    """Says what it was given; must be called for the shape that it returns."""
+    """A layer with a config, but without ``compute_output_shape``."""
 
     def __init__(self, units, **kwargs):
         layers.Layer.__init__(self, **kwargs)
@@ -833,7 +870,7 @@ class Shaped(Shapeless):
 
 @check
 def lora_in_float8_is_carried_or_refused():
-    # Keras can't call it, and so not rebuild a functional model of it.
+    # Keras can't call such a layer in float8, so it can't rebuild a functional model with it.
     for cls, mode in itertools.product((Shaped, Shapeless), ("float8", "int8")):
         for place in ("directly", "sequential", "functional", "a sequential model alone"):
             inputs, layer = keras.Input((2, 8)), cls(8)
@@ -852,14 +889,14 @@ def lora_in_float8_is_carried_or_refused():
                     with checks.raises(keras_reduce.ReduceError, "Shapeless", "LoRA", "layers[1]"):
                         dump(model)
                 continue
-            for found in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
-                assert found.quantization_mode == model.quantization_mode
-                equal(dict(flat(state(found))), dict(flat(state(model))))
+            for copied in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+                assert copied.quantization_mode == model.quantization_mode
+                equal(dict(flat(state(copied))), dict(flat(state(model))))
 
 
 @check
 def gptq_of_all_widths_with_the_structure_in_the_config():
-    # The head is outside of the blocks: it is built for GPTQ, and never calibrated.
+    # The head is outside of the blocks: it is prepared for GPTQ, but never calibrated.
     for bits in (2, 3, 4, 8):
         calibrated(f"gptq {bits}", gptq(bits, activation_order=bits == 3, symmetric=bits == 4))
 
@@ -906,11 +943,11 @@ def read():
                 words[path.name] = str(error)
     for path in FOLDER.glob("*.layer"):
         layer, said = pickle.loads(path.read_bytes())
-        found = [(v.path, v.trainable, np.asarray(v)) for v in layer.weights]
-        words[path.name] = "" if checks.bits(found) == checks.bits(said) else "another order"
+        weights = [(v.path, v.trainable, np.asarray(v)) for v in layer.weights]
+        words[path.name] = "" if checks.bits(weights) == checks.bits(said) else "another order"
     if (FOLDER / "others.kr").exists():
         refers_well(pickle.loads((FOLDER / "others.bin").read_bytes()))
-        # One after the other: a class that travels by value gets other methods each time.
+        # In sequence: unpickling a class by value replaces its methods each time.
         refers_well(keras_reduce.load(FOLDER / "others.kr"))
         words["others"] = ""
     print(f"\nWORDS {json.dumps(words)}")

@@ -1,7 +1,7 @@
-"""Objects of libraries that build on tf_keras, and of SavedModels; see `library_cases`.
+"""Objects of libraries that build on tf_keras, and objects from SavedModels; see `library_cases`.
 
-TensorFlow Probability, TensorFlow Decision Forests, QKeras and KerasCV, and what
-``tf_keras.models.load_model`` makes of a SavedModel.
+TensorFlow Probability, TensorFlow Decision Forests, QKeras and KerasCV, and models that
+``tf_keras.models.load_model`` returns for a SavedModel.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SUMS = VECTORS.sum(1, keepdims=True)
 
 
 def trained(x=VECTORS, y=SUMS):
-    """Return a function that tells what a model answers, and what it learns."""
+    """Return a function that returns the predictions of a model and the outcome of training."""
 
     def use(model):
         keras.utils.set_random_seed(5)
@@ -243,8 +243,8 @@ def saved(*parts):
 def saved_models_of_known_classes():
     plain = saved(layers.Dense(4, "relu"), layers.BatchNormalization(), layers.Dense(1))
     yield "plain", keras.models.load_model(plain), trained()
-    own = saved(layers.Dense(1), Times(2.0))
-    yield "given", keras.models.load_model(own, custom_objects={"Times": Times}), trained()
+    path = saved(layers.Dense(1), Times(2.0))
+    yield "given", keras.models.load_model(path, custom_objects={"Times": Times}), trained()
 
 
 @refused

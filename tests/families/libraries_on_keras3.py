@@ -72,7 +72,7 @@ SMALL = {
     "vocab_size": 12,
     "vocabulary_size": 12,
 }
-# Why the others are not in the row.
+# Backbones that are left out, with the reason.
 NOT_TRIED = {
     "BASNetBackbone": "has 50 million weights whatever its sizes",
     "BLIP2Backbone": "needs a language model and a Q-Former of certain sizes",
@@ -96,10 +96,10 @@ def backbones_by_name():
 
 
 def answers(model):
-    """Return what a model says to inputs of its shapes, and its weights."""
+    """Return the outputs of a model for inputs of its shapes, and its weights."""
     rng = np.random.default_rng(0)
 
-    # Sound has to be as long as the windows of its convolutions.
+    # Audio must be as long as the windows of its convolutions.
     is_sound = isinstance(model.input, dict) and "encoder_input_values" in model.input
 
     def given(tensor):
@@ -158,7 +158,7 @@ def tokens(tokenizer):
 
 
 def flat(nest):
-    """Return what is in a nest as NumPy arrays, lists and plain values."""
+    """Return a nest as NumPy arrays, lists and plain values."""
     if isinstance(nest, tf.RaggedTensor):
         return nest.to_list()
     if isinstance(nest, dict):
@@ -169,7 +169,7 @@ def flat(nest):
 
 
 class OwnTokenizer(TOKENIZERS.WordPieceTokenizer):
-    """A tokenizer of a program."""
+    """A user-defined tokenizer."""
 
     def __init__(self, vocabulary=None, suffix="", **kwargs):
         super().__init__(vocabulary, **kwargs)
@@ -192,8 +192,10 @@ def hub_tokenizers_by_name():
     for name in ("Albert",):
         yield name, getattr(MODELS, f"{name}Tokenizer")(pieces())
     for name, tokenizer in (("GPT2", BYTE_PAIRS), ("Bert", {"vocabulary": WORDS})):
-        made = getattr(MODELS, f"{name}Tokenizer")(**tokenizer, _allow_python_workflow=False)
-        yield f"{name} without Python", made
+        without_python = getattr(MODELS, f"{name}Tokenizer")(
+            **tokenizer, _allow_python_workflow=False
+        )
+        yield f"{name} without Python", without_python
 
 
 @carried
@@ -216,7 +218,7 @@ def hub_preprocessors():
     yield "causal", MODELS.GPT2CausalLMPreprocessor(gpt2, sequence_length=6), said
     yield "classifier", MODELS.BertTextClassifierPreprocessor(bert, sequence_length=6), said
     masked = MODELS.BertMaskedLMPreprocessor(bert, sequence_length=6, mask_selection_rate=0.5)
-    yield "masked", masked, lambda found: flat(found.get_config()["mask_selection_rate"])
+    yield "masked", masked, lambda copied: flat(copied.get_config()["mask_selection_rate"])
     yield (
         "images",
         LAYERS.ImageConverter(image_size=(4, 4), scale=0.5),
@@ -227,7 +229,7 @@ def hub_preprocessors():
     yield (
         "audio",
         LAYERS.WhisperAudioConverter(num_mels=4, max_audio_length=1),
-        lambda found: flat(found(np.linspace(-1, 1, 500, dtype="float32"))),
+        lambda copied: flat(copied(np.linspace(-1, 1, 500, dtype="float32"))),
     )
 
 
@@ -239,8 +241,8 @@ def hub_layers():
     def on(*given, **named):
         def use(layer):
             keras.utils.set_random_seed(2)
-            found = layer(*given, **named)
-            return flat([found, [np.asarray(value) for value in layer.variables]])
+            outputs = layer(*given, **named)
+            return flat([outputs, [np.asarray(value) for value in layer.variables]])
 
         return use
 
@@ -287,15 +289,21 @@ def hub_metrics():
 
 
 def trained(x, y):
-    """Return a function that trains a model on strings or arrays, and tells what it has learnt."""
+    """Return a function that trains a model on strings or arrays, and returns the outcome."""
 
     def use(model):
         keras.utils.set_random_seed(3)
         before = flat(model.predict(x, batch_size=2, verbose=0))
         history = model.fit(x, y, batch_size=2, shuffle=False, verbose=0).history
         names = [variable.path for variable in model.weights]
-        found = [*model.variables, *model.optimizer.variables]
-        return [before, history, names, [np.asarray(value) for value in found], generated(model)]
+        variables = [*model.variables, *model.optimizer.variables]
+        return [
+            before,
+            history,
+            names,
+            [np.asarray(value) for value in variables],
+            generated(model),
+        ]
 
     return use
 
@@ -307,7 +315,7 @@ def generated(model):
 
 
 class OwnSampler(keras_hub.samplers.Sampler):
-    """A sampler of a program, of which Keras knows nothing."""
+    """A user-defined sampler, which is no Keras object."""
 
     def __init__(self, favourite, **kwargs):
         super().__init__(**kwargs)
@@ -380,11 +388,11 @@ class OwnHyperModel(keras_tuner.HyperModel):
 
 @carried
 def tuner_hypermodels():
-    def made(model):
+    def predictions(model):
         keras.utils.set_random_seed(4)
         return model.build(keras_tuner.HyperParameters()).predict(VECTORS, verbose=0)
 
-    yield "with a layer", OwnHyperModel(keras.layers.Dense(3, name="first")), made
+    yield "with a layer", OwnHyperModel(keras.layers.Dense(3, name="first")), predictions
 
 
 @carried
@@ -395,7 +403,7 @@ def tuner_searches():
     tuner = keras_tuner.RandomSearch(OwnHyperModel(keras.layers.Dense(3, name="first")), **settings)
     tuner.search(VECTORS, SUMS, verbose=0)
     yield "best model", tuner.get_best_models(1)[0], trained(VECTORS, SUMS)
-    yield "hyperparameters", tuner.get_best_hyperparameters(1)[0], lambda found: found.values
+    yield "hyperparameters", tuner.get_best_hyperparameters(1)[0], lambda copied: copied.values
 
 
 # --- HGQ2 ---------------------------------------------------------------------------------------
@@ -405,7 +413,7 @@ def tuner_searches():
 def hgq2_layers():
     def model(*layers):
         model = keras.Sequential([keras.Input((6,)), *layers])
-        # The graph of a model that has met batches of two sizes is another one than its copy's.
+        # After batches of two sizes, the graph of a model differs from the graph of its copy.
         model.compile("adam", "mse", run_eagerly=True)
         model.fit(VECTORS, SUMS, batch_size=2, verbose=0)
         return model
@@ -426,7 +434,7 @@ def hgq2_layers():
 
 if __name__ == "__main__":
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    # Bits are compared: two threads add up in any order.
+    # Bits are compared, and several threads would sum in any order.
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     main()

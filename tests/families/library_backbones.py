@@ -1,4 +1,4 @@
-"""Arguments of KerasHub's backbones that need more than sizes: what fits, and other backbones."""
+"""Arguments of KerasHub's backbones that need more than sizes, such as other backbones."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def depth_anything():
 
 def stable_diffusion():
     text = {**_TEXT, "vocabulary_size": 20, "max_sequence_length": 77}
-    # Of no public name.
+    # Classes without a public name.
     from keras_hub.src.models.vae.vae_backbone import VAEBackbone
 
     return {
@@ -197,7 +197,7 @@ def efficientnet():
     }
 
 
-# By name, what makes the arguments.
+# Functions that create the arguments, by name of the backbone.
 ARGUMENTS = {
     "ResNetBackbone": lambda: RESNET,
     "XceptionBackbone": lambda: {

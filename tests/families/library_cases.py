@@ -1,8 +1,8 @@
-"""Objects of other libraries, shipped natively and by us: the common part of `libraries`' programs.
+"""Common part of the programs that ship objects of other libraries, natively and by this package.
 
-``python PROGRAM write FOLDER`` makes and ships the objects; ``python PROGRAM read FOLDER`` compares
-what it finds there, in a process that never called `install`. After the folder may come names of
-groups, to try these alone.
+``python PROGRAM write FOLDER`` builds and pickles the objects; ``python PROGRAM read FOLDER``
+compares the files with the expected results, in a process that never called `install`. Names of
+groups after the folder select these groups.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ import cloudpickle
 import keras_reduce
 from checks import bits, raises
 
-# Functions by name; each is one row of the table in ``docs/libraries.md``.
+# Functions by name; each has one row in the table in ``docs/libraries.md``.
 CARRIED, REFUSED = {}, {}
 
 
 def carried(function):
-    """Enter a generator of names, objects, and functions that use one and return what it says."""
+    """Register a generator of names, objects, and functions that return results of an object."""
     CARRIED[function.__name__] = function
     return function
 
 
 def refused(function):
-    """Enter a generator as `carried` does; its objects are refused when they are written."""
+    """Register a generator of objects that must be refused when they are pickled."""
     REFUSED[function.__name__] = function
     return function
 
@@ -49,7 +49,9 @@ def write(folder, *wanted):
 
 def write_group(folder, group, words, natives, expected):
     for name, obj, use in (CARRIED | REFUSED)[group]():
-        print(group, name, file=sys.stderr, flush=True)  # where a program hangs
+        print(
+            group, name, file=sys.stderr, flush=True
+        )  # so that stderr shows where a program hangs
         key = f"{group}-{name}"
         try:
             native = natively(obj)
@@ -68,27 +70,27 @@ def write_group(folder, group, words, natives, expected):
 
 
 def natively(obj):
-    """Return what comes back without this package, or the name of the error."""
+    """Return a list with the copy by native pickling, or the name of the error."""
     try:
         return [pickle.loads(cloudpickle.dumps(obj))]
     except Exception as error:
         return type(error).__name__
 
 
-def same(native, use, found):
+def same(native, use, expected):
     try:
-        return "" if bits(use(native[0])) == found else "differs"
+        return "" if bits(use(native[0])) == expected else "differs"
     except Exception as error:
         return type(error).__name__
 
 
 def ship(obj, use, path):
-    """Write `obj` in two ways and copy it; return what it says in the end."""
+    """Pickle `obj` in two ways and copy it; return the expected results."""
     path.with_suffix(".pickle").write_bytes(cloudpickle.dumps(obj))
     keras_reduce.dump([obj], path.with_suffix(".joblib"))
-    found = copy.deepcopy(obj)
+    copied = copy.deepcopy(obj)
     expected = bits(use(obj))
-    assert bits(use(found)) == expected, "the copy differs"
+    assert bits(use(copied)) == expected, "the copy differs"
     return expected
 
 
@@ -104,9 +106,9 @@ def read(folder, *_):
     for key, said in expected.items():
         try:
             use = pickle.loads((folder / f"{key}.use").read_bytes())
-            found = [pickle.loads((folder / f"{key}.pickle").read_bytes())]
-            found += keras_reduce.load(folder / f"{key}.joblib")
-            words[key] = "" if [bits(use(obj)) for obj in found] == 2 * [said] else "differs"
+            copies = [pickle.loads((folder / f"{key}.pickle").read_bytes())]
+            copies += keras_reduce.load(folder / f"{key}.joblib")
+            words[key] = "" if [bits(use(obj)) for obj in copies] == 2 * [said] else "differs"
         except Exception:
             words[key] = traceback.format_exc()
     return words

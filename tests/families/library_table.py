@@ -1,4 +1,4 @@
-"""The table in ``docs/libraries.md``, and what the programs of `libraries` found."""
+"""The table in ``docs/libraries.md``, and the results of the programs about other libraries."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from processes import ROOT, program, python
 
 
 def table(prefixes):
-    """Return what the table says of each case whose name has one of `prefixes`, by name."""
+    """Return the entries of the table, by names of cases, for the given prefixes of names."""
     rows = {}
     for line in (ROOT / "docs" / "libraries.md").read_text().splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -20,20 +20,20 @@ def table(prefixes):
 
 
 def run(name, folder, **environment):
-    """Let a program write and read in processes of their own; return what they found."""
+    """Run a program twice, to write and to read; return its results."""
     for role in ("write", "read"):
         python(program(name), role, folder, timeout=1500, **environment)
     return {role: json.loads((folder / f"{role}.json").read_text()) for role in ("write", "read")}
 
 
-def words(found, group):
-    """Return what went wrong with each object of a group, on either side."""
-    failed = {name: word for name, word in found["write"]["words"][group].items() if word}
-    arrived = {name: word for name, word in found["read"].items() if word}
+def words(outcomes, group):
+    """Return the errors of the objects of a group, of the writer and of the reader."""
+    failed = {name: word for name, word in outcomes["write"]["words"][group].items() if word}
+    arrived = {name: word for name, word in outcomes["read"].items() if word}
     return failed, {k: v for k, v in arrived.items() if k.startswith(f"{group}-")}
 
 
-def natively(found, group):
-    """Return what the table shall say of native pickling."""
-    results = [word == "" for word in found["write"]["natives"][group].values()]
+def natively(outcomes, group):
+    """Return the expected entry of the table about native pickling."""
+    results = [word == "" for word in outcomes["write"]["natives"][group].values()]
     return "yes" if all(results) else "partly" if any(results) else "no"

@@ -1,8 +1,8 @@
-"""Fresh programs load files: ``python loading.py FRAMEWORK CASES``.
+"""Files loaded in processes without Keras: ``python loading.py FRAMEWORK CASES``.
 
 A case (of a JSON list) is a file and environment variables. For each, a process that has not
-imported Keras sets the variables, loads the file, and says what Keras computes with. It is forked
-from one that has imported FRAMEWORK, which takes most of the time that Keras takes.
+imported Keras sets the variables, loads the file, and prints Keras's backend. It is forked from a
+process that has imported FRAMEWORK, since that import takes most of the time.
 """
 
 import importlib
@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 framework, cases = sys.argv[1:]
-sys.modules["keras"] = None  # TensorFlow imports it if it can.
+sys.modules["keras"] = None  # TensorFlow would import it.
 importlib.import_module(framework)
 del sys.modules["keras"]
 for file, environment in json.loads(cases):

@@ -1,8 +1,8 @@
-"""Parts and values that a constructor makes: layers that others share, tables, tokenizers.
+"""Parts and values that a constructor creates: shared layers, tables, tokenizers.
 
-``python made_parts.py write FOLDER`` ships the cases; ``python made_parts.py read FOLDER`` compares
-what it finds there afterwards, in a process that never called `install`. The classes are tried
-twice: as those of an importable module, and as those of ``__main__``, in a process without them.
+``python made_parts.py write FOLDER`` pickles the cases; ``python made_parts.py read FOLDER``
+compares the files with the expected results, in a process that never called `install`. Each class
+is tried twice: in an importable module, and in ``__main__``, for a reader without the class.
 """
 
 from __future__ import annotations
@@ -107,32 +107,32 @@ def table_set_from_outside(classes):
 
 
 def probe(obj):
-    """Return what `obj` answers and learns, as text, and which of its parts are one."""
+    """Return the outputs of `obj`, the outcome of training, and its shared parts, as text."""
     facts = [type(obj).__name__, obj.name]
     if not isinstance(obj, keras.Model):
         shown = [getattr(obj, name, None) for name in ("offset", "words", "note")]
         clean = getattr(obj, "clean", None)
         return bits([*facts, *shown, obj(TEXTS).numpy(), clean and clean("A")])
     keras.utils.set_random_seed(0)
-    found = [*facts, [variable.path for variable in obj.variables], obj.get_weights()]
-    found.append(obj.predict(TOKENS, verbose=0))
+    results = [*facts, [variable.path for variable in obj.variables], obj.get_weights()]
+    results.append(obj.predict(TOKENS, verbose=0))
     targets = np.ones((4, 3, 4), "float32") if obj.loss == "mse" else TARGETS
-    found.append(obj.fit(TOKENS, targets, epochs=2, shuffle=False, verbose=0).history["loss"])
+    results.append(obj.fit(TOKENS, targets, epochs=2, shuffle=False, verbose=0).history["loss"])
     sampler = getattr(obj, "sampler", getattr(obj, "scale", None))
-    found += [sampler and vars(sampler), [v.numpy() for v in obj.optimizer.variables]]
-    return bits([*found, [v.numpy() for v in obj.variables], tied(obj)])
+    results += [sampler and vars(sampler), [v.numpy() for v in obj.optimizer.variables]]
+    return bits([*results, [v.numpy() for v in obj.variables], tied(obj)])
 
 
 def tied(obj):
-    """Return which layers are one, by their positions among all that are listed."""
+    """Return for each listed layer the position of the first identical one."""
     listed = [layer for holder in obj._flatten_layers() for layer in holder._layers]
     ids = [id(layer) for layer in listed]
     return [ids.index(number) for number in ids]
 
 
 class Namespace:
-    def __init__(self, found):
-        vars(self).update(found)
+    def __init__(self, names):
+        vars(self).update(names)
 
 
 def variants():
@@ -140,9 +140,9 @@ def variants():
 
     yield "importable", made_parts_importable
     source = Path(made_parts_importable.__file__)
-    found = {"__name__": "__main__"}
-    exec(compile(source.read_text(), source, "exec"), found)
-    yield "main", Namespace(found)
+    namespace = {"__name__": "__main__"}
+    exec(compile(source.read_text(), source, "exec"), namespace)
+    yield "main", Namespace(namespace)
 
 
 def write(folder):
@@ -162,9 +162,9 @@ def write(folder):
                     probe(obj)  # So that the optimizer has slots.
                 (folder / f"{key}.pickle").write_bytes(cloudpickle.dumps(obj))
                 keras_reduce.dump({"obj": obj}, folder / f"{key}.joblib")
-                found = copy.deepcopy(obj)
+                copied = copy.deepcopy(obj)
                 expected[key] = probe(obj)
-                assert probe(found) == expected[key], "copied"
+                assert probe(copied) == expected[key], "copied"
             except Exception:
                 words[key] = traceback.format_exc()
     (folder / "expected.json").write_text(json.dumps(expected))
@@ -181,9 +181,9 @@ def read(folder):
     words = {}
     for key, expected in json.loads((folder / "expected.json").read_text()).items():
         try:
-            found = [pickle.loads((folder / f"{key}.pickle").read_bytes())]
-            found.append(keras_reduce.load(folder / f"{key}.joblib")["obj"])
-            words[key] = "" if [probe(obj) for obj in found] == 2 * [expected] else "differs"
+            copies = [pickle.loads((folder / f"{key}.pickle").read_bytes())]
+            copies.append(keras_reduce.load(folder / f"{key}.joblib")["obj"])
+            words[key] = "" if [probe(obj) for obj in copies] == 2 * [expected] else "differs"
         except Exception:
             words[key] = traceback.format_exc()
     return words

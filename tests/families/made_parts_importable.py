@@ -23,7 +23,7 @@ class Embedding(keras.layers.Embedding):
 
 
 class Backbone(keras.Model):
-    """A functional model whose layers its constructor makes, from a config of its own."""
+    """A functional model whose constructor creates its layers, with its own config."""
 
     def __init__(self, words, width, **kwargs):
         embedding = Embedding(words, width, name="token_embedding")
@@ -63,7 +63,7 @@ class Task(keras.Model):
 
 
 class Detector(keras.Model):
-    """A model whose ``compile()`` makes the loss of its own arguments."""
+    """A model whose ``compile()`` builds the loss from its own arguments."""
 
     def __init__(self, backbone, **kwargs):
         super().__init__(backbone.input, keras.layers.Dense(5)(backbone.output), **kwargs)
@@ -85,7 +85,7 @@ class Detector(keras.Model):
 
 
 class Sampler:
-    """A plain object, of which Keras knows nothing."""
+    """A plain object, which is no Keras object."""
 
     def __init__(self, name, temperature=1.0):
         self.name, self.temperature = name, temperature
@@ -101,7 +101,7 @@ class CausalLM(Task):
 
 
 class Head(keras.layers.Layer):
-    """A layer that is given the embedding of a backbone, and has it in its config."""
+    """A layer that takes the embedding of a backbone, and has it in its config."""
 
     def __init__(self, embedding, **kwargs):
         super().__init__(**kwargs)
@@ -125,7 +125,7 @@ class Head(keras.layers.Layer):
 
 
 class MaskedLM(Task):
-    """A model with a layer of its own that shares the embedding of the backbone."""
+    """A model with a layer that shares the embedding of the backbone."""
 
     def __init__(self, backbone, **kwargs):
         head = Head(backbone.token_embedding, name="head")
@@ -187,7 +187,7 @@ class ShiftedTokenizer(Tokenizer):
 
 
 class Preprocessor(keras.layers.Layer):
-    """A layer that is given a tokenizer, and has it in its config."""
+    """A layer that takes a tokenizer, and has it in its config."""
 
     def __init__(self, tokenizer, **kwargs):
         super().__init__(**kwargs)
@@ -207,7 +207,7 @@ class Preprocessor(keras.layers.Layer):
 
 
 class Lookup(keras.layers.Layer):
-    """A layer without a config: Keras records what its constructor is given."""
+    """A layer without ``get_config``: Keras records the arguments of its constructor."""
 
     def __init__(self, words, **kwargs):
         super().__init__(**kwargs)
@@ -221,7 +221,7 @@ class Lookup(keras.layers.Layer):
 
 
 class Unmakable(Tokenizer):
-    """A class whose config can't make it: the constructor asks for more."""
+    """A class that can't be created from its config: the constructor requires more."""
 
     def __init__(self, words, offset, **kwargs):
         self.offset = offset

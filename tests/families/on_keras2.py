@@ -1,7 +1,7 @@
 """Keras 2 beside the zoo: estimators, workers, files, hashes, and Keras 3 in the same graph.
 
 Needs the folder of the tests on its path. Checks that need Keras 3, or the wrappers of Keras 2.12,
-are entered where these are.
+are registered only if these are installed.
 """
 
 import collections
@@ -56,7 +56,7 @@ def trained():
 
 
 class Drawn(keras.layers.Layer):
-    """As TensorFlow Probability's: a base class with a config, and tensors that a call leaves."""
+    """A base class with a config, whose calls store tensors, as in TensorFlow Probability."""
 
     def __init__(self, units, **kwargs):
         super().__init__(**kwargs)
@@ -76,7 +76,7 @@ class Drawn(keras.layers.Layer):
 
 
 class Shifted(Drawn):
-    """Whose constructor takes more than the config of its base class knows."""
+    """A layer whose constructor takes more arguments than the inherited config has."""
 
     def __init__(self, units, shift=0.0, clean=None, **kwargs):
         super().__init__(units, **kwargs)
@@ -98,7 +98,7 @@ print(before, model.predict(X[:2], verbose=0).tolist())
 
 
 def goes_on_elsewhere(model):
-    """Demand that `model` answers and learns the same in another process."""
+    """Require that `model` predicts and trains the same in another process."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "model.pickle")
         file.write_bytes(cloudpickle.dumps(model))
@@ -112,11 +112,11 @@ def goes_on_elsewhere(model):
 def values_that_only_a_constructor_or_a_call_makes():
     layer = Shifted(3, shift=2.0, clean=str.lower)
     model = keras.Sequential([keras.Input((10,)), layer, keras.layers.Dense(1)])
-    layer.rate = tf.constant(0.25)  # Another than build() makes.
+    layer.rate = tf.constant(0.25)  # A table that differs from the one of build().
     model.compile("adam", "mse")
     model.fit(X, Y, verbose=0)
-    found = pickle.loads(cloudpickle.dumps(model)).layers[0]
-    assert (found.shift, found.clean("A"), float(found.rate)) == (2.0, "a", 0.25)
+    copied = pickle.loads(cloudpickle.dumps(model)).layers[0]
+    assert (copied.shift, copied.clean("A"), float(copied.rate)) == (2.0, "a", 0.25)
     goes_on_elsewhere(model)
 
 
@@ -130,9 +130,9 @@ def what_load_model_makes_of_a_saved_model():
     revived = keras.models.load_model(folder)
     with raises(errors.ReduceError, "The class of this Drawn was not found", "custom_objects"):
         pickle.dumps(revived)
-    known = keras.models.load_model(folder, custom_objects={"Drawn": Drawn})
-    assert "signatures" in vars(known)
-    goes_on_elsewhere(known)
+    loaded = keras.models.load_model(folder, custom_objects={"Drawn": Drawn})
+    assert "signatures" in vars(loaded)
+    goes_on_elsewhere(loaded)
 
 
 @check
@@ -149,7 +149,7 @@ def a_model_made_within_a_traced_function():
     model = keras.Model(inputs, Holder()(inputs))
     model.compile("adam", "mse")
     model.fit(X, Y, verbose=0)
-    if not IS_2_12:  # Which makes its counters there, too.
+    if not IS_2_12:  # The counters are created there, too.
         assert "_train_counter" not in vars(model.layers[1].inner)
     goes_on_elsewhere(model)
 
@@ -158,20 +158,23 @@ def a_model_made_within_a_traced_function():
 def a_search_over_our_wrapper():
     estimator = make_pipeline(StandardScaler(), keras_reduce.KerasRegressor(build, random_state=0))
     grid = {"kerasregressor__units": [2, 3]}
-    found = [
+    searches = [
         GridSearchCV(estimator, grid, cv=2, n_jobs=jobs, error_score="raise").fit(X, Y)
         for jobs in (1, 2)
     ]
-    one, two = (search.cv_results_["mean_test_score"] for search in found)
+    one, two = (search.cv_results_["mean_test_score"] for search in searches)
     assert one.tolist() == two.tolist()
-    assert pickle.loads(pickle.dumps(found[1])).predict(X).tolist() == found[1].predict(X).tolist()
+    assert (
+        pickle.loads(pickle.dumps(searches[1])).predict(X).tolist()
+        == searches[1].predict(X).tolist()
+    )
 
 
 @check
 def estimators_come_back_from_workers():
     estimator = keras_reduce.KerasRegressor(build, random_state=0)
-    found = cross_validate(estimator, X, Y, cv=2, n_jobs=2, return_estimator=True)
-    assert all(one.model_.optimizer.iterations.numpy() > 0 for one in found["estimator"])
+    validation = cross_validate(estimator, X, Y, cv=2, n_jobs=2, return_estimator=True)
+    assert all(one.model_.optimizer.iterations.numpy() > 0 for one in validation["estimator"])
 
 
 @check
@@ -185,11 +188,11 @@ def a_classifier():
 def a_model_sent_to_many_tasks():
     model = trained()
     parts = np.array_split(X, 4)
-    found = joblib.Parallel(n_jobs=2)(
+    answers = joblib.Parallel(n_jobs=2)(
         joblib.delayed(model.predict)(part, verbose=0) for part in parts
     )
-    # Matrices of other sizes may be multiplied in another order.
-    assert np.allclose(np.concatenate(found), model.predict(X, verbose=0), rtol=1e-5)
+    # Products of matrices of other sizes may be summed in another order.
+    assert np.allclose(np.concatenate(answers), model.predict(X, verbose=0), rtol=1e-5)
 
 
 @check
@@ -249,11 +252,11 @@ def seeds_of_random_layers_go_on_where_they_were():
     noise = keras.layers.GaussianNoise(1.0, seed=3)
     noise(X, training=True)
     copied = pickle.loads(pickle.dumps(noise))
-    found = []
+    draws = []
     for layer in (noise, copied):
         keras.utils.set_random_seed(1)
-        found.append(layer(X, training=True).numpy().tolist())
-    assert found[0] == found[1]
+        draws.append(layer(X, training=True).numpy().tolist())
+    assert draws[0] == draws[1]
 
 
 @check
@@ -270,8 +273,8 @@ def two_kinds_of_copies():
 def what_cannot_be_carried_is_found():
     model = trained()
     model.guards = [threading.Lock()]
-    found = str(keras_reduce.explain({"model": model}, "graph"))
-    assert "graph['model'].guards[0] (_thread.lock)" in found, found
+    report = str(keras_reduce.explain({"model": model}, "graph"))
+    assert "graph['model'].guards[0] (_thread.lock)" in report, report
     with raises(errors.ReduceError, "dict['model'].guards[0]"):
         cloudpickle.dumps({"model": model})
 
@@ -331,8 +334,8 @@ def two_networks():
     optimizer = keras.optimizers.Adam(0.1)
     optimizer.build([*one.trainable_variables, *two.trainable_variables])
     for scale, network in enumerate((one, two), 1):
-        own = network.trainable_variables
-        optimizer.apply_gradients([(scale * tf.ones(v.shape), v) for v in own])
+        variables = network.trainable_variables
+        optimizer.apply_gradients([(scale * tf.ones(v.shape), v) for v in variables])
     return one, two, optimizer
 
 
@@ -357,12 +360,12 @@ def an_optimizer_beside_its_models():
         apart[0].build([*apart[2].trainable_variables, *apart[1].trainable_variables])
     apart[0].build([*apart[1].trainable_variables, *apart[2].trainable_variables])
     expected = stepped(optimizer, two)
-    assert [stepped(found["optimizer"], found["two"]) for found in copies] == [expected] * 8
+    assert [stepped(arrived["optimizer"], arrived["two"]) for arrived in copies] == [expected] * 8
     assert stepped(apart[0], apart[2]) == expected
     model = trained()
     for order in (model, model.optimizer), (model.optimizer, model):
-        for found in pickle.loads(pickle.dumps(order)), copy.deepcopy(order):
-            assert any(getattr(each, "optimizer", None) in found for each in found)
+        for arrived in pickle.loads(pickle.dumps(order)), copy.deepcopy(order):
+            assert any(getattr(each, "optimizer", None) in arrived for each in arrived)
 
 
 class OverModel(keras.losses.Loss):
@@ -425,8 +428,8 @@ class OwnCompile(keras.Model):
         self.slow, self.beta = slow, beta
 
     def train_step(self, data):
-        own = self.last.trainable_variables
-        self.slow.apply_gradients([(tf.ones(v.shape) * self.beta, v) for v in own])
+        variables = self.last.trainable_variables
+        self.slow.apply_gradients([(tf.ones(v.shape) * self.beta, v) for v in variables])
         return super().train_step(data)
 
     def get_config(self):
@@ -476,15 +479,15 @@ def errors_of_a_compile_method():
 
 @check
 def losses_and_metrics_beside_their_models_stay_one():
-    models, made = [build(), build()], [keras.losses.Huber(0.5), OverModel(None)]
-    made[1].model = models[1]
-    for model, loss in zip(models, made, strict=True):
+    models, losses = [build(), build()], [keras.losses.Huber(0.5), OverModel(None)]
+    losses[1].model = models[1]
+    for model, loss in zip(models, losses, strict=True):
         metric = keras.metrics.MeanAbsoluteError()
         model.compile("adam", loss, metrics=[metric], run_eagerly=True)
         for _ in range(2):
             for order in ([model, loss, metric], [metric, loss, model]):
-                for found in (pickle.loads(pickle.dumps(order)), copy.deepcopy(order)):
-                    by_original = dict(zip(map(id, order), found, strict=True))
+                for copies in (pickle.loads(pickle.dumps(order)), copy.deepcopy(order)):
+                    by_original = dict(zip(map(id, order), copies, strict=True))
                     copied, beside = by_original[id(model)], by_original[id(metric)]
                     assert copied.loss is by_original[id(loss)]
                     assert copied.loss.name == loss.name
@@ -495,7 +498,7 @@ def losses_and_metrics_beside_their_models_stay_one():
 
 
 class Beside(keras.layers.Layer):
-    """Holds layers and weak references in one attribute."""
+    """A model with layers and weak references in one attribute."""
 
     def __init__(self, watched):
         super().__init__()
@@ -512,8 +515,8 @@ def layers_and_weak_references_in_one_attribute():
     layer = Beside(watched)
     expected = layer(X[:, :2]).numpy().tolist()
     for order in ([layer, watched], [watched, layer]):
-        for found in (pickle.loads(pickle.dumps(order)), copy.deepcopy(order)):
-            by_original = dict(zip(map(id, order), found, strict=True))
+        for copies in (pickle.loads(pickle.dumps(order)), copy.deepcopy(order)):
+            by_original = dict(zip(map(id, order), copies, strict=True))
             copied = by_original[id(layer)]
             assert copied(X[:, :2]).numpy().tolist() == expected
             assert copied.mixed["parts"][1][0]() is by_original[id(watched)]
@@ -597,7 +600,7 @@ if IS_2_12:
             "try: pickle.loads(text)\n"
             "except Exception as error: print('FAILED', type(error).__name__)"
         )
-        assert "FAILED" in printed  # Ours is in the zoo.
+        assert "FAILED" in printed  # The wrapper of this package is in the zoo.
 
 
 if families.active().NAME == "keras3":

@@ -1,12 +1,12 @@
-"""Every public class of Keras: built, used, shipped, and tried on both sides.
+"""Every public class of Keras: built, used, shipped, and compared in two processes.
 
-``python public.py write FOLDER`` goes over the public namespace; ``python public.py read FOLDER``
-afterwards does the same to what it finds there, in a process that never called `install`. A class's
-word is an empty string if all is bit for bit as before, else what went wrong.
+``python public_classes.py write FOLDER`` goes through the public namespace and pickles instances;
+``python public_classes.py read FOLDER`` then compares the files, in a process that never called
+`install`. The word of a class is empty if everything is the same bit for bit, else the error.
 
-A class is known by its public name without ``keras.``. One that a new version of Keras brings fails
-until it is carried (most need nothing but, at times, an entry in `ARGUMENTS` and `DATA`) or is
-entered with its reason in `PLAIN` or `NOT_CARRIED`.
+A class is named by its public name without ``keras.``. A class that is new in Keras fails until it
+is carried (most need at most an entry in `ARGUMENTS` and `DATA`) or has an entry with its reason in
+`PLAIN` or `NOT_CARRIED`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from packaging.version import Version
 import probes
 from keras_reduce.families.keras3 import kinds
 
-Found = dict[str, np.ndarray]
+Description = dict[str, np.ndarray]
 
 # --- data -----------------------------------------------------------------------------------
 
@@ -68,7 +68,7 @@ BOXES = {
 LABELLED = {"images": IMAGES, "labels": np.eye(2, dtype="float32")}
 
 
-# --- what is built, and from what -----------------------------------------------------------
+# --- arguments of constructors ----------------------------------------------------------------
 
 
 def small_model(name: str | None = None) -> keras.Model:
@@ -95,8 +95,8 @@ def note_down(epoch: int, logs: dict[str, float]) -> None:
         file.write(f"{epoch} {logs['loss']!r}\n")
 
 
-# Arguments of constructors that need some, or that deserve others than the defaults. A list has
-# one set for each instance to be tried; where other objects are needed, a function makes them.
+# Arguments of constructors that need some, or should be tried with others than the defaults. A list
+# has one set for each instance; a function creates arguments that are objects.
 ARGUMENTS: dict[str, Any] = {
     "Function": functional,
     "KerasTensor": [
@@ -132,7 +132,7 @@ ARGUMENTS: dict[str, Any] = {
         {"filepath": "{epoch}.weights.h5", "save_weights_only": True},
     ],
     "callbacks.ReduceLROnPlateau": {"monitor": "loss", "patience": 1, "min_delta": 10.0},
-    # Nobody listens there: the callback warns, and goes on.
+    # No server listens there: the callback warns, and goes on.
     "callbacks.RemoteMonitor": {"root": "http://localhost:9"},
     "callbacks.SwapEMAWeights": {"swap_on_epoch": True},
     "callbacks.TensorBoard": {"log_dir": "logs", "histogram_freq": 1, "update_freq": "batch"},
@@ -440,8 +440,8 @@ ARGUMENTS: dict[str, Any] = {
     },
 }
 
-# What an object is called with, where its name does not tell: a tuple has several arguments. None:
-# it can't be called.
+# Call arguments, unless the name of the class implies them. A tuple has several arguments; None
+# means that the object can't be called.
 DATA: dict[str, Any] = {
     "initializers.STFT": ((16, 1, 9),),
     "layers.AdditiveAttention": [SERIES, SERIES + 1],
@@ -492,7 +492,7 @@ DATA: dict[str, Any] = {
 
 
 def data(name: str) -> Any:
-    """Return what an object of the class `name` is called with."""
+    """Return the call arguments for an object of the class `name`."""
     cls = PUBLIC[name]
     by_rank = {"1D": SERIES, "2D": IMAGES, "3D": VOLUMES}
     if name in DATA:
@@ -509,9 +509,9 @@ def data(name: str) -> Any:
     return by_rank[rank[0]] if rank else VECTORS
 
 
-# --- what is not tried as the others ----------------------------------------------------------
+# --- exceptions -------------------------------------------------------------------------------
 
-# Classes without a row of `keras_reduce.reducers.TABLE`, which pickle carries by itself.
+# Classes without a row in `keras_reduce.reducers.TABLE`: pickle carries them by itself.
 PLAIN = {
     "InputSpec": "attributes that are numbers, strings and tuples",
     "distillation.FeatureDistillation": "attributes, the loss among them by its own row",
@@ -538,24 +538,40 @@ _OTHER_BACKEND = "works on other backends only"
 NOT_CARRIED = {
     **dict.fromkeys(
         (
-            *("Initializer", "Layer", "Loss", "Metric", "Operation", "Optimizer", "Quantizer"),
-            *("Regularizer", "constraints.Constraint", "distillation.DistillationLoss"),
-            *("layers.Wrapper", "optimizers.schedules.LearningRateSchedule"),
-            *("quantizers.QuantizationConfig", "utils.PyDataset"),
+            "Initializer",
+            "Layer",
+            "Loss",
+            "Metric",
+            "Operation",
+            "Optimizer",
+            "Quantizer",
+            "Regularizer",
+            "constraints.Constraint",
+            "distillation.DistillationLoss",
+            "layers.Wrapper",
+            "optimizers.schedules.LearningRateSchedule",
+            "quantizers.QuantizationConfig",
+            "utils.PyDataset",
         ),
         _ABSTRACT,
     ),
     **dict.fromkeys(
         (
-            *("RematScope", "StatelessScope", "SymbolicScope", "name_scope"),
+            "RematScope",
+            "StatelessScope",
+            "SymbolicScope",
+            "name_scope",
             "utils.CustomObjectScope",
         ),
         _CONTEXT,
     ),
     **dict.fromkeys(
         (
-            *("distribution.DataParallel", "distribution.DeviceMesh", "distribution.LayoutMap"),
-            *("distribution.ModelParallel", "distribution.TensorLayout"),
+            "distribution.DataParallel",
+            "distribution.DeviceMesh",
+            "distribution.LayoutMap",
+            "distribution.ModelParallel",
+            "distribution.TensorLayout",
         ),
         _DEVICES,
     ),
@@ -568,8 +584,8 @@ NOT_CARRIED = {
     "tree.MAP_TO_NONE": "a mark that is used as a class, never instantiated",
 }
 
-# Classes of the tables above that Keras lacks before this version, and instances, by their number,
-# that take arguments which it lacks.
+# Classes of the tables above that are new in a version of Keras, and instances, by their number,
+# whose arguments are.
 SINCE = {
     "callbacks.OrbaxCheckpoint": "3.14",
     "dtype_policies.AWQDTypePolicy": "3.14",
@@ -583,8 +599,8 @@ SINCE = {
     "quantizers.Int4QuantizationConfig 1": "3.14",
 }
 
-# Attributes that `keras_reduce.reducers.reduce_callback` says it does not carry, since what they
-# hold is opened or started again.
+# Attributes that `keras_reduce.reducers.reduce_callback` documents as not carried: handles that are
+# opened again.
 HANDLES = {
     "_batch_trace_context",
     "_executor",
@@ -596,7 +612,7 @@ HANDLES = {
     "writer",
 }
 
-# Attributes that say when something happened: two processes do nothing at the same time.
+# Attributes with times, which differ between two processes.
 CLOCKS = {
     "_batch_start_time",
     "_epoch_start_time",
@@ -609,7 +625,7 @@ CLOCKS = {
 
 
 def coverage() -> dict[str, str]:
-    """Return what is wrong with the tables, by name."""
+    """Return the errors in the tables, by name of the class."""
     words = {}
     for name, cls in PUBLIC.items():
         ways = [has_kind(cls) and name not in NOT_CARRIED, name in PLAIN, name in NOT_CARRIED]
@@ -631,7 +647,7 @@ def coverage() -> dict[str, str]:
 
 
 def is_there(instance: str) -> bool:
-    """Tell whether this version of Keras is said to have the class, and to take the arguments."""
+    """Tell whether, by `SINCE`, this version of Keras has the class and accepts the arguments."""
     return Version(keras.version()) >= Version(SINCE.get(instance, "0"))
 
 
@@ -640,7 +656,7 @@ def has_kind(cls: type) -> bool:
 
 
 def public_classes() -> dict[str, type]:
-    """Return each public class under the shortest of its names that has its own name at the end."""
+    """Return all public classes by their shortest public names that end with the class name."""
     names: dict[type, list[str]] = {}
     visited = set()
 
@@ -657,8 +673,8 @@ def public_classes() -> dict[str, type]:
                 visit(value, (*path, name))
 
     visit(keras, ())
-    found = {_best(cls, aliases): cls for cls, aliases in names.items()}
-    return dict(sorted(found.items()))
+    by_best_name = {_best(cls, aliases): cls for cls, aliases in names.items()}
+    return dict(sorted(by_best_name.items()))
 
 
 def _best(cls: type, aliases: list[str]) -> str:
@@ -676,7 +692,7 @@ def _best(cls: type, aliases: list[str]) -> str:
 PUBLIC = public_classes()
 
 
-# --- how an object is described: all that can be seen of it, as arrays ------------------------
+# --- description of an object: its visible state, as arrays -----------------------------------
 
 
 def described(path: str, value: Any, seen: tuple[int, ...] = ()) -> Iterator[tuple[str, Any]]:
@@ -697,7 +713,7 @@ def described(path: str, value: Any, seen: tuple[int, ...] = ()) -> Iterator[tup
     elif isinstance(value, keras.Variable):
         yield f"{path}/value", _array(value)
         yield f"{path}/variable", _text([value.dtype, value.trainable])
-        # Keras counts what a process has made; the numbers in default names say nothing.
+        # Default names contain a counter of the process.
         place = re.sub(r"\b(seed_generator|variable)_\d+", r"\1", value.path)
         yield f"{path}/place", _text(place)
     elif keras.ops.is_tensor(value) or isinstance(value, (np.ndarray, np.generic)):
@@ -725,7 +741,7 @@ def _described_object(path: str, obj: Any, seen: tuple[int, ...]) -> Iterator[tu
     if isinstance(obj, keras.KerasTensor):
         yield f"{path}/tensor", _text([obj.name, obj.shape, obj.dtype, obj.sparse])
     elif isinstance(obj, (keras.Layer, keras.Metric, keras.Optimizer)):
-        # An optimizer does not take the variables along that it was built for.
+        # An optimizer does not carry the variables that it was built for.
         names = ("trainable", "compiled", "stop_training", "optimizer", "metrics")
         names += () if isinstance(obj, keras.Optimizer) else ("built",)
         parts = {name: getattr(obj, name) for name in names if name in dir(obj)}
@@ -740,10 +756,10 @@ def _described_object(path: str, obj: Any, seen: tuple[int, ...]) -> Iterator[tu
 
 
 def _config(obj: Any) -> Any:
-    """Return the config of `obj` as JSON has it: a tuple is a list."""
+    """Return the config of `obj` as JSON has it, with lists for tuples."""
     try:
         config = obj.get_config()
-    except NotImplementedError:  # Where a class says that it has none.
+    except NotImplementedError:  # The class has no config.
         return None
     return json.loads(json.dumps(_with_code(config), default=_spelled))
 
@@ -751,7 +767,7 @@ def _config(obj: Any) -> Any:
 def _with_code(config: Any) -> Any:
     """Return `config` with the code of functions as text.
 
-    Keras marshals it, which writes down as well which of its constants are one object.
+    Keras marshals the code, and the result depends on identities of constants.
     """
     if isinstance(config, dict):
         return {key: _with_code(item) for key, item in config.items()}
@@ -764,12 +780,12 @@ def _with_code(config: Any) -> Any:
 
 
 def _spelled(value: Any) -> Any:
-    """Return what JSON can hold of a part of a config."""
+    """Return a part of a config as JSON types."""
     return {path: array.tolist() for path, array in described("", value)}
 
 
 def _text(value: Any) -> np.ndarray:
-    """Return an array of which `probes.difference` shows what differs."""
+    """Return a text as an array, for `probes.difference`."""
     return np.array(str(value), dtype=object)
 
 
@@ -777,11 +793,11 @@ def _array(value: Any) -> np.ndarray:
     return np.asarray(keras.ops.convert_to_numpy(value))
 
 
-# --- how each kind is tried -------------------------------------------------------------------
+# --- trials of each kind ----------------------------------------------------------------------
 
 
 class Trial(NamedTuple):
-    """Use an object before it travels, ask it there, and go on with it."""
+    """Functions for a kind: one before pickling, one for its outputs, one for further use."""
 
     use: Callable[[Any, Any], object]
     ask: Callable[[Any, Any], object]
@@ -795,7 +811,7 @@ def called(obj: Any, inputs: Any, **options: Any) -> Any:
 
 
 def nothing(obj: Any, inputs: Any) -> None:
-    """Do nothing: all that there is to see are the attributes."""
+    """Do nothing: only the attributes of the object are compared."""
 
 
 def use_layer(layer: Any, inputs: Any) -> None:
@@ -807,7 +823,7 @@ def use_layer(layer: Any, inputs: Any) -> None:
 
 
 def learns(layer: Any) -> bool:
-    """Tell whether a layer adapts itself to data, as its constructor was given nothing instead."""
+    """Tell whether a layer must be adapted to data, since its constructor has got no values."""
     config = layer.get_config()
     given = config.get("mean"), config.get("vocabulary")
     is_given = any(value is not None for value in given) or config.get("num_bins", 1) is None
@@ -815,7 +831,7 @@ def learns(layer: Any) -> bool:
 
 
 def train_layer(layer: Any, inputs: Any) -> Any:
-    if isinstance(layer, keras.utils.FeatureSpace):  # Takes no more than its inputs.
+    if isinstance(layer, keras.utils.FeatureSpace):  # It accepts only its inputs.
         return called(layer, inputs)
     if hasattr(layer, "update_state") and learns(layer):
         layer.update_state(inputs)
@@ -829,7 +845,7 @@ def use_metric(metric: Any, inputs: Any) -> Any:
 
 
 def step(optimizer: Any, inputs: Any, times: int = 1) -> Any:
-    # A copy takes variables of the same shapes for those that the original was built for.
+    # A copy accepts new variables of the same shapes as those that the original was built for.
     variables = optimizer._trainable_variables
     if not all(isinstance(variable, keras.Variable) for variable in variables) or not variables:
         variables = [
@@ -870,11 +886,11 @@ def train_with_callback(callback: Any, inputs: Any) -> Any:
 
 
 def files() -> dict[str, Any]:
-    """Return what stands in the work folder: all names that tell no time, and text files whole."""
-    found = sorted(path for path in Path().rglob("*") if path.is_file())
+    """Return names of files in the work folder, without times, and contents of text files."""
+    paths = sorted(path for path in Path().rglob("*") if path.is_file())
     return {
-        "names": sorted("events" if "tfevents" in path.name else str(path) for path in found),
-        **{str(path): path.read_bytes() for path in found if path.suffix in (".csv", ".txt")},
+        "names": sorted("events" if "tfevents" in path.name else str(path) for path in paths),
+        **{str(path): path.read_bytes() for path in paths if path.suffix in (".csv", ".txt")},
     }
 
 
@@ -932,25 +948,25 @@ def trial(obj: Any) -> Trial:
     return ESTIMATOR if hasattr(obj, "get_params") else PLAINLY
 
 
-def outcome(name: str, obj: Any) -> Found:
-    """Return what `obj` is and answers, and what becomes of it."""
+def outcome(name: str, obj: Any) -> Description:
+    """Return the description of `obj`, its outputs, and its state after further use."""
     inputs = data(name)
-    # Some layers for images draw from Python's own generator, which belongs to the process.
+    # Some layers for images draw from Python's global generator.
     random.seed(0)
-    found = dict(described("is", obj))
-    found.update(described("answers", trial(obj).ask(obj, inputs)))
+    description = dict(described("is", obj))
+    description.update(described("answers", trial(obj).ask(obj, inputs)))
     later = dict(described("gives", trial(obj).go_on(obj, inputs)))
     later.update(described("becomes", obj))
-    found.update((p, array) for p, array in later.items() if not CLOCKS & set(p.split("/")))
-    # The first difference is reported: numbers tell more than names.
-    return dict(sorted(found.items(), key=lambda item: item[0].endswith("/place")))
+    description.update((p, array) for p, array in later.items() if not CLOCKS & set(p.split("/")))
+    # Only the first difference is reported: numbers come first, as they say more than names.
+    return dict(sorted(description.items(), key=lambda item: item[0].endswith("/place")))
 
 
 # --- writing and reading ----------------------------------------------------------------------
 
 
 def instances() -> Iterator[tuple[str, str, Callable[[], Any]]]:
-    """Yield the name of each instance, that of its class, and what builds it."""
+    """Yield the name of each instance, the name of its class, and a function that builds it."""
     for name, cls in PUBLIC.items():
         if name not in NOT_CARRIED and (has_kind(cls) or name in PLAIN):
             given = ARGUMENTS.get(name, {})
@@ -990,9 +1006,9 @@ def _sent(folder: Path, instance: str, name: str, build: Callable[[], Any]) -> s
     text = pickle.dumps(obj)
     again, digest = pickle.dumps(obj), joblib.hash(obj)
     (folder / f"{instance}.pickle").write_bytes(text)
-    # For the reader, which shall find the files as they are now.
+    # The reader needs the files as they are now.
     shutil.copytree(folder / instance, folder / f"{instance}.sent")
-    # The original only now: even answering changes some.
+    # The original comes last: even a call changes some.
     (folder / f"{instance}.expected").write_bytes(pickle.dumps((name, outcome(name, obj))))
     if again != text:
         return "a second pickle has other bytes"
@@ -1019,7 +1035,7 @@ def _arrived(expectation: Path, file: Path) -> str:
 
 
 def attempt(function: Callable[..., str], *arguments: Any) -> str:
-    """Return the word of `function`, or how it failed."""
+    """Return the word that `function` returns, or its error."""
     try:
         return function(*arguments)
     except Exception:
@@ -1028,10 +1044,10 @@ def attempt(function: Callable[..., str], *arguments: Any) -> str:
 
 def main(role: str, folder: str) -> None:
     target = Path(folder).resolve()
-    found = {"words": {"write": write, "read": read}[role](target)}
+    results = {"words": {"write": write, "read": read}[role](target)}
     if role == "write":
-        found["coverage"] = coverage()
-    (target / f"{role}.json").write_text(json.dumps(found, indent=1))
+        results["coverage"] = coverage()
+    (target / f"{role}.json").write_text(json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What differs between Keras's backends: memory, workers, files that one writes and another reads.
+"""Differences between Keras's backends: memory, workers, files from one backend to another.
 
-All of it is run on one backend, that of ``KERAS_BACKEND``, and files between all that can be had in
-the environment: with JAX comes Keras's backend of NumPy, which answers but does not train. From one
-environment to another, pass a folder: ``families/crossing.py`` says how.
+Everything runs on one backend, that of ``KERAS_BACKEND``; files also go between all backends that
+are installed. With JAX comes Keras's NumPy backend, which predicts but does not train. For files
+from one environment to another, run ``families/crossing.py`` with a shared folder.
 """
 
 import importlib.util
@@ -12,7 +12,7 @@ import pytest
 
 from processes import BACKEND, decorated, program, python, words
 
-UNSET = {"KERAS_BACKEND": ""}  # As Keras has it, which takes an empty name for none.
+UNSET = {"KERAS_BACKEND": ""}  # For Keras, an empty name is the same as none.
 
 
 CHECKS = [
@@ -26,7 +26,7 @@ def test_memory_and_values(run_checks, name):
     run_checks("aliasing.py", timeout=600).demand(name)
 
 
-if BACKEND != "tensorflow":  # Which workers would have anyway.
+if BACKEND != "tensorflow":  # TensorFlow is the default of workers anyway.
 
     @pytest.mark.parametrize(
         "how",
@@ -38,36 +38,38 @@ if BACKEND != "tensorflow":  # Which workers would have anyway.
         ],
     )
     def test_workers_compute_with_what_the_program_has_chosen(how, tmp_path):
-        found = words("choosing.py", how, BACKEND, KERAS_HOME=str(tmp_path), **UNSET)
-        assert found
-        assert not any(found.values()), found
+        outcomes = words("choosing.py", how, BACKEND, KERAS_HOME=str(tmp_path), **UNSET)
+        assert outcomes
+        assert not any(outcomes.values()), outcomes
 
 
 def test_a_worker_that_has_another_backend_says_so():
-    found = words("disagreeing.py")
-    assert list(found) == decorated("disagreeing.py", "check")
-    assert not any(found.values()), "\n".join(found.values())
+    outcomes = words("disagreeing.py")
+    assert list(outcomes) == decorated("disagreeing.py", "check")
+    assert not any(outcomes.values()), "\n".join(outcomes.values())
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """What this backend has written."""
+    """A folder with files that this backend has written."""
     folder = tmp_path_factory.mktemp("crossing")
     python(program("crossing.py"), "write", folder, timeout=900)
     return folder
 
 
 def present():
-    """Return the backends that can be had here."""
-    found = [name for name in ("tensorflow", "jax", "torch") if importlib.util.find_spec(name)]
-    return [*found, "numpy"] if "jax" in found else found  # From which that takes some functions.
+    """Return the backends that are installed here."""
+    frameworks = [name for name in ("tensorflow", "jax", "torch") if importlib.util.find_spec(name)]
+    return (
+        [*frameworks, "numpy"] if "jax" in frameworks else frameworks
+    )  # Keras's NumPy backend uses some functions of JAX.
 
 
 def assert_reads(folder, backend):
     other = {} if backend == BACKEND else {"KERAS_BACKEND": backend}
-    found = words("crossing.py", "read", folder, timeout=900, **other)
-    assert set(json.loads((folder / "writer.json").read_text())["models"]) <= set(found)
-    wrong = {name: word for name, word in found.items() if word}
+    outcomes = words("crossing.py", "read", folder, timeout=900, **other)
+    assert set(json.loads((folder / "writer.json").read_text())["models"]) <= set(outcomes)
+    wrong = {name: word for name, word in outcomes.items() if word}
     assert not wrong, "\n".join(f"{name}: {word}" for name, word in wrong.items())
 
 
@@ -92,20 +94,20 @@ CONTENTS = {
 
 @pytest.fixture(scope="module")
 def taken(tmp_path_factory):
-    """What programs take that have chosen nothing, or something, by content and choice."""
+    """Backends of programs that load a file, by its content and by the program's choice."""
     folder = tmp_path_factory.mktemp("taken")
     code = "import pickle\nfrom pathlib import Path\nimport keras, keras_reduce\n"
     code += "keras_reduce.install()\n"
     for name, content in CONTENTS.items():
         code += f"Path({name!r}).write_bytes(pickle.dumps([{content}]))\n"
     python(code, cwd=folder)
-    found = {}
+    outcomes = {}
 
     def load(framework, choices, **environment):
         cases = {}
         for name in CONTENTS:
             for choice, variables in choices.items():
-                # A home for each: Keras leaves its settings there.
+                # Each gets its own home folder: Keras writes its settings there.
                 home = folder / f"{name} {choice}"
                 home.mkdir()
                 if choice == "settings":
@@ -115,29 +117,29 @@ def taken(tmp_path_factory):
         arguments = (framework, json.dumps(list(cases.values())))
         printed = python(program("loading.py"), *arguments, fresh=True, **environment)
         lines = [line.split()[1] for line in printed.splitlines() if line[:6] == "FOUND "]
-        found.update(zip(cases, lines, strict=True))
+        outcomes.update(zip(cases, lines, strict=True))
 
     sets = {f"sets {name}": {"KERAS_BACKEND": name} for name in present()}
     load(framework_of(default()), {"nothing": {}, "settings": {}, **sets}, **UNSET)
     for name in present():
         load(framework_of(name), {f"is given {name}": {}}, KERAS_BACKEND=name)
-    return found
+    return outcomes
 
 
 def default():
-    """Return what Keras takes if it is told nothing; here it is there."""
+    """Return Keras's default backend, or the current backend if that is not installed."""
     return "tensorflow" if "tensorflow" in present() else BACKEND
 
 
 def framework_of(backend):
-    """Return what a backend imports."""
+    """Return the framework that a backend imports."""
     return "jax" if backend == "numpy" else backend
 
 
 @pytest.mark.parametrize("content", CONTENTS)
 def test_a_program_that_has_chosen_nothing_takes_what_the_file_was_written_with(content, taken):
     assert taken[content, "nothing"] == default()
-    # Its own choice wins, however it makes it; and so does what Keras is told in its settings.
+    # Any choice of the program wins over the file, and so do Keras's settings.
     for other in present():
         assert taken[content, f"sets {other}"] == other
         assert taken[content, f"is given {other}"] == other
@@ -145,7 +147,7 @@ def test_a_program_that_has_chosen_nothing_takes_what_the_file_was_written_with(
 
 
 def test_what_is_missing_is_named(tmp_path):
-    """The reader asks for a backend that is not there."""
+    """Set a backend in the reader that is not installed."""
     absent = next(
         (name for name in ("torch", "jax", "tensorflow") if name not in present()), "openvino"
     )

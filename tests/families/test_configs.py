@@ -1,4 +1,4 @@
-"""Objects that a config alone does not describe: see ``families/incomplete_configs.py``."""
+"""Objects with incomplete configs: see ``families/incomplete_configs.py``."""
 
 import pytest
 
@@ -9,7 +9,7 @@ CASES, CHECKS = (decorated("incomplete_configs.py", mark) for mark in ("case", "
 
 @pytest.fixture
 def outcome(write_and_read):
-    """Words of the writer and of the reader, each in a process of its own."""
+    """Words of the writer and of the reader, each in its own process."""
     return write_and_read("incomplete_configs.py")
 
 

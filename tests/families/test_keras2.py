@@ -21,7 +21,7 @@ CASES = rows.zoo_of(os.environ.get("KERAS_REDUCE_ROW", ""), CASES)
 
 @pytest.fixture
 def arrivals(once, selected, tmp_path_factory):
-    """Words for each case and transport, as the sender and the reader wrote them down."""
+    """Words of the sender and of the reader for each case and transport."""
 
     def ship():
         folder = tmp_path_factory.mktemp("keras2")

@@ -1,4 +1,4 @@
-"""Models that a program changes after it built them: see ``families/later_changes.py``."""
+"""Models that are changed after they were built: see ``families/later_changes.py``."""
 
 import pytest
 
@@ -19,7 +19,7 @@ def test_copies_are_equal(run_checks, folder, name):
 
 def test_files_are_equal_in_a_process_without_the_classes(run_checks, folder):
     run_checks("later_changes.py", "write", folder, timeout=900).finish()
-    # From elsewhere, so that the program that wrote them can't be imported by chance.
-    found = words("later_changes.py", "read", folder, timeout=900, cwd=folder, **ELSEWHERE)
-    assert len(found) >= 24
-    assert not any(found.values()), found
+    # In another working directory, the writer's program can't be imported by chance.
+    outcomes = words("later_changes.py", "read", folder, timeout=900, cwd=folder, **ELSEWHERE)
+    assert len(outcomes) >= 24
+    assert not any(outcomes.values()), outcomes

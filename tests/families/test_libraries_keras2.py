@@ -11,17 +11,17 @@ PREFIXES = ("probability_", "forests_", "qkeras_", "cv_", "saved_")
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
+def outcomes(tmp_path_factory):
     return library_table.run(PROGRAM, tmp_path_factory.mktemp("libraries"), TF_USE_LEGACY_KERAS="1")
 
 
 @pytest.mark.parametrize("group", CARRIED + REFUSED)
-def test_objects(found, group):
-    assert library_table.words(found, group) == ({}, {})
+def test_objects(outcomes, group):
+    assert library_table.words(outcomes, group) == ({}, {})
 
 
-def test_table_is_what_was_found(found):
+def test_table_is_what_was_found(outcomes):
     expected = dict.fromkeys(CARRIED, "carried") | dict.fromkeys(REFUSED, "refused")
-    natively = {group: library_table.natively(found, group) for group in expected}
+    natively = {group: library_table.natively(outcomes, group) for group in expected}
     rows = {group: (natively[group], said) for group, said in expected.items()}
     assert library_table.table(PREFIXES) == rows

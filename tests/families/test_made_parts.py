@@ -1,4 +1,4 @@
-"""What a constructor makes and a config doesn't say: see ``families/made_parts.py``."""
+"""Parts that a constructor creates and a config lacks: see ``families/made_parts.py``."""
 
 import pytest
 
@@ -10,19 +10,19 @@ VARIANTS = ("importable", "main")
 
 
 @pytest.fixture
-def found(write_and_read):
-    """The words of the writer and of the reader, each in a process of its own."""
+def outcomes(write_and_read):
+    """The words of the writer and of the reader, each in its own process."""
     return write_and_read("made_parts.py")
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("name", CASES)
-def test_ships(found, name, variant):
-    assert not found["write"][f"{name}-{variant}"], found["write"][f"{name}-{variant}"]
-    assert not found["read"][f"{name}-{variant}"], found["read"][f"{name}-{variant}"]
+def test_ships(outcomes, name, variant):
+    assert not outcomes["write"][f"{name}-{variant}"], outcomes["write"][f"{name}-{variant}"]
+    assert not outcomes["read"][f"{name}-{variant}"], outcomes["read"][f"{name}-{variant}"]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("name", REFUSED)
-def test_is_refused_when_written(found, name, variant):
-    assert not found["write"][f"{name}-{variant}"], found["write"][f"{name}-{variant}"]
+def test_is_refused_when_written(outcomes, name, variant):
+    assert not outcomes["write"][f"{name}-{variant}"], outcomes["write"][f"{name}-{variant}"]

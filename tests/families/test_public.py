@@ -1,25 +1,25 @@
-"""Every public class of Keras ships, or a list says why not: see ``families/public_classes.py``."""
+"""Public classes of Keras ship, or a list has the reason: see ``families/public_classes.py``."""
 
 import pytest
 
 
 @pytest.fixture
-def found(write_and_read):
-    """What the writer and the reader found, each in a process of its own."""
+def outcomes(write_and_read):
+    """Results of the writer and of the reader, each in its own process."""
     return write_and_read("public_classes.py")
 
 
-def test_every_public_class_is_covered(found):
-    assert found["write"]["coverage"] == {}
+def test_every_public_class_is_covered(outcomes):
+    assert outcomes["write"]["coverage"] == {}
 
 
-def test_every_instance_is_written(found):
-    assert _failures(found["write"]["words"]) == {}
+def test_every_instance_is_written(outcomes):
+    assert _failures(outcomes["write"]["words"]) == {}
 
 
-def test_every_instance_comes_back_and_goes_on_bit_for_bit(found):
-    assert found["read"]["words"].keys() == found["write"]["words"].keys()
-    assert _failures(found["read"]["words"]) == {}
+def test_every_instance_comes_back_and_goes_on_bit_for_bit(outcomes):
+    assert outcomes["read"]["words"].keys() == outcomes["write"]["words"].keys()
+    assert _failures(outcomes["read"]["words"]) == {}
 
 
 def _failures(words):

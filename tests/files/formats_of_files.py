@@ -1,4 +1,4 @@
-"""Files of `keras_reduce.dump` without a Keras object in them: format, damage, the system's no."""
+"""Files of `keras_reduce.dump` without Keras objects: format, damage, errors of the system."""
 
 import contextlib
 import errno
@@ -68,16 +68,16 @@ def folder():
         yield Path(name)
 
 
-def assert_same(found, expected=EVERYTHING):
+def assert_same(actual, expected=EVERYTHING):
     for name, array in ARRAYS.items():
-        other = found[name]
+        other = actual[name]
         assert (other.dtype, other.shape) == (array.dtype, array.shape), name
         assert other.tobytes() == array.tobytes(), name
-    assert found["objects"].tolist() == expected["objects"].tolist()
-    assert np.array_equal(found["matrix"], expected["matrix"])
-    assert found["twice"][0] is found["twice"][1] is found["c"]
-    assert found["function"](1) == 2
-    assert found["bytes"] == expected["bytes"]
+    assert actual["objects"].tolist() == expected["objects"].tolist()
+    assert np.array_equal(actual["matrix"], expected["matrix"])
+    assert actual["twice"][0] is actual["twice"][1] is actual["c"]
+    assert actual["function"](1) == 2
+    assert actual["bytes"] == expected["bytes"]
 
 
 def names(place):
@@ -85,7 +85,7 @@ def names(place):
 
 
 class Calling:
-    """Calls a function when it is pickled."""
+    """An object that calls a function when it is pickled."""
 
     def __init__(self, function):
         self.function = function
@@ -112,16 +112,16 @@ def everything_comes_back_from_every_compression():
     for compress in COMPRESSIONS:
         data = dumps(EVERYTHING, compress)
         for copy in (data, bytearray(data), memoryview(data)):
-            found = loads(copy)
-            assert_same(found)
-        assert type(found["matrix"]) is np.matrix
+            loaded = loads(copy)
+            assert_same(loaded)
+        assert type(loaded["matrix"]) is np.matrix
         assert_same(loads(data, verify=False))
     assert not keras_reduce.is_installed()
 
 
 @check
 def large_arrays_that_are_not_contiguous():
-    wide = np.arange(9_000_000, dtype=np.int32)  # several chunks
+    wide = np.arange(9_000_000, dtype=np.int32)  # larger than one chunk
     for array in (wide[::-1], wide.reshape(3000, 3000)[:, ::2]):
         assert loads(dumps(array)).tobytes() == array.tobytes()
     assert loads(dumps(wide, 1)).tobytes() == wide.tobytes()
@@ -138,10 +138,10 @@ def stock_joblib_reads_it():
         assert path.read_bytes()[:2] == b"\x1f\x8b"
         assert load(path)["function"](1) == 2
         dump(EVERYTHING, path := place / "plain")
-        found = joblib.load(path, mmap_mode="r")
-        # Whether a mapped array keeps its byte order depends on the release.
-        assert_same({**found, "big-endian": ARRAYS["big-endian"]})
-        assert isinstance(found["f"], np.memmap)
+        loaded = joblib.load(path, mmap_mode="r")
+        # It depends on the release of joblib if a mapped array keeps its byte order.
+        assert_same({**loaded, "big-endian": ARRAYS["big-endian"]})
+        assert isinstance(loaded["f"], np.memmap)
 
 
 @check
@@ -154,12 +154,12 @@ def arrays_are_aligned_and_a_format_that_stays():
         assert offset % 64 == 0
     pieces = [data[offset : offset + length] for offset, length in trailer.extents]
     assert GRID.tobytes() in pieces
-    found = loads(data)
+    loaded = loads(data)
     for name, array in ARRAYS.items():
         if array.nbytes:
-            assert found[name].ctypes.data % 64 == 0, name
-            assert found[name].flags.writeable
-    # The footer, as its description has it.
+            assert loaded[name].ctypes.data % 64 == 0, name
+            assert loaded[name].flags.writeable
+    # The footer, as documented.
     content, count = struct.unpack("<QQ", data[-80:-64])
     assert content + 16 * count + 80 == len(data)
     assert data[content - 1 : content] == pickle.STOP
@@ -207,7 +207,7 @@ def a_mapped_file_is_shared_and_never_changes():
                 assert_same(load(path, mode, verify))
         shared = load(path, mmap_mode="r")["c"]
         assert isinstance(shared, np.memmap)
-        # As joblib finds what it sends by file name.
+        # joblib uses this function to send arrays by file name.
         assert _get_backing_memmap(shared).filename == str(path)
         assert not shared.flags.writeable
         private = load(path, mmap_mode="c")["c"]
@@ -226,7 +226,7 @@ def workers_get_mapped_arrays_as_they_are():
     with folder() as place:
         dump(np.ones((300, 1000)), path := place / "a")
         shared, private = load(path, mmap_mode="r"), load(path, mmap_mode="c")
-        private[0] = 5  # the file doesn't know
+        private[0] = 5  # the file doesn't change
         tell = joblib.Parallel(2)(
             joblib.delayed(lambda a: (a.sum(), getattr(a, "filename", None)))(a)
             for a in (shared, shared[:200], private)
@@ -286,11 +286,11 @@ def code_in_arrays_of_objects_travels_too():
     array = np.array([lambda: 7, Here(), [1, None]], object)
     with folder() as place:
         dump([array, array], path := place / "a")
-        for found in (load(path), load(path, mmap_mode="r"), joblib.load(path)):
-            assert found[0][0]() == 7
-            assert found[0] is found[1]
-            assert type(found[0][1]).__name__ == "Here"
-    # What is in the way is found beside code that is not.
+        for loaded in (load(path), load(path, mmap_mode="r"), joblib.load(path)):
+            assert loaded[0][0]() == 7
+            assert loaded[0] is loaded[1]
+            assert type(loaded[0][1]).__name__ == "Here"
+    # The obstacle is reported; code beside it is none.
     with raises(ReduceError, "list[1][0]", "generator"):
         dumps([array, [(i for i in ())]])
 
@@ -328,7 +328,7 @@ def memory_stays_within_bounds():
             (size + slack, lambda: loads(data)),
             (slack, lambda: load(plain, mmap_mode="r", verify=True)),
         ):
-            Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+            Path("/proc/self/clear_refs").write_text("5")  # reset the peak
             before = memory("VmRSS")
             result = work()
             assert memory("VmHWM") - before < bound, (bound, memory("VmHWM") - before)
@@ -340,7 +340,7 @@ def memory(name):
     return int(text.partition(f"{name}:")[2].split()[0]) * 1024
 
 
-# --- whole or not at all -------------------------------------------------------------------------
+# --- atomic writes -------------------------------------------------------------------------------
 
 
 @check
@@ -439,8 +439,8 @@ def threads_dump_at_once():
             barrier.wait()
             for turn in range(20):
                 dump({"number": number, "turn": turn, "f": lambda: number}, place / "one")
-                found = load(place / "one")  # somebody's, and whole
-                assert found["f"]() == found["number"]
+                loaded = load(place / "one")  # of any thread, and complete
+                assert loaded["f"]() == loaded["number"]
         except BaseException as error:
             failures.append(error)
 
@@ -477,7 +477,7 @@ def dumps_and_blocks_of_several_threads():
         leave.set()
         thread.join()
         assert not keras_reduce.is_installed()
-    # What is installed while another thread dumps stays.
+    # An installation during a dump of another thread stays.
     inside.clear()
     leave.clear()
     thread = threading.Thread(target=lambda: dumps(Calling(wait)))
@@ -496,7 +496,7 @@ def block(wait):
         wait()
 
 
-# --- the system's no -----------------------------------------------------------------------------
+# --- errors of the system ------------------------------------------------------------------------
 
 
 @check
@@ -636,7 +636,7 @@ def the_folder_is_synced():
 
 
 def refused(data, *fragments):
-    """Demand that `data` is refused with cause and cure in every way of loading."""
+    """Require that every way of loading refuses `data`, with cause and cure."""
     with folder() as place:
         path = place / "a"
         path.write_bytes(data)
@@ -680,19 +680,19 @@ def every_byte_flipped():
 
 @check
 def every_byte_of_a_compressed_one_flipped():
-    # Some bits of a compressed stream say nothing: then what comes back is right.
+    # Some bits of a compressed stream have no meaning: then the result is right.
     for compress in (1, "gzip", "bz2", "lzma"):
         data = bytearray(dumps(SMALL, compress))
         for position in range(len(data)):
             data[position] ^= 0x10
             try:
-                found = loads(data)
+                loaded = loads(data)
             except PayloadError:
                 continue
             finally:
                 data[position] ^= 0x10
-            assert found["words"] == SMALL["words"]
-            assert all(np.array_equal(found[name], SMALL[name]) for name in ("array", "again"))
+            assert loaded["words"] == SMALL["words"]
+            assert all(np.array_equal(loaded[name], SMALL[name]) for name in ("array", "again"))
 
 
 @check
@@ -707,8 +707,8 @@ def arrays_may_change_while_they_are_written():
 
     array = np.zeros(100_000)
     for compress in (0, 1):
-        (found, _) = loads(dumps([array, Changing(array)], compress))
-        assert (found == found[0]).all()
+        (loaded, _) = loads(dumps([array, Changing(array)], compress))
+        assert (loaded == loaded[0]).all()
     done = threading.Event()
 
     def write():
@@ -749,7 +749,7 @@ def damage_says_where_it_is():
         (path := place / "a").write_bytes(data)
         with raises(PayloadError, "the bytes of an array"):
             load(path, mmap_mode="r", verify=True)
-        # As documented: they are not looked at.
+        # As documented, arrays are not checked.
         assert load(path, mmap_mode="r")["words"] == SMALL["words"]
 
 
@@ -779,7 +779,7 @@ def nothing_of_a_damaged_file_is_run():
 def files_of_others():
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as opened:
-        opened.writestr("config.json", "{}")  # as a .keras file begins
+        opened.writestr("config.json", "{}")  # the first bytes of a .keras file
     for data in (
         b"\x89PNG\r\n\x1a\n" + os.urandom(500),
         b"Hello, world\n" * 50,
@@ -790,7 +790,7 @@ def files_of_others():
         refused(data, "keras_reduce.dump")
         with raises(PayloadError) if data[:1] != b"\x80" else contextlib.nullcontext():
             loads(data, verify=False)
-    refused(b"x marks the spot\n" * 50, "decompressed")  # begins like a zlib stream
+    refused(b"x marks the spot\n" * 50, "decompressed")  # the first bytes of a zlib stream
 
 
 @check

@@ -1,7 +1,7 @@
-"""Map a model, predict, and print how much memory of its own that took; see test_persistence.py.
+"""A process that maps a model, predicts, and prints its private memory; see test_persistence.py.
 
-``python mapped_model.py write path`` writes it; with ``read path``, the program maps it, prints
-a line, and stays until it is ended, so that several can hold it at once.
+``python mapped_model.py write path`` writes the model; with ``read path``, the program maps it,
+predicts, and prints a line.
 """
 
 import gc
@@ -34,7 +34,7 @@ def main(role, path):
     if role == "write":
         keras_reduce.dump(build(), path)
         return
-    # All that the first model of a process allocates, whatever its size.
+    # The first model of a process allocates memory that does not depend on its size.
     warm = keras_reduce.loads(keras_reduce.dumps(build(10)))
     warm.predict(np.ones((2, 10)), verbose=0)
     before = private_dirty()

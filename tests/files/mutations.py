@@ -1,8 +1,8 @@
-"""Damage files at random and load them: an error of ours, or what was written, or a documented gap.
+"""Random damage to files: loading must raise our error, return the content, or be a documented gap.
 
-``python mutations.py 20000 [seed]`` prints how often which outcome was found, by kind of damage,
-and fails if one is not allowed. Loading runs in a process of its own, so that an abort is an
-outcome like any other; without a digest (verify=False) it comes last.
+``python mutations.py 20000 [seed]`` prints a table of the outcomes by way of loading, and fails if
+one is not allowed. Loading runs in its own process, so that a crash is an outcome as well; loading
+without a digest (verify=False) comes last.
 """
 
 import collections
@@ -23,7 +23,7 @@ from keras_reduce.files.sources import MemorySource
 from keras_reduce.files.trailer import Trailer
 
 COMPRESSORS = {"plain": 0, "zlib": ("zlib", 3), "lzma": ("lzma", 1)}
-# Each way to load, how often it is taken, and the files that it is for.
+# For each way to load: its options, its weight, and the files that it is for.
 WAYS = {
     "default": ({}, 10, tuple(COMPRESSORS)),
     "bytes": ({}, 4, tuple(COMPRESSORS)),
@@ -32,7 +32,7 @@ WAYS = {
     "unverified": ({"verify": False}, 3, ("plain", "plain", "plain", "zlib", "lzma")),
     "mapped, unverified": ({"mmap_mode": "c", "verify": False}, 1, ("plain",)),
 }
-PATIENCE = 60  # seconds for one load
+PATIENCE = 60  # seconds per load
 
 
 def build(units=4):
@@ -54,17 +54,17 @@ def content():
     return {"model": build(), "estimator": estimator, "array": np.arange(2000.0)}
 
 
-def fingerprint(found):
-    """Return all that is in what `content` returned."""
-    models = [found["model"], found["estimator"].model_]
+def fingerprint(loaded):
+    """Return the bytes and parameters of all objects of `content`, for comparison."""
+    models = [loaded["model"], loaded["estimator"].model_]
     return (
-        sorted(found),
+        sorted(loaded),
         [model.to_json() for model in models],
         [[w.tobytes() for w in model.get_weights()] for model in models],
         [[np.asarray(v).tobytes() for v in model.optimizer.variables] for model in models],
-        {k: v for k, v in found["estimator"].get_params().items() if not callable(v)},
-        found["estimator"].get_params()["build_fn"].__code__.co_code,
-        found["array"].tobytes(),
+        {k: v for k, v in loaded["estimator"].get_params().items() if not callable(v)},
+        loaded["estimator"].get_params()["build_fn"].__code__.co_code,
+        loaded["array"].tobytes(),
     )
 
 
@@ -129,7 +129,7 @@ DAMAGE = [truncate, flip_one, flip_bit, flip_several, zero, swap, insert, append
 
 
 def mutation(seed, number, originals):
-    """Return way, compressor, kind of damage and the damaged bytes of mutation `number`."""
+    """Return the way to load, compressor, kind of damage and damaged bytes of mutation `number`."""
     chance = random.Random(f"{seed} {number}")
     names = list(WAYS)
     (way,) = chance.choices(names, [WAYS[name][1] for name in names])
@@ -162,15 +162,15 @@ def limited():
 
 
 def outcome(way, compressor, damaged, path, originals, expected):
-    """Load, and return "refused", "same", "gap" or what should not have happened."""
+    """Load, and return "refused", "same", "gap" or the text of a forbidden outcome."""
     options = WAYS[way][0]
     try:
         with limited():
             if way == "bytes":
-                found = keras_reduce.loads(damaged, **options)
+                loaded = keras_reduce.loads(damaged, **options)
             else:
                 path.write_bytes(damaged)
-                found = keras_reduce.load(path, **options)
+                loaded = keras_reduce.load(path, **options)
     except keras_reduce.KerasReduceError as error:
         complete = error.what and error.cause and error.cure
         return "refused" if complete else f"an error without cause and cure: {error}"
@@ -178,7 +178,7 @@ def outcome(way, compressor, damaged, path, originals, expected):
         return f"{type(error).__name__}: {error}"[:300]
     if options.get("verify") is False:
         return "gap"
-    if fingerprint(found) == expected:
+    if fingerprint(loaded) == expected:
         return "same"
     if way == "mapped" and outside_arrays(damaged) == outside_arrays(originals[compressor]):
         return "gap"
@@ -194,7 +194,7 @@ def outside_arrays(data):
 
 
 def run(seed, start, count, folder):
-    """Print two lines for each mutation, those that are to be refused first."""
+    """Print two lines for each mutation; those that are loaded without a digest come last."""
     folder = Path(folder)
     originals = {name: (folder / name).read_bytes() for name in COMPRESSORS}
     expected = fingerprint(keras_reduce.load(folder / "plain"))
@@ -205,12 +205,12 @@ def run(seed, start, count, folder):
             continue
         print(json.dumps([position, way, compressor, damage]), flush=True)
         path = folder / f"damaged{os.getpid()}"
-        found = outcome(way, compressor, damaged, path, originals, expected)
-        print(json.dumps(found), flush=True)
+        verdict = outcome(way, compressor, damaged, path, originals, expected)
+        print(json.dumps(verdict), flush=True)
 
 
 def results(seed, count, folder):
-    """Yield number, way, compressor, damage and outcome, from processes that may be lost."""
+    """Yield number, way, compressor, damage and outcome, from processes that may crash."""
     start = 0
     while start < 2 * count:
         process = subprocess.Popen(
@@ -244,11 +244,11 @@ def main(count, seed=0):
         obj = content()
         for name, compress in COMPRESSORS.items():
             keras_reduce.dump(obj, Path(folder, name), compress)
-        for number, way, compressor, damage, found in results(seed, count, folder):
-            if found in ("refused", "same", "gap"):
-                table[f"{way}, {compressor}: {found}"] += 1
+        for number, way, compressor, damage, verdict in results(seed, count, folder):
+            if verdict in ("refused", "same", "gap"):
+                table[f"{way}, {compressor}: {verdict}"] += 1
             else:
-                wrong.append([number, way, compressor, damage, found])
+                wrong.append([number, way, compressor, damage, verdict])
     print("\nTABLE " + json.dumps({"table": dict(sorted(table.items())), "wrong": wrong}))
     return bool(wrong)
 

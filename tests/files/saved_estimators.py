@@ -1,4 +1,4 @@
-"""Files of `keras_reduce.dump` with Keras objects in them, in a program that never installs."""
+"""Files of `keras_reduce.dump` with Keras objects, in a program that never calls `install`."""
 
 import hashlib
 import pickle
@@ -52,7 +52,7 @@ def values(model):
 
 
 def trained(model):
-    """Return the values after one more epoch, in which chance has no part."""
+    """Return the values after one more epoch without randomness."""
     model.fit(X, Y, epochs=1, batch_size=8, shuffle=False, verbose=0)
     return values(model)
 
@@ -94,7 +94,7 @@ def a_pipeline_comes_back_bit_for_bit_and_goes_on():
     assert reference != values(PIPELINE[-1].model_)
     for copied in fresh:
         assert trained(copied[-1].model_) == reference
-    # Neither prediction nor training has written into a file that was mapped.
+    # Neither prediction nor training has written into a mapped file.
     assert before == {name: digest(FOLDER / name) for name in before}
 
 
@@ -122,9 +122,9 @@ def training_copies_only_what_it_changes():
 @check
 def identity_is_kept():
     model = build()
-    found = loads(dumps({"model": model, "layer": model.layers[1], "models": [model, model]}))
-    assert found["models"][0] is found["models"][1] is found["model"]
-    assert found["layer"] is found["model"].layers[1]
+    loaded = loads(dumps({"model": model, "layer": model.layers[1], "models": [model, model]}))
+    assert loaded["models"][0] is loaded["models"][1] is loaded["model"]
+    assert loaded["layer"] is loaded["model"].layers[1]
 
 
 @check
@@ -137,9 +137,9 @@ def threads_dump_at_once_without_an_installation():
         try:
             barrier.wait()
             for turn in range(15):
-                # While one of them begins and ends, the other is in the middle.
-                found = loads(dumps(models[number], turn % 2))
-                assert values(found) == expected[number]
+                # One thread begins and ends a dump while the other is within one.
+                loaded = loads(dumps(models[number], turn % 2))
+                assert values(loaded) == expected[number]
                 dump(models[number], FOLDER / f"thread{number}")
             assert values(load(FOLDER / f"thread{number}")) == expected[number]
         except BaseException as error:

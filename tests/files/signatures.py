@@ -1,4 +1,4 @@
-"""Files that are signed: what changes them is refused before any of it runs."""
+"""Signed files: changed ones are refused before any of their code runs."""
 
 import contextlib
 import functools
@@ -27,24 +27,24 @@ VALUE = {"array": np.arange(1000.0), "objects": np.array(["a", None], object), "
 
 
 class Trap:
-    """Leaves a mark when it is unpickled."""
+    """An object that leaves a mark when it is unpickled."""
 
     def __reduce__(self):
         return Path.touch, (MARK,)
 
 
 def peak():
-    """Return the most memory that this process has had, in bytes."""
+    """Return the peak memory of this process in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
-def assert_same(found):
-    assert found["array"].tobytes() == VALUE["array"].tobytes()
-    assert found["objects"].tolist() == ["a", None]
-    assert found["text"] == VALUE["text"]
+def assert_same(loaded):
+    assert loaded["array"].tobytes() == VALUE["array"].tobytes()
+    assert loaded["objects"].tolist() == ["a", None]
+    assert loaded["text"] == VALUE["text"]
 
 
-# --- memory, which must come first: of what a process has had at most, only growth shows ------
+# --- memory, which must come first: a peak of a process only grows ---------------------------
 
 
 @check
@@ -68,10 +68,10 @@ def what_is_loaded_is_in_memory_once():
     path = FOLDER / "large"
     dump(np.zeros(size, np.uint8), path, key=KEY)
     before = peak()
-    found = load(path, key=KEY)
+    loaded = load(path, key=KEY)
     assert peak() - before < 1.1 * size
-    assert not found.flags.owndata
-    assert found.flags.writeable
+    assert not loaded.flags.owndata
+    assert loaded.flags.writeable
 
 
 # --- round trips -----------------------------------------------------------------------------
@@ -85,7 +85,7 @@ def what_is_signed_comes_back():
         for mode in (None, "r", "c"):
             for verify in (None, True, False):
                 assert_same(load(path, mode, verify, key=KEY))
-        # It does not disturb those that have no key.
+        # Readers without the key are not disturbed.
         assert_same(load(path))
         assert_same(load(path, "r"))
         assert_same(joblib.load(path))
@@ -100,7 +100,7 @@ def a_signature_stands_behind_what_there_is_without():
     assert with_one == dumps(VALUE, key=KEY) != dumps(VALUE, key=OTHER)
 
 
-# --- what is refused -------------------------------------------------------------------------
+# --- refusals --------------------------------------------------------------------------------
 
 
 def assert_refused(data, kind=KerasReduceError):
@@ -133,7 +133,7 @@ def whatever_byte_is_changed():
 
 @check
 def whatever_byte_is_changed_of_what_is_compressed():
-    """What decompresses to the same is the same: a header may hold a time, say."""
+    """Accept changes that decompress to the same bytes, such as in the time of a header."""
     refused = total = 0
     for compress in (1, "gzip", "bz2", ("xz", 1)):
         data = dumps("a" * 99, compress, key=KEY)
@@ -175,14 +175,14 @@ def whatever_an_attacker_does_who_has_no_key():
 
 
 def overwriting(path, data):
-    """Return a context in which somebody writes to a file right after each check of it."""
+    """Return a context that overwrites a file right after each check of it."""
 
     def checked_and_overwritten(blocks, *arguments):
-        found = original(blocks, *arguments)
-        # In place: whoever has it open reads that.
+        result = original(blocks, *arguments)
+        # In place, so that a reader with the open file sees the new bytes.
         with path.open("r+b") as file:
             file.write(data)
-        return found
+        return result
 
     original = signing.check
     return mock.patch.object(signing, "check", checked_and_overwritten)
@@ -190,7 +190,7 @@ def overwriting(path, data):
 
 @functools.cache
 def trap_of(size):
-    """Return a file with a trap that has a certain size, signed with another key."""
+    """Return a file of the given size with a trap, signed with another key."""
     most = size - len(dumps((Trap(), b""), key=OTHER))
     padded = (dumps((Trap(), b"." * n), key=OTHER) for n in range(most, 0, -1))
     return next(data for data in padded if len(data) == size)
@@ -205,11 +205,11 @@ def whoever_writes_to_the_file_after_it_was_checked():
                 dump(VALUE, path, compress, key=KEY)
                 evil = dumps(Trap()) if compress else trap_of(path.stat().st_size)
                 with overwriting(path, evil), contextlib.suppress(KerasReduceError):
-                    found = load(path, mode, verify, key=KEY)
-                    # Numbers in arrays that are mapped are what the file has by now.
-                    assert found["text"] == VALUE["text"]
-                    assert found["objects"].tolist() == ["a", None]
-                    assert mode or found["array"].tobytes() == VALUE["array"].tobytes()
+                    loaded = load(path, mode, verify, key=KEY)
+                    # Mapped arrays have the new bytes of the file.
+                    assert loaded["text"] == VALUE["text"]
+                    assert loaded["objects"].tolist() == ["a", None]
+                    assert mode or loaded["array"].tobytes() == VALUE["array"].tobytes()
                 assert not MARK.exists(), (compress, mode, verify)
 
 
@@ -226,7 +226,7 @@ def whoever_makes_a_file_grow_after_it_was_checked():
 
 @check
 def whoever_lies_about_where_arrays_are():
-    """Where they are is believed only if it stands in what was checked."""
+    """Refuse array extents that are not in the checked bytes."""
     path = FOLDER / "lies"
     dump(VALUE, path, key=KEY)
     data = path.read_bytes()
@@ -237,9 +237,9 @@ def whoever_lies_about_where_arrays_are():
         path.write_bytes(rest)
 
         def read_and_mended(source, original=Trailer.read, data=data):
-            found = original(source)
+            result = original(source)
             path.write_bytes(data)
-            return found
+            return result
 
         with mock.patch.object(Trailer, "read", read_and_mended), raises(PayloadError):
             load(path, "r", key=KEY)
@@ -270,7 +270,7 @@ def keys_may_be_anywhere():
         assert dumps("text", key="MY_KEY") == data
     for kind in (bytearray, memoryview):
         assert loads(data, key=kind(KEY)) == "text"
-    # Random bytes may end like a line.
+    # Random bytes may end with a line break.
     for end in (b"\n", b"\r", b"\r\n"):
         file.write_bytes(KEY + end)
         assert loads(dumps("text", key=file), key=KEY + end) == "text"

@@ -1,4 +1,4 @@
-"""`dump`, `load`, `dumps`, `loads`; see the programs beside this."""
+"""`dump`, `load`, `dumps`, `loads`: see the programs in this folder."""
 
 import json
 
@@ -32,7 +32,7 @@ def test_models(run_checks, folder, name):
 
 
 def test_stock_joblib_reads_them_in_another_program(run_checks, folder):
-    """Neither installs, nor has the code of the one that wrote them."""
+    """Load in a program that calls no `install` and lacks the writer's code."""
     needed = "files_for_another_program"
     run_checks("saved_estimators.py", folder, needed=[needed]).demand(needed)
     python(
@@ -72,7 +72,7 @@ def test_reading_what_has_no_model_loads_no_framework(tmp_path):
 
 
 def test_processes_share_a_mapped_model(tmp_path):
-    """Weights that are mapped need no memory of each process that holds them."""
+    """Require that mapped weights take no private memory of the processes."""
     path = tmp_path / "model"
     python(program("mapped_model.py"), "write", path)
     readers = [Running(program("mapped_model.py"), "read", path) for _ in range(2)]
@@ -88,10 +88,10 @@ def test_processes_share_a_mapped_model(tmp_path):
 
 
 def test_damaged_files_are_refused():
-    """A sample; ``python tests/files/mutations.py 20000`` is the whole of it."""
+    """Try 300 mutations; ``python tests/files/mutations.py 20000`` tries more."""
     printed = python(program("mutations.py"), 300)
     (line,) = [line for line in printed.splitlines() if line.startswith("TABLE ")]
-    found = json.loads(line.removeprefix("TABLE "))
-    assert found["wrong"] == []
-    assert sum(found["table"].values()) == 300
-    assert not [name for name in found["table"] if name.startswith("default") and "gap" in name]
+    outcomes = json.loads(line.removeprefix("TABLE "))
+    assert outcomes["wrong"] == []
+    assert sum(outcomes["table"].values()) == 300
+    assert not [name for name in outcomes["table"] if name.startswith("default") and "gap" in name]

@@ -1,4 +1,4 @@
-"""Code of the user's, as golden files refer to it: by the names of this module, which must stay."""
+"""User-defined code to which golden files refer by the names in this module, which must stay."""
 
 import weakref
 

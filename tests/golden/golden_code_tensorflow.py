@@ -1,4 +1,4 @@
-"""A `tf.function` of the user's, as golden files refer to it: by its name, which must stay."""
+"""A user-defined `tf.function` to which golden files refer by its name, which must stay."""
 
 import tensorflow as tf
 

@@ -1,12 +1,12 @@
-"""The objects in golden files: how each is made, and what it answers.
+"""The objects in golden files: functions that build each, and its answers.
 
-What an object answers is plain data, so that it can stand in a manifest for ever:
+The answers of an object are plain data, so that a manifest can keep them for ever:
 
 - ``state``: the numbers in it. They must come back bit for bit, on any backend.
-- ``answer``: what it computes. That may be rounded otherwise by another release, or machine.
+- ``answer``: the results that it computes. Another release or machine may round them differently.
 - ``says``: names, flags and the like, which must be the same.
 
-Files of old protocols are read by today's `answer`: change what one returns only by adding to it.
+Files of old protocols are read by the current `answer`: only add to the results of a function.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 X = (np.arange(24).reshape(8, 3) % 7 / 4 - 0.5).astype("float32")
 Y = X.sum(1, keepdims=True) ** 2
 
-# The container of all; the others are for a few: what is in them is the same.
+# All objects have this container; a few have the others as well, with the same content.
 CONTAINERS = ("pickle", "joblib", "joblib.z", "dump")
 
 
@@ -32,17 +32,17 @@ class Golden(NamedTuple):
     Attributes
     ----------
     build : callable
-        Makes it, given the module that is Keras, and the user's code.
+        Builds it from the module that is Keras and the module with user-defined code.
     kind : str
-        Row of the table of reducers; or what else it is.
+        Row of the table of reducers, or another kind.
     containers : tuple of str
-        Ways to write it.
+        Containers in which it is written.
     families : tuple of str
         Families that have such objects.
     backend : str, optional
         The only backend that has such objects.
     by_value : bool
-        Whether code travels with it, which is bound to a minor version of Python.
+        True if code travels with it, which is bound to a minor version of Python.
     """
 
     build: Callable[[Any, Any], Any]
@@ -67,7 +67,7 @@ OBJECTS: dict[str, Golden] = {}
 
 
 def golden(kind: str, **more: Any) -> Callable[[Callable], Callable]:
-    """Enter a function that builds an object."""
+    """Register a function that builds an object."""
 
     def enter(build: Callable) -> Callable:
         OBJECTS[build.__name__] = Golden(build, kind, **more)
@@ -130,7 +130,7 @@ def unbuilt(keras, code):
 
 @golden("graph", containers=CONTAINERS)
 def sharing(keras, code):
-    """Models that share a layer, beside the layer, a history and a callback."""
+    """Build models that share a layer, with the layer, a history and a callback."""
     layer = keras.layers.Dense(2, name="shared")
     first, second = (
         keras.Sequential([keras.Input((3,)), layer, keras.layers.Dense(1, name=name)])
@@ -152,7 +152,7 @@ def estimator(keras, code):
 
 @golden("model", by_value=True, containers=("pickle", "joblib", "dump"), **ONLY_KERAS_3)
 def code_by_value(keras, code):
-    """Compiled here, so that no file of this machine is named in it."""
+    """Build functions from source text, so that they contain no path of this machine."""
     names = {"__name__": "__main__", "keras": keras}
     source = "def shifted(inputs):\n    return inputs + OFFSET\n\nOFFSET = 3.0\n"
     exec(compile(source, "by_value.py", "exec"), names)
@@ -246,7 +246,7 @@ def weak_reference(keras, code):
 
 @golden("model", by_value=True, **ONLY_KERAS_3)
 def changed_parts(keras, code):
-    """A layer whose constructor makes others, which a program has changed."""
+    """Build a layer whose inner layers were changed after it was built."""
     attention = keras.layers.MultiHeadAttention(2, 3, name="attention")
     attention.scale = keras.Variable([1.0, 2.0], name="scale")
     inputs = keras.Input((3,))
@@ -265,7 +265,7 @@ def loss_over_its_model(keras, code):
     last = keras.layers.Dense(1, name="last")
     model = keras.Sequential([keras.Input((3,)), hidden, last], name="over")
 
-    # No array, whose pickle within the code would name modules of this version of NumPy.
+    # Not an array: its pickle within the code would name modules of this version of NumPy.
     row = [[0.5, -0.25, 1.0]]
 
     def loss(targets, outputs):
@@ -355,11 +355,11 @@ def tf_function(keras, code):
     return importlib.import_module("golden_code_tensorflow").doubled
 
 
-# --- what they answer -------------------------------------------------------------------------
+# --- answers ----------------------------------------------------------------------------------
 
 
 def answer(keras: Any, obj: Any, kind: str) -> dict[str, dict[str, Any]]:
-    """Return what `obj` answers, as plain data."""
+    """Return the answers of `obj`, as plain data."""
     said = _ANSWERS[kind](keras, obj)
     return {part: {k: _plain(keras, v) for k, v in vs.items()} for part, vs in said.items()}
 
@@ -383,7 +383,7 @@ def _of_model(keras, model):
         "compiled": bool(getattr(model, "compiled", False)),
         "remark": getattr(model, "remark", None),
     }
-    # What a program has set on layers that another layer's constructor makes.
+    # Attributes set by a program on layers that another layer's constructor creates.
     told = [layer for layer in model._flatten_layers() if hasattr(layer, "told")]
     if told:
         said["told"] = [[*layer.told(), layer.input_spec] for layer in told]
@@ -393,7 +393,7 @@ def _of_model(keras, model):
     if getattr(model, "optimizer", None) is not None:
         slots = _numbers(keras, _variables_of(model.optimizer))
         state |= {f"optimizer {place}": value for place, value in slots.items()}
-        # Before anything else: Keras 2 drops it when a model predicts.
+        # First, since Keras 2 drops it when a model predicts.
         said["history"] = model.history.epoch
         said["history is of the model"] = model.history.model is model
         found["answer"]["history"] = model.history.history["loss"]
@@ -549,15 +549,15 @@ def _plain(keras: Any, value: Any) -> Any:
         return [_plain(keras, item) for item in value]
     if isinstance(value, (str, int, float, bool, types.NoneType)):
         return value
-    # A float of 32 bits is one of 64 as well, and JSON keeps these.
+    # Each float32 is a float64 as well, and JSON keeps these.
     return _array(keras, value).tolist()
 
 
 def difference(expected: dict, found: dict, *, same_backend: bool) -> str:
-    """Return what is not as it was, or an empty string."""
+    """Return the first difference, or an empty string."""
     for part, values in expected.items():
         if part == "drawn" and not same_backend:
-            continue  # Random numbers are each backend's own.
+            continue  # Each backend draws other random numbers.
         for name, value in values.items():
             other = found.get(part, {}).get(name, "nothing")
             exact = part in ("state", "says")

@@ -1,6 +1,6 @@
-"""Load golden files in a program that has not written them: ``golden.py FOLDER``.
+"""Golden files loaded in a program that has not written them: ``read_again.py FOLDER``.
 
-Prints for each an empty word, or what it answers otherwise than its manifest says.
+Prints for each file an empty word, or the difference from the answers in its manifest.
 """
 
 import json
@@ -27,16 +27,16 @@ def word(folder, name, manifest, keras):
     entry = manifest["files"][name]
     try:
         obj = read(folder / name, entry["container"])
-        found = json.loads(json.dumps(objects.answer(keras, obj, entry["kind"])))
+        answer = json.loads(json.dumps(objects.answer(keras, obj, entry["kind"])))
     except Exception:
         return traceback.format_exc()
     family = families.by_name(manifest["family"])
     same_backend = family.backend() == entry["versions"].get("backend", "tensorflow")
-    return objects.difference(entry["said"], found, same_backend=same_backend)
+    return objects.difference(entry["said"], answer, same_backend=same_backend)
 
 
 def main(folder):
-    # What another version of scikit-learn has written is read all the same.
+    # Files of another version of scikit-learn are read as well.
     warnings.filterwarnings("ignore", message="Trying to unpickle estimator")
     manifest = json.loads((Path(folder) / "manifest.json").read_text())
     module = objects.framework(manifest["family"])

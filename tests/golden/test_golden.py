@@ -1,6 +1,6 @@
-"""Files of every protocol there has been load, and answer as they did when they were written.
+"""Golden files of all protocols: they must load and answer as when they were written.
 
-They stand in ``golden/protocol-N/FAMILY``, with a manifest; ``golden/write.py`` writes them.
+They are in ``golden/protocol-N/FAMILY``, with a manifest; ``golden/write.py`` writes them.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ def is_installed(family):
 
 
 def loadable():
-    """Return the files that this environment has everything for."""
+    """Return the files that can be loaded in this environment."""
     minor = f"{sys.version_info.major}.{sys.version_info.minor}."
     return [
         (folder, name)
@@ -56,17 +56,23 @@ LOADABLE = loadable()
 
 
 def test_every_protocol_has_files():
-    found = {manifest_of(folder)["protocol"] for folder in FOLDERS}
-    assert found == set(range(1, payload.PROTOCOL + 1))
+    protocols = {manifest_of(folder)["protocol"] for folder in FOLDERS}
+    assert protocols == set(range(1, payload.PROTOCOL + 1))
 
 
-# Kinds of objects that Keras 2 has not, or not as something of its own.
+# Kinds of objects that Keras 2 lacks, or that have no type there.
 ONLY_KERAS_3 = {
-    *("function", "operation", "seed_generator", "variable", "tensor", "node", "tf_function"),
+    "function",
+    "operation",
+    "seed_generator",
+    "variable",
+    "tensor",
+    "node",
+    "tf_function",
 }
 
 
-# Private: which families there are has no public name.
+# Private: the list of families has no public name.
 @pytest.mark.parametrize("family", sorted(set(protocol._ADAPTERS.values())))
 def test_every_kind_has_a_file_of_the_current_protocol(family):
     folder = GOLDEN / f"protocol-{payload.PROTOCOL}" / family
@@ -78,12 +84,12 @@ def test_every_kind_has_a_file_of_the_current_protocol(family):
 @pytest.mark.parametrize("folder", FOLDERS, ids=name_of)
 def test_files_are_those_of_the_manifest(folder):
     listed = {name: entry["sha256"] for name, entry in manifest_of(folder)["files"].items()}
-    found = {
+    files = {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in folder.rglob("*")
         if path.is_file() and path.name != "manifest.json"
     }
-    assert found == listed
+    assert files == listed
 
 
 def test_no_file_is_without_a_manifest():
@@ -94,7 +100,7 @@ def test_no_file_is_without_a_manifest():
 
 @pytest.mark.parametrize("folder", sorted({folder for folder, _ in LOADABLE}), ids=name_of)
 def test_loads_by_a_list_of_what_is_trusted(folder):
-    """Code by value, which only one version of Python reads, is refused by any."""
+    """Load files with names from a list; code by value must be refused."""
     entries = manifest_of(folder)["files"]
     names = [name for each, name in LOADABLE if each == folder]
     by_value = [name for name in names if entries[name]["python"]]
@@ -122,7 +128,7 @@ def test_loads_by_a_list_of_what_is_trusted(folder):
     )
 
 
-# --- what they answer -------------------------------------------------------------------------
+# --- answers ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("folder", "name"), LOADABLE, ids=name_of)
@@ -134,27 +140,27 @@ def test_loads_and_answers_as_written(run_checks, folder, name):
 
 
 CHANGED = """
-The format of what is written has changed:
+The wire format of written pickles has changed:
 
 {}
 
-If all readers of protocol {} read it right, note it: python tests/golden/write.py --note. If not,
-raise payload.PROTOCOL, where it says how, keep the reader of the old one, and write golden files.
+If all readers of protocol {} read it right, record it: python tests/golden/write.py --note. If not,
+raise payload.PROTOCOL as described there, keep the reader of the old one, and write golden files.
 """
 
 
 def items(path):
-    """Yield each item of a format as a line."""
+    """Yield the entries of a format, each as one line."""
     for name, parts in json.loads(path.read_text()).items():
-        for part, found in parts.items():
-            yield from (f"{name}, {part}: {item}" for item in found)
+        for part, entries in parts.items():
+            yield from (f"{name}, {part}: {item}" for item in entries)
 
 
 FAMILIES = sorted({manifest_of(folder)["family"] for folder, _ in LOADABLE})
 
 
 def _either(item):
-    """Return what was noted of a call without telling whether a backend of Keras 3 was chosen."""
+    """Return an entry in a form that does not depend on the choice of Keras 3's backend."""
     return str(item).replace(
         "receive(bool, bool, bool, NoneType)", "receive(bool, bool, bool, str)"
     )
@@ -162,13 +168,13 @@ def _either(item):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_format_is_the_one_that_was_noted(family, tmp_path):
-    path = tmp_path / "found.json"
+    path = tmp_path / "format.json"
     arguments = ["--note", "--family", family, "--into", path]
     python(GOLDEN / "write.py", *arguments, path=[GOLDEN], **ELSEWHERE)
     backend = BACKEND if family == "keras3" else "tensorflow"
     noted_in = GOLDEN / "wire" / f"{family}-{backend}.json"
-    found, noted = ({_either(item) for item in items(each)} for each in (path, noted_in))
-    changes = [f"+ {item}" for item in found - noted] + [f"- {item}" for item in noted - found]
+    actual, noted = ({_either(item) for item in items(each)} for each in (path, noted_in))
+    changes = [f"+ {item}" for item in actual - noted] + [f"- {item}" for item in noted - actual]
     assert not changes, CHANGED.format("\n".join(sorted(changes)), payload.PROTOCOL)
 
 
@@ -193,7 +199,7 @@ def test_the_documentation_names_all_that_stands_in_pickles():
             made = r"^(?:def |reduce_\w+, )(rebuild_\w+|receive)\b"
             rebuilders |= set(re.findall(made, text, re.MULTILINE))
         marks |= set(re.findall(r'"?\b(keras_reduce_[a-z_]+)\b', text))
-    marks -= {"keras_reduce_specimen", "keras_reduce_setup"}  # A name of a layer; a function.
+    marks -= {"keras_reduce_specimen", "keras_reduce_setup"}  # Names of a layer and of a function.
     assert set(re.findall(r"`(?:keras_reduce\.\w+\.)?(rebuild_\w+|receive)`", said)) == rebuilders
     assert set(re.findall(r"`(keras_reduce_\w+)`", said)) == marks
     for module, name in re.findall(r"`keras_reduce\.(\w+)\.(\w+)`", said):

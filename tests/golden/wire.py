@@ -1,6 +1,6 @@
-"""What of a pickle is our format: the names it calls, their arguments, the keys of its JSON.
+"""The wire format of a pickle: called names, types of arguments, keys of the JSON.
 
-A pickle is read with stand-ins for all that it names, so that nothing of it is executed.
+A pickle is read with placeholders for all globals, so that nothing of it is executed.
 """
 
 from __future__ import annotations
@@ -14,50 +14,50 @@ PACKAGE = "keras_reduce"
 
 
 def describe(data: bytes) -> dict[str, Any]:
-    """Return the format of a pickle, as plain data.
+    """Return the wire format of a pickle, as plain data.
 
     Returns
     -------
     dict
-        ``calls``: names of this package with the types of the arguments that they are called with;
-        ``header``: keys of headers, with types; ``keys``: ours in configs; ``state``: for classes
-        of this package, the attributes that are set.
+        ``calls``: called names of this package with the types of the arguments; ``header``: keys of
+        headers, with types; ``keys``: our keys in configs; ``state``: for classes of this package,
+        the attributes that are set.
     """
     reader = _Reader(io.BytesIO(data))
     reader.load()
-    found: dict[str, set[str]] = {"calls": set(), "header": set(), "keys": set(), "state": set()}
+    entries: dict[str, set[str]] = {"calls": set(), "header": set(), "keys": set(), "state": set()}
     for stand_in in reader.called:
         name = f"{stand_in.module}.{stand_in.name}"
         if stand_in.module.partition(".")[0] != PACKAGE:
             continue
-        found["calls"].add(f"{name}({', '.join(map(_kind, stand_in.arguments))})")
-        found["state"] |= {f"{name}.{attribute}" for attribute in stand_in.state}
+        entries["calls"].add(f"{name}({', '.join(map(_kind, stand_in.arguments))})")
+        entries["state"] |= {f"{name}.{attribute}" for attribute in stand_in.state}
         for text in stand_in.arguments:
             if isinstance(text, str) and text.startswith("{"):
-                _look_into(json.loads(text), found)
-    return {name: sorted(values) for name, values in found.items() if values}
+                _look_into(json.loads(text), entries)
+    return {name: sorted(values) for name, values in entries.items() if values}
 
 
-def _look_into(document: Any, found: dict[str, set[str]]) -> None:
-    """Note the keys of a payload's JSON, or of a compile config."""
+def _look_into(document: Any, entries: dict[str, set[str]]) -> None:
+    """Add the keys of a payload's JSON, or of a compile config, to `entries`."""
     header = document.pop("header", {})
-    found["header"] |= {f"{key}: {_shape(value)}" for key, value in header.items()}
+    entries["header"] |= {f"{key}: {_shape(value)}" for key, value in header.items()}
     open_ends = [document]
     while open_ends:
         node = open_ends.pop()
         if isinstance(node, dict):
-            found["keys"] |= {key for key in node if key.startswith(PACKAGE) or key in _OWN}
+            entries["keys"] |= {key for key in node if key.startswith(PACKAGE) or key in _OWN}
             open_ends += node.values()
         elif isinstance(node, list):
             open_ends += node
 
 
-# Members of configs that are ours without saying so.
+# Keys of configs that are ours, but lack our prefix.
 _OWN = {"assembly", "class"}
 
 
 def _shape(value: Any) -> str:
-    """Return how a value in JSON is nested, down to the types; what repeats is said once."""
+    """Return the nested types of a value in JSON; repeated types appear once."""
     if isinstance(value, dict):
         return f"{{{', '.join(sorted({_shape(item) for item in value.values()}))}}}"
     if isinstance(value, list):
@@ -71,7 +71,7 @@ def _kind(value: Any) -> str:
 
 
 class _StandIn:
-    """In place of whatever a pickle calls, and of what it gets for it."""
+    """A placeholder for the globals of a pickle, and for the results of their calls."""
 
     module, name = "", ""
 

@@ -1,15 +1,15 @@
-"""Write golden files: what this version pickles, for later ones to load.
+"""Writer of golden files: pickles of this version, which later versions must load.
 
-``python tests/golden/write.py`` writes those of the current protocol for Keras 3 into
-``tests/golden/protocol-N/keras3``, with a manifest that says which versions wrote them and what the
-objects answered. It refuses to touch files that are there: they are what a promise was made for.
-``--force`` is for a protocol that no release has written yet. ``--add`` writes the files that are
-missing, for kinds of objects that are new.
+``python tests/golden/write.py`` writes the files of the current protocol for Keras 3 into
+``tests/golden/protocol-N/keras3``, with a manifest of the versions that wrote them and of the
+answers of the objects. It refuses to touch existing files, which must load for ever. ``--force`` is
+for a protocol that no release has written yet. ``--add`` writes missing files, for new kinds of
+objects.
 
-``--note`` writes none, but what of today's pickles is our format into ``wire/FAMILY-BACKEND.json``,
-so that a change of it is noticed. Have each backend do so; see `wire`.
+``--note`` writes no golden files, but the wire format of the current pickles into
+``wire/FAMILY-BACKEND.json``, so that tests notice changes. Run it with each backend; see `wire`.
 
-``--family keras2`` writes those of another family.
+``--family keras2`` writes the files of another family.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ def folder_of(family: str) -> Path:
 
 
 def versions(family: str) -> dict[str, str]:
-    """Return what wrote the files."""
-    found = {
+    """Return the versions of the packages that write the files."""
+    installed = {
         "python": platform.python_version(),
         **families.by_name(family).versions(),
         **{name: importlib.metadata.version(name) for name in ("joblib", "cloudpickle", "numpy")},
         "scikit-learn": importlib.metadata.version("scikit-learn"),
     }
-    return {"keras_reduce": keras_reduce.__version__, **found}
+    return {"keras_reduce": keras_reduce.__version__, **installed}
 
 
 def dump(obj: Any, path: Path, container: str) -> None:
@@ -65,7 +65,7 @@ def dump(obj: Any, path: Path, container: str) -> None:
 
 
 def make(family: str, keras: Any) -> Iterator[tuple[str, objects.Golden, Any]]:
-    """Yield the objects that there are in a family, with this backend."""
+    """Yield the objects of a family that exist with this backend."""
     code = importlib.import_module(f"golden_code_{family}")
     backend = families.by_name(family).backend()
     for name, golden in objects.OBJECTS.items():
@@ -76,15 +76,15 @@ def make(family: str, keras: Any) -> Iterator[tuple[str, objects.Golden, Any]]:
 
 
 def describe(family: str, keras: Any) -> dict[str, Any]:
-    """Return the format of each object's pickle."""
+    """Return the wire format of the pickle of each object."""
     return {name: wire.describe(pickle.dumps(obj)) for name, _, obj in make(family, keras)}
 
 
-def write(folder: Path, family: str, keras: Any, known: Collection[str]) -> dict[str, Any]:
-    """Write the files of all objects that are not `known`; return what a manifest says of them."""
+def write(folder: Path, family: str, keras: Any, existing: Collection[str]) -> dict[str, Any]:
+    """Write the files of all objects that are not `existing`; return entries for the manifest."""
     entries: dict[str, Any] = {}
     for name, golden, obj in make(family, keras):
-        if name in known:
+        if name in existing:
             continue
         said = objects.answer(keras, pickle.loads(pickle.dumps(obj)), golden.kind)
         for container in golden.containers:
@@ -119,19 +119,19 @@ def main() -> None:
         (options.into or HERE / "wire" / name).write_text(f"{text}\n")
         return
     folder = options.into or folder_of(options.family)
-    manifest, known = folder / "manifest.json", {}
+    manifest, existing = folder / "manifest.json", {}
     if options.force:
         shutil.rmtree(folder, ignore_errors=True)
     elif options.add and manifest.exists():
-        known = json.loads(manifest.read_text())["files"]
+        existing = json.loads(manifest.read_text())["files"]
     elif folder.exists() and any(folder.iterdir()):
         sys.exit(f"{folder} has files: raise payload.PROTOCOL, or see --help")
     folder.mkdir(parents=True, exist_ok=True)
-    files = write(folder, options.family, keras, {entry["object"] for entry in known.values()})
+    files = write(folder, options.family, keras, {entry["object"] for entry in existing.values()})
     said = versions(options.family)
     files = {name: {**entry, "versions": said} for name, entry in files.items()}
-    # A line for each file.
-    lines = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in sorted({**known, **files}.items())]
+    # One line per file.
+    lines = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in sorted({**existing, **files}.items())]
     head = {"protocol": payload.PROTOCOL, "family": options.family, "format": trailer.VERSION}
     start = json.dumps({**head, "files": {}}).removesuffix("}}")
     manifest.write_text("\n".join([start, ",\n".join(lines), "}}", ""]))
@@ -140,8 +140,8 @@ def main() -> None:
 
 if __name__ == "__main__":
     if os.environ.get("PYTHONHASHSEED") != "0":
-        # The order of sets is in some pickles. So the files are the same each time, but for code by
-        # value, in which cloudpickle puts an id of the process.
+        # Some pickles contain sets. With a fixed order, the files are the same each time, except
+        # for code by value, in which cloudpickle puts an id of the process.
         os.execve(
             sys.executable, [sys.executable, *sys.argv], {**os.environ, "PYTHONHASHSEED": "0"}
         )

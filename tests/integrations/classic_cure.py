@@ -1,9 +1,9 @@
-"""As old programs helped themselves: parts are saved apart, and put together by hand.
+"""A workaround of old programs: the parts are saved separately and joined by hand.
 
 ``classic_cure.py save PATH`` trains and saves, ``classic_cure.py load PATH`` rebuilds.
 """
 
-# ruff: noqa: N806, NPY002, PTH123  Programs of that time looked like this.
+# ruff: noqa: N806, NPY002, PTH123  This is the style of programs of that time.
 
 import pickle
 import sys

@@ -1,6 +1,6 @@
-"""As old programs were written: an estimator is trained, and pickled to the file in argv[1]."""
+"""A program in the style of old ones: it trains an estimator and pickles it to the file argv[1]."""
 
-# ruff: noqa: NPY002, PTH123  Programs of that time looked like this.
+# ruff: noqa: NPY002, PTH123  This is the style of programs of that time.
 
 import pickle
 import sys

@@ -1,4 +1,4 @@
-"""What the programs of clusters train and search, and how they compare what comes back."""
+"""Models, searches and comparisons for the programs about clusters."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ import keras_reduce
 from checks import bits
 from keras_reduce.core import keras_backend
 
-# Those are the program's that takes them from here: no worker can import them.
+# Classes and functions pickle as those of the program that imports them; workers can't import them.
 __name__ = "__main__"
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(24, 5)).astype("float32")
 Y = X.sum(1)
-# Divides what a fold has as well. For a model that meets a second size of batches, TensorFlow
-# traces a function for any size, which computes other last bits than one for a certain size.
+# A divisor of the size of a fold as well. At a second batch size, TensorFlow traces a function for
+# any size, which computes other last bits than the function for one size.
 BATCH = 6
 
 DISGUISES = Path(__file__).parent / "disguises"
-PATIENCE = 120  # seconds after which something is said to hang
+PATIENCE = 120  # seconds before a task counts as hanging
 PROGRAM = os.getpid()
 
 
@@ -57,7 +57,7 @@ def build(units=4, rate=0.2):
 
 
 def build_for_keras(X, y, units=4):  # noqa: N803
-    keras.utils.set_random_seed(3)  # Keras's own wrapper has no random_state.
+    keras.utils.set_random_seed(3)  # Keras's wrapper has no random_state.
     return build(units)
 
 
@@ -98,7 +98,7 @@ def validated(estimator, **options):
 
 
 def killing(mark):
-    """Return a function that builds a model; but once the worker that calls it is killed."""
+    """Return a build function that kills the first worker that calls it."""
 
     def build_or_be_killed(units=4, rate=0.2):
         import signal
@@ -114,7 +114,7 @@ def killing(mark):
 
 @dataclasses.dataclass
 class Parts:
-    """A model in something that is not Keras's."""
+    """A model inside an object that is not a Keras object."""
 
     model: keras.Model
     others: tuple
@@ -126,7 +126,7 @@ def answers(parts):
 
 
 def read(path):
-    """Return what a model in a file answers, and whether reading it has changed this process."""
+    """Return the predictions of a model in a file, and True if loading changed no setting."""
     import pickle
 
     before = os.environ.get("KERAS_BACKEND"), keras_reduce.is_installed()
@@ -137,21 +137,21 @@ def read(path):
 
 @contextlib.contextmanager
 def as_if_on(backend):
-    """Let what is pickled say that the program computes with another backend."""
+    """Write payloads for a block as if the program used another backend."""
     with mock.patch.object(keras_backend, "chosen", return_value=backend):
         yield
 
 
-# What is said then of a worker that computes with TensorFlow.
+# The error message then, for a worker with the TensorFlow backend.
 OTHERS = "computes with 'tensorflow', that of its program with 'jax'"
 
 
 # --- comparing -------------------------------------------------------------------------------
 
 
-def life(model):
-    """Return what a model answers, and what becomes of it."""
-    keras.utils.set_random_seed(2)  # The order of rows is the program's, and none of the model's.
+def behaviour(model):
+    """Return the predictions of a model, and the outcome of more training."""
+    keras.utils.set_random_seed(2)  # The order of rows depends on the program's seed.
     answer = model.predict(X, verbose=0)
     history = model.fit(X, Y, batch_size=BATCH, verbose=0).history
     return bits(
@@ -163,17 +163,17 @@ def scores(search):
     return bits({name: v for name, v in search.cv_results_.items() if "_test_score" in name})
 
 
-def assert_same_estimators(found, alone):
-    """Compare what `validated` returned: scores, histories, classes, and the models' lives."""
-    assert bits(found["test_score"]) == bits(alone["test_score"])
-    for pair in zip(found["estimator"], alone["estimator"], strict=True):
+def assert_same_estimators(distributed, alone):
+    """Compare two results of `validated`: scores, histories, classes, and models."""
+    assert bits(distributed["test_score"]) == bits(alone["test_score"])
+    for pair in zip(distributed["estimator"], alone["estimator"], strict=True):
         theirs, ours = (each[-1] if hasattr(each, "steps") else each for each in pair)
         assert type(theirs.model_.layers[1]) is Scaled
         histories = [getattr(each.history_, "history", each.history_) for each in (theirs, ours)]
         assert bits(histories[0]) == bits(histories[1])
-        assert life(theirs.model_) == life(ours.model_)
+        assert behaviour(theirs.model_) == behaviour(ours.model_)
 
 
-def assert_same_ensembles(found, alone):
-    for theirs, ours in zip(found.estimators_, alone.estimators_, strict=True):
-        assert life(theirs[-1].model_) == life(ours[-1].model_)
+def assert_same_ensembles(distributed, alone):
+    for theirs, ours in zip(distributed.estimators_, alone.estimators_, strict=True):
+        assert behaviour(theirs[-1].model_) == behaviour(ours[-1].model_)

@@ -1,6 +1,6 @@
-"""Dask's clusters: one with two processes of its own, one of commands that know each other by port.
+"""Clusters of Dask: a local cluster with two processes, and one of commands connected by ports.
 
-Whatever comes back is compared with what the same program does alone, bit for bit.
+All results are compared with those of the same program alone, bit for bit.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ from cluster_models import (
     as_if_on,
     assert_same_ensembles,
     assert_same_estimators,
+    behaviour,
     ensemble,
     grid_search,
     keras_regressor,
     killing,
-    life,
     read,
     regressor,
     scikeras_regressor,
@@ -64,7 +64,7 @@ from cluster_models import (
 from keras_reduce.core import array_backends
 from keras_reduce.integrations import dask_admission
 
-# --- by way of joblib ------------------------------------------------------------------------
+# --- through joblib --------------------------------------------------------------------------
 
 
 def on_dask(**options):
@@ -74,9 +74,9 @@ def on_dask(**options):
 @check
 def tasks_run_in_other_processes():
     with on_dask():
-        found = joblib.Parallel()(joblib.delayed(os.getpid)() for _ in range(4))
-    assert set(found) <= set(CLIENT.run(os.getpid).values())
-    assert PROGRAM not in found
+        processes = joblib.Parallel()(joblib.delayed(os.getpid)() for _ in range(4))
+    assert set(processes) <= set(CLIENT.run(os.getpid).values())
+    assert PROGRAM not in processes
 
 
 @check
@@ -84,9 +84,11 @@ def searches_find_what_they_find_alone():
     grid = {"kerasregressor__units": [3, 4]}
     alone = grid_search(regressor(), grid)
     with on_dask():
-        found = grid_search(regressor(), grid)
-    assert scores(found) == scores(alone)
-    assert life(found.best_estimator_[-1].model_) == life(alone.best_estimator_[-1].model_)
+        search = grid_search(regressor(), grid)
+    assert scores(search) == scores(alone)
+    assert behaviour(search.best_estimator_[-1].model_) == behaviour(
+        alone.best_estimator_[-1].model_
+    )
 
 
 @check
@@ -97,8 +99,8 @@ def wrappers_of_others_are_searched():
         grid = {f"{type(wrapper).__name__.lower()}__{name}": v for name, v in grid.items()}
         alone = grid_search(pipeline, grid)
         with on_dask():
-            found = grid_search(pipeline, grid)
-        assert scores(found) == scores(alone)
+            search = grid_search(pipeline, grid)
+        assert scores(search) == scores(alone)
 
 
 @check
@@ -106,16 +108,16 @@ def estimators_that_workers_have_fitted_come_back_whole():
     for estimator in (regressor(), scikeras_regressor()):
         alone = validated(estimator)
         with on_dask():
-            found = validated(estimator)
-        assert_same_estimators(found, alone)
+            distributed = validated(estimator)
+        assert_same_estimators(distributed, alone)
 
 
 @check
 def ensembles_come_back_whole():
     alone = ensemble()
     with on_dask():
-        found = ensemble()
-    assert_same_ensembles(found, alone)
+        distributed = ensemble()
+    assert_same_ensembles(distributed, alone)
 
 
 @check
@@ -125,45 +127,45 @@ def what_a_task_is_given_twice_is_one_there():
 
     model = trained()
     with on_dask():
-        found = joblib.Parallel()(
+        identical = joblib.Parallel()(
             joblib.delayed(are_one)([model], {"again": model}, last=(model,)) for _ in range(2)
         )
-    assert found == [True, True]
+    assert identical == [True, True]
 
 
 @check
 def futures_among_arguments_are_what_they_stand_for():
     model = trained()
     future = CLIENT.scatter(model)
-    # In an object that Dask does not look into, as well.
+    # Also in an object that Dask does not traverse.
     given = (future, [future], {"model": future}, Parts(future, ()))
 
     def all_answers(first, second, third, fourth):
         return [answers(each) for each in (first, *second, *third.values(), fourth)]
 
     with on_dask():
-        found = joblib.Parallel()(joblib.delayed(all_answers)(*given) for _ in range(2))
+        results = joblib.Parallel()(joblib.delayed(all_answers)(*given) for _ in range(2))
     expected = bits(answers(model))
-    assert [bits(each) for each in found[0] + found[1]] == [expected] * 8
+    assert [bits(each) for each in results[0] + results[1]] == [expected] * 8
 
 
 @check
 def a_search_outlives_a_worker():
-    """Dask starts another in its place, and gives it the tasks of the one that was killed."""
+    """Kill a worker: Dask starts another one, which gets its tasks."""
     grid = {"kerasregressor__units": [3, 4, 5, 6], "kerasregressor__epochs": [4]}
     alone = grid_search(regressor(), grid)
     mark = Path(FOLDER, "killed")
     before = set(CLIENT.run(os.getpid).values())
     with on_dask():
-        found = grid_search(regressor(build_fn=killing(mark)), grid)
+        search = grid_search(regressor(build_fn=killing(mark)), grid)
     assert mark.exists()
-    assert scores(found) == scores(alone)
-    assert found.best_params_ == alone.best_params_
+    assert scores(search) == scores(alone)
+    assert search.best_params_ == alone.best_params_
     CLIENT.wait_for_workers(2, timeout=PATIENCE)
     assert set(CLIENT.run(os.getpid).values()) != before
 
 
-# --- tasks of the program's own --------------------------------------------------------------
+# --- tasks of the program --------------------------------------------------------------------
 
 
 @check
@@ -171,14 +173,14 @@ def arguments_may_be_models_and_hold_some():
     model = trained()
     expected = bits(model.predict(X, verbose=0))
     inside = Parts(model, (model, {"again": model}))
-    found = [
+    futures = [
         CLIENT.submit(answers, model),
         CLIENT.submit(answers, inside),
         CLIENT.submit(model.predict, X, verbose=0),
         CLIENT.compute(dask.delayed(answers)(dask.delayed(trained)(4, 1))),
         CLIENT.submit(lambda pair: answers(pair[1]), ("a pair", model)),
     ]
-    for number, future in enumerate(found):
+    for number, future in enumerate(futures):
         assert bits(np.asarray(future.result(PATIENCE))) == expected, number
 
     def shared(parts):
@@ -188,7 +190,7 @@ def arguments_may_be_models_and_hold_some():
 
 
 class Named(keras.Sequential):
-    """Has methods whose names are those of anything."""
+    """A model with methods whose names are also used inside this package."""
 
     def arguments(self):
         return "arguments"
@@ -207,13 +209,13 @@ class Named(keras.Sequential):
 def methods_pass_a_scheduler_whatever_they_are_called():
     model = Named([keras.Input((2,)), keras.layers.Dense(1)])
     names = ("arguments", "rebuild", "state", "_private")
-    found = [CLIENT.submit(getattr(model, name)) for name in names]
-    assert tuple(each.result(PATIENCE) for each in found) == names
+    futures = [CLIENT.submit(getattr(model, name)) for name in names]
+    assert tuple(each.result(PATIENCE) for each in futures) == names
 
 
 @check
 def a_file_of_another_backend_is_read_but_not_a_message():
-    """Of any size: Dask unpickles what is large in another thread."""
+    """Try a small and a large model: Dask unpickles large messages in another thread."""
     large = keras.Sequential([keras.Input((5,)), keras.layers.Dense(600_000)])
     for number, model in enumerate((trained(), large)):
         expected = answers(model)
@@ -223,9 +225,9 @@ def a_file_of_another_backend_is_read_but_not_a_message():
             for argument in (model, Parts(model, ())):
                 with raises(keras_reduce.FrameworkError, OTHERS, "Dask worker tcp://"):
                     CLIENT.submit(answers, argument).result(PATIENCE)
-        found, is_unchanged = CLIENT.submit(read, path).result(PATIENCE)
+        predictions, is_unchanged = CLIENT.submit(read, path).result(PATIENCE)
         assert is_unchanged
-        assert bits(found) == bits(expected)
+        assert bits(predictions) == bits(expected)
     assert len(CLIENT.scheduler_info()["workers"]) == 2
 
 
@@ -234,10 +236,10 @@ def what_tasks_return_comes_back_whole():
     CLIENT.register_plugin(keras_reduce.dask.plugin())
     expected = trained()
     future = CLIENT.submit(trained)
-    found = future.result(PATIENCE)
-    assert isinstance(found.layers[1], Scaled)
-    assert life(found) == life(expected)
-    # Nor has any worker gone to Dask's adapter, which would have failed.
+    returned = future.result(PATIENCE)
+    assert isinstance(returned.layers[1], Scaled)
+    assert behaviour(returned) == behaviour(expected)
+    # No worker has used Dask's own serializer, which would have failed.
     assert bits(future.result(PATIENCE).get_weights()) == bits(trained().get_weights())
 
 
@@ -254,8 +256,10 @@ def a_scattered_model_is_on_every_worker():
 def a_pipeline_predicts_the_blocks_of_an_array():
     fitted = regressor().fit(X, Y)
     blocks = dask.array.from_array(X, chunks=(12, 5))
-    found = ParallelPostFit(fitted).predict(blocks).compute()
-    assert bits(found) == bits(np.concatenate([fitted.predict(X[:12]), fitted.predict(X[12:])]))
+    predictions = ParallelPostFit(fitted).predict(blocks).compute()
+    assert bits(predictions) == bits(
+        np.concatenate([fitted.predict(X[:12]), fitted.predict(X[12:])])
+    )
 
 
 @check
@@ -293,7 +297,7 @@ BACKEND = joblib._dask.DaskDistributedBackend
 
 
 def is_changed():
-    """Tell of each thing that is changed whether it is."""
+    """Return for each patch True if it is applied."""
     model = trained(64)
     try:
         adapter = dask_serialize.dispatch(keras.Sequential).__module__
@@ -336,13 +340,13 @@ def a_version_without_a_private_name_is_left_alone():
 
 @check
 def a_program_hears_of_what_can_not_be_sent_and_of_workers_that_keep_dying():
-    """joblib would wait for ever in either case. Comes last, as it costs the cluster workers."""
+    """Require errors where joblib would wait for ever. Must be last: it kills workers."""
     with (
         raises(keras_reduce.ReduceError, "can't be pickled: a task for len", "lock"),
         on_dask(),
     ):
         joblib.Parallel()(joblib.delayed(len)((threading.Lock(),)) for _ in range(2))
-    model = trained(64)  # is large enough for joblib to send it by itself
+    model = trained(64)  # large enough for joblib to scatter it
     model.guard = threading.Lock()
     with raises(keras_reduce.ReduceError, "lock"), on_dask():
         joblib.Parallel()(joblib.delayed(answers)(model) for _ in range(2))
@@ -355,7 +359,7 @@ def a_program_hears_of_what_can_not_be_sent_and_of_workers_that_keep_dying():
 
 @contextlib.contextmanager
 def running(command, *arguments, stderr=subprocess.DEVNULL, **environment):
-    """Run one of Dask's commands as a process of its own."""
+    """Run one of Dask's commands in its own process."""
     process = subprocess.Popen(
         [sys.executable, "-m", f"distributed.cli.dask_{command}", *map(str, arguments)],
         env={**os.environ, **environment},
@@ -371,7 +375,7 @@ def running(command, *arguments, stderr=subprocess.DEVNULL, **environment):
 
 def worker(address, name, *, path="", threads=2, **environment):
     search = os.pathsep.join(filter(None, [path, os.environ.get("PYTHONPATH", "")]))
-    # joblib sends nothing to a cluster of one thread.
+    # joblib computes in the program if a cluster has one thread.
     options = ("--no-nanny", "--nthreads", threads, "--no-dashboard", "--name", name)
     return running("worker", address, *options, PYTHONPATH=search, **environment)
 
@@ -384,7 +388,7 @@ def free_port():
 
 @contextlib.contextmanager
 def commands():
-    """Give a client of a scheduler, which is a process without Keras, and has no workers yet."""
+    """Yield a client of a scheduler without Keras and without workers, and its address."""
     port = free_port()
     address = f"tcp://127.0.0.1:{port}"
     options = ("--host", "127.0.0.1", "--port", port, "--no-dashboard")
@@ -397,11 +401,11 @@ def commands():
 def joined(client, address, name, **options):
     with worker(address, name, **options) as process:
         deadline = time.monotonic() + 60
-        while name not in (found := names(client)):
+        while name not in (numbers := names(client)):
             assert process.poll() is None, "the worker has ended"
             assert time.monotonic() < deadline, "no worker has come"
             time.sleep(0.1)
-        yield found[name]
+        yield numbers[name]
     while name in names(client):
         time.sleep(0.1)
 
@@ -420,8 +424,8 @@ def a_scheduler_needs_no_keras():
         joined(client, address, "second", threads=1),
     ):
         with on_dask(client=client):
-            found = grid_search(regressor(), {"kerasregressor__units": [3]})
-        assert scores(found) == scores(alone)
+            search = grid_search(regressor(), {"kerasregressor__units": [3]})
+        assert scores(search) == scores(alone)
         answer = client.submit(answers, Parts(model, ())).result(PATIENCE)
         assert bits(answer) == bits(model.predict(X, verbose=0))
         imported = client.run_on_scheduler(
@@ -442,7 +446,7 @@ UNFIT = {
 
 
 def workers_that_are_not_fit(client, address):
-    """Each is named, and what it lacks, to a program that sends a batch or registers the plugin."""
+    """Require errors with worker and cause when a batch is sent or the plugin is registered."""
     with contextlib.ExitStack() as stack:
         for name, (environment, said) in UNFIT.items():
             worker = joined(client, address, name, path=str(DISGUISES), **environment)
@@ -452,14 +456,14 @@ def workers_that_are_not_fit(client, address):
                 on_dask(client=client, workers=[where]),
             ):
                 grid_search(regressor(), {"kerasregressor__units": [3]})
-        # Of one of them.
+        # The error is that of one of them.
         with raises(Exception, "Dask worker tcp://", "What to do"):
             client.register_plugin(keras_reduce.dask.plugin())
 
 
 @check
 def tasks_are_not_sent_to_workers_that_are_not_fit():
-    """Such a worker would end, and the task would wait for ever."""
+    """Require an error: such a worker would exit, and the task would wait for ever."""
     model = trained()
     expected = bits(model.predict(X, verbose=0))
     with commands() as (client, address), joined(client, address, "fit") as fit:
@@ -467,9 +471,9 @@ def tasks_are_not_sent_to_workers_that_are_not_fit():
         for name in ("without", "older"):
             environment, said = UNFIT[name]
             with joined(client, address, name, path=str(DISGUISES), **environment) as where:
-                time.sleep(1)  # for which a client believes that it knows the workers
+                time.sleep(1)  # as long as a client keeps its list of workers
                 assert_not_sent(client, model, (said, f"Dask worker {where}", "What to do"))
-                # Nor has anything happened to it: others may go on.
+                # The worker still runs: other tasks can use it.
                 assert client.submit(os.getpid, workers=[where]).result(PATIENCE)
                 for place in (fit, "fit"):
                     future = client.submit(answers, model, workers=[place], pure=False)
@@ -480,7 +484,7 @@ def tasks_are_not_sent_to_workers_that_are_not_fit():
 
 
 def assert_not_sent(client, model, said):
-    """Whatever has been asked for, the program hears why not."""
+    """Require that every way to send a task raises the error."""
     for submit in (
         lambda: client.submit(answers, model, pure=False),
         lambda: client.map(answers, [Parts(model, ())], pure=False)[0],
@@ -515,7 +519,11 @@ def a_silent_worker_keeps_nobody_waiting_for_long():
         client.wait_for_workers(2, timeout=PATIENCE)
         process.send_signal(signal.SIGSTOP)
         try:
-            for patience in (PATIENCE, 4, 4):  # The first has to find out.
+            for patience in (
+                PATIENCE,
+                4,
+                4,
+            ):  # The first call waits until the worker counts as silent.
                 future = client.submit(answers, model, workers=[fit], pure=False)
                 assert bits(future.result(patience)) == expected
             client.scatter(model, workers=[fit])
@@ -529,7 +537,7 @@ def messages_are_sent_whatever_befalls_the_asking():
 
 
 class Scripted:
-    """A client that is connected to nothing, and keeps what it is to send."""
+    """A client without a connection, which records its messages."""
 
     status, scheduler = "running", None
 
@@ -543,7 +551,7 @@ class Scripted:
 
 async def messages_that_wait():
     graph = {"op": "update-graph", "expr_ser": Serialized({}, [b"keras_reduce"]), "keys": {"a"}}
-    # There is nobody to ask about the first; the third is of a form that is not known.
+    # For the first there are no workers to ask; the third has an unknown form.
     messages = [
         {**graph, "annotations": ToPickle({})},
         {"op": "another"},
@@ -555,7 +563,7 @@ async def messages_that_wait():
         for message in messages:
             client.send(message)
         assert client.sent == []
-    # Private: lines of messages must end with their client.
+    # Private: queues of messages must end with their client.
     dask_admission._QUEUES[closing].dissolve()
     assert closing.sent == messages
     await asyncio.sleep(0.1)

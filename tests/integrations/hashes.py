@@ -1,7 +1,7 @@
-"""What `joblib.hash` says of objects: run in two processes, which must agree.
+"""Results of `joblib.hash`: the program runs in two processes, which must agree.
 
-``python hashing.py FOLDER`` prints a hash for each object; what is in FOLDER (a pickle of them all,
-joblib's cache) is made by the first to come, and used by the next.
+``python hashes.py FOLDER`` prints a hash for each object. The first process writes a pickle of all
+objects and joblib's cache to FOLDER, and the second uses them.
 """
 
 import functools
@@ -40,7 +40,7 @@ def scaled(values):
 
 
 def compiled():
-    """Return a `tf.function` where there is one."""
+    """Return a `tf.function` by name, with TensorFlow; else nothing."""
     if keras.config.backend() != "tensorflow":
         return {}
     import tensorflow as tf
@@ -126,20 +126,20 @@ def objects():
 
 
 def code():
-    """Return things that plain pickle refuses."""
+    """Return functions and classes that plain pickle refuses."""
     closure = (lambda by: lambda x: x * by)(3)
     return {"function": scaled, "guarded": guarded, "class": Scale, "closure": closure}
 
 
 def differences(model):
-    """Return what must not hash like `model`, by what differs."""
-    found = {}
+    """Return variants of `model` that must have other hashes, by name of the difference."""
+    variants = {}
     weights = model.layers[-1].kernel.numpy()
     flipped = pickle.loads(pickle.dumps(model))
     bits = weights.copy().view("uint32")
     bits[0, 0] ^= 1
     flipped.layers[-1].kernel.assign(bits.view("float32"))
-    found["one bit of a weight"] = flipped
+    variants["one bit of a weight"] = flipped
     for name, change in {
         "a flag": lambda copy: setattr(copy.layers[0], "trainable", False),
         "an attribute": lambda copy: setattr(copy, "note", {**copy.note, "by": ("me", 2)}),
@@ -149,15 +149,15 @@ def differences(model):
         "a rate": lambda copy: setattr(copy.optimizer, "learning_rate", 0.5),
         "a count": lambda copy: setattr(copy.layers[0], "by", 0.25),
     }.items():
-        found[name] = pickle.loads(pickle.dumps(model))
-        change(found[name])
-    found["a loss"] = pickle.loads(pickle.dumps(model))
-    found["a loss"].compile(found["a loss"].optimizer, "mse", run_eagerly=True)
-    return found
+        variants[name] = pickle.loads(pickle.dumps(model))
+        change(variants[name])
+    variants["a loss"] = pickle.loads(pickle.dumps(model))
+    variants["a loss"].compile(variants["a loss"].optimizer, "mse", run_eagerly=True)
+    return variants
 
 
 def changed_code():
-    """Return pairs of functions or classes that do different things under one name."""
+    """Return pairs of different functions or classes of one name."""
 
     def cached(by):
         @functools.lru_cache
@@ -200,15 +200,15 @@ def changed_code():
 
 
 def main(folder):
-    made = objects()
-    first = {name: joblib.hash(obj) for name, obj in {**made, **code()}.items()}
-    assert pickle.dumps(made["model"]) == pickle.dumps(made["model"])
-    time.sleep(1.1)  # Native pickles of Keras have the time in seconds in them.
-    again = {name: joblib.hash(obj) for name, obj in {**made, **code()}.items()}
+    shipped = objects()
+    first = {name: joblib.hash(obj) for name, obj in {**shipped, **code()}.items()}
+    assert pickle.dumps(shipped["model"]) == pickle.dumps(shipped["model"])
+    time.sleep(1.1)  # Keras's own pickles contain the time in seconds.
+    again = {name: joblib.hash(obj) for name, obj in {**shipped, **code()}.items()}
 
     file = folder / "objects.pickle"
     if not file.exists():
-        file.write_bytes(pickle.dumps(made))
+        file.write_bytes(pickle.dumps(shipped))
     travelled = {n: joblib.hash(o) for n, o in pickle.loads(file.read_bytes()).items()}
 
     features = Features(build, str(folder / "count.txt"))
@@ -218,7 +218,7 @@ def main(folder):
     pipeline = Pipeline(steps, memory=str(folder / "cache"))
     predicted = pipeline.fit(X, Y).predict(X)
 
-    model_hash = joblib.hash(made["model"])
+    model_hash = joblib.hash(shipped["model"])
     words = {
         "first": first,
         "again": again,
@@ -226,7 +226,7 @@ def main(folder):
         "predicted": predicted.tolist(),
         "differences": {
             name: joblib.hash(other) != model_hash
-            for name, other in differences(made["model"]).items()
+            for name, other in differences(shipped["model"]).items()
         },
         "code": {n: joblib.hash(a) != joblib.hash(b) for n, (a, b) in changed_code().items()},
     }

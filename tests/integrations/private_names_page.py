@@ -1,4 +1,4 @@
-"""Print ``docs/private-names.md``: all that the package uses of others and they don't promise."""
+"""Text of ``docs/private-names.md``, printed from the manifests of private names."""
 
 from __future__ import annotations
 

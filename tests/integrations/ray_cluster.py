@@ -1,6 +1,6 @@
-"""Clusters of Ray on this machine: one that knows nothing of us, then one that is told.
+"""Local clusters of Ray: one without a setup of workers, then one with it.
 
-Whatever comes back is compared with what the same program does alone, bit for bit.
+All results are compared with those of the same program alone, bit for bit.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from cluster_models import (
     as_if_on,
     assert_same_ensembles,
     assert_same_estimators,
+    behaviour,
     ensemble,
     grid_search,
     keras_regressor,
     killing,
-    life,
     read,
     regressor,
     scikeras_regressor,
@@ -57,7 +57,7 @@ MEBIBYTE = 1 << 20
 
 
 def start(**environment):
-    """Start a cluster with this runtime environment, in place of the one that there is."""
+    """Start a cluster with this runtime environment, in place of the running one."""
     ray.shutdown()
     ray.init(
         address="local",
@@ -71,12 +71,12 @@ def start(**environment):
 
 
 def disguised(**variables):
-    """Return the options of tasks and actors whose workers have other things installed."""
+    """Return options of tasks and actors for workers that seem to have other packages installed."""
     search = os.pathsep.join([str(DISGUISES), os.environ["PYTHONPATH"]])
     return {"runtime_env": {"env_vars": {"PYTHONPATH": search, **variables}}}
 
 
-# Why a worker can't work for us, and what it says of that.
+# Options for workers that can't be used, and their error messages.
 UNFIT = (
     (disguised(HIDDEN="keras_reduce"), "keras_reduce is missing here"),
     (disguised(KERAS_VERSION="3.1.0"), f"keras 3.1.0 here, {keras.__version__} there"),
@@ -87,7 +87,7 @@ UNFIT = (
 )
 
 
-# --- by way of joblib, to workers that know nothing of us ------------------------------------
+# --- through joblib, to workers without a setup ----------------------------------------------
 
 
 def on_ray(**ray_remote_args):
@@ -97,15 +97,15 @@ def on_ray(**ray_remote_args):
 @check
 def tasks_run_in_other_processes():
     with on_ray():
-        found = joblib.Parallel()(joblib.delayed(os.getpid)() for _ in range(2))
-    assert PROGRAM not in found
+        processes = joblib.Parallel()(joblib.delayed(os.getpid)() for _ in range(2))
+    assert PROGRAM not in processes
 
 
 @check
 def a_search_outlives_a_worker_and_finds_what_it_finds_alone():
-    """Ray starts another in its place, and gives it the task of the one that was killed.
+    """Kill a worker: Ray starts another one, which gets its task.
 
-    Of all wrappers at once: each parallel call has processes of its own, which take their time.
+    One search covers all wrappers, since each parallel call starts its own processes.
     """
     mark = Path(FOLDER, "killed")
     ours = keras_reduce.KerasRegressor(killing(mark), epochs=2, batch_size=BATCH, random_state=0)
@@ -117,26 +117,26 @@ def a_search_outlives_a_worker_and_finds_what_it_finds_alone():
     alone = grid_search(pipeline, grid, n_jobs=1)
     assert not mark.exists()
     with on_ray(max_restarts=3, max_task_retries=3):
-        found = grid_search(pipeline, grid)
+        search = grid_search(pipeline, grid)
     assert mark.exists()
-    assert scores(found) == scores(alone)
-    assert found.best_index_ == alone.best_index_
+    assert scores(search) == scores(alone)
+    assert search.best_index_ == alone.best_index_
 
 
 @check
 def estimators_that_workers_have_fitted_come_back_whole():
     alone = validated(regressor(), n_jobs=1)
     with on_ray():
-        found = validated(regressor())
-    assert_same_estimators(found, alone)
+        distributed = validated(regressor())
+    assert_same_estimators(distributed, alone)
 
 
 @check
 def ensembles_come_back_whole():
     alone = ensemble(n_jobs=1)
     with on_ray():
-        found = ensemble()
-    assert_same_ensembles(found, alone)
+        distributed = ensemble()
+    assert_same_ensembles(distributed, alone)
 
 
 @check
@@ -146,7 +146,7 @@ def batches_are_refused_where_they_would_be_others():
             grid_search(regressor(), {"kerasregressor__units": [3]})
 
 
-# --- tasks and actors of the program's own ---------------------------------------------------
+# --- tasks and actors of the program ---------------------------------------------------------
 
 
 asked = ray.remote(answers)
@@ -171,11 +171,11 @@ def result(reference):
 
 @check
 def arguments_may_be_models_and_hold_some():
-    """A model that comes to a worker which knows nothing of us tells it what is to be installed."""
+    """Send models to workers without a setup: payloads carry the installation."""
     model = trained()
     expected = bits(model.predict(X, verbose=0))
     inside = Parts(model, (model, {"again": model}))
-    for each in (model, inside, ray.put(model), ray.put(inside)):  # by one worker
+    for each in (model, inside, ray.put(model), ray.put(inside)):  # in one worker
         assert bits(result(asked.remote(each))) == expected
     assert result(are_one.remote(inside))
     back = result(continued.remote(model))
@@ -184,7 +184,7 @@ def arguments_may_be_models_and_hold_some():
     assert type(back["model"].layers[1]) is Scaled
     keras.utils.set_random_seed(4)
     model.fit(X, Y, batch_size=BATCH, verbose=0)
-    assert life(back["model"]) == life(model)
+    assert behaviour(back["model"]) == behaviour(model)
 
 
 @check
@@ -201,9 +201,9 @@ def a_file_of_another_backend_is_read_but_not_a_message():
         ):
             with raises(ray.exceptions.RayError, OTHERS, "Ray worker "):
                 result(sent())
-    found, is_unchanged = result(asked_to_read.remote(path))
+    predictions, is_unchanged = result(asked_to_read.remote(path))
     assert is_unchanged
-    assert bits(found) == bits(answers(model))
+    assert bits(predictions) == bits(answers(model))
 
 
 @check
@@ -247,11 +247,11 @@ def what_tasks_return_comes_back_whole():
     expected = keras.backend.backend(), "kept and set by a hook", False
     assert result(about.remote()) == expected
     models = [train.remote(0), train.remote(1), fit.remote(2)]
-    for seed, found in enumerate(result(models[:2])):
-        assert type(found.layers[1]) is Scaled
-        assert life(found) == life(trained(seed=seed))
-    own = regressor(random_state=2).fit(X, Y)
-    assert life(result(models[2])[-1].model_) == life(own[-1].model_)
+    for seed, returned in enumerate(result(models[:2])):
+        assert type(returned.layers[1]) is Scaled
+        assert behaviour(returned) == behaviour(trained(seed=seed))
+    local = regressor(random_state=2).fit(X, Y)
+    assert behaviour(result(models[2])[-1].model_) == behaviour(local[-1].model_)
 
 
 @check
@@ -317,7 +317,7 @@ def row(model):
 
 
 def is_shared(variable):
-    """Tell whether a variable's memory is that of a file which others have mapped as well."""
+    """Tell whether the memory of a variable is a shared mapping of a file."""
     address = array_backends.read(variable, "tensorflow").__array_interface__["data"][0]
     for line in Path("/proc/self/maps").read_text().splitlines():
         span, access, _, _, _, *path = line.split(maxsplit=5)
@@ -329,10 +329,10 @@ def is_shared(variable):
 
 @ray.remote
 class Reader:
-    """Has a model, and tells what that costs."""
+    """An actor with a model, which measures its memory."""
 
     def __init__(self):
-        model = large(8, 2)  # What the first model costs is none of the next one's.
+        model = large(8, 2)  # Costs of the first model must not count for the next.
         model.predict(row(model), verbose=0)
         model.fit(row(model), row(model), verbose=0)
 
@@ -349,10 +349,12 @@ class Reader:
         return [is_shared(each) for each in self.model.trainable_variables]
 
     def memory(self):
-        """Return the share of this process in the memory of all, and what is its own alone."""
+        """Return the proportional and the private memory of this process in bytes."""
         lines = [line.split() for line in Path("/proc/self/smaps_rollup").read_text().splitlines()]
-        found = {words[0]: int(words[1]) << 10 for words in lines[1:]}
-        return np.array([found["Pss:"], found["Private_Clean:"] + found["Private_Dirty:"]])
+        kilobytes = {words[0]: int(words[1]) << 10 for words in lines[1:]}
+        return np.array(
+            [kilobytes["Pss:"], kilobytes["Private_Clean:"] + kilobytes["Private_Dirty:"]]
+        )
 
 
 @check
@@ -373,9 +375,9 @@ def actors_share_the_memory_of_a_stored_model():
     assert asked("shared") == [[True] * 12] * 2
     grown = [after - first for after, first in zip(asked("memory"), before, strict=True)]
     assert sum(share for share, _ in grown) < 1.2 * size, grown
-    assert all(own < 0.2 * size for _, own in grown), grown
+    assert all(private < 0.2 * size for _, private in grown), grown
 
-    # Training moves a variable to memory of its own.
+    # Training moves variables to private memory.
     result(readers[0].train.remote())
     assert asked("shared") == [[False] * 12, [True] * 12]
     assert bits(result(readers[0].answer.remote())) != expected
@@ -383,7 +385,7 @@ def actors_share_the_memory_of_a_stored_model():
     for theirs, ours in zip(result(stored).get_weights(), model.get_weights(), strict=True):
         assert theirs.tobytes() == ours.tobytes()
 
-    # Nor does Ray use it for other objects as long as a variable is there.
+    # Ray does not use this memory for other objects as long as a variable refers to it.
     del stored
     others = [ray.put(np.full(250 * MEBIBYTE, 7, "uint8")) for _ in range(2)]
     assert bits(result(readers[1].answer.remote())) == expected
@@ -394,7 +396,7 @@ if __name__ == "__main__":
     keras_reduce.install()
     register_ray()
     FOLDER = tempfile.mkdtemp(prefix="ray-")
-    # Else Ray leaves a token in the home directory, and reports that it is used.
+    # Without these, Ray writes a token to the home directory and reports its usage.
     os.environ.update(RAY_AUTH_TOKEN=secrets.token_hex(), RAY_USAGE_STATS_ENABLED="0")
     try:
         start()

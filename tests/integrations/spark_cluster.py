@@ -1,6 +1,6 @@
-"""A cluster of Spark's: two executors on this machine, each with a JVM and a process of Python.
+"""A local cluster of Spark: two executors, each with a JVM and a Python process.
 
-Whatever comes back is compared with what the same program does alone, bit for bit.
+All results are compared with those of the same program alone, bit for bit.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from cluster_models import (
     as_if_on,
     assert_same_ensembles,
     assert_same_estimators,
+    behaviour,
     ensemble,
     grid_search,
     keras_regressor,
     killing,
-    life,
     read,
     regressor,
     scikeras_regressor,
@@ -54,7 +54,7 @@ from cluster_models import (
 from keras_reduce import registry
 from keras_reduce.core import process_role
 
-# --- by way of joblib ------------------------------------------------------------------------
+# --- through joblib --------------------------------------------------------------------------
 
 
 def on_spark():
@@ -64,8 +64,8 @@ def on_spark():
 @check
 def tasks_run_in_other_processes():
     with on_spark():
-        found = joblib.Parallel()(joblib.delayed(os.getpid)() for _ in range(2))
-    assert PROGRAM not in found
+        processes = joblib.Parallel()(joblib.delayed(os.getpid)() for _ in range(2))
+    assert PROGRAM not in processes
 
 
 @check
@@ -73,22 +73,24 @@ def searches_find_what_they_find_alone():
     grid = {"kerasregressor__units": [3, 4]}
     alone = grid_search(regressor(), grid)
     with on_spark():
-        found = grid_search(regressor(), grid)
-    assert scores(found) == scores(alone)
-    assert life(found.best_estimator_[-1].model_) == life(alone.best_estimator_[-1].model_)
+        search = grid_search(regressor(), grid)
+    assert scores(search) == scores(alone)
+    assert behaviour(search.best_estimator_[-1].model_) == behaviour(
+        alone.best_estimator_[-1].model_
+    )
 
 
 @check
 def a_search_outlives_a_worker():
-    """Spark gives the task to a new one, which is set up as the one was that was killed."""
+    """Kill a worker: Spark gives its task to a new one, which is set up as well."""
     grid = {"kerasregressor__units": [3, 4]}
     alone = grid_search(regressor(), grid)
     mark = Path(FOLDER, "killed")
     with on_spark():
-        found = grid_search(regressor(killing(mark)), grid)
+        search = grid_search(regressor(killing(mark)), grid)
     assert mark.exists()
-    assert scores(found) == scores(alone)
-    assert found.best_params_ == alone.best_params_
+    assert scores(search) == scores(alone)
+    assert search.best_params_ == alone.best_params_
 
 
 @check
@@ -99,8 +101,8 @@ def wrappers_of_others_are_searched():
         grid = {f"{type(wrapper).__name__.lower()}__{name}": v for name, v in grid.items()}
         alone = grid_search(pipeline, grid)
         with on_spark():
-            found = grid_search(pipeline, grid)
-        assert scores(found) == scores(alone)
+            search = grid_search(pipeline, grid)
+        assert scores(search) == scores(alone)
 
 
 @check
@@ -108,16 +110,16 @@ def estimators_that_workers_have_fitted_come_back_whole():
     for estimator in (regressor(), scikeras_regressor()):
         alone = validated(estimator)
         with on_spark():
-            found = validated(estimator)
-        assert_same_estimators(found, alone)
+            distributed = validated(estimator)
+        assert_same_estimators(distributed, alone)
 
 
 @check
 def ensembles_come_back_whole():
     alone = ensemble()
     with on_spark():
-        found = ensemble()
-    assert_same_ensembles(found, alone)
+        distributed = ensemble()
+    assert_same_ensembles(distributed, alone)
 
 
 @check
@@ -134,7 +136,7 @@ CLASSES = "_DYNAMIC_CLASS_TRACKER_BY_CLASS"
 
 
 def is_changed():
-    """Tell of each thing that is changed whether it is."""
+    """Return for each patch True if it is applied."""
     methods = ("abort_everything", "supports_retrieve_callback", "retrieve_result_callback")
     theirs = vars(SparkDistributedBackend)
     are_one = (
@@ -154,16 +156,16 @@ def uninstalling_puts_back_what_was_there():
     assert is_changed() == [True] * 4
 
 
-# --- jobs of the program's own ---------------------------------------------------------------
+# --- jobs of the program ---------------------------------------------------------------------
 
 
 def ran(function, *items):
-    """Return what `function` makes of items, each in a task of its own."""
+    """Return the results of `function` for items, each in its own task."""
     return CONTEXT.parallelize(items, len(items)).map(function).collect()
 
 
 class Asked:
-    """Comes out of a pickle as the name of the process that has unpickled it."""
+    """An object that unpickles to the name of the unpickling process."""
 
     def __reduce__(self):
         return process_role.here, ()
@@ -181,16 +183,16 @@ def workers_are_told_from_the_program():
 
 @check
 def what_tasks_return_comes_back_whole():
-    found = ran(keras_reduce.spark.prepared(trained), 3, 4)
-    for units, model in zip((3, 4), found, strict=True):
+    returned = ran(keras_reduce.spark.prepared(trained), 3, 4)
+    for units, model in zip((3, 4), returned, strict=True):
         assert isinstance(model.layers[1], Scaled)
-        assert life(model) == life(trained(units))
+        assert behaviour(model) == behaviour(trained(units))
 
     def fitted(units):
         return regressor(units=units).fit(X, Y)
 
-    found = ran(keras_reduce.spark.prepared(fitted), 3, 4)
-    for units, pipeline in zip((3, 4), found, strict=True):
+    returned = ran(keras_reduce.spark.prepared(fitted), 3, 4)
+    for units, pipeline in zip((3, 4), returned, strict=True):
         assert bits(pipeline.predict(X)) == bits(fitted(units).predict(X))
         assert bits(pipeline[-1].history_.history) == bits(fitted(units)[-1].history_.history)
 
@@ -205,17 +207,17 @@ def a_file_of_another_backend_is_read_but_not_a_message():
         for sent in (lambda _: answers(model), lambda _: answers(carried.value)):
             with raises(PythonException, "FrameworkError", "'jax'", "at Spark worker, stage "):
                 ran(sent, 0)
-    # Opened by a function of the user's, and as one; in both cases what is read is a stream.
-    ((found, is_unchanged),) = ran(read, path)
+    # With `pickle.loads` inside a user-defined function, and as the function itself.
+    ((predictions, is_unchanged),) = ran(read, path)
     assert is_unchanged
-    assert bits(found) == bits(answers(model))
+    assert bits(predictions) == bits(answers(model))
     blobs = CONTEXT.parallelize([path.read_bytes()])
-    (found,) = blobs.map(pickle.loads).map(answers).collect()
-    assert bits(found) == bits(answers(model))
+    (predictions,) = blobs.map(pickle.loads).map(answers).collect()
+    assert bits(predictions) == bits(answers(model))
 
 
 def by_blocks(pipeline):
-    """Return what a pipeline answers to blocks of rows, as Spark hands them out."""
+    """Return the predictions of a pipeline for the blocks of rows that Spark creates."""
     blocks = [pipeline.predict(X[start : start + BATCH]) for start in range(0, len(X), BATCH)]
     return bits(np.concatenate(blocks))
 
@@ -229,17 +231,17 @@ def a_broadcast_pipeline_is_loaded_once_by_each_worker():
         for frame in frames:
             pipeline = carried.value
             pipeline.uses = getattr(pipeline, "uses", 0) + 1
-            found = pipeline.predict(frame.to_numpy())
-            yield pd.DataFrame({"answer": found, "worker": os.getpid(), "use": pipeline.uses})
+            predictions = pipeline.predict(frame.to_numpy())
+            yield pd.DataFrame({"answer": predictions, "worker": os.getpid(), "use": pipeline.uses})
 
     frame = SPARK.createDataFrame(pd.DataFrame(X, columns=list("abcde")))
     uses = []
     for function in (answers, keras_reduce.spark.prepared(answers)):
-        found = frame.mapInPandas(function, "answer float, worker long, use long").toPandas()
-        assert bits(found["answer"].to_numpy()) == by_blocks(fitted)
-        uses.extend(zip(found["worker"][::BATCH], found["use"][::BATCH], strict=True))
+        table = frame.mapInPandas(function, "answer float, worker long, use long").toPandas()
+        assert bits(table["answer"].to_numpy()) == by_blocks(fitted)
+        uses.extend(zip(table["worker"][::BATCH], table["use"][::BATCH], strict=True))
     assert len(uses) == 2 * len(X) / BATCH
-    # A worker that had loaded another one would have begun to count anew.
+    # After a second load, a worker would have counted from 1 again.
     assert len(set(uses)) == len(uses)
     assert not hasattr(fitted, "uses")
 
@@ -254,16 +256,16 @@ def a_broadcast_pipeline_predicts_in_functions_of_sql():
 
     frame = SPARK.createDataFrame(pd.DataFrame(X, columns=list("abcde")))
     for function in (answer, keras_reduce.spark.prepared(answer)):
-        found = frame.select(pandas_udf(function, "float")(*"abcde").alias("answer")).toPandas()
-        assert bits(found["answer"].to_numpy()) == by_blocks(fitted)
+        table = frame.select(pandas_udf(function, "float")(*"abcde").alias("answer")).toPandas()
+        assert bits(table["answer"].to_numpy()) == by_blocks(fitted)
 
 
-# --- workers of their own --------------------------------------------------------------------
+# --- other workers ---------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def other_workers(**environment):
-    """Let jobs run in other workers, as if the cluster had been started with `environment`."""
+    """Run jobs of a block in new workers, as if the cluster was started with `environment`."""
     before = dict(CONTEXT.environment)
     search = os.pathsep.join([str(DISGUISES), os.environ["PYTHONPATH"]])
     CONTEXT.environment.update(environment, PYTHONPATH=search)
@@ -276,16 +278,16 @@ def other_workers(**environment):
 
 @check
 def workers_are_set_up_as_the_program_is():
-    def found(_):
+    def settings_of_worker(_):
         options = registry.current()
         installed = registry.is_installed(), options.functions_by_value, options.reuse
         return *installed, os.environ["KERAS_BACKEND"], "keras" in sys.modules
 
     with other_workers(KERAS_BACKEND="jax"):
-        assert ran(found, 0) == [(False, True, True, "jax", False)]
+        assert ran(settings_of_worker, 0) == [(False, True, True, "jax", False)]
         with keras_reduce.installed(functions_by_value=False, reuse=False):
             assert (
-                ran(keras_reduce.spark.prepared(found), 0, 1)
+                ran(keras_reduce.spark.prepared(settings_of_worker), 0, 1)
                 == [(True, False, False, "tensorflow", False)] * 2
             )
 
@@ -308,8 +310,8 @@ def workers_that_are_not_fit_say_so():
 
 
 def session(folder):
-    """Start a cluster of two executors with a core each, on the loopback interface only."""
-    # Such a cluster writes into the folder that Spark is installed in.
+    """Start a cluster of two executors with one core each, on the loopback interface only."""
+    # Such a cluster writes into the folder in which Spark is installed.
     home = Path(folder, "home")
     home.mkdir()
     for part in Path(pyspark.__file__).parent.iterdir():
@@ -320,9 +322,9 @@ def session(folder):
     options = {
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.host": "127.0.0.1",
-        # As for functions of SQL, for which Spark would start other workers otherwise.
+        # The same as for functions of SQL; otherwise Spark would start other workers for these.
         "spark.executorEnv.SPARK_SIMPLIFIED_TRACEBACK": "1",
-        "spark.sql.execution.arrow.maxRecordsPerBatch": str(BATCH),  # rows at once
+        "spark.sql.execution.arrow.maxRecordsPerBatch": str(BATCH),  # rows per block
         "spark.sql.warehouse.dir": folder,
         "spark.task.maxFailures": "2",
         "spark.ui.enabled": "false",

@@ -23,12 +23,12 @@ def test_programs_of_the_pages(tmp_path, name):
 
 
 def test_benchmark(tmp_path):
-    """How long it takes is not tested."""
+    """Run the benchmark of clusters; its times are not tested."""
     choice = ["--engines", "Dask", "--repeat", "1", "--out", tmp_path]
     python(ROOT / "benchmarks" / "clusters.py", *choice, cwd=tmp_path)
-    found = json.loads((tmp_path / "clusters.json").read_text())["results"]["Dask"]
-    assert list(found) == ["native", "ours"]
-    for [figures] in found.values():
+    results = json.loads((tmp_path / "clusters.json").read_text())["results"]["Dask"]
+    assert list(results) == ["native", "ours"]
+    for [figures] in results.values():
         assert figures["seconds"] > 0
         assert figures["MB over loopback"] > 400
     assert "| Dask | ours | 1 |" in (tmp_path / "clusters.md").read_text()

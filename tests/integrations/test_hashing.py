@@ -1,4 +1,4 @@
-"""`joblib.hash` is the same wherever the same object is: see ``integrations/hashes.py``."""
+"""`joblib.hash` of one object is the same in all processes: see ``integrations/hashes.py``."""
 
 import pytest
 
@@ -12,20 +12,20 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def processes(folder):
-    """What two processes say, whose sets and dictionaries of strings are ordered differently."""
+    """Words of two processes with different orders of sets and of dictionaries of strings."""
     return [words("hashes.py", folder, **environment) for environment in ({}, ELSEWHERE)]
 
 
 def test_the_same_now_and_later(processes):
-    for found in processes:
-        assert found["first"] == found["again"]
+    for hashes in processes:
+        assert hashes["first"] == hashes["again"]
 
 
 def test_the_same_after_a_round_trip(processes):
     first, second = processes
     assert len(first["travelled"]) > 10
-    for found in (first["travelled"], second["travelled"]):
-        assert found == {name: first["first"][name] for name in found}
+    for hashes in (first["travelled"], second["travelled"]):
+        assert hashes == {name: first["first"][name] for name in hashes}
 
 
 def test_the_same_in_another_process(processes):

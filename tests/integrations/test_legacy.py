@@ -1,10 +1,10 @@
-"""The import path of old, and whole programs that use it, each in a process of its own."""
+"""The old import path, and programs that use it, each in its own process."""
 
 import pytest
 
 from processes import program, python
 
-# Runs a program that knows nothing of keras_reduce as it is.
+# Runs a program that does not use keras_reduce, unchanged.
 WITH_LEGACY = """
 import runpy, sys
 import keras_reduce
@@ -23,7 +23,7 @@ def test_classic_program_pickles_its_estimator(tmp_path):
     path = tmp_path / "estimator.pickle"
     printed = python(WITH_LEGACY, program("classic_failure.py"), path)
     assert "loss" in printed
-    # The reader has neither the program nor the old import path.
+    # The reader lacks the program and the old import path.
     loaded = python(
         """
         import pickle, sys

@@ -1,4 +1,4 @@
-"""What joblib and its engines do not promise: see ``integrations/without_private_names.py``."""
+"""Private names of joblib and its engines: see ``integrations/without_private_names.py``."""
 
 import ast
 from importlib.util import find_spec
@@ -12,7 +12,7 @@ from keras_reduce.parallel.private import BACKEND
 from processes import ROOT, UNIMPORTABLE, python, words
 
 MODULES = {change.feature: change.module for change in CHANGES}
-# Those of libraries that are here.
+# Manifests of the installed libraries.
 PRESENT = {"workers": BACKEND} | {
     feature: manifest
     for feature, manifest in MANIFESTS.items()
@@ -22,7 +22,7 @@ NAMES = [(feature, name) for feature, manifest in PRESENT.items() for name in ma
 
 
 @pytest.fixture(scope="module")
-def found():
+def outcomes():
     return words("without_private_names.py", path=[UNIMPORTABLE])
 
 
@@ -32,8 +32,8 @@ def test_all_are_there_in_the_versions_that_are_tested(feature):
 
 
 @pytest.mark.parametrize(("feature", "name"), NAMES)
-def test_without_one_its_feature_is_off_which_is_said_once(found, feature, name):
-    assert found[f"{feature} {name}"] == ""
+def test_without_one_its_feature_is_off_which_is_said_once(outcomes, feature, name):
+    assert outcomes[f"{feature} {name}"] == ""
 
 
 @pytest.mark.parametrize("feature", PRESENT)
@@ -62,7 +62,7 @@ ROOMS = ("parallel", "integrations")
 
 
 def private_imports(path):
-    """Yield what a module imports from where joblib and the engines promise nothing."""
+    """Yield the names that a module imports from private modules of joblib and its engines."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PRIVATE):
             yield from ((node.module, alias.name) for alias in node.names)
@@ -70,13 +70,13 @@ def private_imports(path):
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_every_private_import_is_listed(room):
-    found = {
+    imported = {
         pair
         for path in (ROOT / "keras_reduce" / room).glob("*.py")
         for pair in private_imports(path)
     }
-    assert found
-    for module, name in found:
+    assert imported
+    for module, name in imported:
         beginnings = tuple(
             f"{module}{mark}{name}{end}" for mark in ":." for end in (":", ".", "()")
         )

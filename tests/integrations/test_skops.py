@@ -1,4 +1,4 @@
-"""`skops.io`, which can't hold Keras objects: its error says so, and what to use instead."""
+"""Errors of `skops.io`, which can't hold Keras objects; they name the alternative."""
 
 from importlib.util import find_spec
 from textwrap import dedent
@@ -7,7 +7,7 @@ import pytest
 
 from processes import python
 
-# As much of skops 0.16 as an object passes on its way into a file.
+# The part of skops 0.16 through which an object is written.
 STAND_IN = {
     "skops/__init__.py": "",
     "skops/io/__init__.py": "from ._persist import dumps",

@@ -1,4 +1,4 @@
-"""A cluster of Spark's: see ``integrations/spark_cluster.py``."""
+"""A cluster of Spark: see ``integrations/spark_cluster.py``."""
 
 import pytest
 

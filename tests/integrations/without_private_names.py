@@ -1,6 +1,6 @@
-"""joblib and its engines without names that they don't promise: what needs one is off, no more.
+"""joblib and its engines without private names: features that need a missing one are off.
 
-Hides each name of each manifest in turn, and does all that the package changes something about.
+Hides each name of each manifest in turn, and uses everything that this package patches.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ ALL = USES_WORKERS | MANIFESTS
 @contextlib.contextmanager
 def hidden(gone):
     for manifest in ALL.values():
-        manifest._has_told = False  # Private: each name is the first that has gone.
+        manifest._has_told = (
+            False  # Private: only the first missing name is logged, so forget the earlier ones.
+        )
     private_names.find = lambda name, default=None: default if name == gone else FIND(name, default)
     try:
         yield
@@ -55,7 +57,7 @@ def compute():
 
 
 def word(feature, gone):
-    """Return an empty string, or what is wrong without a name."""
+    """Return an empty string, or the error without a private name."""
     with logged("keras_reduce") as messages, hidden(gone):
         for _ in range(2):
             with keras_reduce.installed():
@@ -63,7 +65,7 @@ def word(feature, gone):
                 if feature in USES_WORKERS:
                     compute()
     shown = f"is off: {gone.replace(':', '.')} can't be found, so"
-    # Two features may need the same name.
+    # Several features may need the same name.
     needing = [each for each in ALL.values() if gone in each.names]
     expected = [f"{each.feature} {shown} {each.instead}" for each in needing]
     is_told = ALL[feature].feature in "".join(messages)

@@ -1,4 +1,4 @@
-"""scikit-learn's meta-estimators over worker processes, with everything of ours in ``__main__``."""
+"""scikit-learn's meta-estimators over worker processes, with all own code in ``__main__``."""
 
 import multiprocessing
 import pickle
@@ -27,14 +27,14 @@ rng = np.random.default_rng(0)
 X = rng.normal(size=(30, 4)).astype("float32")
 Y = X.sum(axis=1)
 
-# What arrives from workers is counted where pickle looks the rebuilder up.
+# Models from workers are counted in the rebuilder, which pickle looks up in this module.
 arrived = []
 rebuild_model = reducers.rebuild_model
 
 
 def counting(*arguments):
     obj = rebuild_model(*arguments)
-    if isinstance(obj, keras.Model):  # Layers come by the same way.
+    if isinstance(obj, keras.Model):  # Layers use the same rebuilder.
         arrived.append(obj.name)
     return obj
 
@@ -122,7 +122,7 @@ def permutation_importance_of_a_fitted_pipeline():
 
 
 def built_in_steps():
-    """Build a model in two steps, between which another thread has time to draw."""
+    """Build a model in two steps; in between, another thread has time to draw."""
     layers = [keras.Input((4,)), keras.layers.Dense(3)]
     time.sleep(0.05)
     model = keras.Sequential([*layers, keras.layers.Dense(1)])
@@ -134,7 +134,7 @@ def built_in_steps():
 def seeded_fits_in_threads_of_workers():
     estimator = KerasRegressor(built_in_steps, random_state=0)
     bagging = BaggingRegressor(estimator, n_estimators=4, n_jobs=2, random_state=0)
-    # The sums of two jobs of a bagging round otherwise than the sum of one: both have two.
+    # The sum of two jobs of a bagging is rounded differently from that of one, so both have two.
     outer, both = (
         cross_val_score(bagging, X, Y, cv=2, n_jobs=n_jobs, error_score="raise")
         for n_jobs in (1, 2)
@@ -181,8 +181,8 @@ def trained_on_batches():
 @check
 def batches_that_other_processes_make_in_a_worker():
     is_forked = multiprocessing.get_all_start_methods()[0] == "fork"
-    found = joblib.Parallel(n_jobs=2)(joblib.delayed(trained_on_batches)() for _ in range(2))
-    assert found == ["fork" if is_forked else "loky"] * 2
+    methods = joblib.Parallel(n_jobs=2)(joblib.delayed(trained_on_batches)() for _ in range(2))
+    assert methods == ["fork" if is_forked else "loky"] * 2
 
 
 def look_around(_):
@@ -205,7 +205,7 @@ EXPECTED = (True, "keras_reduce.reducers", True)
 def a_batch_carries_the_installation():
     for backend in ("loky", "multiprocessing"):
         with joblib.parallel_config(backend=backend):
-            # One task, as each worker that gets one imports Keras.
+            # One task only, since each worker with a task imports Keras.
             seen = joblib.Parallel(n_jobs=2)([joblib.delayed(look_around)(0)])
         assert seen == [EXPECTED], (backend, seen)
 
@@ -213,9 +213,9 @@ def a_batch_carries_the_installation():
 @check
 def options_travel_with_it():
     with keras_reduce.installed(functions_by_value=False):
-        # Private: nothing public tells what is in effect.
+        # Private: no public name tells the options in effect.
         work = joblib.delayed(lambda: keras_reduce.registry._current.functions_by_value)
-        # Workers of their own: those that stand have been installed with other options.
+        # New workers: the running ones have been installed with other options.
         with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
             options = joblib.Parallel(n_jobs=2)([work(), work()])
     assert set(options) == {False}

@@ -1,8 +1,9 @@
-"""Layers that draw from the random numbers of the whole program.
+"""Layers that draw from the global random generator of the program.
 
-``python seeds.py FOLDER write`` trains models, dumps them, and prints how they go on; ``read``
-loads each into a program that has not drawn yet, and ``workers`` hands it to others that have: both
-print the same. ``own`` loads each into a program that has drawn, and prints what it draws next.
+``python seeded_fits.py FOLDER write`` trains models, dumps them, and prints the outcome of more
+training; ``read`` loads each into a program that has not drawn yet, and ``workers`` sends it to
+workers: both print the same. ``own`` loads each into a program that has drawn, and prints the next
+numbers of its generator.
 """
 
 import json
@@ -59,14 +60,14 @@ def go_on(model):
 
 
 def forget():
-    """Begin as a program does that has not drawn any random number yet."""
+    """Reset the global generator, as in a program that has not drawn any random number yet."""
     from keras.src.backend.common import global_state
 
     global_state.set_global_attribute(GENERATOR, None)
 
 
 def main(folder, role):
-    found = {}
+    results = {}
     if role == "write":
         for name, layer in models().items():
             forget()
@@ -75,7 +76,7 @@ def main(folder, role):
             model.compile("sgd", "mse", run_eagerly=True)
             model.fit(X, Y, verbose=0)
             (folder / name).write_bytes(pickle.dumps(model))
-            found[name] = go_on(model)
+            results[name] = go_on(model)
     else:
         for name in models():
             forget()
@@ -84,16 +85,16 @@ def main(folder, role):
                 keras.random.normal((2,))
             model = pickle.loads((folder / name).read_bytes())
             if role == "own":
-                found[name] = np.ravel(keras.random.normal((3,))).tolist()
+                results[name] = np.ravel(keras.random.normal((3,))).tolist()
             elif role == "workers":
-                # One of two workers does it twice.
+                # One of the two workers gets two tasks.
                 tasks = [joblib.delayed(go_on)(model) for _ in range(3)]
                 first, *others = joblib.Parallel(n_jobs=2)(tasks)
                 assert others == 2 * [first], (name, first, others)
-                found[name] = first
+                results[name] = first
             else:
-                found[name] = go_on(model)
-    print(f"\nWORDS {json.dumps(found)}")
+                results[name] = go_on(model)
+    print(f"\nWORDS {json.dumps(results)}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The backend ``"keras"``: see ``parallel/warm_workers.py``; here, what is around a program."""
+"""The backend ``"keras"``: see ``parallel/warm_workers.py``; here, effects outside a program."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ def test_parallel(run_checks, name):
     run_checks("warm_workers.py", fresh_servers=True).demand(name)
 
 
-# Without a guard: a worker that ran it again would start workers of its own.
+# Without a guard: a worker that ran the main part again would start workers itself.
 SCRIPT = """
 import os
 import keras_reduce
@@ -39,8 +39,8 @@ class Pair:
 def work(pair):
     return Pair(pair.value + OFFSET), os.getpid()
 
-found = Parallel(2)(delayed(work)(Pair(i)) for i in range(4))
-print([pair.value for pair, _ in found], os.getpid() in {worker for _, worker in found})
+results = Parallel(2)(delayed(work)(Pair(i)) for i in range(4))
+print([pair.value for pair, _ in results], os.getpid() in {worker for _, worker in results})
 """
 PRINTED = ["main part", "[10, 11, 12, 13] False"]
 
@@ -73,7 +73,7 @@ def test_a_script_without_a_guard(tmp_path):
     path.write_text(SCRIPT)
     result = run(str(path), path=())
     assert printed(result) == PRINTED
-    # None of TensorFlow's greetings; but why a program that has not imported Keras waits.
+    # No start messages of TensorFlow, but the reason why a program without Keras waits.
     (line,) = result.stderr.splitlines()
     assert line.startswith("Waiting until Keras has been imported, once, in the process")
 
@@ -173,7 +173,7 @@ for _ in range(2):
 
 @contextlib.contextmanager
 def started():
-    """Start `LONG`; return it and the numbers of its server and workers, which are at work."""
+    """Start `LONG`; yield it and the process numbers of its server and of its busy workers."""
     program = Running(LONG, timeout=120)
     try:
         assert program.read_until(lambda: "\n" in program.stdout), program.printed
@@ -194,7 +194,7 @@ def is_running(number):
 
 
 def shared_memory(*processes):
-    """Return what processes have in shared memory: by its names, as others may be at work."""
+    """Return the files of processes in shared memory; names tell them from files of others."""
     return [
         path
         for path in Path("/dev/shm").iterdir()
@@ -208,9 +208,9 @@ def weights(process):
 
 @pytest.fixture(scope="module")
 def interrupted():
-    """The program, two calls of which were interrupted, and for each when, and what it then says.
+    """A program with two interrupted calls; for each, the time of the signal and the output.
 
-    From a terminal, the whole group of processes gets the signal; from a notebook, one does.
+    A terminal sends the signal to the whole process group, a notebook to one process.
     """
     times = {}
     with started() as (program, _):
@@ -238,7 +238,7 @@ def test_an_interrupted_call(interrupted, everybody):
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_program_takes_all_with_it(number):
     with started() as (program, helpers):
-        # The weights are in their file.
+        # Wait for the file with the weights.
         end = time.monotonic() + 10
         while time.monotonic() < end and not weights(program):
             time.sleep(0.05)
@@ -283,7 +283,7 @@ def test_a_program_that_runs_nothing_in_parallel_pays_nothing():
 
 
 def test_a_bar_shows_what_is_done():
-    """Behind a pseudo terminal, as a bar shows to nobody else."""
+    """Run a program in a pseudo terminal, as bars are shown in terminals only."""
     import pty
     import termios
 
@@ -310,11 +310,11 @@ def test_a_bar_shows_what_is_done():
         while piece := os.read(ours, 4096):
             shown += piece
     except OSError:
-        pass  # the other end is closed
+        pass  # the writing end is closed
     assert process.wait() == 0
-    # What each bar has left on its line; it may have shown the same before.
+    # The last text of each line, after all carriage returns.
     lines = [line.rstrip("\r").rpartition("\r")[2] for line in shown.decode().split("\n")]
-    # On a slow machine, a line says what the program waits for.
+    # On a slow machine, another line says why the program waits.
     first, second = (line for line in lines if "%|" in line)
     for line, done in ((first, "7/7"), (second, "5/5")):
         assert "100%" in line, lines

@@ -27,10 +27,10 @@ def test_a_dumped_search_answers_in_a_fresh_process(run_checks, folder):
         import numpy as np
         folder = sys.argv[1]
         search = joblib.load(f"{folder}/search.joblib")
-        found = search.predict(np.load(f"{folder}/X.npy"))
-        assert found.tobytes() == np.load(f"{folder}/expected.npy").tobytes()
+        predictions = search.predict(np.load(f"{folder}/X.npy"))
+        assert predictions.tobytes() == np.load(f"{folder}/expected.npy").tobytes()
         # The build function of a program that is gone builds and trains here as well.
-        search.best_estimator_.fit(np.load(f"{folder}/X.npy"), found)
+        search.best_estimator_.fit(np.load(f"{folder}/X.npy"), predictions)
         """,
         folder,
         cwd=folder,

@@ -1,4 +1,4 @@
-"""The random numbers of the whole program, as far as a layer draws from them."""
+"""The global random generator of a program, for layers that draw from it."""
 
 import pytest
 
@@ -25,6 +25,6 @@ def test_workers_go_on_so_each_time(folder, written):
 
 def test_a_program_that_has_drawn_keeps_its_own(folder, written):
     drawn = words("seeded_fits.py", folder, "own")
-    # Those of the model whose layers draw nothing: they can't have been touched.
+    # A model whose layers draw nothing can't have changed the generator.
     assert list(drawn) == list(written)
     assert all(numbers == drawn["none"] for numbers in drawn.values())

@@ -1,4 +1,4 @@
-"""The backend ``"keras"`` from within one program, without a guard around its main part."""
+"""The backend ``"keras"`` within one program, without a guard around its main part."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def pid(_=None):
 
 
 def eventually(condition, seconds=10.0):
-    """Wait for `condition`; return whether it came true."""
+    """Wait for `condition`; return True if it came true in time."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():
@@ -56,17 +56,17 @@ def entries(folder):
 
 
 def children():
-    """Return what the server has forked and the system still lists."""
+    """Return the process numbers of the running workers that the server has forked."""
     server = warm.server().pid
-    found = set()
+    numbers = set()
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
             fields = dict(line.split(":\t", 1) for line in status.read_text().splitlines())
         except (OSError, ValueError):
             continue
         if fields["PPid"].strip() == str(server) and not fields["State"].startswith("Z"):
-            found.add(int(fields["Pid"]))
-    return found
+            numbers.add(int(fields["Pid"]))
+    return numbers
 
 
 # --- as under joblib's own backend ------------------------------------------------------------
@@ -82,9 +82,9 @@ def it_is_the_default():
 @check
 def nothing_of_joblib_or_multiprocessing_is_touched():
     Parallel(2)(delayed(pid)(i) for i in range(4))
-    # joblib asks for the default itself, and so fixes it.
+    # joblib asks for the default start method itself, and so sets it.
     assert multiprocessing.get_start_method() == multiprocessing.get_all_start_methods()[0]
-    forkserver = sys.modules.get("multiprocessing.forkserver")  # not imported: not touched
+    forkserver = sys.modules.get("multiprocessing.forkserver")  # if not imported, it is unchanged
     if forkserver is not None:
         assert forkserver._forkserver._forkserver_pid is None
         assert forkserver._forkserver._preload_modules == ["__main__"]
@@ -122,8 +122,8 @@ def large_arrays_are_mapped_as_the_user_says():
     with parallel_config("keras", max_nbytes=None):
         assert Parallel(2)(delayed(kind)(array) for _ in range(2)) == [("ndarray", None, 3e5)] * 2
     with tempfile.TemporaryDirectory() as folder, parallel_config("keras", temp_folder=folder):
-        found = Parallel(2)(delayed(lambda a: str(a.filename))(array) for _ in range(2))
-        assert all(name.startswith(folder) for name in found)
+        names = Parallel(2)(delayed(lambda a: str(a.filename))(array) for _ in range(2))
+        assert all(name.startswith(folder) for name in names)
 
 
 @check
@@ -134,8 +134,8 @@ def calls_may_be_nested():
     def outer():
         return Parallel(2)(delayed(inner)(i) for i in range(3)), os.getpid()
 
-    for found, worker in Parallel(2)(delayed(outer)() for _ in range(4)):
-        assert found == [(0, False), (1, False), (2, False)]
+    for results, worker in Parallel(2)(delayed(outer)() for _ in range(4)):
+        assert results == [(0, False), (1, False), (2, False)]
         assert worker != os.getpid()
 
     def outer_with_processes():
@@ -156,13 +156,13 @@ def who_prefers_threads_gets_threads():
 
 @check
 def a_call_within_a_thread_works():
-    found = []
+    results = []
     thread = threading.Thread(
-        target=lambda: found.extend(Parallel(2)(delayed(abs)(-i) for i in range(4)))
+        target=lambda: results.extend(Parallel(2)(delayed(abs)(-i) for i in range(4)))
     )
     thread.start()
     thread.join()
-    assert found == [0, 1, 2, 3]
+    assert results == [0, 1, 2, 3]
 
 
 @check
@@ -183,8 +183,8 @@ def workers_may_be_prepared():
         os.environ["SAID"] = what
 
     with parallel_config("keras", initializer=say, initargs=("so",)):
-        found = Parallel(2)(delayed(os.getenv)("SAID") for _ in range(4))
-    assert found == ["so"] * 4
+        settings = Parallel(2)(delayed(os.getenv)("SAID") for _ in range(4))
+    assert settings == ["so"] * 4
     assert Parallel(2)(delayed(os.getenv)("SAID") for _ in range(2)) == [None] * 2
 
 
@@ -195,7 +195,7 @@ def a_pool_may_grow_and_shrink():
         assert eventually(lambda n=n_jobs: len(children()) == n), children()
 
 
-# --- how things end ---------------------------------------------------------------------------
+# --- failures ---------------------------------------------------------------------------------
 
 
 class FailsToPickle:
@@ -218,7 +218,7 @@ class ExitsWhenUnpickled:
 
 
 class OddError(Exception):
-    """Can't be pickled, as its constructor takes more than its arguments say."""
+    """An exception that can't be pickled: ``args`` lacks an argument of its constructor."""
 
     def __init__(self, one, two):
         super().__init__(one)
@@ -271,7 +271,7 @@ def all_ends_are_as_under_loky():
 
 
 class Log(logging.Handler):
-    """What the package has logged within a block."""
+    """A handler that collects the messages that the package logs within a block."""
 
     def __enter__(self):
         logging.getLogger("keras_reduce").addHandler(self)
@@ -286,7 +286,7 @@ class Log(logging.Handler):
 
 
 def die_once(folder, number):
-    """Die as the first that does it."""
+    """Kill this process in the first call; in later calls, return the number."""
     try:
         (Path(folder) / "died").touch(exist_ok=False)
     except FileExistsError:
@@ -298,8 +298,8 @@ def die_once(folder, number):
 def lost_tasks_are_sent_again():
     with tempfile.TemporaryDirectory() as folder, Log() as lines:
         with parallel_config("keras", retries=1):
-            found = Parallel(2)(delayed(die_once)(folder, i) for i in range(30))
-        assert found == list(range(30))
+            results = Parallel(2)(delayed(die_once)(folder, i) for i in range(30))
+        assert results == list(range(30))
     assert len(lines) == 1, lines
     assert "SIGKILL" in lines[0]
 
@@ -317,7 +317,7 @@ def deaths_are_counted():
 
 @check
 def tasks_that_cannot_be_sent_again_end_the_call():
-    """Also where nothing that goes wrong is seen by anybody else: in threads of ours."""
+    """Require that errors in threads of the backend also end the call."""
     refused = raises(keras_reduce.WorkerError, "no more")
     with parallel_config("keras", retries=1), Log(), refused, no_more_workers():
         Parallel(2)(delayed(kill)() for _ in range(4))
@@ -334,7 +334,7 @@ def a_call_ends_when_no_worker_is_left():
 
 @contextlib.contextmanager
 def no_more_workers():
-    """Let the system refuse to fork more than those that there are."""
+    """Refuse to fork more workers for a block."""
     Parallel(2)(delayed(abs)(1) for _ in range(2))
     ours = warm.server()
 
@@ -354,8 +354,10 @@ def a_worker_that_cannot_be_forked_closes_no_file_of_others():
         try:
             process.Context(warm.server()).Process(target=abs, args=(1,)).start()
         except keras_reduce.WorkerError as error:
-            kept = error  # and with it, by its traceback, all that took part
-    numbers = [os.open(os.devnull, os.O_RDONLY) for _ in range(50)]  # those set free, and more
+            kept = error  # keeps alive, by its traceback, all objects involved
+    numbers = [
+        os.open(os.devnull, os.O_RDONLY) for _ in range(50)
+    ]  # the freed descriptors, and more
     del kept
     gc.collect()
     for number in numbers:
@@ -387,16 +389,16 @@ def where_a_fork_is_not_safe_joblibs_own_backend_runs():
     def limit():
         return os.environ["TF_NUM_INTRAOP_THREADS"], os.getppid()
 
-    # Private: no machine of the tests has what stands in the way.
-    known = backend._obstacle
+    # Private: the real obstacles exist on no machine of the tests.
+    obstacle = backend._obstacle
     backend._obstacle = lambda: "a test forbids it"
     try:
         with Log() as lines, parallel_config("keras", retries=1, inner_max_num_threads=3):
             for _ in range(2):
-                found = Parallel(2)(delayed(limit)() for _ in range(2))
-                assert found == [("3", os.getpid())] * 2
+                outcomes = Parallel(2)(delayed(limit)() for _ in range(2))
+                assert outcomes == [("3", os.getpid())] * 2
     finally:
-        backend._obstacle = known
+        backend._obstacle = obstacle
         reusable_executor._executor.shutdown(kill_workers=True)
     assert len(lines) == 1, lines
     assert "a test forbids it" in lines[0]
@@ -417,23 +419,23 @@ def where_a_fork_is_not_safe_joblibs_own_backend_runs():
 @check
 def a_forked_copy_of_the_program_has_workers_of_its_own():
     Parallel(2)(delayed(pid)() for _ in range(4))
-    here = children()  # one of them may have taken all tasks
+    here = children()  # all workers, as one may have run all tasks
     ours, theirs = os.pipe()
     copy = os.fork()
     if not copy:
         try:
             sys.path.insert(0, str(UNIMPORTABLE))
-            found = set(Parallel(2)(delayed(pid)() for _ in range(4)))
-            os.write(theirs, b" ".join(b"%d" % worker for worker in found))
+            workers = set(Parallel(2)(delayed(pid)() for _ in range(4)))
+            os.write(theirs, b" ".join(b"%d" % worker for worker in workers))
             backend.shutdown()
         finally:
             os._exit(0)
     os.close(theirs)
-    found = {int(worker) for worker in os.read(ours, 4096).split()}
+    workers = {int(worker) for worker in os.read(ours, 4096).split()}
     os.close(ours)
     os.waitpid(copy, 0)
-    assert found
-    assert not found & here
+    assert workers
+    assert not workers & here
     assert set(Parallel(2)(delayed(pid)() for _ in range(4))) <= here
 
 
@@ -448,7 +450,7 @@ def an_array_survives_the_death_of_a_worker():
         assert set(Parallel(2)(delayed(total)(folder, array, i) for i in range(9))) == {3e5}
 
 
-# --- threads, cards, memory -------------------------------------------------------------------
+# --- threads, GPUs, memory --------------------------------------------------------------------
 
 
 def variables(*names):
@@ -460,15 +462,15 @@ def threads_are_shared_out():
     def limits():
         import threadpoolctl
 
-        found = {pool["num_threads"] for pool in threadpoolctl.threadpool_info()}
-        return found, *variables("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
+        sizes = {pool["num_threads"] for pool in threadpoolctl.threadpool_info()}
+        return sizes, *variables("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 
     cores = joblib.cpu_count()
     for wanted in (None, 1, 3):
         number = wanted or max(cores // 2, 1)
         with parallel_config("keras", inner_max_num_threads=wanted):
-            for found, *names in Parallel(2)(delayed(limits)() for _ in range(2)):
-                assert found <= {number}, found
+            for pool_sizes, *names in Parallel(2)(delayed(limits)() for _ in range(2)):
+                assert pool_sizes <= {number}, pool_sizes
                 assert names == [str(number)] * 2
 
 
@@ -484,11 +486,11 @@ def tensorflow_starts_no_more_threads_than_it_may():
         tf.linalg.matmul(tf.ones((300, 300)), tf.ones((300, 300))).numpy()
         return count() - before
 
-    found = {}
+    threads = {}
     for wanted in (1, 6):
         with parallel_config("keras", inner_max_num_threads=wanted):
-            found[wanted] = max(Parallel(2)(delayed(started)() for _ in range(2)))
-    assert found[6] - found[1] >= 4, found
+            threads[wanted] = max(Parallel(2)(delayed(started)() for _ in range(2)))
+    assert threads[6] - threads[1] >= 4, threads
 
 
 @check
@@ -500,9 +502,9 @@ def cards_are_handed_out_in_turn():
     def seen(n_jobs, gpus):
         with parallel_config("keras", gpus=gpus):
             tasks = (delayed(cards)() for _ in range(3 * n_jobs))
-            found = {w: c for w, *c in Parallel(n_jobs, pre_dispatch="all")(tasks)}
-        assert len(found) == n_jobs
-        return sorted(map(tuple, found.values()), key=str)
+            card_by_worker = {w: c for w, *c in Parallel(n_jobs, pre_dispatch="all")(tasks)}
+        assert len(card_by_worker) == n_jobs
+        return sorted(map(tuple, card_by_worker.values()), key=str)
 
     assert seen(2, ["0", "GPU-f00"]) == [("0", "true"), ("GPU-f00", "true")]
     assert seen(3, [4, 7]) == [("4", "true"), ("4", "true"), ("7", "true")]
@@ -550,7 +552,7 @@ def nothing_grows_over_many_calls():
         return (
             entries("/proc/self/fd"),
             entries("/proc/self/task"),
-            # Of this process, as others may be at work: its number is in their names.
+            # Only files with the number of this process in their names.
             sum(1 for path in Path("/dev/shm").iterdir() if f"{os.getpid()}" in path.name),
         )
 
@@ -561,7 +563,7 @@ def nothing_grows_over_many_calls():
         return net.count_params() + array.sum()
 
     array, net = np.ones(200_000), model()
-    # Private: what the backend keeps from call to call has no public name.
+    # Private: the state of the backend between calls has no public name.
     backend._pool.shutdown()
     for _ in range(20):
         Parallel(2)(delayed(work)(net, array) for _ in range(4))
@@ -581,12 +583,12 @@ def model():
     import keras
 
     keras.utils.set_random_seed(1)
-    found = keras.Sequential(
+    sequential = keras.Sequential(
         [keras.Input((64,)), keras.layers.Dense(512, "relu"), keras.layers.Dense(1)]
     )
-    found.compile("adam", "mse")
-    found.fit(np.ones((8, 64)), np.ones(8), verbose=0)
-    return found
+    sequential.compile("adam", "mse")
+    sequential.fit(np.ones((8, 64)), np.ones(8), verbose=0)
+    return sequential
 
 
 INPUTS = np.linspace(0, 1, 640).reshape(10, 64)
@@ -597,7 +599,7 @@ def predict(net):
 
 
 class Notes:
-    """A callback of scikit-learn's that leaves a file for each task that it hears of."""
+    """A scikit-learn callback that writes a file for each event."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -624,7 +626,7 @@ def callbacks_of_scikit_learn_hear_of_each_task():
     from sklearn.model_selection import GridSearchCV
 
     if not hasattr(GridSearchCV, "set_callbacks"):
-        return  # as of 1.9
+        return  # new in 1.9
     heard = []
     for which in ("loky", "keras"):
         with tempfile.TemporaryDirectory() as folder, parallel_config(which):
@@ -670,7 +672,7 @@ def weights_are_written_once_and_anew_when_they_change():
                 return (name, address - start), float(array.flat[0])
         return None, float(array.flat[0])
 
-    # The file is mapped from its beginning, so the distance to it is the place in it.
+    # The file is mapped from its beginning, so the distance of addresses is the offset in the file.
     first = {place for place, _ in Parallel(2)(delayed(where)(model()) for _ in range(8))}
     assert len(first) == 1, first
     assert None not in first, first
@@ -710,8 +712,8 @@ def two_calls_at_once_write_their_weights_once_each():
 
     def call(number):
         with Parallel(2) as parallel:
-            for found, answered in parallel(delayed(answer)(model(), number) for _ in range(12)):
-                assert found == number
+            for result, answered in parallel(delayed(answer)(model(), number) for _ in range(12)):
+                assert result == number
                 assert np.array_equal(answered, expected)
             folder = Path(parallel._backend._folder())
             seen.add(tuple(sorted(folder.glob("weights-*"))))
@@ -738,12 +740,12 @@ def what_a_worker_does_to_shared_weights_stays_with_it():
             assert np.array_equal(answer, expected)
 
 
-# --- when the server ends: all before have the same one ----------------------------------------
+# --- the end of the server: all checks above share one ----------------------------------------
 
 
 @contextlib.contextmanager
 def without_keras():
-    """Have servers that start meanwhile not find Keras, whose import takes seconds."""
+    """Hide Keras, whose import takes seconds, from servers that start within the block."""
     backend.shutdown()
     sys.path.insert(0, str(UNIMPORTABLE))
     try:
@@ -757,14 +759,14 @@ def without_keras():
 def each_worker_draws_its_own_random_numbers():
     def draw():
         time.sleep(0.1)
-        return os.getpid(), random.random(), float(np.random.rand())  # noqa: NPY002 - the generator that all share
+        return os.getpid(), random.random(), float(np.random.rand())  # noqa: NPY002 - the global generator is tested
 
-    found = Parallel(2)(delayed(draw)() for _ in range(4))
-    assert len({worker for worker, *_ in found}) == 2
-    assert len({number for _, *numbers in found for number in numbers}) == 8
+    drawn = Parallel(2)(delayed(draw)() for _ in range(4))
+    assert len({worker for worker, *_ in drawn}) == 2
+    assert len({number for _, *numbers in drawn for number in numbers}) == 8
     with without_keras():
         again = Parallel(2)(delayed(draw)() for _ in range(4))
-    assert not {n for _, *numbers in found for n in numbers} & {n for _, *ns in again for n in ns}
+    assert not {n for _, *numbers in drawn for n in numbers} & {n for _, *ns in again for n in ns}
 
 
 @check
@@ -773,8 +775,8 @@ def workers_are_where_the_program_is():
     def place():
         return str(Path.cwd()), os.environ.get("SET_LATE"), sys.path[-1], sys.argv
 
-    Parallel(2)(delayed(pid)() for _ in range(2))  # the server stands by now
-    # Private: what the backend keeps from call to call has no public name.
+    Parallel(2)(delayed(pid)() for _ in range(2))  # the server runs by now
+    # Private: the state of the backend between calls has no public name.
     backend._pool.shutdown()
     before = str(Path.cwd())
     with tempfile.TemporaryDirectory() as folder:
@@ -800,9 +802,9 @@ def the_server_may_be_killed():
     with raises(process_executor.TerminatedWorkerError):
         Parallel(2)(delayed(time.sleep)(1) for _ in range(4))
     assert Parallel(2)(delayed(abs)(-i) for i in range(4)) == [0, 1, 2, 3]
-    # While nothing is under way: the pool notices when it is at rest.
+    # Without a call in progress: the idle pool notices it.
     os.kill(warm.server().pid, signal.SIGKILL)
-    # Private: what the backend keeps from call to call has no public name.
+    # Private: the state of the backend between calls has no public name.
     assert eventually(lambda: backend._pool._executor._flags.broken is not None)
     assert Parallel(2)(delayed(abs)(-i) for i in range(4)) == [0, 1, 2, 3]
 

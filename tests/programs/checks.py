@@ -14,19 +14,19 @@ import traceback
 from keras_reduce.core import keras_backend
 
 CHECKS = {}
-# Where pytest has not selected all. A program that this one starts has a selection of its own.
+# Set unless pytest has selected all. A program that this one starts has its own selection.
 _SELECTED = os.environ.pop("KERAS_REDUCE_CHECKS", None)
 
 
 def selected(names):
-    """Return those of `names` that pytest has selected, in their order; elsewhere all."""
+    """Return those of `names` that pytest has selected, in their order; outside of pytest, all."""
     return [name for name in names if _SELECTED is None or name in json.loads(_SELECTED)]
 
 
 def entering(entries):
-    """Return a decorator that enters functions into `entries`, by name.
+    """Return a decorator that adds functions to the dictionary `entries`, by name.
 
-    Those with ``needs``, backends of Keras by their names, only where Keras has one of these.
+    A function with ``needs``, names of Keras backends, is added only if Keras has one of these.
     """
 
     def enter(function=None, *, needs=""):
@@ -39,12 +39,12 @@ def entering(entries):
     return enter
 
 
-# A decorator for functions that fail by raising.
+# A decorator for checks: functions that raise if they fail.
 check = entering(CHECKS)
 
 
 def compute_eagerly():
-    """Have Keras compute without traces: each takes a second, and small models gain nothing."""
+    """Make Keras run eagerly: a trace takes a second, and small models gain nothing from it."""
     if keras_backend.expected() == "tensorflow":
         import tensorflow as tf
 
@@ -52,17 +52,17 @@ def compute_eagerly():
 
 
 def main(*texts):
-    """Run checks in order, and print a word for each as it ends: empty, or what went wrong.
+    """Run checks in order; print a word for each as it ends: empty, or the reason for the failure.
 
-    Those with one of `texts` in their names, if there are any; else what pytest has selected.
+    If there are `texts`, run the checks with one of them in their names; else the selected ones.
     """
-    # Sent when the time of a check is up: all threads then print their stacks.
+    # The signal is sent when the time of a check is up: all threads then print their stacks.
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     for name in CHECKS if texts else selected(CHECKS):
         if texts and not any(text in name for text in texts):
             continue
         function = CHECKS[name]
-        print(name, file=sys.stderr, flush=True)  # where a program hangs
+        print(name, file=sys.stderr, flush=True)  # so that stderr shows where a program hangs
         word = ""
         try:
             function()
@@ -71,27 +71,29 @@ def main(*texts):
         print(f"\nWORDS {json.dumps({name: word})}", flush=True)
 
 
-def bits(found):
-    """Write down what was found: the same text for the same bits.
+def bits(content):
+    """Return a text for a value: the same text for the same bits.
 
-    A pickle would tell identities as well: of two equal strings, whether they are one.
+    A pickle also depends on identities: on whether two equal strings are one object.
     """
     import numpy as np
 
-    if isinstance(found, dict):
-        return f"{{{', '.join(f'{name}: {bits(value)}' for name, value in found.items())}}}"
-    if isinstance(found, (list, tuple)):
-        return f"[{', '.join(map(bits, found))}]"
-    if isinstance(found, np.ndarray) and (np.ma.isMaskedArray(found) or found.dtype.hasobject):
-        return bits(found.tolist())  # What is behind a mask is anything, and objects are anywhere.
-    if isinstance(found, np.ndarray):
-        return f"{found.dtype} {found.shape} {found.tobytes().hex()}"
-    return repr(found)
+    if isinstance(content, dict):
+        return f"{{{', '.join(f'{name}: {bits(value)}' for name, value in content.items())}}}"
+    if isinstance(content, (list, tuple)):
+        return f"[{', '.join(map(bits, content))}]"
+    if isinstance(content, np.ndarray) and (
+        np.ma.isMaskedArray(content) or content.dtype.hasobject
+    ):
+        return bits(content.tolist())  # Bytes behind a mask are arbitrary, and so are addresses.
+    if isinstance(content, np.ndarray):
+        return f"{content.dtype} {content.shape} {content.tobytes().hex()}"
+    return repr(content)
 
 
 @contextlib.contextmanager
 def logged(name):
-    """Return the list of messages that a logger is given meanwhile."""
+    """Return the list of messages that a logger receives during the block."""
     messages = []
     handler = logging.Handler()
     handler.emit = lambda record: messages.append(record.getMessage())
@@ -103,13 +105,13 @@ def logged(name):
 
 
 def is_path(where):
-    """Tell whether a place in an object graph, or a file, is spelled as one."""
+    """Tell whether a text is a valid path: into an object graph, or of a file."""
     is_file = "/" in where or where == "."
     return is_file or not (".." in where or where.startswith(".") or where.endswith("."))
 
 
 def raises(kind, *fragments):
-    """Return a context that demands an error of `kind` whose message has all `fragments`."""
+    """Return a context that requires an error of `kind` whose message has all `fragments`."""
 
     class Demand:
         def __enter__(self):

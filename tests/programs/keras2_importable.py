@@ -1,4 +1,4 @@
-"""What a reader can import."""
+"""Custom objects of Keras 2 in a module that a reader can import."""
 
 import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""How the tests try an object of Keras 2; see `probes`."""
+"""Probes of Keras 2 objects: outputs, state, and further training; see `probes`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["advance", "clear_session", "difference", "probe"]
 
 
 def clear_session() -> None:
-    """Forget what Keras keeps of the models so far."""
+    """Clear the global state that Keras keeps of earlier models."""
     keras().backend.clear_session()
 
 
@@ -36,28 +36,28 @@ def parts(obj: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def probe(obj: Any, x: Any, y: Any) -> dict[str, np.ndarray]:
-    """Return what `obj` answers now."""
-    found: dict[str, np.ndarray] = {}
+    """Return the outputs and the state of `obj` as it is now."""
+    facts: dict[str, np.ndarray] = {}
     if hasattr(obj, "predict") and hasattr(obj, "get_params"):
-        found["predict"] = np.asarray(obj.predict(x))
-    found["identities"] = np.asarray(_identities(obj))
+        facts["predict"] = np.asarray(obj.predict(x))
+    facts["identities"] = np.asarray(_identities(obj))
     for path, part in parts(obj):
-        found[f"{path} description"] = np.asarray(_description(part))
-        found.update(flat(f"{path} state", _state(part), np.asarray))
-        found.update(flat(f"{path} answer", _answer(part, x, y), np.asarray))
-    return found
+        facts[f"{path} description"] = np.asarray(_description(part))
+        facts.update(flat(f"{path} state", _state(part), np.asarray))
+        facts.update(flat(f"{path} answer", _answer(part, x, y), np.asarray))
+    return facts
 
 
 def advance(obj: Any, x: Any, y: Any) -> dict[str, np.ndarray]:
-    """Train `obj`, or what is in it, some more and return what has become of it."""
-    found: dict[str, np.ndarray] = {}
+    """Train `obj`, or the objects in it, some more; return the outcome and the new state."""
+    facts: dict[str, np.ndarray] = {}
     seen: set[int] = set()
     for path, part in parts(obj):
         if id(part) not in seen:
             seen.add(id(part))
-            found.update(flat(f"{path} advance", _advance(part, x, y), np.asarray))
-            found.update(flat(f"{path} state", _state(part), np.asarray))
-    return found
+            facts.update(flat(f"{path} advance", _advance(part, x, y), np.asarray))
+            facts.update(flat(f"{path} state", _state(part), np.asarray))
+    return facts
 
 
 def _identities(obj: Any) -> list[int]:
@@ -70,24 +70,24 @@ def _identities(obj: Any) -> list[int]:
 
 
 def _description(part: Any) -> str:
-    """Return what a payload says of `part` in words: the whole of it must come back."""
-    with keras_reduce.installed():  # Otherwise, layers of Keras 2 have no reducer.
+    """Return the JSON of the payload of `part`, which must come back complete."""
+    with keras_reduce.installed():  # Without an installation, layers of Keras 2 have no reducer.
         _, (json, _, compile_config, _, objects), *_ = reducers.reduce(part)
     return f"{json}{compile_config}{[_description(each) for each in objects if families.of(each)]}"
 
 
 def _state(part: Any) -> dict[str, Any]:
     family = families.of(part)
-    found: dict[str, Any] = {
+    state: dict[str, Any] = {
         path: variable.numpy() for path, variable in family.survey(part).variables.items()
     }
     if isinstance(part, keras().layers.Layer) and part.built:
-        found["names"] = [variable.name for variable in part.variables]
-        found["trainable"] = [variable.name for variable in part.trainable_variables]
+        state["names"] = [variable.name for variable in part.variables]
+        state["trainable"] = [variable.name for variable in part.trainable_variables]
     if isinstance(part, keras().Model) and part._is_compiled:
-        found["metrics"] = part.metrics_names
-        found["epochs"] = getattr(getattr(part, "history", None), "epoch", [])
-    return found
+        state["metrics"] = part.metrics_names
+        state["epochs"] = getattr(getattr(part, "history", None), "epoch", [])
+    return state
 
 
 def _answer(part: Any, x: Any, y: Any) -> Any:
@@ -112,7 +112,7 @@ def _answer(part: Any, x: Any, y: Any) -> Any:
 
 
 def _batch(data: Any) -> Any:
-    """Return a batch of `data`: `fit` and `predict` make an input pipeline, which takes 0.1 s."""
+    """Return a batch of `data`: without the input pipeline of `fit`, which takes 0.1 s."""
     import tensorflow as tf
 
     return tf.nest.map_structure(lambda array: array[:8], data)
@@ -125,7 +125,7 @@ def _advance(part: Any, x: Any, y: Any) -> Any:
     if isinstance(part, api.Model):
         if not part.built or not part._is_compiled:
             return 0
-        if type(part).train_step is not api.Model.train_step:  # Which may take no weights.
+        if type(part).train_step is not api.Model.train_step:  # Some accept no sample weights.
             return part.fit(x, y, batch_size=8, shuffle=False, verbose=0).history
         part.reset_metrics()
         return part.train_on_batch(*_batch((x, y)), reset_metrics=False, return_dict=True)
@@ -135,7 +135,7 @@ def _advance(part: Any, x: Any, y: Any) -> Any:
     if isinstance(part, api.optimizers.Optimizer):
         variables = [tf.Variable(np.ones((3, 2), "float32")), tf.Variable(np.ones(2, "float32"))]
         if hasattr(part, "_index_dict"):
-            part._index_dict.clear()  # The original knows others.
+            part._index_dict.clear()  # The original was built for other variables.
             part._index_dict.update({v._unique_id: i for i, v in enumerate(variables)})
         part.apply_gradients([(tf.ones((3, 2)), variables[0]), (tf.ones(2), variables[1])])
         return [variable.numpy() for variable in variables]

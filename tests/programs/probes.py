@@ -1,4 +1,4 @@
-"""How the tests try an object: what it answers, and what becomes of it when training goes on.
+"""Probes of objects: their outputs, their state, and the outcome of further training.
 
 A probe returns everything observable as a flat mapping of names to arrays, so that two processes
 can compare it bit for bit.
@@ -22,7 +22,7 @@ from keras_reduce import families, reducers
 def parts(obj: Any, path: str = "", *, told: bool = True) -> Iterator[tuple[str, Any]]:
     """Yield every Keras object and method of one in a nest of containers and estimators.
 
-    And, if they are to be `told`, those that a function of that name gives away.
+    If `told` is given, also those that the method of this name returns.
     """
     if families.of(obj) is not None or isinstance(obj, types.MethodType):
         yield path, obj
@@ -40,53 +40,53 @@ def parts(obj: Any, path: str = "", *, told: bool = True) -> Iterator[tuple[str,
 
 
 def clear_session() -> None:
-    """Forget what Keras keeps of the models so far."""
+    """Clear the global state that Keras keeps of earlier models."""
     import keras
 
     keras.utils.clear_session()
 
 
 def probe(obj: Any, x: Any, y: Any) -> dict[str, np.ndarray]:
-    """Return what `obj` answers now; changes nothing in it but metric state."""
-    found = collections.OrderedDict()
+    """Return the outputs and the state of `obj`; change nothing in it but metric state."""
+    facts = collections.OrderedDict()
     for method in ("predict", "predict_proba") if hasattr(obj, "get_params") else ():
         with contextlib.suppress(NotFittedError):
             if hasattr(obj, method):
-                found[method] = np.asarray(getattr(obj, method)(x))
-    found["identities"] = np.asarray(_identities(obj))
+                facts[method] = np.asarray(getattr(obj, method)(x))
+    facts["identities"] = np.asarray(_identities(obj))
     for path, part in parts(obj):
-        found[f"{path} description"] = np.asarray(_description(part))
-        found.update(flat(f"{path} state", _state(part)))
-        found.update(flat(f"{path} flags", _flags(part)))
-        found.update(flat(f"{path} answer", _answer(part, x, y)))
-    return found
+        facts[f"{path} description"] = np.asarray(_description(part))
+        facts.update(flat(f"{path} state", _state(part)))
+        facts.update(flat(f"{path} flags", _flags(part)))
+        facts.update(flat(f"{path} answer", _answer(part, x, y)))
+    return facts
 
 
 def advance(obj: Any, x: Any, y: Any) -> dict[str, np.ndarray]:
-    """Train `obj`, or what is in it, some more and return what has become of it."""
-    found = collections.OrderedDict()
+    """Train `obj`, or the objects in it, some more; return the outcome and the new state."""
+    facts = collections.OrderedDict()
     seen = set()
-    # A copy in the same process has the very functions of the original.
+    # A copy in the same process has the same function objects as the original.
     for path, part in parts(obj, told=False):
         if id(part) not in seen:
             seen.add(id(part))
-            found.update(flat(f"{path} advance", _advance(part, x, y)))
-            found.update(flat(f"{path} state", _state(part)))
-    return found
+            facts.update(flat(f"{path} advance", _advance(part, x, y)))
+            facts.update(flat(f"{path} state", _state(part)))
+    return facts
 
 
 def _description(part: Any) -> str:
-    """Return what a payload says of `part` in words: the whole of it must come back."""
+    """Return the JSON of the payload of `part`, which must come back complete."""
     if isinstance(part, types.MethodType):
         return f"{part.__name__} of {_description(part.__self__)}"
     _, (json, _, compile_config, _, objects), *_ = reducers.reduce(part)
     below = [_description(child) for child in objects if families.of(child)]
-    # A lone optimizer names the variables that it was built for last, by Keras's counter.
+    # A lone optimizer lists the names of its last variables, which have Keras's counter in them.
     return re.sub(r'(?<=["/])variable(_\d+)?(?=["_])', "variable", f"{json}{compile_config}{below}")
 
 
 def _identities(obj: Any) -> list[int]:
-    """Return for each part the first one that is the same, and so for each callback's model."""
+    """Return the index of the first identical part for each part and each callback's model."""
     held = [part for _, part in parts(obj)]
     held += [part.model for part in held if hasattr(part, "on_train_begin")]
     ids = list(map(id, held))
@@ -152,7 +152,7 @@ def _answer_of_variable(variable: Any, x: Any) -> Any:
 
 
 def _answer_of_initializer(initializer: Any, x: Any) -> Any:
-    # A shape that all take, also those for a square matrix.
+    # A shape that all initializers accept, also those that need a square matrix.
     return initializer((4, 4))
 
 
@@ -163,21 +163,21 @@ def _answer_of_policy(policy: Any, x: Any) -> Any:
 def _answer_of_tensor(tensor: Any, x: Any) -> Any:
     import keras
 
-    found = [tensor.name, str(tensor.shape), tensor.dtype, tensor.sparse]
+    facts = [tensor.name, str(tensor.shape), tensor.dtype, tensor.sparse]
     if not hasattr(tensor, "_keras_history"):
-        return found
+        return facts
     sources = keras.utils.get_source_inputs(tensor)
-    return [*found, [s.name for s in sources], keras.Function(sources, tensor)([x] * len(sources))]
+    return [*facts, [s.name for s in sources], keras.Function(sources, tensor)([x] * len(sources))]
 
 
 def _answer_of_callback(callback: Any, x: Any) -> Any:
     handles = ("_model", "_writers", "_summary_module", "_prev_summary_state", "csv_file", "writer")
-    own = {name: _plain(v) for name, v in vars(callback).items() if name not in handles}
-    return {**own, "model": callback.model.get_weights() if callback.model else []}
+    attributes = {name: _plain(v) for name, v in vars(callback).items() if name not in handles}
+    return {**attributes, "model": callback.model.get_weights() if callback.model else []}
 
 
 def _plain(value: Any) -> Any:
-    """Return `value` if it is data, else the name of what it is."""
+    """Return `value` if it is plain data, else the name of its type."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -204,7 +204,7 @@ _OTHER_ANSWERS = {
 
 
 def _tensors(x: Any) -> Any:
-    """Return `x` as tensors if there is text in it: Keras takes no arrays of strings."""
+    """Return `x` as tensors if there is text in it: Keras accepts no arrays of strings."""
     if not any(isinstance(item, np.ndarray) and item.dtype == object for item in _items(x)):
         return x
     import tensorflow as tf
@@ -222,13 +222,13 @@ def _items(x: Any) -> list[Any]:
 def _fits(model: Any, x: Any) -> bool:
     if not model.built or x is None:
         return False
-    # Inside a search or an ensemble a model may see other columns than the estimator around it.
+    # In a search or an ensemble a model may have other columns than the estimator around it.
     shape = getattr(model, "input_shape", None)
     return not isinstance(x, np.ndarray) or not isinstance(shape, tuple) or shape[1:] == x.shape[1:]
 
 
 def _batch(data: Any) -> Any:
-    """Return a batch of `data`: `fit` and `predict` make an input pipeline, which takes 0.1 s."""
+    """Return a batch of `data`: without the input pipeline of `fit`, which takes 0.1 s."""
     import keras
 
     return keras.tree.map_structure(lambda array: array[:8], data)
@@ -248,7 +248,7 @@ def _advance(part: Any, x: Any, y: Any) -> Any:
         if y is None:
             y = np.linspace(0, 1, len(x)).reshape(-1, 1).astype("float32")
             y = np.arange(len(x)) % 3 if "sparse" in str(part.loss) else y
-        if type(part).train_step is not keras.Model.train_step:  # Which may take no weights.
+        if type(part).train_step is not keras.Model.train_step:  # Some accept no sample weights.
             return part.fit(x, y, batch_size=8, shuffle=False, verbose=0).history
         part.reset_metrics()
         return part.train_on_batch(*_batch((x, y)), return_dict=True)
@@ -260,12 +260,12 @@ def _advance(part: Any, x: Any, y: Any) -> Any:
         part.update_state(*((x,) if type(part) is keras.metrics.Mean else (y, x)))
         return part.result()
     if isinstance(part, keras.Optimizer):
-        # The original only takes the variables that it was built for, a copy any of their shapes.
+        # The original accepts only the variables that it was built for, a copy any of their shapes.
         variables = [v for v in part._trainable_variables if isinstance(v, keras.Variable)]
         variables = variables or [keras.Variable(np.ones((3, 2))), keras.Variable(np.ones(2))]
         for variable in variables:
             variable.assign(ops.ones(variable.shape))
-        # In another order, if it knows them.
+        # In another order, if it has seen them.
         applied = variables[::-1] if part.built else variables
         part.apply([ops.ones(variable.shape) for variable in applied], applied)
         return variables
@@ -290,7 +290,7 @@ def _numeric(x: Any) -> bool:
 def flat(
     prefix: str, value: Any, array_of: Callable[[Any], np.ndarray] | None = None
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the arrays in a nest by name; `array_of` makes them of what has a dtype."""
+    """Yield the arrays in a nest by name; `array_of` converts values with a dtype to arrays."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield from flat(f"{prefix}/{key}", item, array_of)
@@ -302,13 +302,13 @@ def flat(
         yield prefix, (array_of or _numpy)(value) if hasattr(value, "dtype") else np.asarray(value)
 
 
-def difference(expected: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> str:
+def difference(expected: dict[str, np.ndarray], actual: dict[str, np.ndarray]) -> str:
     """Return the first name whose arrays differ in a bit, or an empty string."""
-    if list(expected) != list(found):
-        missing = [name for name in expected if name not in found]
-        return f"names differ: {missing[:3] or [n for n in found if n not in expected][:3]}"
+    if list(expected) != list(actual):
+        missing = [name for name in expected if name not in actual]
+        return f"names differ: {missing[:3] or [n for n in actual if n not in expected][:3]}"
     for name, array in expected.items():
-        other = found[name]
+        other = actual[name]
         if array.dtype.kind == "U" and array.ndim == 0 and array != other:
             one, two = str(array), str(other)
             pairs = enumerate(zip(one, two, strict=False))

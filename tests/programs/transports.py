@@ -1,10 +1,10 @@
-"""Ship the zoo over every transport and write down what arrived.
+"""Ship the zoo over every transport and record the copies that arrive.
 
 ``python zoo.py FOLDER`` builds each case in ``__main__`` and sends it everywhere; afterwards
 ``python transports.py FOLDER`` reads the files in a process that never saw a class of the zoo, nor
 called `install`. Each transport's word is an empty string if all that arrived answers and trains
-bit for bit as the original, else what differed. Another zoo may have probes of its own: it names
-them in the environment variable ``PROBES``, which workers see too.
+bit for bit as the original, else the difference. Another zoo may have its own probes: it names
+their module in the environment variable ``PROBES``, which workers see too.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ probes = importlib.import_module(os.environ.get("PROBES", "probes"))
 if keras_backend.expected() == "torch":
     import torch
 
-    # With other numbers of threads, as workers have, sums differ in the last bit.
+    # Workers have other numbers of threads, which would change the last bit of sums.
     torch.set_num_threads(1)
 
-Outcome = tuple[dict, dict]  # what an object answers, and what becomes of it
+Outcome = tuple[dict, dict]  # the outputs of an object, and the outcome of further training
 
 FILES: dict[str, tuple[Callable[[Any, Path], Any], Callable[[Path], Any]]] = {
     "pickle": (
@@ -54,7 +54,7 @@ FILES: dict[str, tuple[Callable[[Any, Path], Any], Callable[[Path], Any]]] = {
 }
 IN_PROCESS = ("deepcopy", "clone")
 WORKERS = ("loky", "multiprocessing")
-# Those that pytest has selected; elsewhere all.
+# The cases that pytest has selected; outside of pytest, all.
 SELECTED = json.loads(os.environ.get("KERAS_REDUCE_TRANSPORTS", "[]"))
 TRANSPORTS = [t for t in (*FILES, *IN_PROCESS, *WORKERS) if t in SELECTED or not SELECTED]
 FILES = {transport: FILES[transport] for transport in FILES if transport in TRANSPORTS}
@@ -71,18 +71,18 @@ def outcome(obj: Any, x: Any, y: Any) -> Outcome:
     return probes.probe(obj, x, y), probes.advance(obj, x, y)
 
 
-def compare(expected: Outcome, found: Outcome) -> str:
-    answers = probes.difference(expected[0], found[0])
-    return answers or probes.difference(expected[1], found[1])
+def compare(expected: Outcome, actual: Outcome) -> str:
+    answers = probes.difference(expected[0], actual[0])
+    return answers or probes.difference(expected[1], actual[1])
 
 
 def visit(obj: Any, x: Any, y: Any) -> tuple[Outcome, Any]:
-    """Run in a worker: try the object out there, and send it back trained."""
+    """Probe an object in a worker, and send it back trained."""
     return outcome(obj, x, y), obj
 
 
 def attempt(function: Callable[..., str], *arguments: Any) -> str:
-    """Return the word of `function`, or how it failed."""
+    """Return the word that `function` returns, or its error."""
     try:
         return function(*arguments)
     except Exception:
@@ -109,11 +109,11 @@ def write(cases: dict[str, Callable], folder: Path, only: list[str]) -> dict[str
             try:
                 results[name] = attempt_all(name, build, folder, loky, spawned)
             except Exception:
-                # One that can't be tried at all is no reason to keep quiet about the others.
+                # Report the other transports even if one copy can't be tried at all.
                 results[name] = dict.fromkeys(TRANSPORTS, traceback.format_exc())
             kinds[name] = sorted(used)
             used.clear()
-            if len(results) % 8 == 0:  # It takes longer than most cases.
+            if len(results) % 8 == 0:  # A subprocess takes longer than most cases.
                 probes.clear_session()
     (folder / "kinds.json").write_text(json.dumps(kinds))
     return results
@@ -165,15 +165,15 @@ def attempt_all(name: str, build: Callable, folder: Path, loky: Any, spawned: An
             _put, visits, "multiprocessing", lambda: waiting.get(120)
         )
 
-    # The original only now: even answering changes some (random seeds, states of a stateful RNN).
+    # The original comes last: even a call changes some (random seeds, states of a stateful RNN).
     expected = outcome(obj, x, y)
     trained_answers = probes.probe(obj, x, y)
     (folder / f"{name}.expected").write_bytes(pickle.dumps((expected, x, y)))
     if "deepcopy" in copies:
         words["deepcopy"] = attempt(lambda: compare(expected, outcome(copies["deepcopy"], x, y)))
     if "clone" in copies and not is_estimator:
-        found = copies["clone"].content.content
-        words["clone"] = attempt(lambda: compare(expected, outcome(found, x, y)))
+        unwrapped = copies["clone"].content.content
+        words["clone"] = attempt(lambda: compare(expected, outcome(unwrapped, x, y)))
     elif "clone" in copies:
         words["clone"] = _differing_parameters(obj, copies["clone"])
     for transport in WORKERS:

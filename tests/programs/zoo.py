@@ -1,4 +1,4 @@
-"""The zoo: at least one of every kind of object that ships.
+"""The zoo: at least one object of every kind that ships.
 
 Run as a program, so that its classes and functions live in ``__main__``, where no reader can
 import them from. Each case returns an object and the data to try it with; `probes` says how.
@@ -30,8 +30,7 @@ from keras_reduce import KerasClassifier, KerasRegressor
 BACKEND = keras.config.backend()
 if BACKEND == "tensorflow":
     import tensorflow as tf
-# On Torch, Keras's dropout without a seed draws from Torch's own generator, which has no place in a
-# model.
+# On Torch, Keras's dropout without a seed draws from Torch's generator, which no model holds.
 SEED = 11 if BACKEND == "torch" else None
 
 CASES = {}
@@ -54,7 +53,7 @@ TEXT = np.array(["the cat sat", "a dog ran off", "the dog sat", "cats and dogs"]
 
 
 def trained(model, x=X, y=Y, *, optimizer="adam", loss="mse", eager=True, epochs=1, **compile_args):
-    """Compile and fit; eagerly unless told otherwise, since tracing is what takes the time."""
+    """Compile and fit a model; eagerly by default, since tracing takes most of the time."""
     model.compile(optimizer=optimizer, loss=loss, run_eagerly=eager, **compile_args)
     model.fit(x, y, epochs=epochs, batch_size=8, shuffle=False, verbose=0)
     return model, x, y
@@ -186,7 +185,7 @@ def subclassed_model_with_containers():
 
 
 class ModelOfModels(keras.Model):
-    """Makes models in its constructor and in build(), whose layers nobody names."""
+    """A model that creates models in its constructor and in build(), with layers without names."""
 
     def __init__(self, units, **kwargs):
         super().__init__(**kwargs)
@@ -478,8 +477,8 @@ class MainMetric(metrics.Metric):
         self.biggest = self.add_variable(shape=(), initializer="zeros", name="biggest")
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        found = ops.max(ops.abs(ops.convert_to_tensor(y_true) - y_pred))
-        self.biggest.assign(ops.maximum(self.biggest, ops.cast(found, self.biggest.dtype)))
+        largest = ops.max(ops.abs(ops.convert_to_tensor(y_true) - y_pred))
+        self.biggest.assign(ops.maximum(self.biggest, ops.cast(largest, self.biggest.dtype)))
 
     def result(self):
         return ops.convert_to_tensor(self.biggest)
@@ -605,7 +604,9 @@ def recurrent_stateful():
     model = keras.Sequential(
         [keras.Input(batch_shape=(8, 7, 3)), layers.LSTM(3, stateful=True), layers.Dense(1)]
     )
-    if BACKEND == "torch":  # Where Keras can't train it (3.15): the states are changed in place.
+    if (
+        BACKEND == "torch"
+    ):  # Keras (3.15) can't train it on this backend: the states are changed in place.
         model.predict(SERIES, batch_size=8, verbose=0)
         return model, SERIES[:8], None
     return trained(model, SERIES, Y[:16])
@@ -863,7 +864,7 @@ def calibrated_by_gptq():
 @case
 def every_optimizer():
     schedule = optimizers.schedules.ExponentialDecay(0.01, 2, 0.5)
-    made = [
+    instances = [
         optimizers.SGD(0.01, momentum=0.9, nesterov=True),
         optimizers.RMSprop(centered=True, momentum=0.1),
         optimizers.AdamW(0.01, use_ema=True, ema_overwrite_frequency=2),
@@ -879,7 +880,7 @@ def every_optimizer():
         optimizers.Lamb(),
         optimizers.Muon(),
     ]
-    return {f"{o.name} {i}": trained(mlp(), optimizer=o)[0] for i, o in enumerate(made)}, X, Y
+    return {f"{o.name} {i}": trained(mlp(), optimizer=o)[0] for i, o in enumerate(instances)}, X, Y
 
 
 @case
@@ -890,7 +891,7 @@ def optimizer_changed_after_compile():
     return model, x, y
 
 
-# --- what refers to the model around it -----------------------------------------------------
+# --- references to the model around an object -----------------------------------------------
 
 
 class OverModel(losses.Loss):
@@ -964,7 +965,7 @@ def weak_references_between_layers():
     decoder = Tied(encoder)
     model, x, y = trained(keras.Model(inputs, decoder(flow)), y=X)
     decoder.outer = weakref.ref(model)
-    vars(model)["watched"] = weakref.proxy(encoder)  # Which Keras would track.
+    vars(model)["watched"] = weakref.proxy(encoder)  # Keras would track these.
     return model, x, y
 
 
@@ -973,26 +974,26 @@ def weak_references_between_layers():
 
 @case
 def lone_optimizers():
-    found = {}
+    lone = {}
     for optimizer in (
         optimizers.Adam(0.01),
         optimizers.SGD(optimizers.schedules.InverseTimeDecay(0.1, 1, 0.5), momentum=0.5),
-        # Which Keras, on JAX, can only apply within a compiled step.
+        # On JAX, Keras can apply this one only within a compiled step.
         *([] if BACKEND == "jax" else [optimizers.LossScaleOptimizer(optimizers.RMSprop(0.01))]),
     ):
         variables = [keras.Variable(np.ones((3, 2))), keras.Variable(np.zeros(2))]
         optimizer.build(variables)
         for step in range(3):
             optimizer.apply([ops.ones((3, 2)) * (step + 1), ops.ones(2)], variables)
-        found[optimizer.name] = optimizer
-    return {**found, "fresh": optimizers.Nadam()}, None, None
+        lone[optimizer.name] = optimizer
+    return {**lone, "fresh": optimizers.Nadam()}, None, None
 
 
 def apply_to(optimizer, *networks):
-    """Apply gradients to one network after the other, which differ between them."""
+    """Apply gradients to the networks in turn; the gradients differ between networks."""
     for scale, network in enumerate(networks, 1):
-        own = network.trainable_variables
-        optimizer.apply([ops.ones(v.shape) * (scale / 8) for v in own], own)
+        variables = network.trainable_variables
+        optimizer.apply([ops.ones(v.shape) * (scale / 8) for v in variables], variables)
 
 
 class Trainer:
@@ -1006,17 +1007,17 @@ class Trainer:
 
 @case
 def optimizers_beside_their_models():
-    found = {}
+    objects = {}
     for optimizer in (
         optimizers.Adam(0.01, use_ema=True),
         optimizers.AdamW(0.01, weight_decay=0.5),
         *([] if BACKEND == "jax" else [optimizers.LossScaleOptimizer(optimizers.Adam(0.01))]),
     ):
         trainer = Trainer(optimizer)
-        found |= {f"one {optimizer.name}": trainer.one, optimizer.name: optimizer}
-        found[f"two {optimizer.name}"] = trainer.two
+        objects |= {f"one {optimizer.name}": trainer.one, optimizer.name: optimizer}
+        objects[f"two {optimizer.name}"] = trainer.two
     model, x, y = trained(mlp())
-    return {"beside": model.optimizer, **found, "model": model}, x, y
+    return {"beside": model.optimizer, **objects, "model": model}, x, y
 
 
 class OwnNetworks(keras.Model):
@@ -1038,31 +1039,35 @@ def optimizer_that_models_share():
     shared.build([*one.trainable_variables, *two.trainable_variables])
     for network in one, two:
         trained(network, optimizer=shared)
-    own = OwnNetworks()
-    own(X)
-    apply_to(own.shared, own.one, own.two)
-    return {"two": two, "one": one, "own": own, "held": own.shared, "of own": own.two}, X, Y
+    trainer = OwnNetworks()
+    trainer(X)
+    apply_to(trainer.shared, trainer.one, trainer.two)
+    return (
+        {"two": two, "one": one, "own": trainer, "held": trainer.shared, "of own": trainer.two},
+        X,
+        Y,
+    )
 
 
 @case
 def lone_layers():
-    found = {
+    lone = {
         "dense": layers.Dense(3),
         "norm": layers.BatchNormalization(),
         "dropout": layers.Dropout(0.5, seed=SEED),
         "attention": layers.Dense(2, activation=soft),
         "own": MainLayer(2),
     }
-    for layer in found.values():
+    for layer in lone.values():
         layer(X, training=True)
-    return {**found, "unbuilt": layers.Dense(4)}, X, None
+    return {**lone, "unbuilt": layers.Dense(4)}, X, None
 
 
 @case
 def lone_metrics():
     scores = rng.random((24, 1)).astype("float32")
     hits = (scores > 0.4).astype("float32")
-    found = {}
+    lone = {}
     for metric in (
         metrics.Mean(),
         metrics.AUC(num_thresholds=10),
@@ -1072,8 +1077,8 @@ def lone_metrics():
         metrics.MeanMetricWrapper(lambda t, p: ops.mean(ops.abs(t - p) * OFFSET, axis=-1)),
     ):
         metric.update_state(*((scores,) if type(metric) is metrics.Mean else (hits, scores)))
-        found[metric.name] = metric
-    return found, scores, hits
+        lone[metric.name] = metric
+    return lone, scores, hits
 
 
 @case
@@ -1098,7 +1103,7 @@ def models_in_a_container():
 @case
 def lone_variables():
     rule = {"regularizer": keras.regularizers.L2(0.1), "constraint": keras.constraints.NonNeg()}
-    found = {
+    variables = {
         "plain": keras.Variable(np.ones((2, 3)), name="plain"),
         "flags": keras.Variable([1, 2], dtype="int64", trainable=False, aggregation="sum"),
         "bfloat16": keras.Variable([0.1, 0.2], dtype="bfloat16", autocast=False),
@@ -1106,9 +1111,9 @@ def lone_variables():
         "ruled": keras.Variable(np.zeros(3)),
     }
     for name, value in rule.items():
-        setattr(found["ruled"], name, value)
-    found["ruled"].overwrite_with_gradient = True
-    return {**found, "twice": [found["plain"], found["plain"]]}, None, None
+        setattr(variables["ruled"], name, value)
+    variables["ruled"].overwrite_with_gradient = True
+    return {**variables, "twice": [variables["plain"], variables["plain"]]}, None, None
 
 
 @case
@@ -1150,7 +1155,7 @@ def lone_rules():
     schedules, constraints = optimizers.schedules, keras.constraints
     by_generator = initializers.RandomNormal(seed=keras.random.SeedGenerator(3))
     by_generator((2,))
-    found = [
+    rules = [
         initializers.GlorotUniform(),
         initializers.Orthogonal(gain=2.0, seed=7),
         initializers.Identity(gain=3.0),
@@ -1172,7 +1177,7 @@ def lone_rules():
             policy_map={"dense": keras.dtype_policies.DTypePolicy("mixed_float16")}
         ),
     ]
-    return {"list": found, "dict": {"same": found[0]}}, None, None
+    return {"list": rules, "dict": {"same": rules[0]}}, None, None
 
 
 @case
@@ -1201,7 +1206,7 @@ def keras_function():
 
 
 def compiled(function=None, **options):
-    """Return what `tf.function` does; elsewhere, the function itself."""
+    """Return the function compiled by `tf.function`; on other backends, the function itself."""
     if function is None:
         return lambda decorated: compiled(decorated, **options)
     return tf.function(function, **options) if BACKEND == "tensorflow" else function
@@ -1304,7 +1309,7 @@ def feature_space():
     return {"space": space, "encoder": encoder}, {k: tf.constant(v) for k, v in data.items()}, None
 
 
-# --- attributes, state, what a constructor took -----------------------------------------------
+# --- attributes, state, arguments of constructors -------------------------------------------
 
 
 class Adversaries(keras.Model):

@@ -1,4 +1,4 @@
-"""The rooms of the house, and which may import which: arrows point down only."""
+"""Allowed imports between the top-level modules and subpackages, without cycles."""
 
 import ast
 import re
@@ -9,8 +9,7 @@ from processes import ROOT
 
 PACKAGE = ROOT / "keras_reduce"
 
-# The rooms of the house, which are the modules at the top of the package and its folders; each with
-# those that it may import.
+# The top-level modules and the subpackages ("rooms"), each with those that it may import.
 ALLOWED = {
     "__init__": "_version errors explanation inspection persistence registry wrappers",
     "__main__": "_version core errors examples explanation inspection",
@@ -78,9 +77,9 @@ def imports(path):
 
 def test_every_module_has_a_room():
     assert {room(path) for path in modules()} == set(ALLOWED)
-    # What is installed are folders with this file.
+    # Only folders with this file are installed.
     assert all((path.parent / "__init__.py").is_file() for path in modules())
-    # Beside folders: what a reader sees first.
+    # Few top-level modules, as a reader sees them first.
     assert len(list(PACKAGE.glob("*.py"))) <= 16
 
 
@@ -116,7 +115,7 @@ ROOMS = {room: set(allowed.split()) for room, allowed in ALLOWED.items()}
 
 @pytest.mark.parametrize("below", [MODULES, ROOMS], ids=["modules", "rooms"])
 def test_no_circle(below):
-    # What imports nothing that is left is in no circle, nor is what nothing imports.
+    # Remove modules without imports, and modules that are not imported; cycles remain.
     while True:
         ends = {name for name, targets in below.items() if not targets}
         ends |= below.keys() - set().union(*below.values())
@@ -140,7 +139,7 @@ def test_frameworks_are_named_in_their_rooms_only(path):
 
 
 def test_audit_and_inspection_can_rebuild_nothing():
-    """They read what `pickletools` shows, and of the core what knows texts only."""
+    """Require that they import no unpickler, and of the core only modules without one."""
     of_core = [PACKAGE / "core" / f"{name}.py" for name in ("payload", "report_tree")]
     rooms = [path for path in modules() if room(path) in ("audit", "inspection")]
     for path in [*rooms, *of_core]:
@@ -150,7 +149,7 @@ def test_audit_and_inspection_can_rebuild_nothing():
         assert core <= set(map(name_of, of_core)), path
     for path in (PACKAGE / "files").glob("*.py"):
         outside = {name.split(".")[0] for name, relative, _ in imports(path) if not relative}
-        # Which compressors there are is joblib's to say.
+        # The list of compressors is joblib's.
         assert outside & UNPICKLERS <= ({"joblib"} if path.name == "compression.py" else set()), (
             path
         )
@@ -160,7 +159,7 @@ UNPICKLERS = {"cloudpickle", "dill", "importlib", "joblib", "keras", "marshal", 
 
 
 def private_names(tree):
-    """Yield the lines in which a test reaches for what is private in a module of the package."""
+    """Yield the lines in which a test uses a private name of a module of the package."""
     modules = {
         alias.asname or alias.name
         for node in ast.walk(tree)

@@ -1,4 +1,4 @@
-"""Without Keras, and without anything that computes for it, whatever is installed here."""
+"""Behaviour without Keras and without any of its backends, whose imports are blocked here."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from processes import ROOT, python
 
 GOLDEN = ROOT / "tests" / "golden"
 
-# Puts itself before all other finders, so that it makes no difference what is installed.
+# The finder comes before all others and blocks installed frameworks.
 WITHOUT = """
 import sys
 
@@ -106,15 +106,15 @@ hashed = joblib.hash([x, search().best_estimator_.coef_])
 with keras_reduce.installed():
     for backend in ("loky", "threading", None):
         with joblib.parallel_config(backend) if backend else joblib.parallel_config():
-            found = search(n_jobs=2)
-        assert np.array_equal(found.cv_results_["mean_test_score"], expected), backend
-    assert joblib.hash([x, found.best_estimator_.coef_]) == hashed
+            fitted = search(n_jobs=2)
+        assert np.array_equal(fitted.cv_results_["mean_test_score"], expected), backend
+    assert joblib.hash([x, fitted.best_estimator_.coef_]) == hashed
     path = sys.argv[1] + "/search.joblib"
-    joblib.dump({"search": found, "square": lambda value: value**2}, path)
-    assert pickle.loads(pickle.dumps(clone(found))).get_params()["cv"] is None
+    joblib.dump({"search": fitted, "square": lambda value: value**2}, path)
+    assert pickle.loads(pickle.dumps(clone(fitted))).get_params()["cv"] is None
 loaded = joblib.load(path)
 assert loaded["square"](3) == 9
-assert np.array_equal(loaded["search"].predict(x), found.predict(x))
+assert np.array_equal(loaded["search"].predict(x), fitted.predict(x))
 """,
         tmp_path,
     )
@@ -128,9 +128,9 @@ import keras_reduce
 from keras_reduce import dump, dumps, load, loads
 content = {"array": np.arange(5.0), "words": ["a", {1: 2}], "function": lambda value: value + 1}
 dump(content, sys.argv[1])
-for found in (loads(dumps(content)), load(sys.argv[1])):
-    assert found["array"].tolist() == [0, 1, 2, 3, 4]
-    assert (found["words"], found["function"](1)) == (["a", {1: 2}], 2)
+for loaded in (loads(dumps(content)), load(sys.argv[1])):
+    assert loaded["array"].tolist() == [0, 1, 2, 3, 4]
+    assert (loaded["words"], loaded["function"](1)) == (["a", {1: 2}], 2)
 assert load(sys.argv[1], mmap_mode="r")["array"].sum() == 10
 report = keras_reduce.explain(content)
 assert "keras" not in sys.modules
@@ -144,7 +144,7 @@ FILES = ("pickle", "joblib", "joblib.z", "dump")
 
 @pytest.mark.parametrize("container", FILES)
 def test_a_model_is_refused_with_what_to_install(container):
-    """Each file that has a Keras object in it, of any kind."""
+    """Try all golden files with a Keras object of any kind."""
     without(
         """
 import pickle, pathlib
@@ -152,13 +152,13 @@ import joblib
 import keras_reduce
 container = sys.argv[1]
 read = {"pickle": lambda path: pickle.loads(path.read_bytes()), "dump": keras_reduce.load}
-found = [
+paths = [
     path
     for path in pathlib.Path(sys.argv[2]).glob(f"protocol-*/keras3/*.{container}")
     if path.name.partition(".")[0] not in {"tf_function", "estimator"}
 ]
-assert found
-for path in found:
+assert paths
+for path in paths:
     try:
         read.get(container, joblib.load)(path)
     except keras_reduce.FrameworkError as error:

@@ -1,4 +1,4 @@
-"""The benchmarks run and write down what they have found; how long anything takes is not tested."""
+"""The benchmarks run and write their results; times are not tested."""
 
 import json
 from importlib.util import find_spec
@@ -16,9 +16,9 @@ def test_smallest_run(tmp_path):
 
     document = json.loads((tmp_path / "results.json").read_text())
     assert document["models"]["mlp-2x10"]["weights"] > 0
-    found = document["results"]["mlp-2x10"]
-    assert list(found) == ["keras_reduce", "floor"]
-    for contender in found.values():
+    contenders = document["results"]["mlp-2x10"]
+    assert list(contenders) == ["keras_reduce", "floor"]
+    for contender in contenders.values():
         assert set(contender) == {"dumps", "loads_out", "deepcopy", "joblib_map"}
         for figures in contender.values():
             assert figures["check"] == "right"
@@ -38,7 +38,7 @@ def test_smallest_run(tmp_path):
 
 
 def test_what_fails_is_shown_with_its_reason(tmp_path):
-    """A contender that can't be had, or that doesn't end in time, stops nothing."""
+    """Require that a run goes on after a contender that is not available or too slow."""
     (tmp_path / "tensorflow.py").write_text("raise ImportError('no TensorFlow here')")
     choice = ["--models", "mlp-2x10", "--contenders", "native", "--ways", "dumps"]
     python(RUN, *choice, "--out", tmp_path, path=[tmp_path], KERAS_BACKEND="tensorflow")

@@ -37,7 +37,7 @@ def test_demo_agrees_with_a_fresh_process(tmp_path):
     assert re.fullmatch(r"[\d.]+ s, \d+ kB", rows["joblib.dump"])
     assert rows["GridSearchCV on 2 processes"].split()[1] == "s,"
     assert rows["joblib.load in a fresh process"].split()[1] == "s,"
-    # Neither a bar where nobody watches, nor what TensorFlow says when it starts.
+    # No progress bar without a terminal, and no start messages of TensorFlow.
     assert result.stderr == ""
 
 
@@ -49,7 +49,7 @@ def test_disagreement_is_an_error(monkeypatch, capfd):
 
 def test_same_means_every_bit():
     here = [np.array([0.0, np.nan]), np.arange(3)]
-    # Private: what the demo compares by must see a single bit.
+    # Private: the comparison of the demo must notice a single bit.
     assert demo._same(here, [array.copy() for array in here])
     assert not demo._same(here, here[:1])
     assert not demo._same(here, [-here[0], here[1]])

@@ -1,4 +1,4 @@
-"""What a new user tries first, and what the answers say: all without Keras."""
+"""First steps of a new user and the messages they get, all without Keras."""
 
 import io
 import sys
@@ -47,7 +47,7 @@ def test_a_file_of_text(tmp_path):
     assert "verify=False" in caught.value.cure
     with pytest.raises(PayloadError) as caught:
         keras_reduce.load(path, verify=False)
-    assert "keras_reduce.inspect" in caught.value.cure  # Which says that there is no pickle in it.
+    assert "keras_reduce.inspect" in caught.value.cure  # It tells that the file is no pickle.
 
 
 @pytest.mark.parametrize("left", [0.2, 0.99])
@@ -81,7 +81,7 @@ def test_a_bar_that_cannot_be_shown(monkeypatch, caplog):
     monkeypatch.setattr(sys, "stderr", type("Terminal", (io.StringIO,), {"isatty": bool})())
     parallel = joblib.Parallel(pre_dispatch="all")
     progress.Progress(parallel)
-    assert not caplog.messages  # Nobody would see it anyway.
+    assert not caplog.messages  # The bar would not be visible anyway.
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     for _ in range(2):
         progress.Progress(parallel)
@@ -97,7 +97,7 @@ def test_a_bar_in_a_notebook(monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm", type(sys)("tqdm"))
     monkeypatch.setitem(sys.modules, "tqdm.auto", auto)
     monkeypatch.setitem(sys.modules, "ipykernel", type(sys)("ipykernel"))
-    # What is written there is shown below a cell.
+    # A notebook shows this stream below a cell.
     stream = type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})()
     monkeypatch.setattr(sys, "stderr", stream)
     progress.Progress(joblib.Parallel(pre_dispatch="all"))
@@ -171,9 +171,9 @@ def test_who_has_imported_keras_expects_to_wait(monkeypatch, imported):
         monkeypatch.delitem(sys.modules, name, raising=False)
     if imported:
         monkeypatch.setitem(sys.modules, "keras", type(sys)("keras"))
-    made = []
-    monkeypatch.setattr(warm, "Server", lambda *arguments: made.append(arguments))
-    monkeypatch.setattr(warm, "_server", None)  # Private: this program's own stays.
+    servers = []
+    monkeypatch.setattr(warm, "Server", lambda *arguments: servers.append(arguments))
+    monkeypatch.setattr(warm, "_server", None)  # Private: the real server of this program stays.
     warm.server()
-    *_, explanation = made[0]
+    *_, explanation = servers[0]
     assert bool(explanation) is not imported

@@ -16,7 +16,7 @@ def test_each_module_is_in_the_table():
         for name in re.findall(r"`([\w/]+\.py)`", line.rpartition("|")[0].rpartition("|")[2])
     }
     assert named <= modules, named - modules
-    # The docstring of a package says what is in it.
+    # The docstring of a subpackage describes it.
     missing = {name for name in modules - named if not name.endswith("__init__.py")}
     assert not missing
 
@@ -26,7 +26,7 @@ def test_pictures_are_there():
     assert pictures == ["journey.svg", "processes.svg"]
     for name in pictures:
         text = (ROOT / "docs" / name).read_text()
-        # A background of its own, so that it is readable on a dark page as well.
+        # With its own background, it is readable on a dark page as well.
         assert '<rect x="0.5" y="0.5"' in text
         for file in re.findall(r"\b[\w/]+\.py\b", text):
             folders = ("", "parallel/", "families/keras3/")

@@ -1,4 +1,4 @@
-"""What tests run programs with: see `processes` and `forking`."""
+"""Helpers that run programs for the tests: see `processes` and `forking`."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""The row of versions that is said to run is the one that runs; see `rows`."""
+"""Installed versions are those of the row that runs, and rows name existing tests; see `rows`."""
 
 import importlib.metadata
 import os

@@ -12,34 +12,10 @@ from processes import ROOT
 # Modules that do not follow a rule yet. A module that follows it must be removed from its line.
 ALLOWED = {
     "first words": """
-        benchmarks/contenders
-        benchmarks/findings
-        benchmarks/goals
-        benchmarks/machine
-        benchmarks/measure
-        benchmarks/run
-        benchmarks/ways
-        benchmarks/worker_cases
-        benchmarks/workers
     """,
     "banned words": """
-        benchmarks/contenders
-        benchmarks/measure
-        benchmarks/memory
-        benchmarks/report
-        benchmarks/run
-        benchmarks/worker_cases
-        benchmarks/workers
     """,
     "names": """
-        benchmarks/clusters
-        benchmarks/goals
-        benchmarks/machine
-        benchmarks/measure
-        benchmarks/report
-        benchmarks/run
-        benchmarks/worker_cases
-        benchmarks/workers
         keras_reduce/core/process_role
         keras_reduce/dry_run/dry_pickler
         keras_reduce/families/_shared/facts

@@ -1,6 +1,6 @@
-"""Searches, ensembles and long lives of estimators: the same to the bit, with shared traces or not.
+"""Searches, ensembles and random sequences of operations: the same results with shared traces.
 
-``reuse.py lives 200`` tries two hundred random lives.
+``reuse.py lives 200`` tries two hundred random sequences.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ LABELS = np.where(Y > 0, "up", "down")
 WEIGHTS = rng.random(36)
 
 borrowed = []
-# Private: what is traced and what is borrowed can be seen nowhere else.
+# Private: no public name tells the use of shared traces.
 _init = cache._Borrowed.__init__
 
 
@@ -49,7 +49,7 @@ def _noting(self, *arguments):
     borrowed.append(self)
 
 
-# Private: what is traced and what is borrowed can be seen nowhere else.
+# Private: no public name tells the use of shared traces.
 cache._Borrowed.__init__ = _noting
 
 
@@ -65,7 +65,7 @@ def skewed(factor):
 
 
 def build(units=4, rate=0.2, optimizer="sgd", loss="mse", depth=1, norm=True):
-    """Build a model that sees the number of features with the data only."""
+    """Build a model that gets the number of features from the data."""
     hidden = [layers.Dense(units, "relu") for _ in range(depth)]
     norms = [layers.BatchNormalization()] if norm else []
     model = keras.Sequential([*hidden, *norms, layers.Dropout(rate), layers.Dense(1)])
@@ -94,8 +94,8 @@ def regressor(**parameters):
     return KerasRegressor(build, **{"epochs": 2, "batch_size": 8, "random_state": 0, **parameters})
 
 
-def scores(found):
-    return {name: value for name, value in found.items() if "time" not in name}
+def scores(results):
+    return {name: value for name, value in results.items() if "time" not in name}
 
 
 def grid_search(n_jobs):
@@ -129,7 +129,7 @@ def randomized_search(n_jobs):
 def cross_validation(n_jobs):
     stopping = keras.callbacks.EarlyStopping("val_loss", patience=0, restore_best_weights=True)
     estimator = regressor(epochs=4, validation_split=0.2, callbacks=[stopping])
-    found = cross_validate(
+    validation = cross_validate(
         estimator,
         X,
         Y,
@@ -139,14 +139,14 @@ def cross_validation(n_jobs):
         error_score="raise",
         params={"sample_weight": WEIGHTS},
     )
-    models = [fitted.model_ for fitted in found["estimator"]]
+    models = [fitted.model_ for fitted in validation["estimator"]]
     assert len(set(map(id, models))) == 2
-    answers = [fitted.predict(X) for fitted in found["estimator"]]
-    # Each has a model of its own: what becomes of one is nothing to the others.
+    answers = [fitted.predict(X) for fitted in validation["estimator"]]
+    # Each estimator has its own model, and changes of one don't affect the others.
     models[0].set_weights([np.zeros_like(array) for array in models[0].get_weights()])
-    assert np.array_equal(found["estimator"][1].predict(X), answers[1])
-    history = [fitted.history_.history for fitted in found["estimator"]]
-    return found["test_score"], answers, history
+    assert np.array_equal(validation["estimator"][1].predict(X), answers[1])
+    history = [fitted.history_.history for fitted in validation["estimator"]]
+    return validation["test_score"], answers, history
 
 
 def bagging(n_jobs):
@@ -164,10 +164,10 @@ def importance(n_jobs):
 
 
 def without_seeds_of_their_own(n_jobs):
-    """Search with estimators that draw from the program's random numbers: in one process only."""
+    """Search with estimators that draw from the global generator, in one process only."""
     from scikeras.wrappers import KerasClassifier as SciKerasClassifier
 
-    found = []
+    results = []
     for estimator, grid in (
         (regressor(random_state=None), {"units": [4, 5]}),
         (
@@ -186,8 +186,8 @@ def without_seeds_of_their_own(n_jobs):
         keras.utils.set_random_seed(3)
         search = GridSearchCV(estimator, grid, cv=2, error_score="raise")
         targets = LABELS if "Classifier" in type(estimator).__name__ else Y
-        found.append(scores(search.fit(X, targets).cv_results_))
-    return found
+        results.append(scores(search.fit(X, targets).cv_results_))
+    return results
 
 
 def has_tags(estimator):
@@ -199,13 +199,13 @@ def has_tags(estimator):
 
 
 def the_same(function, n_jobs):
-    """Demand that a function finds the same with shared traces and without."""
+    """Require that a function returns the same with shared traces and without."""
     borrowed.clear()
     with keras_reduce.installed(reuse=False):
         keras.utils.set_random_seed(0)
         expected = bits(function(n_jobs))
         assert not borrowed
-    # The second time, all has been traced; the first time, what is alike within a search.
+    # In the second call, all traces are shared; in the first, those within a search.
     again = function in (randomized_search, importance) and n_jobs == 1
     for _ in range(1 + again):
         keras.utils.set_random_seed(0)
@@ -270,7 +270,7 @@ def estimators_of_others():
 
 @check
 def two_searches_at_once():
-    """In two threads of one process; all is seeded by the build function, as seeds are global."""
+    """Search in two threads; the build function has all seeds, since others are global."""
 
     def build(units):
         first, second = (keras.initializers.GlorotUniform(seed) for seed in (1, 2))
@@ -283,8 +283,8 @@ def two_searches_at_once():
     def search(units):
         estimator = KerasRegressor(build, units=4, epochs=2, shuffle=False)
         grid = {"units": units, "batch_size": [9]}
-        found = GridSearchCV(estimator, grid, cv=2, n_jobs=1, error_score="raise").fit(X, Y)
-        return bits(scores(found.cv_results_))
+        fitted = GridSearchCV(estimator, grid, cv=2, n_jobs=1, error_score="raise").fit(X, Y)
+        return bits(scores(fitted.cv_results_))
 
     grids = [[4, 5], [5, 4]]
     with keras_reduce.installed(reuse=False):
@@ -295,13 +295,13 @@ def two_searches_at_once():
     assert borrowed
 
 
-# --- lives of estimators ------------------------------------------------------------------------
+# --- random sequences of operations --------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def alone():
-    """Let models trace for themselves, and for nobody else."""
-    # Private: a twin traces for itself in the same process.
+    """Turn off the sharing of traces for a block."""
+    # Private: a twin traces in the same process, without sharing.
     cache._is_on = False
     try:
         yield
@@ -351,14 +351,14 @@ WAYS = {
 
 
 class Lives(RuleBasedStateMachine):
-    """Several estimators; a twin of each does the same, and traces all by itself."""
+    """Several estimators; a twin of each does the same without shared traces."""
 
     @initialize()
     def begin(self):
         self.pairs, self.kept, self.steps = [], [], 0
 
     def both(self, action, *pair):
-        """Let both of a pair act; they must come to the same."""
+        """Apply an action to both estimators of a pair; the results must be the same."""
         self.steps += 1
         results = []
         for estimator, context in zip(pair, (contextlib.nullcontext(), alone()), strict=True):
@@ -370,8 +370,8 @@ class Lives(RuleBasedStateMachine):
     @rule(noisy=st.booleans(), units=st.sampled_from([3, 4]))
     @precondition(lambda self: len(self.pairs) < 4)
     def make(self, noisy, units):
-        made = functools.partial(KerasRegressor, build_noisy if noisy else build)
-        self.pairs.append([made(units=units, batch_size=9) for _ in range(2)])
+        create = functools.partial(KerasRegressor, build_noisy if noisy else build)
+        self.pairs.append([create(units=units, batch_size=9) for _ in range(2)])
 
     @rule(data=st.data(), epochs=st.integers(1, 2), rows=st.sampled_from([18, 20]))
     @precondition(lambda self: self.pairs)
@@ -430,7 +430,7 @@ class Lives(RuleBasedStateMachine):
         return [pair for pair in self.pairs if pair[0].__sklearn_is_fitted__()]
 
     def teardown(self):
-        # What nobody has touched since is as it was.
+        # Models that were put aside are unchanged.
         for model, before in getattr(self, "kept", ()):
             assert bits(seen(model)) == before
 

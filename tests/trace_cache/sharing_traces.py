@@ -1,4 +1,4 @@
-"""Traces that models share: the same results to the bit, and no sharing between what differs."""
+"""Traces that models share: the same results to the bit, and no sharing of different models."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from keras_reduce.trace_cache import keys as trace_keys
 keras_reduce.install()
 X, Y = zoo.X, zoo.Y
 
-# --- what is traced, and what is borrowed ------------------------------------------------------
+# --- records of new and shared traces ------------------------------------------------------------
 
 traced, borrowed = [], []
 
@@ -46,17 +46,17 @@ def _noting(method, seen):
     return noting
 
 
-# Private: what is traced and what is borrowed can be seen nowhere else.
+# Private: no public name tells the use of shared traces.
 cache._Cache.add = _noting(cache._Cache.add, traced)
-# Private: what is traced and what is borrowed can be seen nowhere else.
+# Private: no public name tells the use of shared traces.
 cache._Borrowed.__init__ = _noting(cache._Borrowed.__init__, borrowed)
 
 
 def traced_anew():
-    """Return for which steps graphs have been made since this was asked last."""
-    found = set(traced)
+    """Return the steps that have been traced since the last call of this function."""
+    roles = set(traced)
     traced.clear()
-    return found
+    return roles
 
 
 ALL = {"train", "test", "predict"}
@@ -69,11 +69,11 @@ def mlp(*hidden, **options):
 
 
 def life(model, x=X, y=Y):
-    """Return all that a model does in a short life, bit for bit."""
-    found = [model.fit(x, y, epochs=2, batch_size=8, verbose=0, validation_split=0.25).history]
-    found.append(model.predict(x, batch_size=7, verbose=0))
-    found.append(model.fit(x, y, batch_size=8, verbose=0).history)
-    return bits([found, *variables_of(model)])
+    """Train a model and predict; return results and variables, bit for bit."""
+    results = [model.fit(x, y, epochs=2, batch_size=8, verbose=0, validation_split=0.25).history]
+    results.append(model.predict(x, batch_size=7, verbose=0))
+    results.append(model.fit(x, y, batch_size=8, verbose=0).history)
+    return bits([results, *variables_of(model)])
 
 
 def variables_of(model):
@@ -84,9 +84,10 @@ def variables_of(model):
 
 
 def compiled(model, x=X, y=Y, *, optimizer=None, loss="mse", eager=False, epochs=0, **options):
-    """Stand in for `zoo.trained`: compile only, not to run eagerly, and to be traced soon.
+    """Replace `zoo.trained`: compile only, without eager execution.
 
-    A step with Adam, which `mlp` has and the zoo's case of all optimizers, takes twice as long.
+    The optimizer is SGD, since a trace of a step with Adam takes twice as long. Models of `mlp` and
+    the zoo's case of all optimizers have Adam.
     """
     model.compile(optimizer=optimizer or optimizers.SGD(momentum=0.9), loss=loss, **options)
     return model, x, y
@@ -94,21 +95,21 @@ def compiled(model, x=X, y=Y, *, optimizer=None, loss="mse", eager=False, epochs
 
 zoo.trained = compiled
 
-# What is traced anew for each model of a case, and why.
+# Steps that are traced for each model of a case, with the reason.
 TRACED_ANEW = {
-    "own_train_step": {"train", "test"},  # a step of the user's may do anything
-    "subclassed_model": {"train"},  # what it gives can't be told before its code has run
+    "own_train_step": {"train", "test"},  # a user-defined step may do anything
+    "subclassed_model": {"train"},  # its outputs are not known before its code has run
     "subclassed_model_with_containers": {"train"},
     "subclassed_model_of_models": {"train"},
     "sequential_that_fills_itself": {"train"},
-    "normalization_adapted": ALL,  # what it has seen is in the graph
-    "attributes_at_every_level": ALL,  # a step that counts
+    "normalization_adapted": ALL,  # the adapted values are constants in the graph
+    "attributes_at_every_level": ALL,  # it has a step that counts
 }
 SKIPPED = {
-    "recurrent_stateful",  # takes batches of one size
-    "functional_list_of_outputs",  # results bear numbered names; see below
-    "callbacks_after_use",  # runs eagerly
-    # Not tried yet: what they hold beside a model is traced for itself, or takes minutes to trace.
+    "recurrent_stateful",  # it accepts batches of one size
+    "functional_list_of_outputs",  # its results have numbered names; see below
+    "callbacks_after_use",  # it runs eagerly
+    # Not tried: other objects in them trace separately, or they take minutes to trace.
     "lora_on_inner_layers",
     "quantized_inner_layers",
     "calibrated_by_gptq",
@@ -120,7 +121,7 @@ SKIPPED = {
 
 
 class UntrainedError(Exception):
-    """What a case wants to be trained before is not tried here."""
+    """The case needs a trained model, which is not available here."""
 
 
 @check
@@ -135,8 +136,8 @@ def models_of_the_zoo_share_traces_and_learn_the_same():
         for case in trainable(name) if expected else ():
             first.append(short_life(*case))
             anew.append(traced_anew())
-        # Models of one case share what they have in common.
-        assert all("train" in found for found in anew), name
+        # Models of one case may share traces among themselves.
+        assert all("train" in roles for roles in anew), name
         assert set().union(*anew) == (ALL if anew else set()), name
         for position, case in enumerate(trainable(name) if expected else ()):
             if not first[position] == short_life(*case) == expected[position]:
@@ -157,39 +158,39 @@ def seed(number):
 
 
 def trainable(name):
-    """Build a case; return its models that can be trained, each with the data in batches."""
+    """Build a case; return its trainable models, each with the data in batches."""
     seed(1)
     try:
         with mock.patch.object(keras.Model, "fit", side_effect=UntrainedError):
-            found, x, y = zoo.CASES[name]()
+            objects, x, y = zoo.CASES[name]()
     except (UntrainedError, AttributeError):
-        return []  # It wants the history of a model that has not been trained here.
-    models = [found, *(found.values() if isinstance(found, dict) else ())]
+        return []  # It needs the history of a trained model.
+    models = [objects, *(objects.values() if isinstance(objects, dict) else ())]
     is_compiled = lambda model: isinstance(model, keras.Model) and model.compiled  # noqa: E731
     models = [model for model in models if is_compiled(model) and not model.run_eagerly]
     if y is None or not models:
         return []
-    # To make batches of arrays takes longer than to train: see the checks of pipelines.
+    # Making batches of arrays would take longer than training: see the checks of pipelines.
     batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
     return [(model, batches) for model in models]
 
 
 def short_life(model, batches):
     seed(2)
-    found = [model.fit(batches, epochs=2, verbose=0, validation_data=batches).history]
-    found.append(model.predict(batches, verbose=0))
-    found.append(model.fit(batches, verbose=0).history)
-    return bits([found, *variables_of(model)])
+    results = [model.fit(batches, epochs=2, verbose=0, validation_data=batches).history]
+    results.append(model.predict(batches, verbose=0))
+    results.append(model.fit(batches, verbose=0).history)
+    return bits([results, *variables_of(model)])
 
 
-# --- what makes a difference, and what does not --------------------------------------------------
+# --- differences that change the cache key -------------------------------------------------------
 
 
 def key(model, role="train"):
-    """Return the key of a model whose parts have been built."""
+    """Build a model and return the cache key of its trace."""
     model._symbolic_build(data_batch=(X[:2], Y[:2]))
-    found = trace_keys.trace_key(model, role)
-    return found and found.key
+    trace_key = trace_keys.trace_key(model, role)
+    return trace_key and trace_key.key
 
 
 FACTOR = 2.0
@@ -402,10 +403,10 @@ def what_differs_in_one_thing_has_another_key():
         model = build()
         first = lambda data: [part[:2] for part in data] if isinstance(data, list) else data[:2]  # noqa: E731
         model._symbolic_build(data_batch=(first(x), first(y)))
-        found = trace_keys.trace_key(model, "train")
-        assert found is not None, name
-        assert found.key not in keys, (name, keys[found.key])
-        keys[found.key] = name
+        trace_key = trace_keys.trace_key(model, "train")
+        assert trace_key is not None, name
+        assert trace_key.key not in keys, (name, keys[trace_key.key])
+        keys[trace_key.key] = name
 
 
 @check
@@ -480,7 +481,7 @@ def how_a_model_was_compiled_is_nothing_to_prediction():
 
 
 class Reads(layers.Layer):
-    """A layer of which no key can tell what a trace of it will be."""
+    """A layer whose trace depends on values that no cache key covers."""
 
     function = None
 
@@ -601,15 +602,15 @@ class Holds(layers.Layer):
 
 class Prints(layers.Layer):
     def call(self, inputs):
-        found = tf.numpy_function(lambda array: array, [inputs], tf.float32)
-        return tf.ensure_shape(found, inputs.shape)
+        printed = tf.numpy_function(lambda array: array, [inputs], tf.float32)
+        return tf.ensure_shape(printed, inputs.shape)
 
 
 VARIABLE = keras.Variable(2.0)
 
 
 def same_with_and_without(build, work):
-    """Tell whether models do the same with shared traces, the first time and the second."""
+    """Tell whether models behave the same without shared traces and, twice, with them."""
     results = []
     for on in (False, True, True):
         if not on:
@@ -638,7 +639,7 @@ class CountingLoss(losses.Loss):
 
 
 class BuiltInTraining(keras.Model):
-    """Has a layer that is called, and so built, in training only."""
+    """A model with a layer that is called, and so built, in training only."""
 
     def __init__(self):
         super().__init__()
@@ -691,7 +692,7 @@ PECULIAR = {
 def peculiar_models_learn_what_they_would_learn():
     for name, build in PECULIAR.items():
         assert same_with_and_without(build, fitted), name
-    # Each has its own noise.
+    # Each model has its own noise.
     answers = {
         mlp(HoldsInitializer(), layers.Dense(1, kernel_initializer="ones"))
         .predict(X * 0, verbose=0)
@@ -721,7 +722,7 @@ def what_a_graph_shows_to_be_of_one_model_is_traced_anew():
             traced_anew()
             mlp(layer()).predict(X, batch_size=8, verbose=0)
             assert traced_anew() == {"predict"}, layer
-    # A variable of the program's is in each model that uses it, and the same for all.
+    # A global variable is part of each model that uses it, and the same for all.
     answers = []
     for value in (2.0, 3.0):
         VARIABLE.assign(value)
@@ -738,7 +739,7 @@ def what_a_graph_shows_to_be_of_one_model_is_traced_anew():
 
 @check
 def a_step_that_was_traced_stays_as_it_was():
-    """As with Keras alone: what is changed without a new `compile` is traced with new shapes."""
+    """Require Keras's behaviour: changes without a new `compile` apply to new shapes only."""
 
     def changed(model):
         model.fit(X, Y, batch_size=8, verbose=0)
@@ -746,7 +747,7 @@ def a_step_that_was_traced_stays_as_it_was():
         model.fit(X, Y, batch_size=8, verbose=0)
         return [model.predict(X[:n], verbose=0) for n in (8, 5)]
 
-    life(mlp())  # what can be borrowed
+    life(mlp())  # creates traces that can be shared
     results = []
     for on in (True, False):
         with keras_reduce.installed(reuse=on):
@@ -768,9 +769,9 @@ def gradients_go_through_a_function_that_was_borrowed():
     expected = gradient(mlp())
     borrowed.clear()
     keras.utils.set_random_seed(0)
-    found = gradient(mlp())
+    actual = gradient(mlp())
     assert borrowed
-    assert all(map(np.array_equal, expected, found))
+    assert all(map(np.array_equal, expected, actual))
 
 
 @check
@@ -785,7 +786,7 @@ def who_asks_for_a_graph_gets_one_of_this_model():
     assert function.graph.variables
     with tempfile.TemporaryDirectory() as folder:
         model.export(folder, verbose=False)
-        loaded = tf.saved_model.load(folder)  # which has the variables
+        loaded = tf.saved_model.load(folder)  # the exported model has the variables
         answer = loaded.serve(tf.constant(X))
     assert np.allclose(answer, expected, atol=1e-6)
 
@@ -793,13 +794,13 @@ def who_asks_for_a_graph_gets_one_of_this_model():
 @check
 def other_ways_to_train_are_left_alone():
     def ways(model):
-        found = [model.train_on_batch(X, Y), model.test_on_batch(X, Y), model.predict_on_batch(X)]
+        results = [model.train_on_batch(X, Y), model.test_on_batch(X, Y), model.predict_on_batch(X)]
         data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8)
-        found.append(model.fit(data, verbose=0, shuffle=False).history["loss"])
+        results.append(model.fit(data, verbose=0, shuffle=False).history["loss"])
         tf.config.run_functions_eagerly(True)
-        found.append(model.fit(X, Y, batch_size=8, shuffle=False, verbose=0).history["loss"])
+        results.append(model.fit(X, Y, batch_size=8, shuffle=False, verbose=0).history["loss"])
         tf.config.run_functions_eagerly(False)
-        return bits([*found, *model.get_weights()])
+        return bits([*results, *model.get_weights()])
 
     results = set()
     for on in (False, True, True):
@@ -811,14 +812,14 @@ def other_ways_to_train_are_left_alone():
 
 @check
 def what_is_evaluated_first_is_trained_as_it_is_then():
-    """Evaluation makes no slots, since layers may be frozen before the training."""
+    """Require that evaluation creates no slots, since layers may be frozen before training."""
 
     def evaluated(model):
-        found = [model.evaluate(X, Y, batch_size=8, verbose=0)]
+        results = [model.evaluate(X, Y, batch_size=8, verbose=0)]
         assert not model.optimizer.built
         model.layers[0].trainable = False
-        found.append(model.fit(X, Y, batch_size=8, verbose=0).history)
-        return bits([*found, *map(np.asarray, model.optimizer.variables)])
+        results.append(model.fit(X, Y, batch_size=8, verbose=0).history)
+        return bits([*results, *map(np.asarray, model.optimizer.variables)])
 
     results = set()
     for on in (False, True, True):
@@ -856,7 +857,7 @@ def kernels_are_cleared_now_and_then_but_not_from_under_another_thread():
     clear = context.context().clear_kernel_cache
     context.context().clear_kernel_cache = lambda: (cleared.append(1), clear())
     thread = threading.Thread(target=compute_and_wait)
-    # Private: as if many models had been made, and no thread but this had run any.
+    # Private: as if many models had been built, and no other thread had run any.
     cache._threads = {threading.get_ident()}
     try:
         for expected in (True, False):
@@ -878,9 +879,9 @@ def kernels_are_cleared_now_and_then_but_not_from_under_another_thread():
 @check
 def weights_of_samples_and_classes():
     def weighted(model):
-        found = [model.fit(X, Y, sample_weight=np.linspace(0, 1, 24), verbose=0).history]
-        found.append(model.fit(X, Y, class_weight={0: 1.0, 1: 2.0, -1: 3.0}, verbose=0).history)
-        return bits([*found, *model.get_weights()])
+        results = [model.fit(X, Y, sample_weight=np.linspace(0, 1, 24), verbose=0).history]
+        results.append(model.fit(X, Y, class_weight={0: 1.0, 1: 2.0, -1: 3.0}, verbose=0).history)
+        return bits([*results, *model.get_weights()])
 
     results = set()
     for on in (False, True, True):
@@ -897,7 +898,7 @@ def weights_of_samples_and_classes():
 
 
 def batches(x, y=None, **options):
-    """Return what Keras's pipeline makes of arrays in two epochs, and how it describes itself."""
+    """Return the batches of Keras's pipeline in two epochs, and its element spec."""
     from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 
     tf.random.set_seed(options.pop("seed", 4))
@@ -935,7 +936,7 @@ def pipelines_feed_the_same_batches():
                 expected = batches(x, y, **options)
             for _ in range(3):
                 assert batches(x, y, **options) == expected, (name, options)
-            # Turned off and on again, they have begun anew.
+            # After sharing was turned off and on again, the cache starts empty.
             assert len(pipelines.pipelines) == (name not in ("text", "tensors")), (name, options)
     # The same pipeline with other arrays.
     assert batches(X, Y, batch_size=7) != batches(X + 1, Y, batch_size=7)
@@ -962,7 +963,7 @@ def no_more_pipelines_are_kept_than_is_allowed():
     for _ in range(3):
         kept = dataset(9)
     assert len(pipelines.pipelines)
-    # Private: to reach the bound itself would take minutes.
+    # Private: reaching the real limit would take minutes.
     most, pipelines._MOST = pipelines._MOST, 3
     try:
         for rows in range(2, 8):
@@ -971,13 +972,13 @@ def no_more_pipelines_are_kept_than_is_allowed():
     finally:
         pipelines._MOST = most
     gc.collect()
-    for _ in range(2):  # It goes on for those that have it.
+    for _ in range(2):  # Existing pipelines still work.
         assert np.array_equal(np.concatenate([tf.nest.flatten(batch)[0] for batch in kept]), X[:9])
     with keras_reduce.installed(reuse=False):
         assert not hasattr(dataset(9), "_keras_reduce_function")
 
 
-# --- the pool ------------------------------------------------------------------------------------
+# --- the cache -----------------------------------------------------------------------------------
 
 
 @check
@@ -1025,7 +1026,7 @@ def it_can_be_turned_off():
 
 @check
 def no_more_is_kept_than_is_allowed():
-    # Private: a pool of its own has bounds that are reached soon.
+    # Private: the limits of a new pool are reached soon.
     pool = cache._Pool()
     trace = cache.Trace(None, [], cache._MOST_BYTES // 10)
     for number in range(12):
@@ -1035,7 +1036,7 @@ def no_more_is_kept_than_is_allowed():
     assert pool.get(2) is trace
     pool.put("large", trace._replace(size=cache._MOST_BYTES + 1))
     assert len(pool) == 10
-    pool.put("new", trace)  # 3 was used longest ago
+    pool.put("new", trace)  # 3 is the least recently used
     assert pool.get(3) is None
     assert pool.get(2) is trace
     pool.clear()
@@ -1062,8 +1063,8 @@ def threads_may_train_at_once():
     with keras_reduce.installed(reuse=False):
         expected = train(0)
     with parallel_config("threading"):
-        found = Parallel(4)(delayed(train)(number) for number in range(12))
-    assert set(found) == {expected}
+        results = Parallel(4)(delayed(train)(number) for number in range(12))
+    assert set(results) == {expected}
 
 
 @check
@@ -1072,7 +1073,7 @@ def what_workers_get_they_run_with_traces_of_before():
         from keras_reduce.trace_cache import cache
 
         borrowed = []
-        # Private: what is traced and what is borrowed can be seen nowhere else.
+        # Private: no public name tells the use of shared traces.
         init = cache._Borrowed.__init__
         cache._Borrowed.__init__ = lambda self, *a: (init(self, *a), borrowed.append(self))[0]
         try:
@@ -1082,14 +1083,14 @@ def what_workers_get_they_run_with_traces_of_before():
 
     model = mlp()
     expected = model.predict(X, batch_size=8, verbose=0)
-    found = Parallel(2, batch_size=1)(delayed(answer)(model) for _ in range(10))
-    assert all(np.array_equal(given, expected) for given, _ in found)
-    assert sum(1 for _, number in found if number) >= 8, [number for _, number in found]
+    results = Parallel(2, batch_size=1)(delayed(answer)(model) for _ in range(10))
+    assert all(np.array_equal(given, expected) for given, _ in results)
+    assert sum(1 for _, number in results if number) >= 8, [number for _, number in results]
     with contextlib.ExitStack() as stack:
         stack.enter_context(keras_reduce.installed(reuse=False))
         stack.enter_context(parallel_config("loky"))
-        found = Parallel(2, batch_size=1)(delayed(answer)(model) for _ in range(6))
-    assert [number for _, number in found] == [0] * 6
+        results = Parallel(2, batch_size=1)(delayed(answer)(model) for _ in range(6))
+    assert [number for _, number in results] == [0] * 6
 
 
 if __name__ == "__main__":

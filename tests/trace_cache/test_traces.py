@@ -1,4 +1,4 @@
-"""Traces that models share: see ``trace_cache/sharing_traces.py`` and ``trace_cache/reuse.py``."""
+"""Shared traces: see ``trace_cache/sharing_traces.py`` and ``trace_cache/reuse.py``."""
 
 import pytest
 

@@ -82,7 +82,7 @@ class Scheduling(LoadScopeScheduling):
 
 
 def pytest_xdist_make_scheduler(config, log):
-    """Return what distributes tests over workers."""
+    """Return the scheduler that distributes tests over workers."""
     return Scheduling(config, log)
 
 
@@ -148,12 +148,12 @@ def selected(request):
     """
 
     def values(parameter):
-        found = dict.fromkeys(
+        parameters = dict.fromkeys(
             _parameters(each).get(parameter)
             for each in request.session.items
             if (each.module, _part(each)) == (request.module, _part(request.node))
         )
-        return [value for value in found if value is not None]
+        return [value for value in parameters if value is not None]
 
     return values
 
@@ -238,8 +238,8 @@ def pytest_collection_finish(session):
         return
     if session.config.getoption("numprocesses", None):
         return
-    found = {item.path for item in session.items}
+    paths = {item.path for item in session.items}
     empty = [name for name in session.config.args if name.endswith(".py")]
-    empty = [name for name in empty if (session.config.invocation_params.dir / name) not in found]
+    empty = [name for name in empty if (session.config.invocation_params.dir / name) not in paths]
     if empty:
         raise pytest.UsageError(f"the row {ROW!r} has no test in {', '.join(empty)}")

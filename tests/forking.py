@@ -143,7 +143,9 @@ class Popen(subprocess.Popen):
                 "folder": str(Path.cwd()),
                 "servers": False,
             },
-            *(1, 2, *options["pass_fds"]),
+            1,
+            2,
+            *options["pass_fds"],
         )
         self.args, self.pid, self.returncode = args, self._forked.pid, None
         self.stdin = self.stdout = self.stderr = None
@@ -214,13 +216,13 @@ def serve():
         with contextlib.suppress(ImportError):
             __import__(module)
     if getattr(sys.modules.get("keras"), "__version__", "").startswith("2."):
-        # TensorFlow's attribute is a stand-in until it is used, where Keras was there before; no
+        # TensorFlow's attribute is a placeholder until it is used, where Keras was there before; no
         # pickler takes that, and a program that imports only TensorFlow never meets it.
         sys.modules["tensorflow"].keras.layers  # noqa: B018
     # What has been imported stays: no collection of a program needs to look at it again.
     gc.collect()
     gc.freeze()
-    # The monitors; nobody waits for them.
+    # The server does not wait for the monitors.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with selectors.DefaultSelector() as selector:
         selector.register(listener, selectors.EVENT_READ)
@@ -255,7 +257,7 @@ def _monitor(connection):
         selector.register(process, selectors.EVENT_READ)
         selector.register(connection, selectors.EVENT_READ)
         ready = {key.fileobj for key, _ in selector.select()}
-    if process not in ready:  # Nobody waits any more.
+    if process not in ready:  # The other end has stopped waiting.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(program, signal.SIGKILL)
     _, status = os.waitpid(program, 0)

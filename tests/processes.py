@@ -33,8 +33,8 @@ SELECTED = "KERAS_REDUCE_CHECKS"
 
 def program(name):
     """Return the path of a program of the tests, by its name, which no other has."""
-    (found,) = Path(__file__).parent.glob(f"*/{name}")
-    return found
+    (path,) = Path(__file__).parent.glob(f"*/{name}")
+    return path
 
 
 def prepare(**environment):
@@ -117,7 +117,8 @@ class Running:
                         "folder": str(cwd or Path.cwd()),
                         "servers": not fresh_servers and UNIMPORTABLE not in path,
                     },
-                    *(out, err),
+                    out,
+                    err,
                 )
         finally:
             os.close(out)
@@ -132,12 +133,12 @@ class Running:
 
     @property
     def stdout(self):
-        """What it has printed so far."""
+        """Its standard output so far."""
         return self._pieces[self._output].decode(errors="replace")
 
     @property
     def printed(self):
-        """What it has printed so far, errors at the end."""
+        """Its standard output so far, and then its standard error."""
         return self.stdout + self._pieces[self._errors].decode(errors="replace")
 
     def read_until(self, is_enough):
@@ -272,7 +273,7 @@ def _default_environment():
 
 
 def _compiled_once():
-    """Return what makes JAX compile in one program of the tests what others then find."""
+    """Return the settings by which test programs share what JAX compiles."""
     return {
         "JAX_COMPILATION_CACHE_DIR": str(Path(os.environ[forking.FOLDER], "jax")),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -312,8 +313,15 @@ def _is_marked(mark, decorator):
 
 # Over which ``programs/transports.py`` ships a zoo.
 TRANSPORTS = (
-    *("pickle", "cloudpickle", "joblib", "joblib compressed", "joblib mmap"),
-    *("deepcopy", "clone", "loky", "multiprocessing"),
+    "pickle",
+    "cloudpickle",
+    "joblib",
+    "joblib compressed",
+    "joblib mmap",
+    "deepcopy",
+    "clone",
+    "loky",
+    "multiprocessing",
 )
 
 
@@ -336,12 +344,10 @@ def shipped(zoo, folder, cases, transports, **environment):
     python(program(zoo), folder, *cases, timeout=1500, **environment)
     # From elsewhere: the reader's folder must not make the zoo importable by chance. And with
     # another order of sets.
-    python(
-        *(program("transports.py"), folder), cwd=folder, timeout=1500, **environment, **ELSEWHERE
-    )
+    python(program("transports.py"), folder, cwd=folder, timeout=1500, **environment, **ELSEWHERE)
     written = json.loads((folder / "written.json").read_text())
-    found = json.loads((folder / "read.json").read_text())
-    for name, words in found.items():
+    read = json.loads((folder / "read.json").read_text())
+    for name, words in read.items():
         for transport, word in words.items():
             written[name][transport] = written[name][transport] or word
     return written

@@ -341,7 +341,7 @@ def what_configs_import_is_told_wherever_they_are():
         "in place of an installation": whole(payload({}, b")", b"N", b"N", b")", inner)),
         "added to a model": whole(plain, inner, b"a"),
         "a weight that is none": whole(payload({"a": evil}, weights=[None])),
-        "a class of the user's": whole(payload({}, b")", b"N", tupled(references))),
+        "a user-defined class": whole(payload({}, b")", b"N", tupled(references))),
         "under the key of another": whole(
             payload(
                 {"class_name": "system", "module": "os", "registered_name": "k"},

@@ -74,7 +74,7 @@ SMALL = {
 }
 # Backbones that are left out, with the reason.
 NOT_TRIED = {
-    "BASNetBackbone": "has 50 million weights whatever its sizes",
+    "BASNetBackbone": "has 50 million weights at any size",
     "BLIP2Backbone": "needs a language model and a Q-Former of certain sizes",
     "DFineBackbone": "has forty arguments that depend on each other",
     "FluxBackbone": "has no inputs of its own: its images are latent ones",

@@ -523,14 +523,14 @@ PLAIN = {
     "quantizers.GPTQConfig": "attributes that are the user's data",
     "quantizers.Int4QuantizationConfig": "attributes that are quantizers and numbers",
     "quantizers.Int8QuantizationConfig": "attributes that are quantizers",
-    "utils.Config": "a dictionary of the user's data",
+    "utils.Config": "a dictionary of user data",
     "utils.Progbar": "attributes that are numbers and lists",
     "wrappers.SKLearnClassifier": "an estimator; the models in it go by their own row",
     "wrappers.SKLearnRegressor": "an estimator; the models in it go by their own row",
     "wrappers.SKLearnTransformer": "an estimator; the models in it go by their own row",
 }
 
-_ABSTRACT = "abstract: nothing is of this very class, and subclasses of the user's are in the zoo"
+_ABSTRACT = "abstract: nothing is of this very class, and user-defined subclasses are in the zoo"
 _CONTEXT = "a context of the running program, not an object with a value"
 _DEVICES = "names devices of one machine"
 _OTHER_BACKEND = "works on other backends only"

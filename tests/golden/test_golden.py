@@ -196,8 +196,8 @@ def test_the_documentation_names_all_that_stands_in_pickles():
     for path in (ROOT / "keras_reduce").rglob("*.py"):
         text = path.read_text()
         if path.parent.name == "keras_reduce":
-            made = r"^(?:def |reduce_\w+, )(rebuild_\w+|receive)\b"
-            rebuilders |= set(re.findall(made, text, re.MULTILINE))
+            pattern = r"^(?:def |reduce_\w+, )(rebuild_\w+|receive)\b"
+            rebuilders |= set(re.findall(pattern, text, re.MULTILINE))
         marks |= set(re.findall(r'"?\b(keras_reduce_[a-z_]+)\b', text))
     marks -= {"keras_reduce_specimen", "keras_reduce_setup"}  # Names of a layer and of a function.
     assert set(re.findall(r"`(?:keras_reduce\.\w+\.)?(rebuild_\w+|receive)`", said)) == rebuilders

@@ -25,7 +25,7 @@ class Page(HTMLParser):
 def broken(folder):
     """Return (page, link) for each link to a file or an anchor that is missing."""
     read = {path.resolve(): Page(path.read_text()) for path in sorted(folder.rglob("*.html"))}
-    found = []
+    missing = []
     for path, page in read.items():
         for link in sorted(page.links):
             target = urlsplit(link)
@@ -36,16 +36,16 @@ def broken(folder):
             if is_there and target.fragment and file in read:
                 is_there = unquote(target.fragment) in read[file].anchors
             if not is_there:
-                found.append((path.name, link))
-    return len(read), found
+                missing.append((path.name, link))
+    return len(read), missing
 
 
 def main(folder):
-    count, found = broken(Path(folder))
-    for page, link in found:
+    count, missing = broken(Path(folder))
+    for page, link in missing:
         print(f"{page}: {link} leads nowhere")
-    print(f"{count} pages, {len(found)} broken links")
-    return int(bool(found) or not count)
+    print(f"{count} pages, {len(missing)} broken links")
+    return int(bool(missing) or not count)
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def test_ways_to_ship_a_model(monkeypatch):
 def test_workers(page, start, case, turn, figure, form):
     contenders = {
         "parallel": ("loky", "ours"),
-        "traced-once": ("keras.wrappers", "scikeras", "ours, traced anew", "ours"),
+        "traced-once": ("keras.wrappers", "scikeras", "ours, reuse=False", "ours"),
     }
     (row,) = [line for line in text(page).splitlines() if line.startswith(f"| {start}")]
     for contender in contenders[page]:
@@ -109,21 +109,21 @@ def test_readme_on_workers():
 
 def test_prose_on_traces():
     prose = text("traced-once")
-    for contender, form in (("ours", "{:.1f} s of CPU"), ("ours, traced anew", "{:.1f} s with")):
+    for contender, form in (("ours", "{:.1f} s of CPU"), ("ours, reuse=False", "{:.1f} s with")):
         assert form.format(workers(SEARCH, contender, AGAIN, "all cpu")) in prose
-    ours, anew = (
+    ours, without = (
         workers("a task with 84 MB", name, 0, "ms beyond predict")
-        for name in ("ours", "ours, traced anew")
+        for name in ("ours", "ours, reuse=False")
     )
-    assert f"costs {ours:.0f} ms beyond its prediction ({anew:.0f} ms with" in prose
+    assert f"costs {ours:.0f} ms beyond its prediction ({without:.0f} ms with" in prose
 
 
 def test_clusters():
     results = json.loads((RESULTS / "clusters.json").read_text())["results"]
     ratios = {}
-    for engine, found in results.items():
+    for engine, figures in results.items():
         native, ours = (
-            median(each["seconds"] for each in found[name]) for name in ("native", "ours")
+            median(each["seconds"] for each in figures[name]) for name in ("native", "ours")
         )
         ratios[engine] = f"{native / ours:.1f}"
     said = "{Dask}x as fast on Dask, {Ray}x on Ray, {Spark}x on Spark"

@@ -127,7 +127,7 @@ def test_the_wheel_works_without_the_checkout(site, tmp_path):
         assert modules and all(site in Path(m.__file__).parents for m in modules)
         print(held["square"](3))
         """,
-        *(site,),
+        site,
         path=[site],
         cwd=tmp_path,
     )

@@ -18,7 +18,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def printed(folder):
-    """What each program prints, all run in one folder in the order of the pages."""
+    """Return the output of each program, all run in one folder in the order of the pages."""
     outputs = {}
     for name, text in programs().items():
         if name not in NEEDS:
@@ -104,8 +104,12 @@ def test_signed_files_are_loaded_with_their_key(printed):
 
 def test_what_is_in_a_file_is_shown(printed):
     for fragment in (
-        *("'by' = 'a friend'", "Sequential 'sequential", "Dense 'dense': 8 parameters"),
-        *("digests: as keras_reduce.dump wrote it", "Code in the file itself", "<lambda>"),
+        "'by' = 'a friend'",
+        "Sequential 'sequential",
+        "Dense 'dense': 8 parameters",
+        "digests: as keras_reduce.dump wrote it",
+        "Code in the file itself",
+        "<lambda>",
     ):
         assert fragment in printed["look.py"], printed["look.py"]
 

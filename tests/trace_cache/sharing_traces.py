@@ -143,7 +143,7 @@ def models_of_the_zoo_share_traces_and_learn_the_same():
             if not first[position] == short_life(*case) == expected[position]:
                 wrong.append(f"{name} {position}: another result")
             if (anew := traced_anew()) != TRACED_ANEW.get(name, set()):
-                wrong.append(f"{name} {position}: traced anew are {sorted(anew)}")
+                wrong.append(f"{name} {position}: traced again are {sorted(anew)}")
     assert not wrong, "\n".join(wrong)
     assert tried >= 50
 

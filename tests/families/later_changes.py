@@ -509,7 +509,7 @@ def rules_and_casts_of_inner_layers():
     ship("rules", model)
 
 
-# Functions of a layer, which change settings that no constructor argument covers.
+# Functions that change settings of a layer which otherwise only its class sets.
 SETTINGS = {
     "masking": lambda layer: setattr(layer, "supports_masking", not layer.supports_masking),
     "jit": lambda layer: setattr(layer, "supports_jit", not layer.supports_jit),
@@ -546,7 +546,7 @@ def settings_of_all_layers():
             changes[(number + 1) % len(changes)](layer)
         after = [checks.bits(described(layer)) for layer in model_layers]
         assert sum(map(operator.ne, before, after)) > len(model_layers) / 2
-        if not first:  # Together, the layers have all settings.
+        if not first:  # Its layers have all settings between them.
             recompile(model, 1)
         ship(f"settings {first}", model)
 

@@ -112,7 +112,7 @@ def goes_on_elsewhere(model):
 def values_that_only_a_constructor_or_a_call_makes():
     layer = Shifted(3, shift=2.0, clean=str.lower)
     model = keras.Sequential([keras.Input((10,)), layer, keras.layers.Dense(1)])
-    layer.rate = tf.constant(0.25)  # A table that differs from the one of build().
+    layer.rate = tf.constant(0.25)  # A rate that differs from the one of build().
     model.compile("adam", "mse")
     model.fit(X, Y, verbose=0)
     copied = pickle.loads(cloudpickle.dumps(model)).layers[0]
@@ -149,7 +149,7 @@ def a_model_made_within_a_traced_function():
     model = keras.Model(inputs, Holder()(inputs))
     model.compile("adam", "mse")
     model.fit(X, Y, verbose=0)
-    if not IS_2_12:  # The counters are created there, too.
+    if not IS_2_12:  # TensorFlow 2.12 creates the counters there, too.
         assert "_train_counter" not in vars(model.layers[1].inner)
     goes_on_elsewhere(model)
 

@@ -9,12 +9,13 @@ from keras_reduce.parallel import private as parallel
 HEAD = """\
 # Private names
 
-What this package uses of other libraries without their promise to keep it, printed from the lists
-that the code goes by (`tests/integrations/private_names_page.py` does it). Tests hide each of them
-in turn.
+Names of other libraries that this package uses, and that these libraries do not promise to keep.
+`tests/integrations/private_names_page.py` prints this page from the manifests in the code. Tests
+hide each name in turn.
 
-What carries data refuses without one: an error says which name has gone and which versions were
-tested. What a program can do without is then off, which is logged once.
+If a name that is needed to carry data has gone, nothing is written or read: an error names it, and
+the versions that were tested. If a name of an optional feature has gone, this feature is off, and
+one warning is logged.
 """
 
 
@@ -29,15 +30,15 @@ def rows(names):
 
 def page():
     """Return the text of the page."""
-    parts = [HEAD, "## Keras 3: nothing is carried without\n", rows(keras3.NEEDED)]
+    parts = [HEAD, "## Keras 3: needed to carry data\n", rows(keras3.NEEDED)]
     for backend, names in keras3.NEEDED_WITH.items():
         parts += [f"\nWith {backend}:\n", rows(names)]
-    parts.append("\nOf instances:\n")
+    parts.append("\nAttributes of instances:\n")
     parts.append(
         rows({f"{k}().{n}": r for k, of in keras3.ATTRIBUTES.items() for n, r in of.items()})
     )
     for manifest in (keras3.TRACES, parallel.BACKEND, *integrations.MANIFESTS.values()):
-        parts.append(f"\n## {manifest.feature}\n\nOtherwise {manifest.instead}.\n")
+        parts.append(f"\n## {manifest.feature}\n\nWithout them: {manifest.instead}.\n")
         parts.append(rows(manifest.names))
     return "\n".join(parts) + "\n"
 

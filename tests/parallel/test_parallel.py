@@ -329,4 +329,6 @@ def test_no_bar_where_nobody_looks():
     Parallel(2)(delayed(abs)(i) for i in range(5))
     """
     result = run("-c", dedent(code))
-    assert (result.returncode, result.stderr) == (0, "")
+    # On a slow machine, a line says what the program waits for.
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("Waiting until")]
+    assert (result.returncode, lines) == (0, [])

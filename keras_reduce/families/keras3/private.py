@@ -18,8 +18,8 @@ TESTED = "3.13", "3.15"
 
 # What nothing can be carried without: names, as `find` takes them, and what each is needed for.
 NEEDED = {
-    "keras.src.api_export:get_name_from_symbol": "the public name of a class of Keras's",
-    "keras.src.backend:is_tensor": "whether a value is data of the backend's",
+    "keras.src.api_export:get_name_from_symbol": "the public name of a class of Keras",
+    "keras.src.backend:is_tensor": "whether a value is a tensor of the backend",
     "keras.src.backend.common.global_state:get_global_attribute": "the global seed generator",
     "keras.src.backend.common.global_state:set_global_attribute": "to put one in its place",
     "keras.src.models.functional:Functional": "whether a model is made of a graph of calls",
@@ -28,7 +28,7 @@ NEEDED = {
     "keras.src.random.seed_generator:global_seed_generator": "whether a layer draws from it",
     "keras.src.random.seed_generator:python_random": "to rebuild without drawing seeds",
     "keras.src.saving.object_registration:get_registered_name": "to name custom code in configs",
-    "keras.src.saving.serialization_lib:ObjectSharingScope": "one part stays one",
+    "keras.src.saving.serialization_lib:ObjectSharingScope": "to keep a shared part shared",
     "keras.src.saving.serialization_lib:_retrieve_class_or_fn": "to find custom code by its name",
     "keras.src.saving.serialization_lib:deserialize_keras_object": "to make parts of configs",
     "keras.src.saving.serialization_lib:get_build_and_compile_config": "to leave it out: it is "
@@ -54,7 +54,7 @@ NEEDED_WITH = {
 # What only sharing traces needs, which one can do without.
 TRACES = Manifest(
     "Sharing traces",
-    "models are traced each for itself",
+    "each model is traced separately",
     {
         "keras.src.backend:compute_output_spec": "to build parts before they are traced",
         "keras.src.backend.common.global_state:GLOBAL_STATE_TRACKER": "the scopes that are open",

@@ -225,9 +225,7 @@ def subclassed_with_nameless_layers_and_two_inputs():
 def adversarial():
     judge = mlp(layers.Dense(4))
     judge.compile("adam", "mse", run_eagerly=True)
-    judge.trainable = (
-        False  # Frozen in the model around it; by itself, it trains as it was compiled.
-    )
+    judge.trainable = False  # Frozen in the model around it, not when it trains by itself.
     inputs = keras.Input((6,))
     both = keras.Model(inputs, judge(layers.Dense(6)(inputs)))
     both.compile("adam", "mse", run_eagerly=True)

@@ -347,7 +347,7 @@ def rebuild_part_attributes(owner: Any, attributes: Mapping[str, Any], value: An
     if transport_detection.is_passing():
         return Parcel(rebuild_part_attributes, (owner, attributes, value))
     family = families.of(owner)
-    parts = family.survey(owner).nodes if family else {}
+    parts = family.survey(owner).nodes if family else {"": owner}
     missing = []
     for place, attribute in attributes.items():
         path, _, name = place.rpartition(":")
@@ -355,7 +355,7 @@ def rebuild_part_attributes(owner: Any, attributes: Mapping[str, Any], value: An
             setattr(parts[path], name, attribute)
         else:
             missing.append(place)
-    warn_of_missing_parts(owner, missing)
+    warn_of_missing_parts(parts, missing)
     return value
 
 

@@ -112,7 +112,7 @@ def without_what_traces_need_models_ship_all_the_same():
                 assert not private.can_share_traces()
             assert private.missing() == ()
             assert tuple(cache.trace_hooks()) == ()
-        told = f"Sharing traces is off: {name.replace(':', '.')} can't be found, so models are"
+        told = f"Sharing traces is off: {name.replace(':', '.')} can't be found, so each model is"
         assert [message.startswith(told) for message in messages] == [True] * ON_TENSORFLOW
     with without(name), keras_reduce.installed(reuse=True):
         original = model()

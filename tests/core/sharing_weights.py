@@ -788,18 +788,18 @@ def names_may_look_like_anything():
 def what_changes_while_it_is_written_is_no_form_for_others():
     # Private: only this cache shows whether a cached form was used.
     reducers._forms.clear()
-    look = reducers._look_into
+    look = reducers._dissect_unchecked
 
     def and_meanwhile(obj, family):
         form = look(obj, family)
         obj.trainable = False
         return form
 
-    reducers._look_into = and_meanwhile
+    reducers._dissect_unchecked = and_meanwhile
     try:
         built("dense").__reduce__()
     finally:
-        reducers._look_into = look
+        reducers._dissect_unchecked = look
     frozen = built("dense")
     frozen.trainable = False
     assert not pickle.loads(pickle.dumps(frozen)).trainable

@@ -96,7 +96,7 @@ def test_a_module_run_as_a_program(tmp_path):
 
 
 def test_a_session(tmp_path):
-    blocks = SCRIPT.replace("\n\n", "\n").replace("\nfound", "\n\nfound")
+    blocks = SCRIPT.replace("\n\n", "\n").replace("\nresults", "\n\nresults")
     result = run("-i", "-q", input=blocks.replace("\ndef", "\n\ndef"))
     assert [line for line in printed(result) if line in PRINTED] == PRINTED
 

@@ -15,6 +15,7 @@ from keras import layers
 import keras_reduce
 from checks import check, main, raises
 from keras_reduce.errors import KerasReduceError, ReduceError
+from keras_reduce.families import keras3
 
 BACKEND = keras.config.backend()
 FOLDER = Path(tempfile.mkdtemp(prefix="aliasing"))
@@ -164,6 +165,49 @@ def another_thread_gets_what_there_is_or_is_told(network):
     whole = [outcome for outcome in outcomes if isinstance(outcome, bytes)]
     assert outcomes
     assert all(len(values(pickle.loads(text))) == len(values(network)) for text in whole[-3:])
+
+
+@check(needs="jax")
+def a_dump_that_is_overtaken_by_another_fit_leaves_it_alone():
+    """Hold a dump between its question whether the model is being trained and what follows."""
+    network = train(build())
+    asked, goes_on, callers = threading.Event(), threading.Event(), []
+
+    def is_at_work(model):
+        asked.set()
+        goes_on.wait(60)
+        return False
+
+    def sync(model):
+        callers.append(threading.current_thread())
+        original(model)
+
+    def dump():
+        with contextlib.suppress(ReduceError):
+            pickle.dumps(network)
+
+    thread = threading.Thread(target=dump)
+
+    def ask(batch, logs=None):
+        if not thread.ident:
+            thread.start()
+            assert asked.wait(60)
+
+    def go_on(batch, logs=None):
+        goes_on.set()
+        thread.join(60)
+
+    # Private: the moment between the question and the answer can't be met otherwise.
+    original, question = keras.Model.jax_state_sync, keras3._is_at_work
+    keras.Model.jax_state_sync, keras3._is_at_work = sync, is_at_work
+    try:
+        for on_batch in (ask, go_on):
+            callback = keras.callbacks.LambdaCallback(on_train_batch_end=on_batch)
+            network.fit(X, Y, batch_size=16, verbose=0, callbacks=[callback])
+    finally:
+        keras.Model.jax_state_sync, keras3._is_at_work = original, question
+    assert not thread.is_alive()
+    assert thread not in callers
 
 
 @check

@@ -117,7 +117,12 @@ def survey(root: Any, children: Iterable[Any] = ()) -> Tree:
     for node in tree.nodes.values():
         # Private: on JAX, `fit` takes the values out of the variables while it runs, and puts them
         # back for callbacks that ask.
-        if vars(node).get("_jax_state_synced") is False and not _is_at_work(node):
+        values = vars(node).get("_jax_state")
+        if not values or vars(node).get("_jax_state_synced") is not False:
+            continue
+        # Read before the question whether another thread trains: if that thread has ended one `fit`
+        # since and begun another, these are not the values of the new one.
+        if not _is_at_work(node) and vars(node).get("_jax_state") is values:
             node.jax_state_sync()
     return tree
 

@@ -314,10 +314,10 @@ def _install_reuse() -> None:
         return
     _reuse.undo()
     if "keras3" in (family.NAME for family in families.loaded()):
-        from .trace_cache import cache
+        from .trace_cache import cache, hooks
 
         cache.share_traces(is_wanted)
-        for owner, name, hook in cache.trace_hooks() if is_wanted else ():
+        for owner, name, hook in hooks.patches() if is_wanted else ():
             _reuse.set(owner, name, hook(vars(owner)[name]))
 
 

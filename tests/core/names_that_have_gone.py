@@ -12,7 +12,7 @@ from keras_reduce import families, reducers
 from keras_reduce.core import private_names
 from keras_reduce.errors import FrameworkError, PayloadError, ReduceError
 from keras_reduce.families.keras3 import private, tree
-from keras_reduce.trace_cache import cache
+from keras_reduce.trace_cache import hooks
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 NEEDED = (*private.NEEDED, *private.NEEDED_WITH.get(keras.backend.backend(), ()))
@@ -31,9 +31,9 @@ def without(gone):
     def without_one(name, default=None):
         return default if name == gone else find(name, default)
 
-    private.TRACES._has_told = (
-        False  # Private: only the first missing name is logged, so forget the earlier ones.
-    )
+    # Private: only the first missing name is logged, so forget the earlier ones.
+    for manifest in (private.TRACES, private.WHOLE_EPOCHS, private.KERNELS):
+        manifest._has_told = False
     private.find = private_names.find = without_one
     forget()
     try:
@@ -111,7 +111,7 @@ def without_what_traces_need_models_ship_all_the_same():
             for _ in range(2):
                 assert not private.can_share_traces()
             assert private.missing() == ()
-            assert tuple(cache.trace_hooks()) == ()
+            assert tuple(hooks.patches()) == ()
         told = f"Sharing traces is off: {name.replace(':', '.')} can't be found, so each model is"
         assert [message.startswith(told) for message in messages] == [True] * ON_TENSORFLOW
     with without(name), keras_reduce.installed(reuse=True):
@@ -119,6 +119,24 @@ def without_what_traces_need_models_ship_all_the_same():
         original.fit(x, y, verbose=0)
         copied = pickle.loads(pickle.dumps(original))
         assert np.array_equal(original.predict(x, verbose=0), copied.predict(x, verbose=0))
+
+
+@check
+def without_what_faster_training_needs_traces_are_shared_all_the_same():
+    if not ON_TENSORFLOW:
+        assert tuple(hooks.patches()) == ()
+        return
+    for manifest in (private.WHOLE_EPOCHS, private.KERNELS):
+        for name in manifest.names:
+            with without(name), logged("keras_reduce") as messages:
+                patched = {attribute for _, attribute, _ in hooks.patches()}
+            assert messages[:1] == [
+                f"{manifest.feature} is off: {name.replace(':', '.')} can't be found, so "
+                f"{manifest.instead}"
+            ]
+            assert "make_train_function" in patched
+            gone = "fit" if manifest is private.WHOLE_EPOCHS else "_set_global_seed"
+            assert gone not in patched
 
 
 @check

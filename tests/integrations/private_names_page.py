@@ -37,7 +37,13 @@ def page():
     parts.append(
         rows({f"{k}().{n}": r for k, of in keras3.ATTRIBUTES.items() for n, r in of.items()})
     )
-    for manifest in (keras3.TRACES, parallel.BACKEND, *integrations.MANIFESTS.values()):
+    for manifest in (
+        keras3.TRACES,
+        keras3.WHOLE_EPOCHS,
+        keras3.KERNELS,
+        parallel.BACKEND,
+        *integrations.MANIFESTS.values(),
+    ):
         parts.append(f"\n## {manifest.feature}\n\nWithout them: {manifest.instead}.\n")
         parts.append(rows(manifest.names))
     return "\n".join(parts) + "\n"

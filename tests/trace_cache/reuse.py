@@ -391,6 +391,24 @@ class Lives(RuleBasedStateMachine):
 
         self.both(action, *data.draw(st.sampled_from(self.fitted())))
 
+    @rule(data=st.data(), rows=st.sampled_from([18, 20]), frequency=st.sampled_from([1, 2]))
+    @precondition(lambda self: self.fitted())
+    def validate(self, data, rows, frequency):
+        def action(estimator):
+            model, options = estimator.model_, {"batch_size": 9, "verbose": 0}
+            history = model.fit(
+                X[:rows],
+                Y[:rows],
+                epochs=2,
+                validation_data=(X[rows:], Y[rows:]),
+                validation_freq=frequency,
+                callbacks=[keras.callbacks.ReduceLROnPlateau(monitor="loss", patience=0)],
+                **options,
+            )
+            return history.history, model.evaluate(X[:rows], Y[:rows], **options), seen(model)
+
+        self.both(action, *data.draw(st.sampled_from(self.fitted())))
+
     @rule(data=st.data(), rows=st.sampled_from([1, 9, 11, 36]))
     @precondition(lambda self: self.fitted())
     def predict(self, data, rows):

@@ -26,7 +26,7 @@ from numpy import load
 import keras_reduce
 import zoo
 from checks import bits, check, main
-from keras_reduce.trace_cache import cache, pipelines
+from keras_reduce.trace_cache import cache, kernels, pipelines
 from keras_reduce.trace_cache import keys as trace_keys
 
 keras_reduce.install()
@@ -858,10 +858,11 @@ def kernels_are_cleared_now_and_then_but_not_from_under_another_thread():
     context.context().clear_kernel_cache = lambda: (cleared.append(1), clear())
     thread = threading.Thread(target=compute_and_wait)
     # Private: as if many models had been built, and no other thread had run any.
-    cache._threads = {threading.get_ident()}
+    kernels._threads = {threading.get_ident()}
+    kernels._has_drawn = False
     try:
         for expected in (True, False):
-            cache._variables_since = cache._MANY_VARIABLES
+            kernels._variables_since = kernels._MANY_VARIABLES
             life(mlp())
             life(mlp())
             assert bool(cleared) == expected
@@ -873,7 +874,7 @@ def kernels_are_cleared_now_and_then_but_not_from_under_another_thread():
         over.set()
         thread.join()
         del context.context().clear_kernel_cache
-        cache._threads.clear()
+        kernels._threads.clear()
 
 
 @check

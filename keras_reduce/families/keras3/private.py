@@ -73,6 +73,42 @@ TRACES = Manifest(
     },
 )
 
+# What only the faster ways of training with shared traces need.
+WHOLE_EPOCHS = Manifest(
+    "Training by whole epochs",
+    "each batch is a call of a graph",
+    {
+        "keras.src.backend.tensorflow.trainer:TensorFlowTrainer.fit": "to train by whole epochs",
+        "keras.src.backend.tensorflow.trainer:TensorFlowTrainer.evaluate": "as well",
+        "keras.src.backend.tensorflow.trainer:TensorFlowTrainer.predict": "to predict without a "
+        "pipeline of data",
+        "keras.src.backend.tensorflow.trainer:convert_to_np_if_not_ragged": "as well",
+        "keras.src.backend.tensorflow.trainer:potentially_ragged_concat": "as well",
+        "keras.src.trainers.data_adapters:array_slicing.convert_to_sliceable": "to convert arrays "
+        "as pipelines do",
+        "keras.src.trainers.data_adapters:array_slicing.train_validation_split": "to split them",
+        "keras.src.trainers.data_adapters:data_adapter_utils.unpack_x_y_sample_weight": "to unpack "
+        "data for validation",
+        "keras.src.trainers.data_adapters.array_data_adapter:ArrayDataAdapter": "to check arrays",
+        "keras.src.utils.python_utils:pythonify_logs": "to return numbers",
+        "keras:Model._flatten_metrics_in_order": "the order of results",
+        "keras:Model._should_eval": "the epochs with a validation",
+    },
+)
+KERNELS = Manifest(
+    "Seeding that keeps optimized graphs",
+    "TensorFlow optimizes all graphs again after each seed",
+    {
+        "tensorflow.python.eager.context:Context._set_global_seed": "to set a seed",
+        "tensorflow.python.eager.context:Context.list_function_names": "to look for functions that "
+        "draw random numbers",
+        "tensorflow.python.eager.context:Context.get_function_def": "as well",
+        "tensorflow.python.framework.op_def_registry:get": "which operations draw numbers",
+        "tensorflow.python.ops.gen_random_ops:pywrap_tfe.TFE_Py_FastPathExecute": "to notice when "
+        "one of them runs eagerly",
+    },
+)
+
 # What instances have; classes don't say.
 ATTRIBUTES = {
     "Layer": {

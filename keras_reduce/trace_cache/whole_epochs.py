@@ -152,11 +152,13 @@ class _Batches(NamedTuple):
         )
         nest = tf.nest.map_structure(lambda _: 0, adapter._inputs)
         arrays = tf.nest.flatten(adapter._inputs)
-        if any(each is None for each in arrays):
+        # Private, both: the rows of all arrays, and those of a batch.
+        rows, size = adapter._num_samples, adapter._batch_size
+        if any(each is None for each in arrays) or rows < 1 or size < 1:
             return None
         converted = array_slicing.convert_to_sliceable(arrays, target_backend="tensorflow")
         packed = tf.nest.pack_sequence_as(nest, converted)
-        return cls(_without_lists(packed), adapter._num_samples, adapter._batch_size)
+        return cls(_without_lists(packed), rows, size)
 
     @property
     def number(self) -> int:

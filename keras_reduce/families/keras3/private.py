@@ -103,7 +103,6 @@ KERNELS = Manifest(
         "tensorflow.python.eager.context:Context.list_function_names": "to look for functions that "
         "draw random numbers",
         "tensorflow.python.eager.context:Context.get_function_def": "as well",
-        "tensorflow.python.framework.op_def_registry:get": "which operations draw numbers",
         "tensorflow.python.ops.gen_random_ops:pywrap_tfe.TFE_Py_FastPathExecute": "to notice when "
         "one of them runs eagerly",
     },

@@ -108,9 +108,9 @@ def _is_there(name: str) -> bool:
     return False
 
 
-def _is_the_same(name: str, wanted: str, found: str | None) -> bool:
-    if found is None:
+def _is_the_same(name: str, required: str, installed: str | None) -> bool:
+    if installed is None:
         return False
-    minor = [version.split(".")[:2] for version in (wanted, found)]
+    minor = [version.split(".")[:2] for version in (required, installed)]
     # What this package can't read of another version's, it refuses by itself.
-    return name == "keras_reduce" or _UNKNOWN in (found, wanted) or minor[0] == minor[1]
+    return name == "keras_reduce" or _UNKNOWN in (installed, required) or minor[0] == minor[1]

@@ -444,12 +444,12 @@ class _Names:
 _MANY = 1000  # Among more items than these it takes too long to look for one.
 
 
-def _add_items(known: dict[int, str], path: str, value: Any, levels: int = 2) -> None:
+def _add_items(paths: dict[int, str], path: str, value: Any, levels: int = 2) -> None:
     if not levels or not isinstance(value, (list, tuple, dict)) or len(value) > _MANY:
         return
     for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-        known.setdefault(id(item), f"{path}[{_spelled(key)}]")
-        _add_items(known, f"{path}[{_spelled(key)}]", item, levels - 1)
+        paths.setdefault(id(item), f"{path}[{_spelled(key)}]")
+        _add_items(paths, f"{path}[{_spelled(key)}]", item, levels - 1)
 
 
 def _members(obj: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -120,9 +120,9 @@ def _of_legacy_optimizer(node: Any) -> dict[str, Any]:
     return settings
 
 
-def restore_manners(node: Any, found: Any) -> None:
-    """Give a part the attributes that `manners` found."""
-    vars(node).update(deserialize(found))
+def restore_manners(node: Any, attributes: Any) -> None:
+    """Give a part the attributes that `manners` returned."""
+    vars(node).update(deserialize(attributes))
 
 
 # --- what layers gather ---------------------------------------------------------------------

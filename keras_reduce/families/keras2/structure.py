@@ -93,8 +93,8 @@ def _made_by(metric: Any) -> dict[str, Any]:
 _LEARNT = ("_built", "_num_labels", "_shape")
 
 
-def _make_in(metric: Any, made: Mapping[str, Any]) -> None:
-    facts.make_in_metric(metric, made, own_variables(metric))
+def _make_in(metric: Any, created: Mapping[str, Any]) -> None:
+    facts.make_in_metric(metric, created, own_variables(metric))
 
 
 def _make_generator(layer: Any, _: Any) -> None:

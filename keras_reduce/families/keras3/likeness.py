@@ -88,14 +88,14 @@ def _parts(layer: Any) -> list[Any]:
 _MOST_PARTS = 100
 
 
-def _part_token(part: Any, own: list[Any], places: dict[int, int]) -> list[Any]:
+def _part_token(part: Any, variables: list[Any], places: dict[int, int]) -> list[Any]:
     attributes = attributes_of(part)
     lengths = [len(attributes.get(store) or ()) for store in ("_trainable_variables", *PARTS)]
     token: list[Any] = [type(part), *lengths, *as_module(part)]
     if not has_usual_context(attributes):
         raise _UnlikeAnyError
     token += _attributes_token(attributes, WITHOUT_CONSEQUENCE, places)
-    token += [_variable_token(variable, attributes) for variable in own]
+    token += [_variable_token(variable, attributes) for variable in variables]
     return token
 
 

@@ -105,16 +105,16 @@ def own_variables(node: Any) -> list[Any]:
     return []
 
 
-def trainable_of(node: Any, own: Sequence[Any]) -> list[Any]:
-    """Return the `own` variables of `node`, with None for those that no optimizer has slots for.
+def trainable_of(node: Any, node_variables: Sequence[Any]) -> list[Any]:
+    """Return the variables of `node` itself, with None for each that no optimizer has slots for.
 
     Those of a layer may be frozen for a while; an optimizer that was built before has their slots.
     """
     if is_a(node, "variable"):
-        return list(own)
+        return list(node_variables)
     # Private: which variables are listed there does not change when a layer is frozen.
     count = len(vars(node).get("_trainable_variables") or ()) if is_a(node, "layer") else 0
-    return [*own[:count], *[None] * (len(own) - count)]
+    return [*node_variables[:count], *[None] * (len(node_variables) - count)]
 
 
 def identities(tree: tree.Tree) -> list[Identity | None]:

@@ -38,7 +38,12 @@ def plugin() -> Any:
 
     Examples
     --------
-    >>> client.register_plugin(keras_reduce.dask.plugin())  # doctest: +SKIP
+    >>> import keras_reduce
+    >>> from distributed import Client
+    >>> with Client(n_workers=1, dashboard_address=None) as client:
+    ...     answers = client.register_plugin(keras_reduce.dask.plugin())
+    >>> [answer["status"] for answer in answers.values()]
+    ['OK']
     """
     return rebuild_plugin(registry.worker_setup())
 

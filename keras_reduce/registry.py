@@ -121,6 +121,14 @@ def install(
     ------
     ValueError
         If `backend` has another value.
+
+    Examples
+    --------
+    >>> import pickle, keras, keras_reduce
+    >>> keras_reduce.install()
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> pickle.loads(pickle.dumps(model)).count_params()
+    3
     """
     global _requested
     if backend not in ("keras", "loky", None):
@@ -144,6 +152,14 @@ def uninstall() -> None:
     """Undo `install`: restore everything that it replaced; do nothing if it is not in effect.
 
     While another thread is in a block of `installed`, or dumps, the patches stay until it is done.
+
+    Examples
+    --------
+    >>> import keras_reduce
+    >>> keras_reduce.install()
+    >>> keras_reduce.uninstall()
+    >>> keras_reduce.is_installed()
+    False
     """
     global _requested
     with _lock:
@@ -159,6 +175,13 @@ def is_installed() -> bool:
     -------
     bool
         Also True in a block of `installed`, and while something is dumped.
+
+    Examples
+    --------
+    >>> import keras_reduce
+    >>> keras_reduce.install()
+    >>> keras_reduce.is_installed()
+    True
     """
     return _current is not None
 
@@ -189,6 +212,13 @@ def installed(
     ----------
     functions_by_value, legacy_wrappers, reuse : bool, optional
         As for `install`.
+
+    Examples
+    --------
+    >>> import keras_reduce
+    >>> with keras_reduce.installed(functions_by_value=False):
+    ...     keras_reduce.is_installed()
+    True
     """
     block = _Block()
     with _lock:

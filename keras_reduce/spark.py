@@ -37,7 +37,11 @@ def prepared(function: Callable[..., Any]) -> Callable[..., Any]:
 
     Examples
     --------
-    >>> rdd.map(keras_reduce.spark.prepared(train)).collect()  # doctest: +SKIP
+    >>> import keras_reduce
+    >>> count = keras_reduce.spark.prepared(len)
+    >>> count(["a", "b"])  # as before, and workers that unpickle it are set up
+    2
+    >>> rdd.map(count).collect()  # doctest: +SKIP
     """
     return _Prepared(function)
 

@@ -46,6 +46,15 @@ class KerasBackend(LokyBackend):  # type: ignore[misc]
         Show a progress bar for each outermost call. Default False.
     initializer, initargs : callable and tuple, optional
         Function, and its arguments, to call in each worker before its first task.
+
+    Examples
+    --------
+    >>> import keras_reduce
+    >>> from joblib import Parallel, delayed, parallel_config
+    >>> keras_reduce.install()
+    >>> with parallel_config("keras", n_jobs=2, retries=1):
+    ...     Parallel()(delayed(abs)(number) for number in (-1, 2))
+    [1, 2]
     """
 
     MAX_NUM_THREADS_VARS: ClassVar = [

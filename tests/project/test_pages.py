@@ -187,6 +187,13 @@ def test_links_lead_somewhere(page):
         assert not anchor or anchor in anchors(file.read_text()), target
 
 
+def test_pages_in_a_checkout_link_to_the_files_that_the_built_pages_include():
+    for page in pages():
+        text = page.read_text()
+        included = re.findall(r"^```\{include\} (\S+)$", text, re.MULTILINE)
+        assert set(included) <= set(links(text)), page.name
+
+
 def test_the_check_of_built_pages_sees_what_is_broken(tmp_path, capsys):
     (tmp_path / "a.html").write_text('<h1 id="top">A</h1><a href="b.html#there">b</a>')
     (tmp_path / "b.html").write_text('<h1 id="there">B</h1><a href="a.html#top">a</a><a href="#">')

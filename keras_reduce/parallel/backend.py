@@ -40,8 +40,8 @@ class KerasBackend(LokyBackend):  # type: ignore[misc]
         Number of worker deaths that a call survives: the lost tasks are sent to new workers.
         Default 0: the call fails, as with loky.
     gpus : {"auto"} or list, optional
-        Graphics cards to distribute among the workers, by their names in ``CUDA_VISIBLE_DEVICES``;
-        "auto" for all that this program may use. By default, every worker sees all cards.
+        GPUs to distribute among the workers, by their names in ``CUDA_VISIBLE_DEVICES``;
+        "auto" for all that this program may use. By default, every worker sees all GPUs.
     progress : bool, optional
         Show a progress bar for each outermost call. Default False.
     initializer, initargs : callable and tuple, optional

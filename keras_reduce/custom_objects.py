@@ -29,7 +29,7 @@ from typing import Any, ClassVar, NamedTuple
 import cloudpickle
 
 from .core import keras_backend, transport_detection
-from .core.placeholders import Parcel
+from .core.placeholders import DeferredCall
 from .errors import CustomObjectError, KerasReduceError, PayloadError, ReduceError
 from .identities import Identity, is_detached
 from .weak_references import detached
@@ -815,7 +815,7 @@ def rebuild_by_value(
         If the code can't be rebuilt in this process.
     """
     if transport_detection.is_passing():
-        return Parcel(rebuild_by_value, (blob, name, token, referents, backend))
+        return DeferredCall(rebuild_by_value, (blob, name, token, referents, backend))
     live = _recognised(token)
     if live is not None:
         return live
@@ -910,7 +910,7 @@ def rebuild_late_code(
 ) -> Any:
     """Rebuild a `LateCode`; its path is wire format."""
     if transport_detection.is_passing():
-        return Parcel(rebuild_late_code, (blob, name, referents, backend))
+        return DeferredCall(rebuild_late_code, (blob, name, referents, backend))
     keras_backend.prefer(backend)
     return LateCode(blob, name, referents, backend)
 

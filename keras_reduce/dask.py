@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import registry
-from .core.placeholders import Parcel
+from .core.placeholders import DeferredCall
 from .errors import FrameworkError
 from .integrations.worker_requirements import GuardedPickle
 
@@ -66,6 +66,6 @@ def rebuild_plugin(setup: Any = None) -> Any:
         name = "keras_reduce"
 
         def __reduce__(self) -> tuple[Any, ...]:
-            return GuardedPickle(Parcel(rebuild_plugin, (setup,))).__reduce__()
+            return GuardedPickle(DeferredCall(rebuild_plugin, (setup,))).__reduce__()
 
     return Plugin()

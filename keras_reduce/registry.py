@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from .core import keras_backend, process_role, transport_detection
 from .core.import_hooks import ImportHooks
-from .core.placeholders import Parcel, Refused
+from .core.placeholders import DeferredCall, Refused
 from .core.replacements import MISSING, Replacements
 from .errors import FrameworkError
 from .integrations import joblib_patches, patch_table
@@ -458,10 +458,10 @@ def _forget_batches() -> None:
 def reduce_batch(batch: Any) -> tuple[Any, ...]:
     """Reduce a joblib batch to its contents and the set-up of the worker that runs it."""
     rebuild, arguments = batch.__reduce__()[:2]
-    parcel = Parcel(rebuild_batch, (_current and WorkerSetup(_current), rebuild, arguments))
+    deferred = DeferredCall(rebuild_batch, (_current and WorkerSetup(_current), rebuild, arguments))
     # Their workers may run on machines where this package is missing or has another version.
     is_remote = any(name in sys.modules for name in ("ray.util.joblib", "joblibspark"))
-    return (GuardedPickle(parcel) if is_remote else parcel).__reduce__()
+    return (GuardedPickle(deferred) if is_remote else deferred).__reduce__()
 
 
 def rebuild_batch(installation: None, rebuild: Callable[..., Any], arguments: Any) -> Any:
@@ -475,7 +475,7 @@ def receive(
     reuse: bool = True,
     framework: str | None = None,
     is_standalone: bool = False,
-) -> Parcel | Refused | None:
+) -> DeferredCall | Refused | None:
     """Install the sender's options in a worker process; elsewhere, do nothing.
 
     Loading a file changes nothing, neither in a program that never called `install` nor in a
@@ -502,7 +502,7 @@ def receive(
     """
     if transport_detection.is_passing():
         options = functions_by_value, legacy_wrappers, reuse, framework, is_standalone
-        return Parcel(receive, options)
+        return DeferredCall(receive, options)
     if not process_role.is_worker() or not (is_standalone or transport_detection.is_sent()):
         return None
     if framework is not None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import registry
-from .core.placeholders import Parcel
+from .core.placeholders import DeferredCall
 from .integrations.worker_requirements import GuardedPickle
 
 __all__ = ["prepared"]
@@ -57,7 +57,7 @@ class _Prepared:
 
     def __reduce__(self) -> tuple[Any, ...]:
         arguments = registry.worker_setup(), self._function
-        return GuardedPickle(Parcel(rebuild_prepared, arguments)).__reduce__()
+        return GuardedPickle(DeferredCall(rebuild_prepared, arguments)).__reduce__()
 
 
 def rebuild_prepared(setup: None, function: Callable[..., Any]) -> Callable[..., Any]:

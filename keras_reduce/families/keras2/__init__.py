@@ -82,12 +82,12 @@ def unfilled(tree: Tree, values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def likeness(obj: Any) -> None:
+def layer_cache_key(obj: Any) -> None:
     """Return None: each object is looked at."""
 
 
 def form(
     architecture: dict[str, Any], structure: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return both as they are; see `likeness`."""
+    """Return both as they are; see `layer_cache_key`."""
     return architecture, structure

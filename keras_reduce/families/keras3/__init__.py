@@ -2,8 +2,8 @@
 
 `tree` names everything below an object; `writing` and `reading` turn objects into configs and back,
 `attributes` those that no config describes; `structure`, `compilation` and `assets` add what a
-config leaves out; `likeness` tells what need not be asked twice; `private` knows what all of them
-take from Keras without a promise. This module puts them together into a family.
+config leaves out; `layer_cache_key` finds layers whose config is known already; `private` lists the
+private names of Keras that all of them use. This module puts them together into a family.
 """
 
 # ruff: noqa: F401 - what is imported are answers of the family, see `protocol.Family`.
@@ -20,7 +20,7 @@ from .assets import assets, finish, restore_assets
 from .compilation import compilation
 from .harmless import is_harmless
 from .kinds import is_a, kind, public_classes
-from .likeness import form, likeness
+from .layer_cache_key import form, layer_cache_key
 from .private import check, untested
 from .reading import reading
 from .rules import left_out, owner

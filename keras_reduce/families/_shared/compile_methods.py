@@ -89,7 +89,7 @@ def call(method: Any, path: str, *arguments: Any, **named: Any) -> None:
             f"{method.__name__}() of {type(model).__qualname__} fails on the rebuilt model",
             where=path or model.name,
             cause=f"{type(error).__name__}: {error}",
-            cure="see which argument the method minds; let it take those that Keras's own "
+            cure="check the arguments of the method: it must take those that Keras's own "
             "compile() records",
         ) from error
 

@@ -140,7 +140,7 @@ def made_again(
             raise PayloadError(
                 "A layer that travelled on its own has no place in the rebuilt object",
                 where=path,
-                cause="the class that holds this layer has changed since",
+                cause="the class that holds this layer has changed since the pickle was written",
                 cure="load it with the code that wrote it",
             )
         if parts[path] is not objects[number]:

@@ -46,7 +46,7 @@ def describe(
     Raises
     ------
     ReduceError
-        If Keras keeps something in `obj` that nothing tells the origin of.
+        If `obj` holds something whose origin Keras does not record.
     """
     variables = [] if is_a(obj, "optimizer") else own_variables(obj)
     numbers = {id(variable): number for number, variable in enumerate(variables)}
@@ -260,7 +260,7 @@ def _regularizers(obj: Any) -> dict[int, Any]:
         raise ReduceError(
             f"{type(obj).__qualname__} has a loss that was added by add_loss(function)",
             where=getattr(obj, "name", ""),
-            cause="nothing tells where it was added, so that it would be lost",
+            cause="Keras does not record where it was added, so it would be lost",
             cure="implement get_config() on the class, and add the loss in call() or in the "
             "constructor",
         )

@@ -182,7 +182,7 @@ def refuse_filled_tables(layer: Any, path: str) -> None:
             raise ReduceError(
                 "A lookup table that has been filled can't be carried",
                 where=f"{path}.{name}",
-                cause="its content is in no variable, and nothing tells when it was put there",
+                cause="its content is not in a variable, and Keras does not record it",
                 cure="use keras.layers.StringLookup or IntegerLookup, or a tf.lookup."
                 "StaticHashTable that the constructor makes",
             )
@@ -206,7 +206,7 @@ def _count_losses(layer: Any, path: str) -> int:
         raise ReduceError(
             f"{type(layer).__qualname__} has a loss that was added by add_loss(function)",
             where=path,
-            cause="nothing tells where it was added, so that it would be lost",
+            cause="Keras does not record where it was added, so it would be lost",
             cure="add the loss in the call() of a layer of your own; or, to a functional model, "
             "as a tensor",
         )

@@ -456,7 +456,7 @@ def _members(obj: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the public and the private attributes of `obj`, with slots and those of C types."""
     attributes = dict(getattr(obj, "__dict__", {}))
     for store in ("_modules", "_parameters", "_buffers"):
-        # Where a module of Torch's, as a layer is one there, keeps what is set on it.
+        # Where a module of Torch, as a layer is one there, keeps what is set on it.
         if isinstance(attributes.get(store), dict):
             attributes = {**attributes[store], **attributes}
     for cls in type(obj).__mro__:

@@ -64,7 +64,7 @@ def is_part(obj: Any) -> bool:
 
 
 def is_variable(obj: Any) -> bool:
-    """Tell whether `obj` is a variable of TensorFlow's."""
+    """Tell whether `obj` is a variable of TensorFlow."""
     return isinstance(obj, _variable_class())
 
 

@@ -62,7 +62,7 @@ class _Rules(Rules):
         return any(map(is_part, leaves(value)))
 
     def modules_in(self, obj: Any, attributes: Mapping[str, Any]) -> tuple[set[str], set[str]]:
-        """Return modules of TensorFlow's: those made of variables of `obj`, and all others.
+        """Return modules of TensorFlow: those made of variables of `obj`, and all others.
 
         Some of the latter can be pickled, but not unpickled (the distributions of TensorFlow
         Probability 0.25).

@@ -84,7 +84,7 @@ def identities(tree: tree.Tree) -> list[Identity | None]:
 
 
 def identity_of(variable: Any) -> Identity | None:
-    """Return the token of a variable of TensorFlow's, which optimizers know by a text only."""
+    """Return the token of a variable of TensorFlow, which optimizers know by a text only."""
     key = getattr(variable, "_unique_id", None)
     return None if key is None else Identity.named(key)
 
@@ -92,7 +92,7 @@ def identity_of(variable: Any) -> Identity | None:
 def _of_trackables(layer: Any) -> Iterator[tuple[str, Any]]:
     """Yield the variables of what TensorFlow tracks in attributes of a layer, and Keras doesn't.
 
-    Modules of TensorFlow's, whose variables Keras trains, and generators of random numbers.
+    Modules of TensorFlow, whose variables Keras trains, and generators of random numbers.
     """
     for name, value in tree.below_attributes(vars(layer), SECOND_PLACES):
         if is_trackable(value):
@@ -102,7 +102,7 @@ def _of_trackables(layer: Any) -> Iterator[tuple[str, Any]]:
 
 
 def is_trackable(value: Any) -> bool:
-    """Tell whether `value` is a module or a generator of TensorFlow's, but nothing of Keras's."""
+    """Tell whether `value` is a module or a generator of TensorFlow, but nothing of Keras."""
     return isinstance(value, _trackable_classes()) and not is_part(value)
 
 

@@ -35,8 +35,8 @@ def form(
 def layer_cache_key(layer: Any) -> LayerCacheKey | None:
     """Return the cache key of a built layer of Keras's own, and what it leaves out; else None.
 
-    None as well if one of its attributes is anything else than plain data, a function of Keras's,
-    a part that Keras tracks, or an object of Keras's without variables; or if this is so in one of
+    None as well if one of its attributes is anything else than plain data, a function of Keras,
+    a part that Keras tracks, or an object of Keras without variables; or if this is so in one of
     its parts.
     """
     if not _is_seen_through(layer):

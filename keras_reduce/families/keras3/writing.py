@@ -200,7 +200,7 @@ def _public_name(cls: type) -> tuple[str, str] | None:
 def _config_of(obj: Any, public: tuple[str, str], table: Table) -> dict[str, Any]:
     """Serialize an object of Keras's own as Keras does, without its detours.
 
-    Keras asks of each value whether it is a tensor, a NumPy number, a type of TensorFlow's.
+    Keras asks of each value whether it is a tensor, a NumPy number, a type of TensorFlow.
     """
     value = _value_of(obj)
     config = _configs.get(value) if value else None
@@ -265,7 +265,7 @@ def _complete_policy(policy: Any, config: dict[str, Any]) -> None:
 
 
 def is_torch_wrapper(obj: Any) -> bool:
-    """Tell whether `obj` is a layer around a module of Torch's."""
+    """Tell whether `obj` is a layer around a module of Torch."""
     import keras
 
     return type(obj) is keras.layers.TorchModuleWrapper

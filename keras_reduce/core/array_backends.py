@@ -68,7 +68,7 @@ def _value(variable: Any) -> Any:
 
 
 def never_changes(array: Array) -> bool:
-    """Tell whether `array` shows a framework's own memory, which stays what it is while held."""
+    """Return whether `array` shows a framework's own memory, which stays what it is while held."""
     import numpy as np
 
     base: Any = array
@@ -114,7 +114,7 @@ def nbytes(variable: Any) -> int:
 
 
 def has_room(variable: Any, shape: tuple[int, ...]) -> bool:
-    """Tell whether `variable` takes an array of `shape`: TensorFlow's may leave sizes open."""
+    """Return whether `variable` takes an array of `shape`: TensorFlow's may leave sizes open."""
     declared = variable.shape
     if getattr(declared, "rank", 0) is None:
         return True
@@ -236,7 +236,7 @@ def _may_be_shared(array: Array) -> bool:
 
 
 def _writes_to_a_file(array: Array) -> bool:
-    """Tell whether `array` belongs to a memory map that others see, and may change."""
+    """Return whether `array` belongs to a memory map that others see, and may change."""
     base: Any = array
     while base is not None:
         if getattr(base, "mode", "r") in ("r+", "w+"):
@@ -290,7 +290,7 @@ def _tensor_of_zeros(shape: tuple[int, ...], dtype: str) -> Any:
 
 
 def is_placeholder(variable: Any) -> bool:
-    """Tell whether a TensorFlow variable still holds what `placeholder` gave for it."""
+    """Return whether a TensorFlow variable still holds what `placeholder` gave for it."""
     address = read(variable, "tensorflow").__array_interface__["data"][0]
     starts = (block.__array_interface__["data"][0] for block in _blocks_of_zeros)
     return address in starts

@@ -17,7 +17,7 @@ __all__ = ["check", "here", "is_worker", "version_of"]
 
 
 def is_worker() -> bool:
-    """Tell whether this process works for another: as its child, or for an engine."""
+    """Return whether this process works for another: as its child, or for an engine."""
     multiprocessing = sys.modules.get("multiprocessing")
     # Children of loky and of Dask's nannies, too.
     is_child = multiprocessing is not None and multiprocessing.parent_process() is not None

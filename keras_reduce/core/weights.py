@@ -98,7 +98,7 @@ class Snapshot:
         return references
 
     def holds(self, part: Any) -> bool:
-        """Tell whether `part` is the object that is being written, or below it."""
+        """Return whether `part` is the object that is being written, or below it."""
         return part is self._root or id(part) in self._parts
 
     @classmethod

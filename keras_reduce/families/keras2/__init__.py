@@ -68,7 +68,7 @@ def set_random_seed(seed: int) -> None:
 
 
 def is_model(obj: Any) -> bool:
-    """Tell whether `obj` is a Keras 2 model."""
+    """Return whether `obj` is a Keras 2 model."""
     return is_a(obj, "model")
 
 

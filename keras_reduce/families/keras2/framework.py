@@ -39,7 +39,7 @@ def private(name: str) -> Any:
 
 
 def is_built_in(cls: Any) -> bool:
-    """Tell whether a class or function is Keras's own, or TensorFlow's."""
+    """Return whether a class or function is Keras's own, or TensorFlow's."""
     return root_module(cls) in _FRAMEWORKS
 
 

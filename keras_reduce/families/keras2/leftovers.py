@@ -82,10 +82,10 @@ def _rename(layer: Any, names: Mapping[str, Any]) -> bool:
     return bool(changed)
 
 
-# --- manners --------------------------------------------------------------------------------
+# --- unlisted attributes --------------------------------------------------------------------
 
 
-def manners(node: Any) -> dict[str, Any]:
+def unlisted_attributes(node: Any) -> dict[str, Any]:
     """Return attributes of a part that no config mentions, unless they are as by default."""
     if not describes_itself(node):
         return {}  # Its attributes travel, all of them.
@@ -103,7 +103,7 @@ def manners(node: Any) -> dict[str, Any]:
 
 
 def _masks(cls: type) -> bool:
-    """Tell whether the code of a class says that it can handle masks."""
+    """Return whether the code of a class says that it can handle masks."""
     return any("supports_masking" in assigned_attributes.set_by(base) for base in cls.__mro__[:-1])
 
 
@@ -120,8 +120,8 @@ def _of_legacy_optimizer(node: Any) -> dict[str, Any]:
     return settings
 
 
-def restore_manners(node: Any, attributes: Any) -> None:
-    """Give a part the attributes that `manners` returned."""
+def restore_unlisted_attributes(node: Any, attributes: Any) -> None:
+    """Give a part the attributes that `unlisted_attributes` returned."""
     vars(node).update(deserialize(attributes))
 
 

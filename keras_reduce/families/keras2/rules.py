@@ -88,7 +88,7 @@ _HANDLES = ("resource", "variant")
 
 
 def _has_lost_its_shape(layer: Any) -> bool:
-    """Tell whether a layer has variables, but no note of the shape that they were made for.
+    """Return whether a layer has variables, but no note of the shape that they were made for.
 
     Keras takes one when it builds a layer itself, but not when a program calls ``build()``.
     """

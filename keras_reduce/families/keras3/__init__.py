@@ -102,7 +102,7 @@ def set_random_seed(seed: int) -> None:
 
 
 def is_model(obj: Any) -> bool:
-    """Tell whether `obj` is a Keras 3 model."""
+    """Return whether `obj` is a Keras 3 model."""
     return is_a(obj, "model")
 
 
@@ -128,7 +128,7 @@ def survey(root: Any, children: Iterable[Any] = ()) -> Tree:
 
 
 def _is_at_work(model: Any) -> bool:
-    """Tell whether another thread is training `model`; to put values back would spoil that."""
+    """Return whether another thread is training `model`; to put values back would spoil that."""
     return call_stacks.run_elsewhere(
         lambda frame: frame.f_code.co_name in _AT_WORK and frame.f_locals.get("self") is model
     )

@@ -30,7 +30,7 @@ class _Assembly(NamedTuple):
 
 
 def is_assembled(obj: Any) -> bool:
-    """Tell whether `obj` is of a kind that this module takes apart."""
+    """Return whether `obj` is of a kind that this module takes apart."""
     return _kind(obj) is not None
 
 

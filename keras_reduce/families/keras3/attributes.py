@@ -316,7 +316,7 @@ def _variable_class() -> Any:
 
 
 def _is_for_pickler(value: Any) -> bool:
-    """Tell whether a config has no place for `value`, so that it is the pickler's to carry."""
+    """Return whether a config has no place for `value`, so that it is the pickler's to carry."""
     if holds_parts(value):
         return False
     items = list(leaves(value))
@@ -324,7 +324,7 @@ def _is_for_pickler(value: Any) -> bool:
 
 
 def is_plain_state(value: Any, layer: Any) -> bool:
-    """Tell whether a config could hold an attribute that `layer` uses after it was built.
+    """Return whether a config could hold an attribute that `layer` uses after it was built.
 
     What a class outside of Keras sets beyond plain values, its constructor makes again.
     """
@@ -337,7 +337,7 @@ def is_plain_state(value: Any, layer: Any) -> bool:
 
 
 def _is_code(value: Any) -> bool:
-    """Tell whether there is code in `value` that travels by value, and no part of an object."""
+    """Return whether there is code in `value` that travels by value, and no part of an object."""
     plain = unwrapped(value)
     return has_foreign_code(plain) and not holds_parts(plain)
 

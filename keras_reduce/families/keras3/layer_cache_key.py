@@ -63,7 +63,7 @@ def layer_cache_key(layer: Any) -> LayerCacheKey | None:
 
 
 def _is_seen_through(part: Any) -> bool:
-    """Tell whether all that can be said about `part` is in its class and its attributes."""
+    """Return whether all that can be said about `part` is in its class and its attributes."""
     if not is_built_in(type(part)):
         return False
     if is_a(part, "layer"):
@@ -148,7 +148,7 @@ _PLACE = object()
 
 
 def _is_told_by_attributes(cls: type) -> bool:
-    """Tell whether a class is one of Keras's whose objects have neither variables nor parts."""
+    """Return whether a class is one of Keras's whose objects have neither variables nor parts."""
     return _told.get(cls) or (is_built_in(cls) and _note_if_told(cls))
 
 

@@ -88,7 +88,7 @@ def ties(tree: Tree, made_by_id: Mapping[int, MadePart]) -> dict[str, str]:
 
 
 def _is_around(tree: Tree, node: Any, maker: Any, holder: Any) -> bool:
-    """Tell whether `node` is a child that ties `maker` and `holder` by itself."""
+    """Return whether `node` is a child that ties `maker` and `holder` by itself."""
     if node is tree.root or not is_a(node, "layer"):
         return False
     below = tree.below(id(node))

@@ -177,7 +177,7 @@ def _version() -> str:
 
 @functools.cache
 def is_tested() -> bool:
-    """Tell whether the tests run with this minor version of Keras, or with older and newer ones."""
+    """Return whether the minor version of Keras is within those that the tests run with."""
     from packaging.version import Version
 
     oldest, newest = map(Version, TESTED)
@@ -207,7 +207,7 @@ def missing() -> tuple[str, ...]:
 
 @functools.cache
 def can_share_traces() -> bool:
-    """Tell whether all is there that sharing traces needs; say once if it is not."""
+    """Return whether all is there that sharing traces needs; say once if it is not."""
     import keras
 
     return keras.backend.backend() == "tensorflow" and not missing() and TRACES.is_complete()

@@ -88,7 +88,7 @@ class _Rules(Rules):
 
 
 def is_part(value: Any) -> bool:
-    """Tell whether Keras tracks `value` where it is an attribute."""
+    """Return whether Keras tracks `value` where it is an attribute."""
     return is_saveable(value) or is_a(value, "seed_generator", "variable")
 
 

@@ -117,7 +117,7 @@ def _key(obj: Any, name: str, table: Table) -> str:
 
 
 def is_found_by_name(function: types.FunctionType) -> bool:
-    """Tell whether Keras finds a function of its own by its bare name."""
+    """Return whether Keras finds a function of its own by its bare name."""
     import keras
 
     homes = (keras.activations, keras.losses, keras.metrics, keras.initializers)
@@ -225,7 +225,7 @@ _configs: dict[tuple[Any, ...], dict[str, Any]] = {}
 
 
 def is_policy_map(obj: Any) -> bool:
-    """Tell whether `obj` is Keras's map of dtype policies by the paths of layers."""
+    """Return whether `obj` is Keras's map of dtype policies by the paths of layers."""
     import keras
 
     return type(obj) is keras.dtype_policies.DTypePolicyMap
@@ -265,7 +265,7 @@ def _complete_policy(policy: Any, config: dict[str, Any]) -> None:
 
 
 def is_torch_wrapper(obj: Any) -> bool:
-    """Tell whether `obj` is a layer around a module of Torch."""
+    """Return whether `obj` is a layer around a module of Torch."""
     import keras
 
     return type(obj) is keras.layers.TorchModuleWrapper
@@ -381,7 +381,7 @@ def _is_live(value: Any) -> bool:
 
 
 def _is_child(obj: Any, table: Table) -> bool:
-    """Tell whether `obj` has a payload of its own, within the one that `table` is for."""
+    """Return whether `obj` has a payload of its own, within the one that `table` is for."""
     return is_a(obj, "layer", "seed_generator") and not table.is_outermost(obj)
 
 
@@ -547,7 +547,7 @@ def _keyed_lambda(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _is_opaque(obj: Any) -> bool:
-    """Tell whether Keras has no config for `obj`, or one that forgets what it holds."""
+    """Return whether Keras has no config for `obj`, or one that forgets what it holds."""
     if isinstance(obj, types.FunctionType):
         return obj.__name__ == "<lambda>"
     if isinstance(obj, type) or not hasattr(obj, "get_config"):
@@ -568,7 +568,7 @@ def _without_structure(config: Any) -> Any:
 
 
 def is_lambda_layer(obj: Any) -> bool:
-    """Tell whether `obj` is a Lambda layer, which writes and reads its functions in its own way."""
+    """Return whether `obj` is a Lambda layer, which writes and reads its own functions."""
     import keras
 
     return isinstance(obj, keras.layers.Lambda)

@@ -697,15 +697,14 @@ def _dissect_unchecked(obj: Any, family: families.Family) -> _Dissection:
             architecture = family.architecture(obj)
             tree = tree.with_children(table.children)
             attributes, tracked = family.state(obj, tree)
-            numbers = {
-                name: (table.entrust_weak if weak_references.holds(value) else table.entrust)(
-                    value, tree.expression(name)
-                )
-                for name, value in tracked.items()
-            }
+            numbers = {}
+            for name, value in tracked.items():
+                is_weak = weak_references.holds(value)
+                defer = table.defer_weak_to_pickler if is_weak else table.defer_to_pickler
+                numbers[name] = defer(value, tree.expression(name))
             if identities.is_detached():  # By copy.copy, which takes attributes as they are.
                 of_parts = {name: value for name, value in attributes.items() if ":" in name}
-                numbers |= {name: table.entrust(value) for name, value in of_parts.items()}
+                numbers |= {name: table.defer_to_pickler(value) for name, value in of_parts.items()}
                 attributes = {n: v for n, v in attributes.items() if n not in of_parts}
             if tracked:
                 tree = tree.with_children([*table.children, *tracked.values()])
@@ -753,7 +752,7 @@ def _dissect_unchecked(obj: Any, family: families.Family) -> _Dissection:
         **structure,
         **({"tracked": numbers} if numbers else {}),
         **{
-            kind: {name: table.entrust(apart[name]) for name in names}
+            kind: {name: table.defer_to_pickler(apart[name]) for name in names}
             for kind, names in _by_owner(apart).items()
         },
     }

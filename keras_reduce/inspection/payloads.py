@@ -79,7 +79,7 @@ class _Payload:
         for reference in self._items(parts[0] if parts else None):
             described = self._items(reference)
             if len(described) < 4:
-                self.remarks.append("its list of classes is none")
+                self.remarks.append("its list of classes is not a list")
                 continue
             key, module, qualname, position = described[:4]
             is_there = type(position) is int and position >= 0

@@ -62,7 +62,7 @@ def describe(
             kind = "tuple" if isinstance(value, tuple) else "list"
             return {kind: [encode(item, f"{path}[{i}]") for i, item in enumerate(value)]}
         if is_weak(value):
-            return {"object": {MARK: "value", "number": table.entrust_weak(value, path)}}
+            return {"object": {MARK: "value", "number": table.defer_weak_to_pickler(value, path)}}
         if is_part(value) and not is_variable(value):
             return {"keras": serialize(value)}
         plain = type(value) in PLAIN

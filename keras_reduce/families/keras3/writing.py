@@ -37,7 +37,7 @@ def architecture(obj: Any) -> dict[str, Any]:
     table: Table = current.table
     if is_assembled(obj):
         kind, plain, values = take_apart(obj)
-        numbers = [table.entrust(value) for value in values]
+        numbers = [table.defer_to_pickler(value) for value in values]
         return {"class_name": type(obj).__name__, "assembly": [kind, plain, numbers]}
     if travels_by_attributes(obj):
         key = table.key(type(obj), location=_public_location(type(obj)))
@@ -277,7 +277,7 @@ def _wrapper_config(wrapper: Any, table: Table) -> dict[str, Any]:
     Its config would hold a pickle of the module, with all weights, as text.
     """
     config = super(type(wrapper), wrapper).get_config()
-    module = _child_reference(wrapper.module, table.entrust(wrapper.module, "module"))
+    module = _child_reference(wrapper.module, table.defer_to_pickler(wrapper.module, "module"))
     inner = {**serialize(config), "output_shape": wrapper.output_shape, "module": module}
     wrapped = {
         "module": "keras.layers",
@@ -345,7 +345,7 @@ def _record(obj: Any, config: dict[str, Any], table: Table) -> None:
     if of_root:
         config["keras_reduce_of_root"] = of_root
     attributes = {
-        name: table.entrust(unwrapped(value), f"<{type(obj).__name__}>.{name}")
+        name: table.defer_to_pickler(unwrapped(value), f"<{type(obj).__name__}>.{name}")
         for name, value in set_since.items()
         if name not in of_root
     }

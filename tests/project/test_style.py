@@ -7,6 +7,7 @@ import tokenize
 
 import pytest
 
+from pages import pages
 from processes import ROOT
 
 FIRST_WORDS = re.compile(r"(what|whether|where|who|whose)\b", re.IGNORECASE)
@@ -24,7 +25,7 @@ BANNED_NAMES = {"found", "it", "known", "made", "own"}
 EXCEPT = ("tests/golden/objects.py", "tests/project/test_style.py")
 PATHS = sorted(
     path
-    for folder in ("keras_reduce", "benchmarks", "tests")
+    for folder in ("keras_reduce", "benchmarks", "examples", "tests")
     for path in (ROOT / folder).rglob("*.py")
     if path.relative_to(ROOT).as_posix() not in EXCEPT
 )
@@ -111,6 +112,11 @@ def test_modules_follow_the_rule(modules, rule):
         for line, text in RULES[rule](module)
     ]
     assert not breaches
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_pages_have_no_banned_words(page):
+    assert BANNED_WORDS.findall(page.read_text()) == []
 
 
 def test_rules_find_breaches():

@@ -115,6 +115,12 @@ def command(*arguments, **more):
     )
 
 
+def test_a_nested_function_by_value_is_not_taken_for_a_global():
+    report = keras_reduce.inspect(GOLDEN / "loss_over_its_model.pickle")
+    assert report.code == ["loss_over_its_model.<locals>.loss"]
+    assert [name for name in report.names if name.path.startswith("builtins.objects:")] == []
+
+
 def test_command(tmp_path):
     path, page = GOLDEN / "functional.pickle", tmp_path / "page.html"
     outcome = command("inspect", path)

@@ -29,7 +29,7 @@ from typing import Any, ClassVar, NamedTuple
 import cloudpickle
 
 from .core import keras_backend, transport_detection
-from .core.placeholders import Parcel
+from .core.placeholders import DeferredCall
 from .errors import CustomObjectError, KerasReduceError, PayloadError, ReduceError
 from .identities import Identity, is_detached
 from .weak_references import detached
@@ -509,7 +509,7 @@ class Table:
         """Classes, functions and other callables entered so far."""
         return [obj for obj, _ in self._entries.values()]
 
-    def entrust(self, value: Any, path: str = "") -> int:
+    def defer_to_pickler(self, value: Any, path: str = "") -> int:
         """Leave `value` to the pickler; return its number among the objects.
 
         Parameters
@@ -525,20 +525,20 @@ class Table:
         self.objects.append(value)
         return len(self.objects) - 1
 
-    def entrust_weak(self, value: Any, path: str) -> int:
+    def defer_weak_to_pickler(self, value: Any, path: str) -> int:
         """Leave a nest with weak references and with parts of the outermost object to the pickler.
 
         It is unpickled with a `WeakAttribute` in place of each reference.
         """
         if is_detached():
-            return self.entrust(value)  # A shallow copy holds the same references.
+            return self.defer_to_pickler(value)  # A shallow copy holds the same references.
         self.weak[path] = detached(value)
-        return self.entrust(self.weak[path], path)
+        return self.defer_to_pickler(self.weak[path], path)
 
     def child(self, part: Any) -> int:
         """Return the number of a part that has its own payload; enter it if it is new."""
         if id(part) not in self._children:
-            self._children[id(part)] = self.entrust(part)
+            self._children[id(part)] = self.defer_to_pickler(part)
         return self._children[id(part)]
 
     def identity(self, obj: Any) -> int:
@@ -557,7 +557,7 @@ class Table:
         if id(value) not in self._stripped:
             plain = object.__new__(type(value))
             vars(plain).update({n: v for n, v in vars(value).items() if n not in names})
-            self._stripped[id(value)] = self.entrust(plain, f"<{type(value).__name__}>")
+            self._stripped[id(value)] = self.defer_to_pickler(plain, f"<{type(value).__name__}>")
         return self._stripped[id(value)]
 
     @property
@@ -815,7 +815,7 @@ def rebuild_by_value(
         If the code can't be rebuilt in this process.
     """
     if transport_detection.is_passing():
-        return Parcel(rebuild_by_value, (blob, name, token, referents, backend))
+        return DeferredCall(rebuild_by_value, (blob, name, token, referents, backend))
     live = _recognised(token)
     if live is not None:
         return live
@@ -910,7 +910,7 @@ def rebuild_late_code(
 ) -> Any:
     """Rebuild a `LateCode`; its path is wire format."""
     if transport_detection.is_passing():
-        return Parcel(rebuild_late_code, (blob, name, referents, backend))
+        return DeferredCall(rebuild_late_code, (blob, name, referents, backend))
     keras_backend.prefer(backend)
     return LateCode(blob, name, referents, backend)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import registry
-from .core.placeholders import Parcel
+from .core.placeholders import DeferredCall
 from .errors import FrameworkError
 from .integrations.worker_requirements import GuardedPickle
 
@@ -38,7 +38,12 @@ def plugin() -> Any:
 
     Examples
     --------
-    >>> client.register_plugin(keras_reduce.dask.plugin())  # doctest: +SKIP
+    >>> import keras_reduce
+    >>> from distributed import Client
+    >>> with Client(n_workers=1, dashboard_address=None) as client:
+    ...     answers = client.register_plugin(keras_reduce.dask.plugin())
+    >>> [answer["status"] for answer in answers.values()]
+    ['OK']
     """
     return rebuild_plugin(registry.worker_setup())
 
@@ -61,6 +66,6 @@ def rebuild_plugin(setup: Any = None) -> Any:
         name = "keras_reduce"
 
         def __reduce__(self) -> tuple[Any, ...]:
-            return GuardedPickle(Parcel(rebuild_plugin, (setup,))).__reduce__()
+            return GuardedPickle(DeferredCall(rebuild_plugin, (setup,))).__reduce__()
 
     return Plugin()

@@ -38,6 +38,13 @@ class KerasReduceError(Exception):
         The likely cause.
     cure : str, optional
         What to do next.
+
+    Examples
+    --------
+    >>> import keras_reduce
+    >>> print(keras_reduce.KerasReduceError("No layer", "model.layers[2]", cure="add one"))
+    No layer - at model.layers[2]
+      What to do: add one
     """
 
     def __init__(self, what: str, where: str = "", cause: str = "", cure: str = "") -> None:
@@ -60,39 +67,104 @@ class KerasReduceError(Exception):
 
 
 class ReduceError(KerasReduceError, pickle.PicklingError):
-    """An object can't be carried without loss; raised while it is pickled."""
+    """An object can't be carried without loss; raised while it is pickled.
+
+    Examples
+    --------
+    >>> import keras_reduce, threading
+    >>> keras_reduce.dumps(threading.Lock())
+    Traceback (most recent call last):
+        ...
+    keras_reduce.errors.ReduceError: This lock can't be written - at lock
+    ...
+    """
 
 
 class PayloadError(KerasReduceError, pickle.UnpicklingError):
-    """A payload is inconsistent, or this version of the package can't read it."""
+    """A payload is inconsistent, or this version of the package can't read it.
+
+    Examples
+    --------
+    >>> import keras_reduce
+    >>> keras_reduce.loads(b"text")
+    Traceback (most recent call last):
+        ...
+    keras_reduce.errors.PayloadError: The file does not end as keras_reduce.dump ends a file ...
+    """
 
 
 class DamagedFileError(PayloadError):
-    """A file was changed, cut off or extended after it was written."""
+    """A file was changed, cut off or extended after it was written.
+
+    Examples
+    --------
+    >>> import keras_reduce
+    >>> data = keras_reduce.dumps("abc")
+    >>> keras_reduce.loads(data.replace(b"abc", b"abd"))
+    Traceback (most recent call last):
+        ...
+    keras_reduce.errors.DamagedFileError: The file is damaged ...
+    """
 
 
 class SignatureError(PayloadError):
-    """A file has no valid signature: none, one by another key, or changed content."""
+    """A file has no valid signature: none, one by another key, or changed content.
+
+    Examples
+    --------
+    >>> import keras_reduce
+    >>> keras_reduce.loads(keras_reduce.dumps("abc"), key=b"a secret of 16 bytes or more")
+    Traceback (most recent call last):
+        ...
+    keras_reduce.errors.SignatureError: The file is not signed ...
+    """
 
 
 class UntrustedError(PayloadError):
-    """A file needs globals that are not trusted; none of them was imported or called."""
+    """A file needs globals that are not trusted; none of them was imported or called.
+
+    Examples
+    --------
+    >>> import keras_reduce, threading
+    >>> keras_reduce.loads(keras_reduce.dumps(threading.Thread), trusted=[])
+    Traceback (most recent call last):
+        ...
+    keras_reduce.errors.UntrustedError: The file needs globals that are not trusted ...
+    """
 
 
 class CustomObjectError(PayloadError):
-    """A class or function that a payload needs is not available in this process."""
+    """A class or function that a payload needs is not available in this process.
+
+    The module is not installed, or it no longer has the class.
+    """
 
 
 class FrameworkError(KerasReduceError, ImportError):
-    """The framework that an object needs is missing or has an unsupported version."""
+    """The framework that an object needs is missing or has an unsupported version.
+
+    Raised when a Keras object is loaded, and by `keras_reduce.dask.plugin` where Dask is missing.
+    """
 
 
 class WorkerError(KerasReduceError, RuntimeError):
-    """A worker process could not be started, or has died."""
+    """The fork server could not be started, or could not fork a worker.
+
+    The death of a worker raises joblib's ``TerminatedWorkerError``.
+    """
 
 
 class EstimatorError(KerasReduceError, ValueError):
-    """Invalid parameters, data or model of an estimator."""
+    """Invalid parameters, data or model of an estimator.
+
+    Examples
+    --------
+    >>> import keras_reduce
+    >>> keras_reduce.KerasRegressor(build_fn=lambda: None).fit([[1]], [1])
+    Traceback (most recent call last):
+        ...
+    keras_reduce.errors.EstimatorError: The build function returned None, not a Keras model ...
+    """
 
 
 class FileError(KerasReduceError, OSError):
@@ -104,6 +176,15 @@ class FileError(KerasReduceError, OSError):
         As for `KerasReduceError`; `where` is the path of the file.
     errno : int, optional
         Error number of the operating system, as in any `OSError`.
+
+    Examples
+    --------
+    >>> import keras_reduce
+    >>> keras_reduce.load("/")
+    Traceback (most recent call last):
+        ...
+    keras_reduce.errors.FileError: The file can't be read - at /
+    ...
     """
 
     def __init__(
@@ -119,4 +200,14 @@ class FileError(KerasReduceError, OSError):
 
 
 class MissingFileError(FileError, FileNotFoundError):
-    """A file, or the folder to write it to, does not exist."""
+    """A file, or the folder to write it to, does not exist.
+
+    Examples
+    --------
+    >>> import keras_reduce
+    >>> keras_reduce.load("no_such_file.joblib")
+    Traceback (most recent call last):
+        ...
+    keras_reduce.errors.MissingFileError: The file can't be read - at no_such_file.joblib
+    ...
+    """

@@ -44,6 +44,13 @@ class Explanation(Presentable):
         The obstacles, each with the ``transports`` that it stops.
     installed : bool
         Whether `keras_reduce.install` was in effect.
+
+    Examples
+    --------
+    >>> import keras_reduce, threading
+    >>> explanation = keras_reduce.explain([threading.Lock()], "jobs")
+    >>> bool(explanation), explanation.obstacles[0].path
+    (True, 'jobs[0]')
     """
 
     name: str
@@ -115,7 +122,7 @@ def explain(obj: Any, name: str = "obj") -> Explanation:
 
     Examples
     --------
-    >>> import threading
+    >>> import keras_reduce, threading
     >>> print(keras_reduce.explain({"rows": 3, "guards": [threading.Lock()]}, "job"))
     job['guards'][0] (_thread.lock)
       Stops: pickle, cloudpickle, joblib.dump and copy.deepcopy

@@ -49,7 +49,11 @@ def runtime_env(**more: Any) -> dict[str, Any]:
 
     Examples
     --------
-    >>> ray.init(runtime_env=keras_reduce.ray.runtime_env())  # doctest: +SKIP
+    >>> import keras_reduce
+    >>> environment = keras_reduce.ray.runtime_env(env_vars={"TF_CPP_MIN_LOG_LEVEL": "2"})
+    >>> sorted(environment), sorted(environment["env_vars"])
+    (['env_vars', 'worker_process_setup_hook'], ['KERAS_BACKEND', 'TF_CPP_MIN_LOG_LEVEL'])
+    >>> ray.init(runtime_env=environment)  # doctest: +SKIP
     """
     wanted = {"KERAS_BACKEND": keras_backend.expected()}
     variables = {**wanted, **(more.get("env_vars") or {})}

@@ -28,7 +28,7 @@ from .core import (
     weights,
 )
 from .core.code_objects import root_module
-from .core.placeholders import Parcel, Refused
+from .core.placeholders import DeferredCall, Refused
 from .dry_run import dry_pickler
 from .errors import FrameworkError, KerasReduceError, PayloadError, ReduceError
 from .families._shared.lookups import LOOKUPS
@@ -100,7 +100,7 @@ def rebuild_model(
     """
     if transport_detection.is_passing():
         arguments = json, arrays, compile_config, custom_objects, objects, installation
-        return Parcel(rebuild_model, (*arguments, of_variables, of_others, of_targets))
+        return DeferredCall(rebuild_model, (*arguments, of_variables, of_others, of_targets))
     if isinstance(installation, Refused):
         return installation
     document = payload.decode(json)
@@ -345,7 +345,7 @@ def rebuild_part_attributes(owner: Any, attributes: Mapping[str, Any], value: An
     not have are lost, with a warning.
     """
     if transport_detection.is_passing():
-        return Parcel(rebuild_part_attributes, (owner, attributes, value))
+        return DeferredCall(rebuild_part_attributes, (owner, attributes, value))
     family = families.of(owner)
     parts = family.survey(owner).nodes if family else {"": owner}
     missing = []
@@ -561,30 +561,30 @@ def _cached_payload(
 ) -> _CachedPayload | None:
     """Return the payload of `obj` if one with the same cache key has been written before."""
     family = families.of(obj)
-    likeness = family.likeness(obj) if family else None
-    form = _forms.get(likeness.key) if likeness else None
-    if family is None or likeness is None or form is None:
+    cache_key = family.layer_cache_key(obj) if family else None
+    form = _forms.get(cache_key.key) if cache_key else None
+    if family is None or cache_key is None or form is None:
         return None
-    json = _filled(form.versioned if versioned else form.unversioned, likeness)
-    arrays = weights.read(likeness.variables, family.backend(), snapshot)
-    return _CachedPayload(json, arrays, form.state and dict(form.state), likeness.trainable)
+    json = _filled(form.versioned if versioned else form.unversioned, cache_key)
+    arrays = weights.read(cache_key.variables, family.backend(), snapshot)
+    return _CachedPayload(json, arrays, form.state and dict(form.state), cache_key.trainable)
 
 
-def _filled(text: list[str], likeness: families.Likeness) -> str:
+def _filled(text: list[str], cache_key: families.LayerCacheKey) -> str:
     """Return the JSON `text` of a form with the names of an object inserted."""
     filled = text.copy()
-    filled[1::2] = [payload.plain_text(likeness.names[mark]) for mark in text[1::2]]
+    filled[1::2] = [payload.plain_text(cache_key.names[mark]) for mark in text[1::2]]
     return "".join(filled)
 
 
 def _note_form(
-    dissection: _Dissection, likeness: families.Likeness, family: families.Family
+    dissection: _Dissection, cache_key: families.LayerCacheKey, family: families.Family
 ) -> None:
-    """Cache the form of objects with the key of `likeness`, if their payload is plain data."""
+    """Cache the form of objects with this cache key, if their payload is plain data."""
     if len(_forms) >= _MOST_FORMS:
         _forms.clear()
-    _forms[likeness.key] = None
-    if len(dissection.arrays) != len(likeness.variables):
+    _forms[cache_key.key] = None
+    if len(dissection.arrays) != len(cache_key.variables):
         return
     if dissection.table.code or dissection.table.objects or dissection.compilation:
         return
@@ -593,8 +593,8 @@ def _note_form(
     architecture, header = family.form(dissection.architecture, dissection.header)
     blank = dissection._replace(architecture=architecture, header=header)
     texts = [_written(blank, versioned=versioned)[0] for versioned in (True, False)]
-    versioned, unversioned = (_split(text, likeness.names) for text in texts)
-    _forms[likeness.key] = _Form(versioned, unversioned, dissection.state())
+    versioned, unversioned = (_split(text, cache_key.names) for text in texts)
+    _forms[cache_key.key] = _Form(versioned, unversioned, dissection.state())
 
 
 def _split(text: str, marks: Iterable[str]) -> list[str]:
@@ -615,10 +615,10 @@ def _dissect(obj: Any) -> _Dissection:
         )
     give_up = time.monotonic() + _PATIENCE
     while True:
-        before = family.likeness(obj)
+        before = family.layer_cache_key(obj)
         dissection = _dissect_once(obj, family)
         if dissection is not None:
-            after = family.likeness(obj) if before and before.key not in _forms else None
+            after = family.layer_cache_key(obj) if before and before.key not in _forms else None
             if before and after and before.key == after.key:
                 _note_form(dissection, after, family)
             return dissection
@@ -697,15 +697,14 @@ def _dissect_unchecked(obj: Any, family: families.Family) -> _Dissection:
             architecture = family.architecture(obj)
             tree = tree.with_children(table.children)
             attributes, tracked = family.state(obj, tree)
-            numbers = {
-                name: (table.entrust_weak if weak_references.holds(value) else table.entrust)(
-                    value, tree.expression(name)
-                )
-                for name, value in tracked.items()
-            }
+            numbers = {}
+            for name, value in tracked.items():
+                is_weak = weak_references.holds(value)
+                defer = table.defer_weak_to_pickler if is_weak else table.defer_to_pickler
+                numbers[name] = defer(value, tree.expression(name))
             if identities.is_detached():  # By copy.copy, which takes attributes as they are.
                 of_parts = {name: value for name, value in attributes.items() if ":" in name}
-                numbers |= {name: table.entrust(value) for name, value in of_parts.items()}
+                numbers |= {name: table.defer_to_pickler(value) for name, value in of_parts.items()}
                 attributes = {n: v for n, v in attributes.items() if n not in of_parts}
             if tracked:
                 tree = tree.with_children([*table.children, *tracked.values()])
@@ -753,7 +752,7 @@ def _dissect_unchecked(obj: Any, family: families.Family) -> _Dissection:
         **structure,
         **({"tracked": numbers} if numbers else {}),
         **{
-            kind: {name: table.entrust(apart[name]) for name in names}
+            kind: {name: table.defer_to_pickler(apart[name]) for name in names}
             for kind, names in _by_owner(apart).items()
         },
     }

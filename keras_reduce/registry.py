@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from .core import keras_backend, process_role, transport_detection
 from .core.import_hooks import ImportHooks
-from .core.placeholders import Parcel, Refused
+from .core.placeholders import DeferredCall, Refused
 from .core.replacements import MISSING, Replacements
 from .errors import FrameworkError
 from .integrations import joblib_patches, patch_table
@@ -121,6 +121,14 @@ def install(
     ------
     ValueError
         If `backend` has another value.
+
+    Examples
+    --------
+    >>> import pickle, keras, keras_reduce
+    >>> keras_reduce.install()
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> pickle.loads(pickle.dumps(model)).count_params()
+    3
     """
     global _requested
     if backend not in ("keras", "loky", None):
@@ -144,6 +152,14 @@ def uninstall() -> None:
     """Undo `install`: restore everything that it replaced; do nothing if it is not in effect.
 
     While another thread is in a block of `installed`, or dumps, the patches stay until it is done.
+
+    Examples
+    --------
+    >>> import keras_reduce
+    >>> keras_reduce.install()
+    >>> keras_reduce.uninstall()
+    >>> keras_reduce.is_installed()
+    False
     """
     global _requested
     with _lock:
@@ -159,6 +175,13 @@ def is_installed() -> bool:
     -------
     bool
         Also True in a block of `installed`, and while something is dumped.
+
+    Examples
+    --------
+    >>> import keras_reduce
+    >>> keras_reduce.install()
+    >>> keras_reduce.is_installed()
+    True
     """
     return _current is not None
 
@@ -189,6 +212,13 @@ def installed(
     ----------
     functions_by_value, legacy_wrappers, reuse : bool, optional
         As for `install`.
+
+    Examples
+    --------
+    >>> import keras_reduce
+    >>> with keras_reduce.installed(functions_by_value=False):
+    ...     keras_reduce.is_installed()
+    True
     """
     block = _Block()
     with _lock:
@@ -428,10 +458,10 @@ def _forget_batches() -> None:
 def reduce_batch(batch: Any) -> tuple[Any, ...]:
     """Reduce a joblib batch to its contents and the set-up of the worker that runs it."""
     rebuild, arguments = batch.__reduce__()[:2]
-    parcel = Parcel(rebuild_batch, (_current and WorkerSetup(_current), rebuild, arguments))
+    deferred = DeferredCall(rebuild_batch, (_current and WorkerSetup(_current), rebuild, arguments))
     # Their workers may run on machines where this package is missing or has another version.
     is_remote = any(name in sys.modules for name in ("ray.util.joblib", "joblibspark"))
-    return (GuardedPickle(parcel) if is_remote else parcel).__reduce__()
+    return (GuardedPickle(deferred) if is_remote else deferred).__reduce__()
 
 
 def rebuild_batch(installation: None, rebuild: Callable[..., Any], arguments: Any) -> Any:
@@ -445,7 +475,7 @@ def receive(
     reuse: bool = True,
     framework: str | None = None,
     is_standalone: bool = False,
-) -> Parcel | Refused | None:
+) -> DeferredCall | Refused | None:
     """Install the sender's options in a worker process; elsewhere, do nothing.
 
     Loading a file changes nothing, neither in a program that never called `install` nor in a
@@ -472,7 +502,7 @@ def receive(
     """
     if transport_detection.is_passing():
         options = functions_by_value, legacy_wrappers, reuse, framework, is_standalone
-        return Parcel(receive, options)
+        return DeferredCall(receive, options)
     if not process_role.is_worker() or not (is_standalone or transport_detection.is_sent()):
         return None
     if framework is not None:

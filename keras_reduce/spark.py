@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import registry
-from .core.placeholders import Parcel
+from .core.placeholders import DeferredCall
 from .integrations.worker_requirements import GuardedPickle
 
 __all__ = ["prepared"]
@@ -37,7 +37,11 @@ def prepared(function: Callable[..., Any]) -> Callable[..., Any]:
 
     Examples
     --------
-    >>> rdd.map(keras_reduce.spark.prepared(train)).collect()  # doctest: +SKIP
+    >>> import keras_reduce
+    >>> count = keras_reduce.spark.prepared(len)
+    >>> count(["a", "b"])  # as before, and workers that unpickle it are set up
+    2
+    >>> rdd.map(count).collect()  # doctest: +SKIP
     """
     return _Prepared(function)
 
@@ -53,7 +57,7 @@ class _Prepared:
 
     def __reduce__(self) -> tuple[Any, ...]:
         arguments = registry.worker_setup(), self._function
-        return GuardedPickle(Parcel(rebuild_prepared, arguments)).__reduce__()
+        return GuardedPickle(DeferredCall(rebuild_prepared, arguments)).__reduce__()
 
 
 def rebuild_prepared(setup: None, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -17,7 +17,7 @@ memory be shared:
 
 What is read has the dtype that the variable names. JAX keeps 32 bits of the 64 that are asked for,
 unless it is told otherwise, and Torch has no unsigned numbers of 16 or 32: there the array is made
-what it would be elsewhere, and a value that finds no room on the way back is refused.
+what it would be elsewhere, and a value that does not fit on the way back is refused.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def read(variable: Any, backend: str) -> Array:
     Raises
     ------
     ReduceError
-        If the variable has no value at this moment, or one that its dtype has no room for.
+        If the variable has no value at this moment, or one that does not fit its dtype.
     """
     if backend == "tensorflow":
         return _read_tensorflow(_value(variable))
@@ -68,7 +68,7 @@ def _value(variable: Any) -> Any:
 
 
 def never_changes(array: Array) -> bool:
-    """Tell whether `array` shows a framework's own memory, which stays what it is while held."""
+    """Return whether `array` shows a framework's own memory, which stays what it is while held."""
     import numpy as np
 
     base: Any = array
@@ -114,7 +114,7 @@ def nbytes(variable: Any) -> int:
 
 
 def has_room(variable: Any, shape: tuple[int, ...]) -> bool:
-    """Tell whether `variable` takes an array of `shape`: TensorFlow's may leave sizes open."""
+    """Return whether `variable` takes an array of `shape`: TensorFlow's may leave sizes open."""
     declared = variable.shape
     if getattr(declared, "rank", 0) is None:
         return True
@@ -139,7 +139,7 @@ def write(variable: Any, array: Array, dtype: str, backend: str) -> None:
     Raises
     ------
     PayloadError
-        If the framework has no room for the values.
+        If the values do not fit the dtype of the framework.
     """
     if backend == "tensorflow":
         _write_tensorflow(variable, array, dtype)
@@ -150,7 +150,7 @@ def write(variable: Any, array: Array, dtype: str, backend: str) -> None:
 
 
 def converted(array: Array, dtype: str, *, wraps: bool = False) -> Array | None:
-    """Return the integers of `array` as another integer `dtype`; None if they find no room there.
+    """Return the integers of `array` as another integer `dtype`; None if they do not fit.
 
     Backends differ in how wide some counters and seeds are. Of seeds (`wraps`), only
     the lower 32 bits count.
@@ -236,7 +236,7 @@ def _may_be_shared(array: Array) -> bool:
 
 
 def _writes_to_a_file(array: Array) -> bool:
-    """Tell whether `array` belongs to a memory map that others see, and may change."""
+    """Return whether `array` belongs to a memory map that others see, and may change."""
     base: Any = array
     while base is not None:
         if getattr(base, "mode", "r") in ("r+", "w+"):
@@ -290,7 +290,7 @@ def _tensor_of_zeros(shape: tuple[int, ...], dtype: str) -> Any:
 
 
 def is_placeholder(variable: Any) -> bool:
-    """Tell whether a TensorFlow variable still holds what `placeholder` gave for it."""
+    """Return whether a TensorFlow variable still holds what `placeholder` gave for it."""
     address = read(variable, "tensorflow").__array_interface__["data"][0]
     starts = (block.__array_interface__["data"][0] for block in _blocks_of_zeros)
     return address in starts
@@ -367,9 +367,9 @@ def _write_jax(variable: Any, array: Array, dtype: str) -> None:
         narrow = array.astype(_NARROW[dtype])
         if not np.array_equal(narrow, array, equal_nan=array.dtype.kind in "fc"):
             raise PayloadError(
-                f"A weight {dtype}{array.shape} finds no room in 32 bits",
+                f"A {dtype} weight {array.shape} can't be stored: JAX uses 32 bits",
                 where=variable.path,
-                cause="JAX computes with 32 bits unless it is told otherwise",
+                cause="the option jax_enable_x64 is off, which is JAX's default",
                 cure="jax.config.update('jax_enable_x64', True) before the model is loaded",
             )
         array = narrow
@@ -448,7 +448,7 @@ def _declared(array: Array, variable: Any) -> Array:
     values: Array = array.astype(dtype)
     if not np.array_equal(values, array, equal_nan=array.dtype.kind in "fc"):
         raise ReduceError(
-            f"A variable of dtype {dtype} holds {array.dtype} values that this has no room for",
+            f"A variable of dtype {dtype} holds {array.dtype} values, which do not fit",
             where=variable.path,
             cause="the framework computes with another dtype than the one that was asked for",
             cure="make the variable with a dtype that the framework has",

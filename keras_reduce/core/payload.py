@@ -68,7 +68,7 @@ def encode(*documents: Any, where: str = "") -> list[str]:
         return [_encoder.encode(document) for document in renumbered]
     except (TypeError, ValueError) as error:
         raise ReduceError(
-            "A config holds a value that JSON can't",
+            "A config holds a value that JSON can't hold",
             where=where,
             cause=str(error),
             cure="return plain values from get_config(), or Keras objects by way of "

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-__all__ = ["Parcel", "Refused"]
+__all__ = ["DeferredCall", "Refused"]
 
 
-class Parcel:
+class DeferredCall:
     """Placeholder for an object until it has arrived: how to rebuild it, and its state.
 
     A scheduler of Dask's unpickles each graph of tasks, to know its nodes, and pickles it again for
@@ -30,15 +30,15 @@ class Parcel:
         """Keep the state that an unpickler has for the object."""
         self.__state__ = state
 
-    def __getattr__(self, name: str) -> Parcel:
+    def __getattr__(self, name: str) -> DeferredCall:
         """Let a method of the object pass as well: a pickler writes it as ``getattr``."""
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)
-        return Parcel(getattr, (self, name))
+        return DeferredCall(getattr, (self, name))
 
     def __call__(self, *arguments: Any, **more: Any) -> Any:
         """Refuse; but schedulers ask whether the function of a task can be called."""
-        raise TypeError(f"{self.__rebuild__} has not been called yet: this is on its way elsewhere")
+        raise TypeError(f"{self.__rebuild__} is not called before its call reaches a worker")
 
 
 class Refused:

@@ -17,7 +17,7 @@ __all__ = ["check", "here", "is_worker", "version_of"]
 
 
 def is_worker() -> bool:
-    """Tell whether this process works for another: as its child, or for an engine."""
+    """Return whether this process works for another: as its child, or for an engine."""
     multiprocessing = sys.modules.get("multiprocessing")
     # Children of loky and of Dask's nannies, too.
     is_child = multiprocessing is not None and multiprocessing.parent_process() is not None
@@ -108,9 +108,9 @@ def _is_there(name: str) -> bool:
     return False
 
 
-def _is_the_same(name: str, wanted: str, found: str | None) -> bool:
-    if found is None:
+def _is_the_same(name: str, required: str, installed: str | None) -> bool:
+    if installed is None:
         return False
-    minor = [version.split(".")[:2] for version in (wanted, found)]
+    minor = [version.split(".")[:2] for version in (required, installed)]
     # What this package can't read of another version's, it refuses by itself.
-    return name == "keras_reduce" or _UNKNOWN in (found, wanted) or minor[0] == minor[1]
+    return name == "keras_reduce" or _UNKNOWN in (installed, required) or minor[0] == minor[1]

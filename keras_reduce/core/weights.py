@@ -98,7 +98,7 @@ class Snapshot:
         return references
 
     def holds(self, part: Any) -> bool:
-        """Tell whether `part` is the object that is being written, or below it."""
+        """Return whether `part` is the object that is being written, or below it."""
         return part is self._root or id(part) in self._parts
 
     @classmethod
@@ -257,7 +257,7 @@ def assign(
             or array_backends.dtype_name(variable) != dtype
         ):
             raise PayloadError(
-                f"A weight {dtype}{array.shape} meets a variable "
+                f"A weight {dtype}{array.shape} does not fit the variable "
                 f"{array_backends.dtype_name(variable)}{tuple(variable.shape)}",
                 where=path,
                 cause="the class that builds this variable has changed since the payload was "

@@ -140,14 +140,14 @@ def _unfit(
 
 
 def is_copying() -> bool:
-    """Tell whether it is `copy.deepcopy` that asks for a reduce value."""
+    """Return whether it is `copy.deepcopy` that asks for a reduce value."""
     if _visits.current:
         return isinstance(_visits.current.pickler, _DryCopier)
     return next((start.transport == "deepcopy" for start in _starts()), False)
 
 
 def carries_code() -> bool:
-    """Tell whether what asks for a reduce value carries code by value, or copies it as it is.
+    """Return whether what asks for a reduce value carries code by value, or copies it as it is.
 
     That is so for cloudpickle's pickler, joblib's and ours, which are taught it, and for
     `copy.deepcopy`. To be called while a reducer runs.
@@ -198,7 +198,7 @@ def root_path(obj: Any, name: str = "") -> str:
 
 
 def reaches(roots: Sequence[Any], is_wanted: Callable[[Any], bool]) -> bool:
-    """Tell whether an object below one of `roots` is, or contains, the one that `is_wanted` means.
+    """Return whether an object below one of `roots` is, or contains, the one that is wanted.
 
     To be called while a reducer runs. It never raises.
     """
@@ -217,7 +217,7 @@ def reaches(roots: Sequence[Any], is_wanted: Callable[[Any], bool]) -> bool:
 
 
 def is_searching() -> bool:
-    """Tell whether `reaches` is under way in this thread."""
+    """Return whether `reaches` is under way in this thread."""
     return _search.is_on
 
 
@@ -249,7 +249,7 @@ def roots() -> tuple[Any, ...]:
 
 
 def is_asked() -> bool:
-    """Tell whether a pickler asks for a reduce value, and not a program by `reducers.reduce`."""
+    """Return whether a pickler asks for a reduce value, and not a program by `reducers.reduce`."""
     frame: types.FrameType | None = sys._getframe(1)
     while frame and str(frame.f_globals.get("__name__")).partition(".")[0] == PACKAGE:
         if frame.f_code.co_name == "__reduce__":
@@ -392,7 +392,7 @@ SCALARS = {
 
 
 def _is_plain(value: Any, levels: int = 3) -> bool:
-    """Tell whether `value` is data that every pickler carries; cheap also where there is much."""
+    """Return whether `value` is data that every pickler carries; cheap also where there is much."""
     kind = type(value)
     if kind in SCALARS:
         return True
@@ -444,19 +444,19 @@ class _Names:
 _MANY = 1000  # Among more items than these it takes too long to look for one.
 
 
-def _add_items(known: dict[int, str], path: str, value: Any, levels: int = 2) -> None:
+def _add_items(paths: dict[int, str], path: str, value: Any, levels: int = 2) -> None:
     if not levels or not isinstance(value, (list, tuple, dict)) or len(value) > _MANY:
         return
     for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-        known.setdefault(id(item), f"{path}[{_spelled(key)}]")
-        _add_items(known, f"{path}[{_spelled(key)}]", item, levels - 1)
+        paths.setdefault(id(item), f"{path}[{_spelled(key)}]")
+        _add_items(paths, f"{path}[{_spelled(key)}]", item, levels - 1)
 
 
 def _members(obj: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the public and the private attributes of `obj`, with slots and those of C types."""
     attributes = dict(getattr(obj, "__dict__", {}))
     for store in ("_modules", "_parameters", "_buffers"):
-        # Where a module of Torch's, as a layer is one there, keeps what is set on it.
+        # Where a module of Torch, as a layer is one there, keeps what is set on it.
         if isinstance(attributes.get(store), dict):
             attributes = {**attributes[store], **attributes}
     for cls in type(obj).__mro__:
@@ -503,7 +503,7 @@ def _pickler(transport: Transport, by_value: bool = False) -> _DryPickler:
     return pickler
 
 
-# The C pickler's twin in Python: private by its name, but joblib has built on it for years.
+# The C pickler in Python. Its name is private, but joblib has built on it for years.
 class _DryPickler(pickle._Pickler):
     """Pickler that visits one object at a time, and lists in `children` what it would save next.
 

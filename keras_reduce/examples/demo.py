@@ -152,7 +152,7 @@ def _import_keras() -> None:
         import keras  # noqa: F401
     except ImportError as error:
         raise FrameworkError(
-            "The demo needs Keras and a framework below it",
+            "The demo needs Keras and its framework",
             cause=str(error),
             cure="pip install 'keras_reduce[tensorflow]'",
         ) from error

@@ -48,7 +48,7 @@ _ADAPTERS = {("keras", 3): "keras3", ("keras", 2): "keras2", ("tf_keras", 2): "k
 ROOTS = tuple(dict.fromkeys(root for root, _ in _ADAPTERS))
 
 
-class Likeness(NamedTuple):
+class LayerCacheKey(NamedTuple):
     """Cache key of a layer, and the values in which layers of the same key differ."""
 
     key: tuple[Any, ...]  # Equal for layers of which the same is written, but for names and arrays.
@@ -108,8 +108,8 @@ class Family(Protocol):
     # Return the constructor arguments for which the config of `obj` can't make it.
     left_out: Callable[[Any], list[str]]
     # Return the cache key of `obj`, which covers all but names and arrays; None if it has none.
-    likeness: Callable[[Any], Likeness | None]
-    # Return architecture and structure of an object that has a likeness, without its names.
+    layer_cache_key: Callable[[Any], LayerCacheKey | None]
+    # Return architecture and structure of an object that has a cache key, without its names.
     form: Callable[[dict[str, Any], dict[str, Any]], tuple[dict[str, Any], dict[str, Any]]]
     # Return the tokens of a tree's own variables, in their order; None for variables that no
     # optimizer has slots for.

@@ -51,7 +51,16 @@ def inspect(path: str | os.PathLike[str]) -> Report:
 
     Examples
     --------
-    >>> print(keras_reduce.inspect("search.joblib"))  # doctest: +SKIP
+    >>> import keras_reduce
+    >>> keras_reduce.dump({"rows": 3, "names": ["a", "b"]}, "job.joblib")
+    >>> print(keras_reduce.inspect("job.joblib"))
+    job.joblib (... bytes)
+      pickle protocol 4
+      digests: as keras_reduce.dump wrote it
+      Content
+        dict of 2
+          'rows' = 3
+          'names' = list ('a', 'b')
     """
     name = file_name(path, "inspect(path) takes a file; explain(obj) looks into an object")
     with opened(name) as file:

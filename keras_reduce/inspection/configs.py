@@ -50,7 +50,9 @@ def record_globals(
     # By its key, and by its own name.
     is_custom = any(each.name.name.rpartition(".")[2] == title for each in references)
     # Keras writes user-defined functions with the module "builtins", and looks up its own.
-    is_builtin = root == "builtins" and not classify("builtins", title)[1]
+    # A key of the payload, such as "__main__:outer.<locals>.f", is the name of no builtin.
+    is_key = name == "function" and ":" in title and title in custom
+    is_builtin = root == "builtins" and (is_key or not classify("builtins", title)[1])
     is_known = (
         root in ("keras", "keras_reduce", "tf_keras", *extra_roots) or is_custom or is_builtin
     )

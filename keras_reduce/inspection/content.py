@@ -12,6 +12,7 @@ from ..audit.descriptions import Array, Bytes, Call, Global, Items, Pairs, Readi
 from ..audit.opcodes import read
 from ..core.report_tree import Branch
 from ..files.sources import MemorySource
+from . import code
 from .describer import Describer
 from .models import Model
 
@@ -22,12 +23,6 @@ _MOST_BELOW = 40
 _LONGEST = 80  # characters of a value
 _DEEPEST_CODE = 20  # code in code
 _LONGEST_PATH = 400  # characters
-# Rebuilders of code: the positions of the code and its name among their arguments.
-_BY_VALUE = {
-    "keras_reduce.custom_objects.rebuild_by_value": (0, 1),
-    "keras_reduce.custom_objects.rebuild_late_code": (0, 1),
-    "keras_reduce.closures.rebuild_closure": (1, 2),
-}
 _SKELETONS = ("_make_skeleton_class", "_make_skeleton_enum", "_make_function")
 
 
@@ -134,8 +129,8 @@ class Content:
         if not isinstance(function, Global) or not isinstance(arguments, tuple):
             return
         # By the full path, which may also be split in another way.
-        if function.path in _BY_VALUE:
-            blob, name = _BY_VALUE[function.path]
+        if function.path in code.REBUILDERS:
+            blob, name = code.REBUILDERS[function.path]
             self._note(arguments[name] if len(arguments) > name else None)
             data = bytes_of(arguments[blob]) if len(arguments) > blob else None
             if data is None:
@@ -159,7 +154,8 @@ def _name_of_code(call: Call) -> str:
         if isinstance(value := attributes.get(name), str):
             return value
     texts = [each for each in call.arguments if isinstance(each, str)]
-    return texts[0] if texts else "a function"
+    described = code.code_object(call.arguments[0]) if call.arguments else None
+    return described.name if described else texts[0] if texts else "a function"
 
 
 _INNER = (Call, Items, Pairs, tuple, Array)
@@ -262,13 +258,16 @@ def _title(node: Any, describer: Describer) -> tuple[str, list[tuple[str, Any]]]
         below = [each for each in state if each[1] is not None]
         return f"Keras {model.kind} {model.cls}{name}{parameters}", below
     if isinstance(node, Call):
-        title = _short(node.function)
         shown = [
             (name.lstrip("."), value)
             for name, value in _children(node)
             if value is not None and name not in ("<function>", "<arguments>")
         ]
-        return title, shown
+        of_code = code.title(node)
+        if of_code is None:
+            return _short(node.function), shown
+        title, visible = of_code
+        return title, visible + [each for each in shown if not each[0].startswith("<argument ")]
     if isinstance(node, Pairs):
         return f"dict of {len(node.pairs)}", [(_short(key), value) for key, value in node.pairs]
     items = node.items if isinstance(node, Items) else node

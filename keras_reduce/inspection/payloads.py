@@ -79,7 +79,7 @@ class _Payload:
         for reference in self._items(parts[0] if parts else None):
             described = self._items(reference)
             if len(described) < 4:
-                self.remarks.append("its list of classes is none")
+                self.remarks.append("its list of classes is not a list")
                 continue
             key, module, qualname, position = described[:4]
             is_there = type(position) is int and position >= 0
@@ -103,7 +103,7 @@ class _Payload:
         """Yield path, number of elements and dtype of each array."""
         for entry in self.header.get("weights", ()):
             if not (isinstance(entry, list) and len(entry) == 3 and _are_lengths(entry[1])):
-                raise OddError("its list of weights is none")
+                raise OddError("its list of weights is not a list")
             path, shape, dtype = entry
             yield str(path), math.prod(shape), str(dtype)
 

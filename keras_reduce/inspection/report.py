@@ -76,6 +76,14 @@ class Report(Presentable):
         Constructs that no pickler writes, or that hide a global.
     ended : str
         Position and reason of an early end of reading; empty if there was none.
+
+    Examples
+    --------
+    >>> import keras_reduce
+    >>> keras_reduce.dump([1, 2], "numbers.joblib")
+    >>> report = keras_reduce.inspect("numbers.joblib")
+    >>> report.digests, report.signed, report.code
+    ('right', False, [])
     """
 
     path: str

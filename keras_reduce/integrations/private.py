@@ -15,9 +15,9 @@ def _classes(module: str) -> Manifest:
         f"{package}:_DYNAMIC_CLASS_TRACKER_{name}": reason
         for package in ("cloudpickle.cloudpickle", module)
         for name, reason in (
-            ("BY_CLASS", "the id of a class in pickles"),
-            ("BY_ID", "the class of an id"),
-            ("LOCK", "held to add a class"),
+            ("BY_CLASS", "to find the id of a class in pickles"),
+            ("BY_ID", "to find the class of an id"),
+            ("LOCK", "to lock these tables while a class is added"),
         )
     }
     return Manifest(
@@ -35,11 +35,11 @@ MANIFESTS = {
         {"joblib.parallel:BatchedCalls.__reduce__": "to pickle a batch of tasks"},
     ),
     "backend": Manifest(
-        "joblib's backend 'keras'",
+        "joblib's default backend 'keras'",
         "joblib's own default is used",
         {
-            "joblib.parallel:BACKENDS": "the registry of backends",
-            "joblib.parallel:DEFAULT_BACKEND": "the name of the default backend",
+            "joblib.parallel:BACKENDS": "to register the backend",
+            "joblib.parallel:DEFAULT_BACKEND": "to set the default backend",
         },
     ),
     "by value": Manifest(
@@ -47,8 +47,9 @@ MANIFESTS = {
         "joblib.dump refuses functions and classes that can't be imported; keras_reduce.dump "
         "carries them",
         {
-            f"{_PICKLER}.dispatch": "the reducers of joblib's pickler",
-            "pickle:_Pickler.save": "calls `reducer_override` first",
+            f"{_PICKLER}.dispatch": "to give joblib's pickler a reducer for code",
+            "pickle:_Pickler.save": "to let `reducer_override` come before the reducers of a "
+            "pickler",
         },
     ),
     "whole dumps": Manifest(
@@ -56,54 +57,58 @@ MANIFESTS = {
         "an incomplete file may remain, and a model in an array of objects and beside it is "
         "written as two",
         {
-            f"{_PICKLER}.dump": "writes a file",
-            f"{_PICKLER}.save": "writes an object",
-            f"{_PICKLER}().file_handle": "the file that is written",
+            f"{_PICKLER}.dump": "to remove what was written when a dump fails",
+            f"{_PICKLER}.save": "to keep an object in an array, and beside it, one object",
+            f"{_PICKLER}().file_handle": "to find the file that is written",
             "pickle:_Pickler.memoize": "to write an array once",
             "pickle:_Pickler.get": "to refer to a written array",
         },
     ),
     "hashing": Manifest(
         "Hashes of Keras objects that are the same in every process",
-        "joblib.hash hashes their pickles",
-        {"joblib.hashing:Hasher.dispatch": "the reducers of joblib's Hasher"},
+        "joblib.hash hashes their pickles, which differ between processes",
+        {"joblib.hashing:Hasher.dispatch": "to give joblib's Hasher a reducer for Keras objects"},
     ),
     "dask batches": Manifest(
         "Batches for Dask that are unpickled in their task",
         "errors in tasks may end workers, and joblib.Parallel waits for ever",
         {
-            "joblib._dask:DaskDistributedBackend._to_func_args": "makes tasks of a batch",
-            "joblib._dask:DaskDistributedBackend.submit": "sends a batch",
-            "joblib._dask:Batch": "runs the tasks of a batch",
+            "joblib._dask:DaskDistributedBackend._to_func_args": "to pickle each task of a batch "
+            "separately",
+            "joblib._dask:DaskDistributedBackend.submit": "to report a batch that can't be sent",
+            "joblib._dask:Batch": "to send an error as a task",
         },
     ),
     "dask admission": Manifest(
         "The check that Dask's workers have this package",
         "a worker without it ends when it gets a model",
         {
-            "distributed.client:Client._close": "the end of sending",
-            "distributed.client:Client._handle_task_erred": "handles the error of a task",
-            "distributed.client:Client._scatter": "sends data",
-            "distributed.client:Client._send_to_scheduler_safe": "sends tasks",
-            "distributed.protocol.serialize:serialize": "to see whether data refer to this package",
+            "distributed.client:Client._close": "to send waiting tasks before a client closes",
+            "distributed.client:Client._handle_task_erred": "to let tasks fail that no worker can "
+            "run",
+            "distributed.client:Client._scatter": "to check workers before data are sent",
+            "distributed.client:Client._send_to_scheduler_safe": "to check workers before tasks "
+            "are sent",
+            "distributed.protocol.serialize:serialize": "to find data that need this package",
         },
     ),
     "dask adapters": Manifest(
         "The removal of Dask's serializers for Keras",
         "they fail with Keras 3: models can be sent in tasks only",
         {
-            f"{_REGISTRY}._lazy": "registrations for modules not yet used",
-            f"{_REGISTRY}._lookup": "registrations by class",
-            "distributed.protocol.serialize:dask_deserialize._lookup": "the same, to deserialize",
+            f"{_REGISTRY}._lazy": "to remove serializers that Dask would register later",
+            f"{_REGISTRY}._lookup": "to remove registered serializers",
+            "distributed.protocol.serialize:dask_deserialize._lookup": "to remove registered "
+            "deserializers",
         },
     ),
     "dask sizes": Manifest(
         "The sizes of models for Dask",
         "Dask assumes some bytes for a model, and sends it with each task",
         {
-            "dask.sizeof:sizeof._lazy": "registrations for modules not yet used",
-            "dask.sizeof:sizeof._lookup": "registrations by class",
-            "dask.sizeof:random": "the generator for its samples",
+            "dask.sizeof:sizeof._lazy": "to register the size of models once Keras is imported",
+            "dask.sizeof:sizeof._lookup": "to register the size of models",
+            "dask.sizeof:random": "to keep Dask's random samples out of the program's seed",
         },
     ),
     "ray classes": _classes("ray.cloudpickle.cloudpickle"),
@@ -112,15 +117,17 @@ MANIFESTS = {
         "Errors of tasks on Spark",
         "for any error, joblib reports that Parallel has no _backend_args",
         {
-            "joblib._parallel_backends:PoolManagerMixin.retrieve_result_callback": "raises errors",
-            "joblibspark.backend:SparkDistributedBackend.abort_everything": "ends a call",
-            "joblibspark.backend:SparkDistributedBackend.supports_retrieve_callback": "whether it "
-            "supports this joblib",
+            "joblib._parallel_backends:PoolManagerMixin.retrieve_result_callback": "to raise the "
+            "error of a task",
+            "joblibspark.backend:SparkDistributedBackend.abort_everything": "to end a call that "
+            "failed",
+            "joblibspark.backend:SparkDistributedBackend.supports_retrieve_callback": "to tell "
+            "whether joblibspark supports this joblib",
         },
     ),
     "skops": Manifest(
         "The error that skops can't hold Keras models",
         "skops raises an unclear error",
-        {"skops.io._utils:_get_state": "called for each object that is written"},
+        {"skops.io._utils:_get_state": "to refuse Keras objects with a clear error"},
     ),
 }

@@ -40,12 +40,21 @@ class KerasBackend(LokyBackend):  # type: ignore[misc]
         Number of worker deaths that a call survives: the lost tasks are sent to new workers.
         Default 0: the call fails, as with loky.
     gpus : {"auto"} or list, optional
-        Graphics cards to distribute among the workers, by their names in ``CUDA_VISIBLE_DEVICES``;
-        "auto" for all that this program may use. By default, every worker sees all cards.
+        GPUs to distribute among the workers, by their names in ``CUDA_VISIBLE_DEVICES``;
+        "auto" for all that this program may use. By default, every worker sees all GPUs.
     progress : bool, optional
         Show a progress bar for each outermost call. Default False.
     initializer, initargs : callable and tuple, optional
         Function, and its arguments, to call in each worker before its first task.
+
+    Examples
+    --------
+    >>> import keras_reduce
+    >>> from joblib import Parallel, delayed, parallel_config
+    >>> keras_reduce.install()
+    >>> with parallel_config("keras", n_jobs=2, retries=1):
+    ...     Parallel()(delayed(abs)(number) for number in (-1, 2))
+    [1, 2]
     """
 
     MAX_NUM_THREADS_VARS: ClassVar = [

@@ -1,4 +1,4 @@
-"""Graphics cards of this machine and their assignment to workers."""
+"""GPUs of this machine and their assignment to workers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _DRIVER = Path("/proc/driver/nvidia/gpus")
 
 
 def devices(wanted: str | Sequence[str | int] | None) -> tuple[str, ...]:
-    """Return the names of the graphics cards to distribute among the workers.
+    """Return the names of the GPUs to distribute among the workers.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def devices(wanted: str | Sequence[str | int] | None) -> tuple[str, ...]:
 
 
 def _of_this_program() -> tuple[str, ...]:
-    # Without a framework, which would allocate memory on the cards.
+    # Without a framework, which would allocate memory on the GPUs.
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         names = [name.strip() for name in visible.split(",") if name.strip()]
@@ -62,7 +62,7 @@ def environment(device: str) -> dict[str, str]:
     """Return the environment variables of a worker that may use `device` only."""
     return {
         "CUDA_VISIBLE_DEVICES": device,
-        # Allocate memory on demand, since other workers may use the same card.
+        # Allocate memory on demand, since other workers may use the same GPU.
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
     }

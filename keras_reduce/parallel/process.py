@@ -178,7 +178,7 @@ class Context(LokyContext):  # type: ignore[misc]
     server : Server
         The fork server.
     devices : sequence of str
-        Graphics cards to distribute among the processes.
+        GPUs to distribute among the processes.
     """
 
     _name = "keras"

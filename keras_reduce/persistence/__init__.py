@@ -65,6 +65,13 @@ def dump(
         If `key` is too short, or `compress` is not valid.
     TypeError
         If `path` is not a path.
+
+    Examples
+    --------
+    >>> import keras_reduce
+    >>> keras_reduce.dump({"rows": 3, "square": lambda x: x**2}, "job.joblib", compress=3)
+    >>> keras_reduce.load("job.joblib")["square"](3)
+    9
     """
     name = file_name(path, "dump(obj, path) takes the object first")
     method, secrets = writer.chosen_compression(compress, name), _secrets(key)
@@ -127,6 +134,15 @@ def load(
         If the system raises an error; a `MissingFileError` if the file does not exist.
     TypeError
         If `path` is not a path.
+
+    Examples
+    --------
+    >>> import keras_reduce, numpy as np
+    >>> keras_reduce.dump({"scores": np.array([0.7, 0.9])}, "scores.joblib")
+    >>> keras_reduce.load("scores.joblib", trusted=[])  # known globals only
+    {'scores': array([0.7, 0.9])}
+    >>> keras_reduce.load("scores.joblib", mmap_mode="r")["scores"].flags.writeable
+    False
     """
     if mmap_mode not in (None, "r", "c"):
         raise ValueError(
@@ -180,6 +196,13 @@ def dumps(obj: Any, compress: Any = 0, *, key: Keys | None = None) -> bytes:
         If a part of `obj` can't be carried.
     SignatureError, ValueError
         As for `dump`.
+
+    Examples
+    --------
+    >>> import keras_reduce
+    >>> data = keras_reduce.dumps([1, 2], key=b"a secret of 16 bytes or more")
+    >>> keras_reduce.loads(data, key=b"a secret of 16 bytes or more")
+    [1, 2]
     """
     method, secrets = writer.chosen_compression(compress), _secrets(key)
     if method is None:
@@ -224,6 +247,12 @@ def loads(
         If the bytes are damaged, cut off, or not from `dumps`.
     CustomObjectError
         If a module, class or function that they need is missing.
+
+    Examples
+    --------
+    >>> import keras_reduce
+    >>> keras_reduce.loads(keras_reduce.dumps([1, 2]), trusted=[])
+    [1, 2]
     """
     view, secrets, policy = memoryview(data).cast("B"), _secrets(key), _policy(trusted)
     compressor = compression.compressor_of(bytes(view[:16]))

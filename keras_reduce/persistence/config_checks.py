@@ -89,7 +89,7 @@ _HARMFUL = {
     **dict.fromkeys(("TFSMLayer", "TorchModuleWrapper"), "loads another file, or a pickle"),
     **dict.fromkeys(
         ("TFOpLambda", "SlicingOpLambda", "ClassMethod", "InstanceMethod", "InstanceProperty"),
-        "calls any function of TensorFlow's",
+        "calls any function of TensorFlow",
     ),
-    "TensorFlowOpLayer": "holds a graph of TensorFlow's",
+    "TensorFlowOpLayer": "holds a graph of TensorFlow",
 }

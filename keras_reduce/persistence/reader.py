@@ -63,7 +63,7 @@ def _failure(error: Exception, where: str, verified: bool) -> KerasReduceError:
         return PayloadError(
             "The file can't be unpickled",
             where=where,
-            cause=f"it is damaged, or no file of keras_reduce or joblib ({said})",
+            cause=f"it is damaged, or is not a file of keras_reduce or joblib ({said})",
             cure="keras_reduce.inspect(path) shows whether there is a pickle in it, and whether it "
             "is as keras_reduce.dump wrote it",
         )

@@ -396,7 +396,7 @@ def calls_of_operations_that_are_none():
     given = (str(MARK), "uint8", "w+", 0, (4,))
     data = pickle.dumps(Calls(rebuild, *arguments[:4], (np.memmap, given, {})))
     for trusted in ([], None):
-        with raises(keras_reduce.PayloadError, "is none of an operation"):
+        with raises(keras_reduce.PayloadError, "is not of an operation"):
             loads(data, verify=False, trusted=trusted)
         assert not MARK.exists()
 

@@ -4,11 +4,17 @@ import json
 import os
 import pickle
 import pty
+import re
 import subprocess
 import sys
+import types
 
+import cloudpickle
 import pytest
 
+import keras_reduce
+from keras_reduce import KerasRegressor
+from keras_reduce.custom_objects import rebuild_by_value
 from processes import ROOT, decorated, python
 
 GOLDEN = ROOT / "tests" / "golden" / "protocol-1" / "keras3"
@@ -42,6 +48,60 @@ def test_needs_no_keras():
     assert "Code in the file itself" in printed
 
 
+def reported(path, obj):
+    path.write_bytes(cloudpickle.dumps(obj))
+    return keras_reduce.inspect(path)
+
+
+def test_a_function_by_value_takes_one_line(tmp_path):
+    report = reported(tmp_path / "file", {"square": lambda x: x**2, "rows": 3})
+    tree = report.to_dict()["content"][0].splitlines()
+    assert re.fullmatch(
+        r"  'square' = function '.*<lambda>' \(line \d+ of '.*'\), by value", tree[1]
+    )
+    assert tree[2:] == ["  'rows' = 3"]
+    assert report.code == ["test_a_function_by_value_takes_one_line.<locals>.<lambda>"]
+    keras_reduce.dump(KerasRegressor(build_fn=lambda units: units), tmp_path / "file")
+    text = str(keras_reduce.inspect(tmp_path / "file"))
+    assert re.search(r"build_fn = '\S+ by value, \d+ bytes\n", text)
+
+
+def test_long_names_of_functions_are_cut_off(tmp_path):
+    function = eval(compile("lambda: 1", "folder/" + "f" * 100 + "\nsecond line", "eval"))
+    function.__code__ = function.__code__.replace(co_qualname="q" * 100, co_name="first\nsecond")
+    tree = reported(tmp_path / "file", function).to_dict()["content"][0]
+    assert tree.startswith(f"function {'q' * 60!r}… (line 1 of ")
+    assert "\n" not in tree
+    assert len(tree) < 200
+
+
+class Called:
+    """An object that unpickling creates by a call."""
+
+    def __init__(self, function, *arguments):
+        self.reduced = function, arguments
+
+    def __reduce__(self):
+        return self.reduced
+
+
+@pytest.mark.parametrize("position", ["code", "name", "globals", "referents"])
+def test_calls_in_the_arguments_of_a_function_stay_visible(tmp_path, position):
+    hidden = Called(os.getcwd)
+    constructor, arguments = cloudpickle.Pickler.dispatch_table[types.CodeType](command.__code__)
+    arguments = list(arguments)
+    arguments[7] = ((hidden if position == "code" else 1, ()),)  # The constants.
+    code = Called(constructor, *arguments)
+    values = {"__name__": {"a": hidden} if position == "globals" else "name"}
+    name = hidden if position == "name" else None
+    function = Called(cloudpickle.cloudpickle._make_function, code, values, name, None, None)
+    if position == "referents":
+        function = Called(rebuild_by_value, b"N.", "name", "", (hidden,))
+    tree = reported(tmp_path / "file", function).to_dict()["content"][0]
+    assert "posix.getcwd" in tree
+    assert "by value" in tree.splitlines()[0]
+
+
 def command(*arguments, **more):
     return subprocess.run(
         [sys.executable, "-m", "keras_reduce", *map(str, arguments)],
@@ -53,6 +113,12 @@ def command(*arguments, **more):
         check=False,
         **more,
     )
+
+
+def test_a_nested_function_by_value_is_not_taken_for_a_global():
+    report = keras_reduce.inspect(GOLDEN / "loss_over_its_model.pickle")
+    assert report.code == ["loss_over_its_model.<locals>.loss"]
+    assert [name for name in report.names if name.path.startswith("builtins.objects:")] == []
 
 
 def test_command(tmp_path):

@@ -17,7 +17,7 @@ def test_trust(run_checks, file, name):
     run_checks(file, timeout=900).demand(name)
 
 
-def test_files_that_nobody_wrote(tmp_path):
+def test_files_that_no_pickler_wrote(tmp_path):
     """Fuzz 1,500 cases; ``python tests/audit/fuzz.py 1800 1`` does it for half an hour."""
     printed = python(program("fuzz.py"), 500, 7, 1500, cwd=tmp_path, timeout=600)
     (line,) = [line for line in printed.splitlines() if line.startswith("TABLE ")]

@@ -28,7 +28,7 @@ def locked(pickler, obj):
     pickler.save_reduce(threading.Lock, (), obj=obj)
 
 
-if WHO == "nobody":
+if WHO == "no library":
     sys.modules["dill"] = sys.modules["tblib"] = None  # cannot be imported
 elif WHO == "stranger":
     pickle._Pickler.dispatch.update(dict.fromkeys(HIJACKED, hijacked) | {LOCKS: locked})

@@ -1651,7 +1651,7 @@ def layers_shared_by_two_models_stay_shared():
 
 
 @check
-def layers_that_a_constructor_makes_anew():
+def layers_that_a_constructor_makes_again():
     class Own(keras.Sequential):
         """A model whose config lists its layers, and whose constructor creates others."""
 

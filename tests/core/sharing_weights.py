@@ -31,7 +31,7 @@ from keras_reduce.core.dispatch import STANDARD
 # The package exports functions of the same names.
 alike, reading, writing = (
     importlib.import_module(f"keras_reduce.families.keras3.{name}")
-    for name in ("likeness", "reading", "writing")
+    for name in ("layer_cache_key", "reading", "writing")
 )
 keras_reduce.install()
 
@@ -648,8 +648,8 @@ def plainly(layer):
 def a_layer_like_another_is_written_as_if_it_were_the_first():
     for kind in KINDS:
         first, second = built(kind), built(kind)
-        key = alike.likeness(first).key
-        assert key == alike.likeness(second).key, kind
+        key = alike.layer_cache_key(first).key
+        assert key == alike.layer_cache_key(second).key, kind
         expected = plainly(second)
         plainly(first)
         assert second.__reduce__()[1][0] == expected, kind
@@ -665,7 +665,7 @@ def a_layer_like_another_is_written_as_if_it_were_the_first():
 
 @check
 def different_layers_are_not_alike():
-    keys = [alike.likeness(built(kind)).key for kind in KINDS]
+    keys = [alike.layer_cache_key(built(kind)).key for kind in KINDS]
     assert len(set(keys)) == len(KINDS)
 
 
@@ -673,27 +673,31 @@ def different_layers_are_not_alike():
 def every_attribute_counts():
     for kind in KINDS:
         layer = built(kind)
-        key = alike.likeness(layer).key
+        key = alike.layer_cache_key(layer).key
         for name, value in list(vars(layer).items()):
             if name in alike.WITHOUT_CONSEQUENCE:
                 continue
             for other in ("another", None, 0, 7.5, ["x"], object(), built("dense")):
                 same = type(other) is type(value) and other == value
                 vars(layer)[name] = other
-                likeness = alike.likeness(layer)
-                assert same or likeness is None or likeness.key != key, (kind, name, other)
+                cache_key = alike.layer_cache_key(layer)
+                assert same or cache_key is None or cache_key.key != key, (
+                    kind,
+                    name,
+                    other,
+                )
             vars(layer)[name] = value
-        assert alike.likeness(layer).key == key
+        assert alike.layer_cache_key(layer).key == key
 
 
 @check
 def what_is_inside_an_attribute_counts():
     def changed(change, kind="regularized"):
         layer = built(kind)
-        key = alike.likeness(layer).key
+        key = alike.layer_cache_key(layer).key
         change(layer)
-        likeness = alike.likeness(layer)
-        return likeness is None or likeness.key != key
+        cache_key = alike.layer_cache_key(layer)
+        return cache_key is None or cache_key.key != key
 
     assert changed(lambda layer: setattr(layer.kernel_regularizer, "l2", 0.5))
     assert changed(lambda layer: setattr(layer.kernel, "trainable", False))
@@ -716,10 +720,10 @@ def what_is_inside_an_attribute_counts():
 def what_is_inside_a_part_counts():
     def changed(change):
         layer = built("attention")
-        key = alike.likeness(layer).key
+        key = alike.layer_cache_key(layer).key
         change(layer)
-        likeness = alike.likeness(layer)
-        return likeness is None or likeness.key != key
+        cache_key = alike.layer_cache_key(layer)
+        return cache_key is None or cache_key.key != key
 
     assert changed(lambda layer: setattr(layer._query_dense, "tag", 1))
     assert changed(lambda layer: setattr(layer._query_dense, "trainable", False))
@@ -745,7 +749,7 @@ def layers_not_built_or_not_of_keras_are_like_no_other():
     around = built("attention")
     around._layers.append(custom)
     for layer in (layers.Dense(3), custom, around, trained()):
-        assert alike.likeness(layer) is None, layer
+        assert alike.layer_cache_key(layer) is None, layer
 
 
 @check

@@ -10,7 +10,7 @@ from processes import ELSEWHERE, decorated, program, python
 
 # The rows of versions say where dill is installed.
 WITH_DILL = ("dill first", "dill last") if find_spec("dill") and find_spec("tblib") else ()
-WHO = ("nobody", "stranger", *WITH_DILL)
+WHO = ("no library", "stranger", *WITH_DILL)
 
 
 def test_the_standard_table():
@@ -56,9 +56,11 @@ def test_files_are_read_without_others(dispatching, folders, who):
 
 @pytest.mark.parametrize("who", WHO)
 def test_hashes_are_the_same_with_entries_of_others(dispatching, folders, who):
-    for each in (who, "nobody"):
+    for each in (who, "no library"):
         dispatching(each, needed=CHECKS).finish()
-    actual, expected = (json.loads((folders[w] / "hashes").read_text()) for w in (who, "nobody"))
+    actual, expected = (
+        json.loads((folders[w] / "hashes").read_text()) for w in (who, "no library")
+    )
     assert actual == expected
 
 

@@ -48,13 +48,24 @@ def test_with_a_keras_that_lacks_a_name_only_pickling_fails():
 
 
 def private_imports(path):
-    """Yield the names that a module imports from private modules of Keras and TensorFlow."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    """Yield the names that a module imports from private modules of Keras and TensorFlow.
+
+    Each comes with the attributes that are read from it, if it is a module itself.
+    """
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    attributes = [
+        (node.value.id, node.attr)
+        for node in nodes
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    ]
+    for node in nodes:
         module = getattr(node, "module", None) or ""
         if isinstance(node, ast.ImportFrom) and module.startswith(
             ("keras.src", "tensorflow.python")
         ):
-            yield from ((module, alias.name) for alias in node.names)
+            for alias in node.names:
+                here = alias.asname or alias.name
+                yield module, alias.name, {attr for name, attr in attributes if name == here}
 
 
 MODULES = [*PACKAGE.glob("families/keras3/*.py"), *PACKAGE.glob("trace_cache/[!_]*.py")]
@@ -71,9 +82,19 @@ def test_every_private_import_is_listed(path):
         *private.KERNELS.names,
     )
     modules = {name.partition(":")[0] for name in listed}
-    for module, name in private_imports(path):
-        is_listed = f"{module}.{name}" in modules or f"{module}:{name}" in listed
-        assert is_listed or any(entry.startswith(f"{module}:{name}.") for entry in listed), name
+    for module, name, attributes in private_imports(path):
+        if f"{module}.{name}" in modules:
+            used = {f"{module}.{name}:{attribute}" for attribute in attributes}
+            beginnings = {each.partition(":")[0] + ":" + first(each) for each in listed}
+            assert used <= beginnings, used - beginnings
+        else:
+            is_listed = f"{module}:{name}" in listed
+            assert is_listed or any(each.startswith(f"{module}:{name}.") for each in listed), name
+
+
+def first(name):
+    """Return the first attribute of a listed name."""
+    return name.partition(":")[2].partition(".")[0].removesuffix("()")
 
 
 def test_the_oldest_tested_version_is_the_declared_one():

@@ -508,7 +508,7 @@ async def futures_tell_one_that_can_not_wait(client, address, model):
 
 
 @check
-def a_silent_worker_keeps_nobody_waiting_for_long():
+def a_silent_worker_does_not_delay_a_call():
     model = trained()
     expected = bits(model.predict(X, verbose=0))
     with (

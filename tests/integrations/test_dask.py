@@ -5,7 +5,7 @@ import json
 import pytest
 
 from pages import needing, programs
-from processes import ROOT, decorated, python
+from processes import ROOT, decorated, program, python
 
 
 @pytest.mark.parametrize("name", decorated("dask_cluster.py", "check"))
@@ -20,6 +20,11 @@ def test_programs_of_the_pages(tmp_path, name):
         "{'units': 4}",
         "{'units': 8}",
     )
+
+
+def test_example_of_the_docstring(tmp_path):
+    path = program("docstring_examples.py")
+    assert "without examples: \n" in python(path, "dask.plugin", cwd=tmp_path, fresh=True)
 
 
 def test_benchmark(tmp_path):

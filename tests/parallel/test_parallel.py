@@ -320,7 +320,7 @@ def test_a_bar_shows_what_is_done():
     assert "5/5" in second, lines
 
 
-def test_no_bar_where_nobody_looks():
+def test_no_bar_without_a_terminal():
     code = """
     import sys, keras_reduce
     from joblib import Parallel, delayed

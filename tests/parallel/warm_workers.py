@@ -494,7 +494,7 @@ def tensorflow_starts_no_more_threads_than_it_may():
 
 
 @check
-def cards_are_handed_out_in_turn():
+def gpus_are_assigned_in_turn():
     def cards():
         time.sleep(0.2)
         return os.getpid(), *variables("CUDA_VISIBLE_DEVICES", "TF_FORCE_GPU_ALLOW_GROWTH")
@@ -538,7 +538,7 @@ def a_worker_that_has_grown_makes_room_for_another():
 
 
 @check
-def cards_are_handed_out_anew_when_a_worker_has_grown():
+def gpus_are_assigned_again_when_a_worker_has_grown():
     with parallel_config("keras", gpus=["4", "7"], max_worker_growth=40 * 2**20):
         workers = dict(Parallel(2)(delayed(grow)(i) for i in range(30)))
     assert len(workers) > 2, workers
@@ -657,7 +657,7 @@ def models_go_and_come():
 
 
 @check(needs="tensorflow")
-def weights_are_written_once_and_anew_when_they_change():
+def weights_are_written_once_and_again_when_they_change():
     def where(net):
         import keras_reduce.core.array_backends as tensors
 

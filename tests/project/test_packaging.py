@@ -6,12 +6,14 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from email.parser import Parser
 
 import pytest
 
 import keras_reduce
+from pages import pages
 from processes import ROOT, python
 
 # Folders that the source archive has as they are.
@@ -106,6 +108,19 @@ def test_metadata(site):
     assert declared == {
         f"Programming Language :: Python :: 3.{minor}" for minor in range(first, last)
     }
+
+
+def test_extras_that_messages_and_pages_name_are_declared():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"].keys()
+    package = (ROOT / "keras_reduce").rglob("*.py")
+    named = {}
+    for path in (*package, *(ROOT / "examples").glob("*.py"), *pages(), ROOT / ".ci" / "run"):
+        # In a requirement, such as 'keras_reduce[dask,ray]' or '.[test]'; or alone, on a page.
+        for names in re.findall(r"(?:keras_reduce|\.|`)\[([a-z0-9_,]+)\][`']", path.read_text()):
+            named |= dict.fromkeys(names.split(","), path.name)
+    assert {"dask", "progress", "ray", "tensorflow", "test"} <= named.keys()
+    assert {name: path for name, path in named.items() if name not in extras} == {}
 
 
 def test_the_wheel_works_without_the_checkout(site, tmp_path):

@@ -334,14 +334,14 @@ CHANGES = {
         setattr(model.layers[0], "trainable", False),
         model.compile("sgd", "mse"),
     ),
-    "compiled anew": lambda model: model.compile("adam", "mae"),
+    "compiled again": lambda model: model.compile("adam", "mae"),
     "learning rate": lambda model: setattr(model.optimizer, "learning_rate", 0.02),
     "momentum": lambda model: setattr(model.optimizer, "clipvalue", 0.1),
     "weights": lambda model: model.layers[0].kernel.assign(ops.ones_like(model.layers[0].kernel)),
     "attribute": lambda model: setattr(model, "note", {"mine": [1, 2]}),
     "level": lambda model: setattr(model.layers[1], "level", 0.5),
     "activation": lambda model: setattr(model.layers[0], "activation", keras.activations.tanh),
-    "traced anew": lambda model: model.make_train_function(force=True),
+    "traced again": lambda model: model.make_train_function(force=True),
 }
 WAYS = {
     "pickle": lambda estimator: pickle.loads(pickle.dumps(estimator)),

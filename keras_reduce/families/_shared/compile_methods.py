@@ -26,7 +26,7 @@ _NOT_RECORDED = frozenset({"auto_scale_loss"})
 
 
 def accepts(method: Callable[..., Any], arguments: Mapping[str, Any]) -> bool:
-    """Tell whether a call of `method` with the keyword `arguments` fits its signature."""
+    """Return whether a call of `method` with the keyword `arguments` fits its signature."""
     try:
         inspect.signature(method).bind(**arguments)
     except TypeError:
@@ -37,7 +37,7 @@ def accepts(method: Callable[..., Any], arguments: Mapping[str, Any]) -> bool:
 def is_repeatable(
     model: Any, is_built_in: Callable[[type], bool], lost: Callable[[Any], list[str]]
 ) -> bool:
-    """Tell whether the ``compile()`` of `model` is to be called with the arguments that it had.
+    """Return whether the ``compile()`` of `model` is to be called with the arguments that it had.
 
     Its class overrides the method; `lost` returns the names of attributes that the method sets and
     that can't be carried.
@@ -89,7 +89,7 @@ def call(method: Any, path: str, *arguments: Any, **named: Any) -> None:
             f"{method.__name__}() of {type(model).__qualname__} fails on the rebuilt model",
             where=path or model.name,
             cause=f"{type(error).__name__}: {error}",
-            cure="see which argument the method minds; let it take those that Keras's own "
+            cure="check the arguments of the method: it must take those that Keras's own "
             "compile() records",
         ) from error
 
@@ -132,12 +132,12 @@ _APART = frozenset({"__init__", "build", "call", "compile"})
 
 
 def _takes_more(cls: type, recorded: Collection[str], is_built_in: Callable[[type], bool]) -> bool:
-    """Tell whether ``compile()`` of `cls` has parameters that are not among the `recorded` ones."""
+    """Return whether ``compile()`` of `cls` has parameters that are not in `recorded`."""
     return any(_named(method) - {*recorded} for method in _methods(cls, is_built_in))
 
 
 def _makes_some(cls: type, recorded: Collection[str], is_built_in: Callable[[type], bool]) -> bool:
-    """Tell whether ``compile()`` of `cls` seems to make some of the `recorded` arguments itself.
+    """Return whether ``compile()`` of `cls` seems to make some of the `recorded` arguments itself.
 
     One that hands on ``loss=...`` together with ``**kwargs`` fails if it is given a loss.
     """

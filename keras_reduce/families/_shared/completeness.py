@@ -126,7 +126,7 @@ def _recorded(obj: Any) -> dict[str, Any] | None:
 
 
 def _differs(obj: Any, name: str, default: Any, recorded: dict[str, Any] | None) -> bool:
-    """Tell whether `obj` may have been made with another argument than the default."""
+    """Return whether `obj` may have been made with another argument than the default."""
     value = recorded[name] if recorded and name in recorded else _attribute(obj, name)
     return value is not default and (type(value) not in PLAIN or bool(value != default))
 

@@ -38,7 +38,7 @@ class Fact(NamedTuple):
 
     find: Callable[[Survey], Any]  # Returns it for a `Survey`; something empty if it is as usual.
     # Gives it to a rebuilt part or variable, for facts by path; `construct` sees to all others.
-    restore: Callable[[Any, Any], None] = lambda part, found: None
+    restore: Callable[[Any, Any], None] = lambda part, fact: None
 
 
 def of_parts(find: Callable[[Any], Any]) -> Callable[[Survey], dict[str, Any]]:
@@ -140,19 +140,19 @@ def made_again(
             raise PayloadError(
                 "A layer that travelled on its own has no place in the rebuilt object",
                 where=path,
-                cause="the class that holds this layer has changed since",
+                cause="the class that holds this layer has changed since the pickle was written",
                 cure="load it with the code that wrote it",
             )
         if parts[path] is not objects[number]:
             yield objects[number], parts[path]
 
 
-def make_in_metric(metric: Any, made: Mapping[str, Any], variables: Sequence[Any]) -> None:
+def make_in_metric(metric: Any, created: Mapping[str, Any], variables: Sequence[Any]) -> None:
     """Make what a metric, of which these `variables` are there, has made since it saw data."""
-    for holder, shape, dtype, name in made["variables"][len(variables) :]:
+    for holder, shape, dtype, name in created["variables"][len(variables) :]:
         variable = metric.add_weight(
             name=name, shape=tuple(shape), initializer="zeros", dtype=dtype
         )
         if holder:
             setattr(metric, holder, variable)
-    vars(metric).update(made["attributes"])
+    vars(metric).update(created["attributes"])

@@ -23,7 +23,7 @@ def identified(obj: Any) -> Container[int] | None:
         raise ReduceError(
             "A function or class that travels by value refers to a variable of a layer",
             where=obj.path,
-            cause="a variable comes back as a copy, which training then leaves behind",
+            cause="a variable comes back as a copy, which training does not update",
             cure="let the code refer to the layer instead",
         )
     return family.survey(obj).parts

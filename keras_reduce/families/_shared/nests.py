@@ -27,7 +27,7 @@ def reached(starts: Iterable[_Each], below: Callable[[_Each], Iterable[_Each]]) 
 
 
 def is_nest(value: Any) -> bool:
-    """Tell whether `value` is a list, tuple or dictionary, but no named tuple."""
+    """Return whether `value` is a list, tuple or dictionary, but no named tuple."""
     return isinstance(value, (list, tuple, dict)) and not hasattr(value, "_fields")
 
 
@@ -73,7 +73,7 @@ def unwrapped(value: Any) -> Any:
 
 
 def is_data(value: Any, is_tensor: Callable[[Any], bool] = lambda value: False) -> bool:
-    """Tell whether `value` is plain data: numbers, texts, arrays, nests of them; or a tensor."""
+    """Return whether `value` is plain data: numbers, texts, arrays, nests of them; or a tensor."""
     import numpy as np
 
     if isinstance(value, dict):

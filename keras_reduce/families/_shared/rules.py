@@ -66,7 +66,7 @@ class Rules:
         )
 
     def compiles_from_config(self, model: Any) -> bool:
-        """Tell whether a user-defined class says how its models are compiled by a config."""
+        """Return whether a user-defined class says how its models are compiled by a config."""
         return False
 
     def modules_in(self, obj: Any, attributes: Mapping[str, Any]) -> tuple[set[str], set[str]]:
@@ -74,11 +74,11 @@ class Rules:
         return set(), set()
 
     def is_made_by_config(self, obj: Any) -> bool:
-        """Tell whether `obj` is of Keras's own class, and its config describes it."""
+        """Return whether `obj` is of Keras's own class, and its config describes it."""
         return self.is_built_in(type(obj))
 
     def has_identity(self, obj: Any) -> bool:
-        """Tell whether a config that holds `obj` says which one it is.
+        """Return whether a config that holds `obj` says which one it is.
 
         That is so for what is compiled into a model: something beside the model may hold it, too.
         """
@@ -92,13 +92,13 @@ class Rules:
     # --- configs ------------------------------------------------------------------------------
 
     def overrides(self, obj: Any, method: str) -> bool:
-        """Tell whether a user-defined class, and not Keras's own, defines `method` of `obj`."""
+        """Return whether a user-defined class, and not Keras's own, defines `method` of `obj`."""
         cls = type(obj)
         is_own = not self.is_built_in(cls) and hasattr(obj, method)
         return is_own and not self.is_built_in(completeness.owner(cls, method))
 
     def describes_itself(self, obj: Any) -> bool:
-        """Tell whether `obj` is described by its config.
+        """Return whether `obj` is described by its config.
 
         That is so if the config is the word of its class, not a guess of its bases, and the
         constructor can be called with it; or if some of its attributes can't be carried.
@@ -108,7 +108,7 @@ class Rules:
         return self.left_to_constructor(obj) is not None
 
     def has_last_word(self, cls: type) -> bool:
-        """Tell whether the config of an object is the word of its class, no guess of its bases."""
+        """Return whether `cls` defines the config of its objects, and not just a base class."""
         if self.is_built_in(cls):
             return True
         if not hasattr(cls, "get_config"):
@@ -144,7 +144,7 @@ class Rules:
         return config if isinstance(config, dict) else None
 
     def travels_by_attributes(self, obj: Any) -> bool:
-        """Tell whether `obj` is carried as its class and its attributes, without a config.
+        """Return whether `obj` is carried as its class and its attributes, without a config.
 
         Callbacks have no config. Nor have initializers, schedules and the like whose class
         inherits ``get_config()`` from Keras's abstract ones.
@@ -182,7 +182,7 @@ class Rules:
         return frozenset(left | others & set_by_classes)
 
     def _fits_constructor(self, obj: Any) -> bool:
-        """Tell whether the constructor of `obj` can be called with what its config holds."""
+        """Return whether the constructor of `obj` can be called with what its config holds."""
         # Keras records the defaults of a model's constructor in place of what was given.
         has_defaults = self.is_a(obj, "model") and not self.overrides(obj, "get_config")
         if has_defaults and not self.takes_no_arguments(type(obj)):
@@ -270,7 +270,7 @@ class Rules:
         return is_own and not self.compiles_from_config(obj)
 
     def is_compiled_plainly(self, model: Any) -> bool:
-        """Tell whether a model is compiled again by Keras's own method, past a user-defined one.
+        """Return whether a model is compiled again by Keras's own method, past a user-defined one.
 
         What the user-defined one has set on it is carried as attributes then.
         """
@@ -293,7 +293,7 @@ class Rules:
 
 
 def is_carried(name: str, value: Any) -> bool:
-    """Tell whether a pickler carries an attribute of this `name` and `value`."""
+    """Return whether a pickler carries an attribute of this `name` and `value`."""
     try:
         dry_pickler.check(
             None, {name: value}, name="", skip=lambda item: protocol.of(item) is not None

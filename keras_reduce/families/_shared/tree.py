@@ -1,4 +1,4 @@
-"""Every part of a Keras object under a path that its rebuilt twin gives the same part.
+"""Paths of the parts of a Keras object: a rebuilt copy has the same paths.
 
 Paths are wire format: a payload's weights are matched by them.
 """
@@ -52,7 +52,7 @@ class Tree:
         self._set_apart(children)
 
     # The layers, optimizers, metrics and seed generators that a node holds, by name; its own
-    # variables, with names that are the same in its twin; and the layers that its config lists,
+    # variables, with names that are the same in its copy; and the layers that its config lists,
     # each with a payload of its own.
     children_of: Children
     named_variables: Children

@@ -68,7 +68,7 @@ def set_random_seed(seed: int) -> None:
 
 
 def is_model(obj: Any) -> bool:
-    """Tell whether `obj` is a Keras 2 model."""
+    """Return whether `obj` is a Keras 2 model."""
     return is_a(obj, "model")
 
 
@@ -82,12 +82,12 @@ def unfilled(tree: Tree, values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def likeness(obj: Any) -> None:
+def layer_cache_key(obj: Any) -> None:
     """Return None: each object is looked at."""
 
 
 def form(
     architecture: dict[str, Any], structure: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return both as they are; see `likeness`."""
+    """Return both as they are; see `layer_cache_key`."""
     return architecture, structure

@@ -46,7 +46,7 @@ def describe(
     Raises
     ------
     ReduceError
-        If Keras keeps something in `obj` that nothing tells the origin of.
+        If `obj` holds something whose origin Keras does not record.
     """
     variables = [] if is_a(obj, "optimizer") else own_variables(obj)
     numbers = {id(variable): number for number, variable in enumerate(variables)}
@@ -62,7 +62,7 @@ def describe(
             kind = "tuple" if isinstance(value, tuple) else "list"
             return {kind: [encode(item, f"{path}[{i}]") for i, item in enumerate(value)]}
         if is_weak(value):
-            return {"object": {MARK: "value", "number": table.entrust_weak(value, path)}}
+            return {"object": {MARK: "value", "number": table.defer_weak_to_pickler(value, path)}}
         if is_part(value) and not is_variable(value):
             return {"keras": serialize(value)}
         plain = type(value) in PLAIN
@@ -260,7 +260,7 @@ def _regularizers(obj: Any) -> dict[int, Any]:
         raise ReduceError(
             f"{type(obj).__qualname__} has a loss that was added by add_loss(function)",
             where=getattr(obj, "name", ""),
-            cause="nothing tells where it was added, so that it would be lost",
+            cause="Keras does not record where it was added, so it would be lost",
             cure="implement get_config() on the class, and add the loss in call() or in the "
             "constructor",
         )

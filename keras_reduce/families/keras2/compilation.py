@@ -137,25 +137,25 @@ def _made_of_loss(group: Any) -> dict[str, Any]:
 _RESOLVED = {"metrics": _made_of_metrics, "loss": _made_of_loss}
 
 
-def _restore_metrics(group: Any, made: dict[str, Any] | None) -> None:
-    if made is None:
+def _restore_metrics(group: Any, resolved: dict[str, Any] | None) -> None:
+    if resolved is None:
         return
-    group._output_names = made["names"]
-    group._metrics = deserialize(made["metrics"])
-    group._weighted_metrics = deserialize(made["weighted"])
+    group._output_names = resolved["names"]
+    group._metrics = deserialize(resolved["metrics"])
+    group._weighted_metrics = deserialize(resolved["weighted"])
     group._create_ordered_metrics()
     group._built = True
 
 
-def _restore_loss(group: Any, made: dict[str, Any] | None) -> None:
-    if made is None:
+def _restore_loss(group: Any, resolved: dict[str, Any] | None) -> None:
+    if resolved is None:
         return
-    group._output_names = made["names"]
-    group._losses = [deserialize(loss) for loss in made["losses"]]
+    group._output_names = resolved["names"]
+    group._losses = [deserialize(loss) for loss in resolved["losses"]]
     for loss in group._losses:
         if loss is not None:
             loss._allow_sum_over_batch_size = True  # As the first batch does.
-    group._loss_weights = deserialize(made["weights"])
+    group._loss_weights = deserialize(resolved["weights"])
     mean = keras().metrics.Mean
-    group._per_output_metrics = [name and mean(name) for name in made["per_output"]]
+    group._per_output_metrics = [name and mean(name) for name in resolved["per_output"]]
     group._built = True

@@ -101,7 +101,7 @@ def serialize(value: Any, *, exactly: bool = True) -> Any:
         return {key: serialize(item, exactly=exactly) for key, item in plain.items()}
     if isinstance(value, type):
         return {MARK: "code", "key": table.key(value)}
-    return {MARK: "value", "number": table.entrust(plain, f"<{type(value).__name__}>")}
+    return {MARK: "value", "number": table.defer_to_pickler(plain, f"<{type(value).__name__}>")}
 
 
 def serialized_metric(value: Any) -> Any:

@@ -39,12 +39,12 @@ def private(name: str) -> Any:
 
 
 def is_built_in(cls: Any) -> bool:
-    """Tell whether a class or function is Keras's own, or TensorFlow's."""
+    """Return whether a class or function is Keras's own, or TensorFlow's."""
     return root_module(cls) in _FRAMEWORKS
 
 
 def location(obj: Any) -> tuple[str, str] | None:
-    """Return the module and the name by which `located` finds a class or function of Keras's.
+    """Return the module and the name by which `located` finds a class or function of Keras.
 
     By its public name where it has one, which is the same for Keras 2 and tf_keras; for a private
     one, the module counts from the root of the package.

@@ -29,7 +29,7 @@ _HOMES = ("activations", "constraints", "initializers", "losses", "metrics", "re
 
 
 def is_harmless(obj: Any) -> bool:
-    """Tell whether `obj` is a class that models are made of, or a function of tensors."""
+    """Return whether `obj` is a class that models are made of, or a function of tensors."""
     if isinstance(obj, type):
         kinds = tuple(cls for classes in bases().values() for cls in classes)
         is_part = is_built_in(obj) and issubclass(obj, kinds)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def kind(obj: Any) -> Kind | None:
-    """Tell which kind of Keras 2 object `obj` is; None if it is none that we carry."""
+    """Return the kind of the Keras 2 object `obj`; None if this package does not carry it."""
     cls = type(obj)
     if cls not in _kinds:
         _kinds[cls] = next((name for name, base in bases().items() if issubclass(cls, base)), None)
@@ -49,22 +49,22 @@ def bases() -> dict[Kind, tuple[type, ...]]:
 
 
 def is_a(obj: Any, *kinds: Kind) -> bool:
-    """Tell whether `obj` is of one of `kinds`."""
+    """Return whether `obj` is of one of `kinds`."""
     return kind(obj) in kinds
 
 
 def is_layer(obj: Any) -> bool:
-    """Tell whether `obj` is a layer or a model, but no metric."""
+    """Return whether `obj` is a layer or a model, but no metric."""
     return kind(obj) in ("layer", "model")
 
 
 def is_part(obj: Any) -> bool:
-    """Tell whether Keras tracks `obj` where it is an attribute."""
+    """Return whether Keras tracks `obj` where it is an attribute."""
     return kind(obj) in ("layer", "model", "metric", "optimizer") or is_variable(obj)
 
 
 def is_variable(obj: Any) -> bool:
-    """Tell whether `obj` is a variable of TensorFlow's."""
+    """Return whether `obj` is a variable of TensorFlow."""
     return isinstance(obj, _variable_class())
 
 

@@ -82,10 +82,10 @@ def _rename(layer: Any, names: Mapping[str, Any]) -> bool:
     return bool(changed)
 
 
-# --- manners --------------------------------------------------------------------------------
+# --- unlisted attributes --------------------------------------------------------------------
 
 
-def manners(node: Any) -> dict[str, Any]:
+def unlisted_attributes(node: Any) -> dict[str, Any]:
     """Return attributes of a part that no config mentions, unless they are as by default."""
     if not describes_itself(node):
         return {}  # Its attributes travel, all of them.
@@ -103,7 +103,7 @@ def manners(node: Any) -> dict[str, Any]:
 
 
 def _masks(cls: type) -> bool:
-    """Tell whether the code of a class says that it can handle masks."""
+    """Return whether the code of a class says that it can handle masks."""
     return any("supports_masking" in assigned_attributes.set_by(base) for base in cls.__mro__[:-1])
 
 
@@ -120,9 +120,9 @@ def _of_legacy_optimizer(node: Any) -> dict[str, Any]:
     return settings
 
 
-def restore_manners(node: Any, found: Any) -> None:
-    """Give a part the attributes that `manners` found."""
-    vars(node).update(deserialize(found))
+def restore_unlisted_attributes(node: Any, attributes: Any) -> None:
+    """Give a part the attributes that `unlisted_attributes` returned."""
+    vars(node).update(deserialize(attributes))
 
 
 # --- what layers gather ---------------------------------------------------------------------
@@ -182,7 +182,7 @@ def refuse_filled_tables(layer: Any, path: str) -> None:
             raise ReduceError(
                 "A lookup table that has been filled can't be carried",
                 where=f"{path}.{name}",
-                cause="its content is in no variable, and nothing tells when it was put there",
+                cause="its content is not in a variable, and Keras does not record it",
                 cure="use keras.layers.StringLookup or IntegerLookup, or a tf.lookup."
                 "StaticHashTable that the constructor makes",
             )
@@ -206,7 +206,7 @@ def _count_losses(layer: Any, path: str) -> int:
         raise ReduceError(
             f"{type(layer).__qualname__} has a loss that was added by add_loss(function)",
             where=path,
-            cause="nothing tells where it was added, so that it would be lost",
+            cause="Keras does not record where it was added, so it would be lost",
             cure="add the loss in the call() of a layer of your own; or, to a functional model, "
             "as a tensor",
         )

@@ -1,7 +1,7 @@
 """Objects of other packages and of SavedModels, which the rules for user-defined classes don't fit.
 
 TensorFlow Probability marshals functions into configs, without the names that they refer to.
-TensorFlow Decision Forests keep trees in a resource of TensorFlow's. ``load_model`` makes classes
+TensorFlow Decision Forests keep trees in a resource of TensorFlow. ``load_model`` makes classes
 of its own for what it finds in a SavedModel and can't import.
 """
 
@@ -30,7 +30,7 @@ def refuse(obj: Any) -> None:
         raise ReduceError(
             f"The class of this {cls.__name__} was not found when its SavedModel was loaded",
             where=f"({obj.name})",
-            cause="it calls functions of TensorFlow's, which are in the folder of the SavedModel "
+            cause="it calls functions of TensorFlow, which are in the folder of the SavedModel "
             "only",
             cure=f"give the class to {root()}.models.load_model(path, custom_objects={{...}}), "
             "with a get_config(); or ship the folder, and load it on the other side",
@@ -39,7 +39,7 @@ def refuse(obj: Any) -> None:
         raise ReduceError(
             f"The trees of a {cls.__name__} can't be carried",
             where=f"({obj.name})",
-            cause="TensorFlow Decision Forests keep them in a resource of TensorFlow's, and "
+            cause="TensorFlow Decision Forests keep them in a resource of TensorFlow, and "
             "get_config() is empty",
             cure="ship the folder that model.save(folder) writes; or use the package ydf, whose "
             "models can be pickled",
@@ -92,7 +92,7 @@ def _is_of(cls: type, package: str) -> bool:
 
 
 def _is_trained(forest: Any) -> bool:
-    # Private: a variable of TensorFlow's. Without it, take a forest as trained.
+    # Private: a variable of TensorFlow. Without it, take a forest as trained.
     flag = getattr(forest, "_is_trained", None)
     return flag is None or bool(flag.numpy())
 

@@ -62,7 +62,7 @@ class _Rules(Rules):
         return any(map(is_part, leaves(value)))
 
     def modules_in(self, obj: Any, attributes: Mapping[str, Any]) -> tuple[set[str], set[str]]:
-        """Return modules of TensorFlow's: those made of variables of `obj`, and all others.
+        """Return modules of TensorFlow: those made of variables of `obj`, and all others.
 
         Some of the latter can be pickled, but not unpickled (the distributions of TensorFlow
         Probability 0.25).
@@ -88,7 +88,7 @@ _HANDLES = ("resource", "variant")
 
 
 def _has_lost_its_shape(layer: Any) -> bool:
-    """Tell whether a layer has variables, but no note of the shape that they were made for.
+    """Return whether a layer has variables, but no note of the shape that they were made for.
 
     Keras takes one when it builds a layer itself, but not when a program calls ``build()``.
     """

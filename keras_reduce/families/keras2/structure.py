@@ -93,8 +93,8 @@ def _made_by(metric: Any) -> dict[str, Any]:
 _LEARNT = ("_built", "_num_labels", "_shape")
 
 
-def _make_in(metric: Any, made: Mapping[str, Any]) -> None:
-    facts.make_in_metric(metric, made, own_variables(metric))
+def _make_in(metric: Any, created: Mapping[str, Any]) -> None:
+    facts.make_in_metric(metric, created, own_variables(metric))
 
 
 def _make_generator(layer: Any, _: Any) -> None:
@@ -121,7 +121,9 @@ FACTS: dict[str, Fact] = {
     # What TensorFlow calls the variables: a layer alone is not built within the scope of its model.
     "names": Fact(lambda s: [v.name.partition(":")[0] for v in s.tree.own_variables.values()]),
     "called": Fact(leftovers.names_in),
-    "manners": Fact(facts.of_parts(leftovers.manners), leftovers.restore_manners),
+    "manners": Fact(
+        facts.of_parts(leftovers.unlisted_attributes), leftovers.restore_unlisted_attributes
+    ),
     "added": Fact(leftovers.metrics_in, leftovers.add_metrics),
     "losses": Fact(leftovers.losses_in),
     "seeds": Fact(leftovers.seeds_in, leftovers.restore_seed),
@@ -144,12 +146,12 @@ def construct(
             setattr(obj, name, objects[number])
             attach_within(obj, name)
         called = structure.get("called", {})
-        _restore_manners(leftovers.renamed(obj, called), structure)
+        _restore_attributes(leftovers.renamed(obj, called), structure)
         for path, config in structure.get("built", ()):
             # Looked up again each time, as building a layer may create others below it.
             _build(leftovers.renamed(obj, called).get(path), deserialize(config))
     parts, aliases = leftovers.renamed(obj, called), structure.get("aliases", {})
-    _restore_manners(parts, structure)
+    _restore_attributes(parts, structure)
     for given, rebuilt in facts.made_again(parts, structure.get("children", {}), objects):
         source, target = Tree(given).variables, Tree(rebuilt).variables
         for name, variable in source.items():
@@ -180,7 +182,7 @@ def construct(
     return obj
 
 
-def _restore_manners(parts: Mapping[str, Any], structure: Mapping[str, Any]) -> None:
+def _restore_attributes(parts: Mapping[str, Any], structure: Mapping[str, Any]) -> None:
     layers = {path: node for path, node in parts.items() if is_layer(node)}
     facts.restore(FACTS, structure, layers, "manners", "added", "seeds")
 

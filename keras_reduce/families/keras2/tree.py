@@ -1,4 +1,4 @@
-"""Every part of a Keras 2 object under a path that its rebuilt twin gives the same part.
+"""Paths of the parts of a Keras 2 object: a rebuilt copy has the same paths.
 
 Paths are wire format: a payload's weights are matched by them. A layer of a functional or
 sequential model is found by its name, any other part by the attribute that holds it.
@@ -26,12 +26,12 @@ def nodes(obj: Any) -> dict[str, Any]:
 
 
 def is_container(node: Any) -> bool:
-    """Tell whether `node` knows its layers by name (functional and sequential models)."""
+    """Return whether `node` knows its layers by name (functional and sequential models)."""
     return isinstance(node, functional_class())  # Which a sequential model is as well.
 
 
 def is_sequential(node: Any) -> bool:
-    """Tell whether `node` is a sequential model."""
+    """Return whether `node` is a sequential model."""
     return isinstance(node, keras().Sequential)
 
 
@@ -52,7 +52,7 @@ def layers_of(model: Any) -> list[Any]:
 
 
 def named_variables(node: Any) -> list[tuple[str, Any]]:
-    """Return the variables that `node` itself owns, by names that its twin has too."""
+    """Return the variables that `node` itself owns, by names that its copy has too."""
     named = [(str(position), variable) for position, variable in enumerate(own_variables(node))]
     if is_a(node, "model"):
         counters = ((name, vars(node).get(name)) for name in _COUNTERS)
@@ -84,7 +84,7 @@ def identities(tree: tree.Tree) -> list[Identity | None]:
 
 
 def identity_of(variable: Any) -> Identity | None:
-    """Return the token of a variable of TensorFlow's, which optimizers know by a text only."""
+    """Return the token of a variable of TensorFlow, which optimizers know by a text only."""
     key = getattr(variable, "_unique_id", None)
     return None if key is None else Identity.named(key)
 
@@ -92,7 +92,7 @@ def identity_of(variable: Any) -> Identity | None:
 def _of_trackables(layer: Any) -> Iterator[tuple[str, Any]]:
     """Yield the variables of what TensorFlow tracks in attributes of a layer, and Keras doesn't.
 
-    Modules of TensorFlow's, whose variables Keras trains, and generators of random numbers.
+    Modules of TensorFlow, whose variables Keras trains, and generators of random numbers.
     """
     for name, value in tree.below_attributes(vars(layer), SECOND_PLACES):
         if is_trackable(value):
@@ -102,7 +102,7 @@ def _of_trackables(layer: Any) -> Iterator[tuple[str, Any]]:
 
 
 def is_trackable(value: Any) -> bool:
-    """Tell whether `value` is a module or a generator of TensorFlow's, but nothing of Keras's."""
+    """Return whether `value` is a module or a generator of TensorFlow, but nothing of Keras."""
     return isinstance(value, _trackable_classes()) and not is_part(value)
 
 

@@ -2,8 +2,8 @@
 
 `tree` names everything below an object; `writing` and `reading` turn objects into configs and back,
 `attributes` those that no config describes; `structure`, `compilation` and `assets` add what a
-config leaves out; `likeness` tells what need not be asked twice; `private` knows what all of them
-take from Keras without a promise. This module puts them together into a family.
+config leaves out; `layer_cache_key` finds layers whose config is known already; `private` lists the
+private names of Keras that all of them use. This module puts them together into a family.
 """
 
 # ruff: noqa: F401 - what is imported are answers of the family, see `protocol.Family`.
@@ -20,7 +20,7 @@ from .assets import assets, finish, restore_assets
 from .compilation import compilation
 from .harmless import is_harmless
 from .kinds import is_a, kind, public_classes
-from .likeness import form, likeness
+from .layer_cache_key import form, layer_cache_key
 from .private import check, untested
 from .reading import reading
 from .rules import left_out, owner
@@ -102,7 +102,7 @@ def set_random_seed(seed: int) -> None:
 
 
 def is_model(obj: Any) -> bool:
-    """Tell whether `obj` is a Keras 3 model."""
+    """Return whether `obj` is a Keras 3 model."""
     return is_a(obj, "model")
 
 
@@ -128,7 +128,7 @@ def survey(root: Any, children: Iterable[Any] = ()) -> Tree:
 
 
 def _is_at_work(model: Any) -> bool:
-    """Tell whether another thread is training `model`; to put values back would spoil that."""
+    """Return whether another thread is training `model`; to put values back would spoil that."""
     return call_stacks.run_elsewhere(
         lambda frame: frame.f_code.co_name in _AT_WORK and frame.f_locals.get("self") is model
     )

@@ -30,7 +30,7 @@ class _Assembly(NamedTuple):
 
 
 def is_assembled(obj: Any) -> bool:
-    """Tell whether `obj` is of a kind that this module takes apart."""
+    """Return whether `obj` is of a kind that this module takes apart."""
     return _kind(obj) is not None
 
 
@@ -42,7 +42,7 @@ def take_apart(obj: Any) -> tuple[str, dict[str, Any], tuple[Any, ...]]:
         raise ReduceError(
             f"{type(obj).__qualname__}, a subclass of {bases()[kind].__name__}, "  # type: ignore[index]
             "can't be carried",
-            cause="nothing tells what its constructor takes",
+            cause="the arguments of its constructor are not known",
             cure="give the class a __reduce__",
         )
     return kind, *_ASSEMBLIES[kind].take_apart(obj)
@@ -169,7 +169,7 @@ def _call_again(plain: dict[str, Any], operation: Any, args: Any, kwargs: Any) -
 
     if not isinstance(operation, keras.Operation):
         raise PayloadError(
-            "The call that a symbolic tensor comes from is none of an operation",
+            "The call that a symbolic tensor comes from is not of an operation",
             cause=f"it is of a {type(operation).__qualname__}: the payload was made by hand",
             cure="write it again from the original object",
         )

@@ -90,7 +90,7 @@ def encoder(obj: Any, serialize: Callable[[Any], Any], table: Table) -> Callable
         if type(value) in PLAIN:
             return value
         if is_weak(value):
-            return {"object": table.entrust_weak(value, path)}
+            return {"object": table.defer_weak_to_pickler(value, path)}
         if id(value) in numbers:
             return {"variable": numbers[id(value)]}
         if isinstance(value, types.MethodType) and value.__self__ is obj:
@@ -101,7 +101,7 @@ def encoder(obj: Any, serialize: Callable[[Any], Any], table: Table) -> Callable
             kind = "frozenset" if isinstance(value, frozenset) else "set"
             return {kind: [encode(item, path) for item in _in_order(value, obj)]}
         if hasattr(value, "_fields") and is_written_out:
-            number = table.entrust(type(unwrapped(value)))
+            number = table.defer_to_pickler(type(unwrapped(value)))
             return {"named": [number, [encode(item, path) for item in value]]}
         if is_nest(value) and (is_written_out or not _is_for_pickler(value)):
             if isinstance(value, dict):
@@ -112,11 +112,11 @@ def encoder(obj: Any, serialize: Callable[[Any], Any], table: Table) -> Callable
             return {kind: [encode(item, f"{path}[{i}]") for i, item in enumerate(value)]}
         if _has_config(value):
             return {"keras": serialize(value)}
-        return {"object": table.entrust(unwrapped(value), path)}
+        return {"object": table.defer_to_pickler(unwrapped(value), path)}
 
     def encode_key(key: Any, path: str) -> Any:
         if is_weak(key):  # It can't be attached later on, and no pickler takes it.
-            return {"object": table.entrust(key, f"{path}.<key {type(key).__name__}>")}
+            return {"object": table.defer_to_pickler(key, f"{path}.<key {type(key).__name__}>")}
         return encode(key, path)
 
     return encode
@@ -316,7 +316,7 @@ def _variable_class() -> Any:
 
 
 def _is_for_pickler(value: Any) -> bool:
-    """Tell whether a config has no place for `value`, so that it is the pickler's to carry."""
+    """Return whether a config has no place for `value`, so that it is the pickler's to carry."""
     if holds_parts(value):
         return False
     items = list(leaves(value))
@@ -324,7 +324,7 @@ def _is_for_pickler(value: Any) -> bool:
 
 
 def is_plain_state(value: Any, layer: Any) -> bool:
-    """Tell whether a config could hold an attribute that `layer` uses after it was built.
+    """Return whether a config could hold an attribute that `layer` uses after it was built.
 
     What a class outside of Keras sets beyond plain values, its constructor makes again.
     """
@@ -337,7 +337,7 @@ def is_plain_state(value: Any, layer: Any) -> bool:
 
 
 def _is_code(value: Any) -> bool:
-    """Tell whether there is code in `value` that travels by value, and no part of an object."""
+    """Return whether there is code in `value` that travels by value, and no part of an object."""
     plain = unwrapped(value)
     return has_foreign_code(plain) and not holds_parts(plain)
 

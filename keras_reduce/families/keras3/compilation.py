@@ -58,7 +58,7 @@ def _compile_as(model: Any, spec: dict[str, Any], path: str, written_on: str) ->
 
 
 def _is_what_auto_means(jit_compile: Any, backend: str) -> bool:
-    """Tell whether another `backend` makes what `jit_compile` is of "auto", of which none is kept.
+    """Return whether `jit_compile` is the value that "auto" has on another `backend`.
 
     Where XLA compiles, that costs little; Torch's compiler is another matter.
     """

@@ -32,7 +32,7 @@ _PARTS = ("keras.src.quantizers.", "keras.src.layers.preprocessing.feature_space
 
 
 def is_harmless(obj: Any) -> bool:
-    """Tell whether `obj` is a class that models are made of, or a function of tensors."""
+    """Return whether `obj` is a class that models are made of, or a function of tensors."""
     if isinstance(obj, type):
         is_of_a_kind = issubclass(obj, tuple(bases().values()))
         is_part = is_built_in(obj) and (is_of_a_kind or obj.__module__.startswith(_PARTS))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def kind(obj: Any) -> Kind | None:
-    """Tell which kind of Keras 3 object `obj` is; None if it is none that we carry."""
+    """Return the kind of the Keras 3 object `obj`; None if this package does not carry it."""
     cls = type(obj)
     result = _kinds_of_built_in.get(cls)
     if result is not None:
@@ -72,7 +72,7 @@ def bases() -> dict[Kind, type]:
 
 
 def is_a(obj: Any, *kinds: Kind) -> bool:
-    """Tell whether `obj` is of one of `kinds`, by its base class alone."""
+    """Return whether `obj` is of one of `kinds`, by its base class alone."""
     return isinstance(obj, _classes(kinds))
 
 
@@ -82,7 +82,7 @@ def _classes(kinds: tuple[Kind, ...]) -> tuple[type, ...]:
 
 
 def is_built_in(cls: type) -> bool:
-    """Tell whether `cls` is Keras's own."""
+    """Return whether `cls` is Keras's own."""
     if cls in _built_in:
         return True
     if root_module(cls) != "keras":
@@ -96,7 +96,7 @@ _built_in: set[type] = set()
 
 
 def is_saveable(obj: Any) -> bool:
-    """Tell whether Keras tracks what is below `obj`: it has variables, or parts that have."""
+    """Return whether Keras tracks what is below `obj`: it has variables, or parts that have."""
     return isinstance(obj, _classes(_SAVEABLE))
 
 
@@ -119,12 +119,12 @@ def attributes_of(obj: Any) -> dict[str, Any]:
 
 
 def is_module(obj: Any) -> bool:
-    """Tell whether `obj` is a layer on Torch, where layers are modules."""
+    """Return whether `obj` is a layer on Torch, where layers are modules."""
     return "_modules" in vars(obj) and is_a(obj, "layer")
 
 
 def as_module(layer: Any) -> tuple[bool, bool]:
-    """Tell how `layer`, as a module of Torch, is switched, and whether it lists its variables.
+    """Return how `layer`, as a module of Torch, is switched, and whether it lists its variables.
 
     For layers that are no modules, and for those that are not built, what a new layer would say.
     """
@@ -134,7 +134,7 @@ def as_module(layer: Any) -> tuple[bool, bool]:
 
 
 def has_config(obj: Any) -> bool:
-    """Tell whether `obj` is of a kind that Keras describes by configs."""
+    """Return whether `obj` is of a kind that Keras describes by configs."""
     return is_saveable(obj) or is_a(
         obj, "initializer", "regularizer", "constraint", "schedule", "policy", "seed_generator"
     )

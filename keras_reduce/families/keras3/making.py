@@ -63,8 +63,8 @@ def _may_make(node: Any) -> bool:
     return not (is_container(node) and is_built_in(type(node)))
 
 
-def ties(tree: Tree, made: Mapping[int, MadePart]) -> dict[str, str]:
-    """Return where other parts hold the layers of `made`: path there, path below the maker.
+def ties(tree: Tree, made_by_id: Mapping[int, MadePart]) -> dict[str, str]:
+    """Return where other parts hold the layers of `made_by_id`: path there, path below the maker.
 
     Only what the root has to see to: parts that are below one child of the root, together with
     the maker, are tied by that child.
@@ -75,7 +75,7 @@ def ties(tree: Tree, made: Mapping[int, MadePart]) -> dict[str, str]:
         if holder is tree.root or not is_a(holder, "layer"):
             continue
         for name, part in tree.children_of(holder):
-            maker, path = made.get(id(part), (None, ""))
+            maker, path = made_by_id.get(id(part), (None, ""))
             if maker is None or id(holder) in tree.below(id(maker)) | {id(maker)}:
                 continue
             if any(_is_around(tree, node, maker, holder) for node in tree.nodes.values()):
@@ -88,7 +88,7 @@ def ties(tree: Tree, made: Mapping[int, MadePart]) -> dict[str, str]:
 
 
 def _is_around(tree: Tree, node: Any, maker: Any, holder: Any) -> bool:
-    """Tell whether `node` is a child that ties `maker` and `holder` by itself."""
+    """Return whether `node` is a child that ties `maker` and `holder` by itself."""
     if node is tree.root or not is_a(node, "layer"):
         return False
     below = tree.below(id(node))

@@ -79,14 +79,14 @@ def _warn_of_gone(optimizer: Any, gone: list[Any], path: str) -> None:
 _told: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-def _undecayed(optimizer: Any, own: list[Any]) -> dict[str, Any]:
+def _undecayed(optimizer: Any, variables: list[Any]) -> dict[str, Any]:
     # Private: exclude_from_weight_decay() has no counterpart that tells what was excluded.
     pattern = optimizer._exclude_from_weight_decay_pattern
     return {
         "pattern": pattern and pattern.pattern,
         "variables": [
             position
-            for position, variable in enumerate(own)
+            for position, variable in enumerate(variables)
             if (optimizer._var_key(variable) if optimizer.built else position)
             in optimizer._exclude_from_weight_decay
         ],
@@ -203,15 +203,15 @@ class _Binding:
     Their identity tokens lead to those that are in the same pickle, whichever of them is rebuilt
     first. If none of them is, or not all, the optimizer takes the variables that it is applied to,
     or compiled with: Keras calls ``build`` of an optimizer that is not built. The slots have been
-    made for variables `made`; `targets` are variables, or placeholders for absent ones.
+    made for variables `built_for`; `targets` are variables, or placeholders for absent ones.
     """
 
-    def __init__(self, optimizer: Any, targets: list[Any], made: list[Any]) -> None:
+    def __init__(self, optimizer: Any, targets: list[Any], built_for: list[Any]) -> None:
         self._optimizer = optimizer
         self._targets = list(targets)
         self._absent = {i: v for i, v in enumerate(targets) if isinstance(v, _Absent)}
-        self._stand_ins = {position: made[position] for position in self._absent}
-        positions = {id(variable): position for position, variable in enumerate(made)}
+        self._stand_ins = {position: built_for[position] for position in self._absent}
+        positions = {id(variable): position for position, variable in enumerate(built_for)}
         self._parts = [_Part(part, positions) for part in nodes(optimizer).values()]
 
     def wait(self, *, is_alone: bool) -> None:

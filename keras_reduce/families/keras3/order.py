@@ -43,6 +43,6 @@ def sort(store: list[Any], names: Sequence[str], wanted: Sequence[str]) -> None:
 def _names(layer: Any, parts: Sequence[Any]) -> list[str]:
     """Return the first attribute, by the alphabet, that holds each of `parts`; empty if none."""
     names: dict[int, str] = {}
-    for name, value in sorted(below_attributes(layer), key=lambda found: found[0]):
+    for name, value in sorted(below_attributes(layer), key=lambda item: item[0]):
         names.setdefault(id(value), name)
     return ["" if type(part) in PROXIES else names.get(id(part), "") for part in parts]

@@ -195,7 +195,7 @@ def restore_links(parts: Mapping[str, Any], links: Mapping[str, str]) -> None:
 
 
 def _has_variables(layer: Any, specs: Sequence[Any], attributes: Mapping[str, Any]) -> bool:
-    """Tell whether building a layer has made the same variables as its original has."""
+    """Return whether building a layer has made the same variables as its original has."""
     variables = own_variables(layer)
     stored = {id(variable) for variable in layer._trainable_variables}
     built = [(list(v.shape), str(v.dtype), v.name, id(v) in stored) for v in variables]
@@ -230,12 +230,12 @@ def transfer_part_states(source: Tree, target: Tree) -> None:
     restore_part_states(target.nodes, states, table.objects, _as_it_is)
     for path, layer in source.nodes.items():
         if path in target.nodes and is_a(layer, "layer"):
-            twin = target.nodes[path]
-            with unlocked(twin):
+            rebuilt = target.nodes[path]
+            with unlocked(rebuilt):
                 for name, value in set_by_the_user(layer):
-                    setattr(twin, name, unwrapped(value))
-            restore_settings(twin, settings(layer, _held), _as_it_is)
-            restore_order(twin, order_of(layer))
+                    setattr(rebuilt, name, unwrapped(value))
+            restore_settings(rebuilt, settings(layer, _held), _as_it_is)
+            restore_order(rebuilt, order_of(layer))
 
 
 def _as_it_is(value: Any) -> Any:

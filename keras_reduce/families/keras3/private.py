@@ -18,58 +18,69 @@ TESTED = "3.13", "3.15"
 
 # What nothing can be carried without: names, as `find` takes them, and what each is needed for.
 NEEDED = {
-    "keras.src.api_export:get_name_from_symbol": "the public name of a class of Keras",
-    "keras.src.backend:is_tensor": "whether a value is a tensor of the backend",
-    "keras.src.backend.common.global_state:get_global_attribute": "the global seed generator",
-    "keras.src.backend.common.global_state:set_global_attribute": "to put one in its place",
-    "keras.src.models.functional:Functional": "whether a model is made of a graph of calls",
+    "keras.src.api_export:get_name_from_symbol": "to find the public name of a class of Keras",
+    "keras.src.backend:is_tensor": "to rebuild without Keras's slow check of each value",
+    "keras.src.backend.common.global_state:get_global_attribute": "to read the global seed "
+    "generator",
+    "keras.src.backend.common.global_state:set_global_attribute": "to replace the global seed "
+    "generator",
+    "keras.src.models.functional:Functional": "to recognize functional models",
     "keras.src.models.functional:copy": "to make a functional model without copying its config",
-    "keras.src.ops.node:Node": "a call of a layer in such a graph",
-    "keras.src.random.seed_generator:global_seed_generator": "whether a layer draws from it",
-    "keras.src.random.seed_generator:python_random": "to rebuild without drawing seeds",
+    "keras.src.ops.node:Node": "to carry a call of a layer in a functional model",
+    "keras.src.random.seed_generator:global_seed_generator": "to find the layers that draw from "
+    "the global seed generator",
+    "keras.src.random.seed_generator:python_random": "to rebuild without drawing from Python's "
+    "generator",
     "keras.src.saving.object_registration:get_registered_name": "to name custom code in configs",
-    "keras.src.saving.serialization_lib:ObjectSharingScope": "to keep a shared part shared",
-    "keras.src.saving.serialization_lib:_retrieve_class_or_fn": "to find custom code by its name",
-    "keras.src.saving.serialization_lib:deserialize_keras_object": "to make parts of configs",
-    "keras.src.saving.serialization_lib:get_build_and_compile_config": "to leave it out: it is "
-    "carried apart",
-    "keras.src.saving.serialization_lib:record_object_after_serialization": "to complete a config",
-    "keras.src.saving.serialization_lib:serialize_keras_object": "to describe parts by configs",
-    "keras.src.trainers.compile_utils:MetricsList": "what compile() makes of metrics",
-    "keras.src.utils.python_utils:func_dump": "to carry the code of a Lambda by value",
-    "keras.src.utils.python_utils:func_load": "to bring it back",
-    "keras:Layer._flatten_layers": "the layers below one",
-    "keras:Layer._lock_state": "to end the building of a layer",
-    "keras:Layer._post_build": "what follows a layer's build()",
-    "keras.optimizers:Optimizer._var_key": "which slots belong to which variable",
+    "keras.src.saving.serialization_lib:ObjectSharingScope": "to keep a part that two configs "
+    "share one object",
+    "keras.src.saving.serialization_lib:_retrieve_class_or_fn": "to find the custom objects of a "
+    "config",
+    "keras.src.saving.serialization_lib:deserialize_keras_object": "to rebuild parts from configs",
+    "keras.src.saving.serialization_lib:get_build_and_compile_config": "to leave the build and "
+    "compile configs out of a config, which the payload carries separately",
+    "keras.src.saving.serialization_lib:record_object_after_serialization": "to add to a "
+    "config what Keras leaves out",
+    "keras.src.saving.serialization_lib:serialize_keras_object": "to write parts as configs",
+    "keras.src.trainers.compile_utils:MetricsList": "to rebuild the metrics of compile()",
+    "keras.src.utils.python_utils:func_dump": "to carry the function of a Lambda by value",
+    "keras.src.utils.python_utils:func_load": "to rebuild the function of a Lambda",
+    "keras:Layer._flatten_layers": "to walk over the layers of a layer",
+    "keras:Layer._lock_state": "to finish a layer after its build()",
+    "keras:Layer._post_build": "to finish a layer after its build()",
+    "keras.optimizers:Optimizer._var_key": "to match slots with variables",
 }
 NEEDED_WITH = {
     "tensorflow": {
-        "keras:Variable._initialize": "to make a variable of a carried array",
-        "keras:Variable._initialize_with_initializer": "to run no initializer when rebuilding",
+        "keras:Variable._initialize": "to create a variable from a carried array",
+        "keras:Variable._initialize_with_initializer": "to rebuild without running initializers",
     },
-    "jax": {"keras:Model.jax_state_sync": "to read variables in a callback"},
-    "torch": {"keras:Layer._track_variables": "to enter variables into a module of Torch's"},
+    "jax": {"keras:Model.jax_state_sync": "to read the variables of a model in a callback"},
+    "torch": {"keras:Layer._track_variables": "to register variables in a layer's Torch module"},
 }
 # What only sharing traces needs, which one can do without.
 TRACES = Manifest(
     "Sharing traces",
     "each model is traced separately",
     {
-        "keras.src.backend:compute_output_spec": "to build parts before they are traced",
-        "keras.src.backend.common.global_state:GLOBAL_STATE_TRACKER": "the scopes that are open",
-        "keras.src.backend.tensorflow.trainer:TensorFlowTrainer.make_predict_function": "to take "
-        "the traces of a model that is alike",
+        "keras.src.backend:compute_output_spec": "to build layers before a model is traced",
+        "keras.src.backend.common.global_state:GLOBAL_STATE_TRACKER": "to read the open scopes",
+        "keras.src.backend.tensorflow.trainer:TensorFlowTrainer.make_predict_function": "to use "
+        "the traces of an equal model",
         "keras.src.backend.tensorflow.trainer:TensorFlowTrainer.make_test_function": "as well",
         "keras.src.backend.tensorflow.trainer:TensorFlowTrainer.make_train_function": "as well",
         "keras.src.trainers.data_adapters.array_data_adapter:ArrayDataAdapter.get_tf_dataset": "to "
-        "feed arrays through pipelines that were traced before",
+        "feed arrays through pipelines that were built before",
         "keras.src.trainers.data_adapters.array_slicing:convert_to_sliceable": "as well",
-        "tensorflow.python.eager.context:context": "the caches of TensorFlow's that hold traces",
-        "tensorflow.python.eager.context:global_seed": "by which pipelines shuffle",
-        "tensorflow.python.eager.record:stop_recording": "whether a tape may be watching",
-        "tensorflow.python.framework.config:is_op_determinism_enabled": "by which traces differ",
-        "tensorflow.python.framework.op_def_registry:get": "which operations draw numbers",
+        "tensorflow.python.eager.context:context": "to find TensorFlow's caches of traces",
+        "tensorflow.python.eager.context:global_seed": "to put the seed of shuffling into the "
+        "cache key",
+        "tensorflow.python.eager.record:could_possibly_record": "to detect that a gradient tape "
+        "may be recording",
+        "tensorflow.python.framework.config:is_op_determinism_enabled": "to put determinism into "
+        "the cache key",
+        "tensorflow.python.framework.op_def_registry:get": "to find the operations that draw "
+        "random numbers",
     },
 )
 
@@ -111,22 +122,22 @@ KERNELS = Manifest(
 # What instances have; classes don't say.
 ATTRIBUTES = {
     "Layer": {
-        "_layers": "the layers that Keras tracks in one",
-        "_metrics": "its metrics",
-        "_seed_generators": "its seed generators",
-        "_tracker": "what tracks them",
-        "_trainable": "whether the layer itself is frozen",
-        "_trainable_variables": "its own variables",
+        "_layers": "to walk over the layers that a layer tracks",
+        "_metrics": "to walk over the metrics that a layer tracks",
+        "_seed_generators": "to walk over the seed generators that a layer tracks",
+        "_tracker": "to replace a layer or variable that a layer tracks",
+        "_trainable": "to tell whether a layer itself is frozen",
+        "_trainable_variables": "to find the variables of a layer itself",
         "_non_trainable_variables": "as well",
     },
     "Sequential": {
-        "_compile_loss": "what compile() made of losses",
-        "_compile_metrics": "what it made of metrics",
-        "_loss_tracker": "the mean of the loss",
-        "_functional": "whether the model has been built",
+        "_compile_loss": "to carry the state of the losses of compile()",
+        "_compile_metrics": "to carry the state of the metrics of compile()",
+        "_loss_tracker": "to carry the mean of the loss",
+        "_functional": "to tell whether a Sequential is built",
     },
     "Function": {
-        "_attributes": "how a tf.function was made",
+        "_attributes": "to create a tf.function with the same options",
         "_autograph": "as well",
         "_experimental_autograph_options": "as well",
         "_jit_compile": "as well",
@@ -201,7 +212,7 @@ def _version() -> str:
 
 @functools.cache
 def is_tested() -> bool:
-    """Tell whether the tests run with this minor version of Keras, or with older and newer ones."""
+    """Return whether the minor version of Keras is within those that the tests run with."""
     from packaging.version import Version
 
     oldest, newest = map(Version, TESTED)
@@ -231,7 +242,7 @@ def missing() -> tuple[str, ...]:
 
 @functools.cache
 def can_share_traces() -> bool:
-    """Tell whether all is there that sharing traces needs; say once if it is not."""
+    """Return whether all is there that sharing traces needs; say once if it is not."""
     import keras
 
     return keras.backend.backend() == "tensorflow" and not missing() and TRACES.is_complete()

@@ -354,7 +354,7 @@ def _uninitialized(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _is_made_by_keras() -> bool:
-    """Tell whether a class of Keras's own is making a variable.
+    """Return whether a class of Keras's own is making a variable.
 
     A user-defined one may go on at once to compute something from the values.
     """

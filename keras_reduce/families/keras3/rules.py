@@ -51,7 +51,7 @@ class _Rules(Rules):
     @staticmethod
     def is_tensor(value: Any) -> bool:
         if getattr(getattr(value, "dtype", None), "name", "") in ("resource", "variant"):
-            return False  # A handle of TensorFlow's, to what only this process has.
+            return False  # A handle of TensorFlow, to what only this process has.
         is_of_jax = root_module(type(value)) in ("jax", "jaxlib")
         name = "__array__" if is_of_jax else "numpy"
         return _is_of_backend(type(value)) and hasattr(value, name)
@@ -88,7 +88,7 @@ class _Rules(Rules):
 
 
 def is_part(value: Any) -> bool:
-    """Tell whether Keras tracks `value` where it is an attribute."""
+    """Return whether Keras tracks `value` where it is an attribute."""
     return is_saveable(value) or is_a(value, "seed_generator", "variable")
 
 

@@ -91,7 +91,7 @@ def restore_global_seed(state: list[int] | None) -> None:
 
 
 def _draws(obj: Any) -> bool:
-    """Tell whether the code of a function or class, or what it calls by name, names keras.random.
+    """Return whether the code of a function or class, or what it calls by name, names keras.random.
 
     Whether it names a seed of its own as well is not looked at: to carry the generator in vain does
     no harm.

@@ -61,13 +61,13 @@ def restore_settings(layer: Any, settings: Mapping[str, Any], decode: Callable[[
 
 
 def is_automatic_name(layer: Any) -> bool:
-    """Tell whether `layer` has a name that Keras gives to a layer of its class."""
+    """Return whether `layer` has a name that Keras gives to a layer of its class."""
     words = str(layer.name).rstrip("0123456789").rstrip("_") or str(layer.name)
     return _letters(words) == _letters(type(layer).__name__)
 
 
 def has_usual_context(attributes: Mapping[str, Any]) -> bool:
-    """Tell whether a layer with these attributes hands on to others what all layers hand on."""
+    """Return whether a layer with these attributes hands on to others what all layers hand on."""
     return _is_usual(attributes.get(CONTEXT.attribute, CONTEXT.default), CONTEXT.default)
 
 
@@ -161,7 +161,7 @@ def _decoded(encoded: Any, decode: Callable[[Any], Any]) -> Any:
 
 
 def _is_rematerialization(value: Any) -> bool:
-    """Tell whether `value` is a mode of rematerialization that JSON can hold."""
+    """Return whether `value` is a mode of rematerialization that JSON can hold."""
     if type(value)._fields != ("mode", "output_size_threshold", "layer_names"):
         return False
     mode, threshold, names = value

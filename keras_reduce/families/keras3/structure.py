@@ -143,8 +143,8 @@ def _made_by_metric(metric: Any) -> dict[str, Any]:
     }
 
 
-def _make_in(metric: Any, made: Mapping[str, Any]) -> None:
-    facts.make_in_metric(metric, made, own_variables(metric))
+def _make_in(metric: Any, created: Mapping[str, Any]) -> None:
+    facts.make_in_metric(metric, created, own_variables(metric))
 
 
 def _settings(survey: Survey) -> dict[str, Any]:
@@ -165,10 +165,10 @@ def _encoded(layer: Any, table: Table, value: Any, path: str) -> Any:
     return value if type(value) in PLAIN else encoder(layer, serialize, table)(value, path)
 
 
-def _restore_settings(layer: Any, found: Mapping[str, Any]) -> None:
+def _restore_settings(layer: Any, changed: Mapping[str, Any]) -> None:
     layer_variables = own_variables(layer)
     restore_settings(
-        layer, found, decoder(layer, layer_variables, deserialize, current.reading.objects)
+        layer, changed, decoder(layer, layer_variables, deserialize, current.reading.objects)
     )
 
 
@@ -249,8 +249,8 @@ def _is_built_alone(layer: Any) -> bool:
 
 
 def _giving(name: str, value: Any = None) -> Callable[[Any, Any], None]:
-    """Return a function that sets an attribute to `value`, or to the fact that was found."""
-    return lambda part, found: setattr(part, name, found if value is None else value)
+    """Return a function that sets an attribute to `value`, or to the fact in the payload."""
+    return lambda part, fact: setattr(part, name, fact if value is None else value)
 
 
 FACTS: dict[str, Fact] = {

@@ -1,4 +1,4 @@
-"""Every part of a Keras object under a path that its rebuilt twin gives the same part.
+"""Paths of the parts of a Keras object: a rebuilt copy has the same paths.
 
 Paths are wire format: a payload's weights are matched by them. A layer of a functional or
 sequential model is found by its name, which the config keeps; any other part by the attribute that
@@ -32,7 +32,7 @@ def nodes(obj: Any) -> dict[str, Any]:
 
 
 def is_converted(layer: Any) -> bool:
-    """Tell whether LoRA or quantization has changed which variables a built layer has."""
+    """Return whether LoRA or quantization has changed which variables a built layer has."""
     # Private: a layer that was quantized has no public flag.
     changed = getattr(layer, "lora_enabled", False) or getattr(layer, "_is_quantized", False)
     return bool(changed and layer.built)
@@ -73,7 +73,7 @@ def variables(obj: Any) -> dict[str, Any]:
 
 
 def named_variables(node: Any) -> list[tuple[str, Any]]:
-    """Return the variables of `node` itself, with names that are the same in its twin."""
+    """Return the variables of `node` itself, with names that are the same in its copy."""
     node_variables = own_variables(node)
     states = [(f"states/{i}", state) for i, state in enumerate(_recurrent_states(node))]
     names = [str(variable.name) for variable in node_variables]
@@ -105,16 +105,16 @@ def own_variables(node: Any) -> list[Any]:
     return []
 
 
-def trainable_of(node: Any, own: Sequence[Any]) -> list[Any]:
-    """Return the `own` variables of `node`, with None for those that no optimizer has slots for.
+def trainable_of(node: Any, node_variables: Sequence[Any]) -> list[Any]:
+    """Return the variables of `node` itself, with None for each that no optimizer has slots for.
 
     Those of a layer may be frozen for a while; an optimizer that was built before has their slots.
     """
     if is_a(node, "variable"):
-        return list(own)
+        return list(node_variables)
     # Private: which variables are listed there does not change when a layer is frozen.
     count = len(vars(node).get("_trainable_variables") or ()) if is_a(node, "layer") else 0
-    return [*own[:count], *[None] * (len(own) - count)]
+    return [*node_variables[:count], *[None] * (len(node_variables) - count)]
 
 
 def identities(tree: tree.Tree) -> list[Identity | None]:
@@ -141,12 +141,12 @@ def _recurrent_states(node: Any) -> list[Any]:
 
 
 def is_optimizer(node: Any) -> bool:
-    """Tell whether `node` is an optimizer."""
+    """Return whether `node` is an optimizer."""
     return is_a(node, "optimizer")
 
 
 def is_container(node: Any) -> bool:
-    """Tell whether `node` knows its layers by name (functional and sequential models)."""
+    """Return whether `node` knows its layers by name (functional and sequential models)."""
     return isinstance(node, _container_classes())
 
 
@@ -158,7 +158,7 @@ def _container_classes() -> tuple[type, ...]:
 
 
 def is_functional(node: Any) -> bool:
-    """Tell whether `node` is a model made of inputs and outputs."""
+    """Return whether `node` is a model made of inputs and outputs."""
     return isinstance(node, functional_class())
 
 
@@ -207,7 +207,7 @@ def _children(node: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _is_leaf(node: Any) -> bool:
-    """Tell at once, as most parts are leaves, that there is nothing below `node`."""
+    """Return whether there is nothing below `node`; fast, as most parts are leaves."""
     tracks = vars(node).get
     return not any(map(tracks, PARTS)) and not _may_hold_optimizers(node)
 
@@ -223,7 +223,7 @@ def below_attributes(node: Any) -> list[tuple[str, Any]]:
 
 
 def compiled_metrics(model: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the metrics that ``compile`` made, under names that their twins will have.
+    """Yield the metrics that ``compile`` made, under names that their copies will have.
 
     Keras keeps them out of its tracking, in private attributes without a public view: the public
     ``metrics`` has neither their order nor their roles.

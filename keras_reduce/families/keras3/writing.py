@@ -37,7 +37,7 @@ def architecture(obj: Any) -> dict[str, Any]:
     table: Table = current.table
     if is_assembled(obj):
         kind, plain, values = take_apart(obj)
-        numbers = [table.entrust(value) for value in values]
+        numbers = [table.defer_to_pickler(value) for value in values]
         return {"class_name": type(obj).__name__, "assembly": [kind, plain, numbers]}
     if travels_by_attributes(obj):
         key = table.key(type(obj), location=_public_location(type(obj)))
@@ -117,7 +117,7 @@ def _key(obj: Any, name: str, table: Table) -> str:
 
 
 def is_found_by_name(function: types.FunctionType) -> bool:
-    """Tell whether Keras finds a function of its own by its bare name."""
+    """Return whether Keras finds a function of its own by its bare name."""
     import keras
 
     homes = (keras.activations, keras.losses, keras.metrics, keras.initializers)
@@ -200,7 +200,7 @@ def _public_name(cls: type) -> tuple[str, str] | None:
 def _config_of(obj: Any, public: tuple[str, str], table: Table) -> dict[str, Any]:
     """Serialize an object of Keras's own as Keras does, without its detours.
 
-    Keras asks of each value whether it is a tensor, a NumPy number, a type of TensorFlow's.
+    Keras asks of each value whether it is a tensor, a NumPy number, a type of TensorFlow.
     """
     value = _value_of(obj)
     config = _configs.get(value) if value else None
@@ -225,7 +225,7 @@ _configs: dict[tuple[Any, ...], dict[str, Any]] = {}
 
 
 def is_policy_map(obj: Any) -> bool:
-    """Tell whether `obj` is Keras's map of dtype policies by the paths of layers."""
+    """Return whether `obj` is Keras's map of dtype policies by the paths of layers."""
     import keras
 
     return type(obj) is keras.dtype_policies.DTypePolicyMap
@@ -265,7 +265,7 @@ def _complete_policy(policy: Any, config: dict[str, Any]) -> None:
 
 
 def is_torch_wrapper(obj: Any) -> bool:
-    """Tell whether `obj` is a layer around a module of Torch's."""
+    """Return whether `obj` is a layer around a module of Torch."""
     import keras
 
     return type(obj) is keras.layers.TorchModuleWrapper
@@ -277,7 +277,7 @@ def _wrapper_config(wrapper: Any, table: Table) -> dict[str, Any]:
     Its config would hold a pickle of the module, with all weights, as text.
     """
     config = super(type(wrapper), wrapper).get_config()
-    module = _child_reference(wrapper.module, table.entrust(wrapper.module, "module"))
+    module = _child_reference(wrapper.module, table.defer_to_pickler(wrapper.module, "module"))
     inner = {**serialize(config), "output_shape": wrapper.output_shape, "module": module}
     wrapped = {
         "module": "keras.layers",
@@ -345,7 +345,7 @@ def _record(obj: Any, config: dict[str, Any], table: Table) -> None:
     if of_root:
         config["keras_reduce_of_root"] = of_root
     attributes = {
-        name: table.entrust(unwrapped(value), f"<{type(obj).__name__}>.{name}")
+        name: table.defer_to_pickler(unwrapped(value), f"<{type(obj).__name__}>.{name}")
         for name, value in set_since.items()
         if name not in of_root
     }
@@ -381,7 +381,7 @@ def _is_live(value: Any) -> bool:
 
 
 def _is_child(obj: Any, table: Table) -> bool:
-    """Tell whether `obj` has a payload of its own, within the one that `table` is for."""
+    """Return whether `obj` has a payload of its own, within the one that `table` is for."""
     return is_a(obj, "layer", "seed_generator") and not table.is_outermost(obj)
 
 
@@ -547,7 +547,7 @@ def _keyed_lambda(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _is_opaque(obj: Any) -> bool:
-    """Tell whether Keras has no config for `obj`, or one that forgets what it holds."""
+    """Return whether Keras has no config for `obj`, or one that forgets what it holds."""
     if isinstance(obj, types.FunctionType):
         return obj.__name__ == "<lambda>"
     if isinstance(obj, type) or not hasattr(obj, "get_config"):
@@ -568,7 +568,7 @@ def _without_structure(config: Any) -> Any:
 
 
 def is_lambda_layer(obj: Any) -> bool:
-    """Tell whether `obj` is a Lambda layer, which writes and reads its functions in its own way."""
+    """Return whether `obj` is a Lambda layer, which writes and reads its own functions."""
     import keras
 
     return isinstance(obj, keras.layers.Lambda)

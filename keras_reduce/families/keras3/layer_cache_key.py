@@ -14,7 +14,7 @@ from typing import Any
 
 from ...core.array_backends import dtype_name
 from ...core.payload import PLAIN
-from ..protocol import Kind, Likeness
+from ..protocol import Kind, LayerCacheKey
 from .bookkeeping import PARTS, WITHOUT_CONSEQUENCE
 from .kinds import as_module, attributes_of, bases, is_a, is_built_in
 from .settings import has_usual_context, is_automatic_name
@@ -32,11 +32,11 @@ def form(
     return architecture, {**structure, **({"paths": _PATHS} if "paths" in structure else {})}
 
 
-def likeness(layer: Any) -> Likeness | None:
+def layer_cache_key(layer: Any) -> LayerCacheKey | None:
     """Return the cache key of a built layer of Keras's own, and what it leaves out; else None.
 
-    None as well if one of its attributes is anything else than plain data, a function of Keras's,
-    a part that Keras tracks, or an object of Keras's without variables; or if this is so in one of
+    None as well if one of its attributes is anything else than plain data, a function of Keras,
+    a part that Keras tracks, or an object of Keras without variables; or if this is so in one of
     its parts.
     """
     if not _is_seen_through(layer):
@@ -53,17 +53,17 @@ def likeness(layer: Any) -> Likeness | None:
             key += _part_token(part, of_part, places)
             if part is not layer and not is_automatic_name(part):
                 key.append(part.name)
-    except (_UnlikeAnyError, RuntimeError):  # the latter if another thread adds to a dictionary
+    except (_NotCacheableError, RuntimeError):  # the latter if another thread adds to a dictionary
         return None
     names = {_NAME: layer.name, _PATHS: [variable.path for variable in variables]}
     trainable = [
         v for part, of_part in zip(parts, by_part, strict=True) for v in trainable_of(part, of_part)
     ]
-    return Likeness(tuple(key), names, variables, trainable)
+    return LayerCacheKey(tuple(key), names, variables, trainable)
 
 
 def _is_seen_through(part: Any) -> bool:
-    """Tell whether all that can be said about `part` is in its class and its attributes."""
+    """Return whether all that can be said about `part` is in its class and its attributes."""
     if not is_built_in(type(part)):
         return False
     if is_a(part, "layer"):
@@ -79,7 +79,7 @@ def _parts(layer: Any) -> list[Any]:
     for store in PARTS:
         for part in vars(layer).get(store) or ():
             if not _is_seen_through(part) or len(parts) > _MOST_PARTS:
-                raise _UnlikeAnyError
+                raise _NotCacheableError
             parts += _parts(part)
     return parts
 
@@ -88,14 +88,14 @@ def _parts(layer: Any) -> list[Any]:
 _MOST_PARTS = 100
 
 
-def _part_token(part: Any, own: list[Any], places: dict[int, int]) -> list[Any]:
+def _part_token(part: Any, variables: list[Any], places: dict[int, int]) -> list[Any]:
     attributes = attributes_of(part)
     lengths = [len(attributes.get(store) or ()) for store in ("_trainable_variables", *PARTS)]
     token: list[Any] = [type(part), *lengths, *as_module(part)]
     if not has_usual_context(attributes):
-        raise _UnlikeAnyError
+        raise _NotCacheableError
     token += _attributes_token(attributes, WITHOUT_CONSEQUENCE, places)
-    token += [_variable_token(variable, attributes) for variable in own]
+    token += [_variable_token(variable, attributes) for variable in variables]
     return token
 
 
@@ -114,7 +114,7 @@ def _attributes_token(
     return token
 
 
-class _UnlikeAnyError(Exception):
+class _NotCacheableError(Exception):
     """Error for a layer with something that no cache key can hold."""
 
 
@@ -141,14 +141,14 @@ def _token(value: Any, places: dict[int, int]) -> Any:
         # A seed that the layer has drawn for it, and used, since none was given.
         drawn = ("seed",) if attributes.get("_init_seed", 0) is None else ()
         return cls, *_attributes_token(attributes, drawn, places)
-    raise _UnlikeAnyError
+    raise _NotCacheableError
 
 
 _PLACE = object()
 
 
 def _is_told_by_attributes(cls: type) -> bool:
-    """Tell whether a class is one of Keras's whose objects have neither variables nor parts."""
+    """Return whether a class is one of Keras's whose objects have neither variables nor parts."""
     return _told.get(cls) or (is_built_in(cls) and _note_if_told(cls))
 
 
@@ -173,7 +173,7 @@ def _variable_token(variable: Any, attributes: dict[str, Any]) -> tuple[Any, ...
         for rule in (variable.regularizer, variable.constraint)
     ]
     if _UNKNOWN in rules:
-        raise _UnlikeAnyError
+        raise _NotCacheableError
     flags = (variable.trainable, variable.overwrite_with_gradient)
     return (variable.name, tuple(variable._shape), dtype_name(variable), *flags, *rules)
 

@@ -102,8 +102,8 @@ WHOLE_EPOCHS = Manifest(
         "data for validation",
         "keras.src.trainers.data_adapters.array_data_adapter:ArrayDataAdapter": "to check arrays",
         "keras.src.utils.python_utils:pythonify_logs": "to return numbers",
-        "keras:Model._flatten_metrics_in_order": "the order of results",
-        "keras:Model._should_eval": "the epochs with a validation",
+        "keras:Model._flatten_metrics_in_order": "to return results in Keras's order",
+        "keras:Model._should_eval": "to validate after the same epochs",
     },
 )
 KERNELS = Manifest(

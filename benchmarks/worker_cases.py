@@ -220,6 +220,8 @@ def reuse(contender: str, jobs: int, is_fixed: bool) -> Iterator[Figures]:
     units, sizes = ([32], [16, 32, 48, 64]) if is_fixed else ([16, 32], [32, 64])
     grid: Any = {"units": units, "epochs": [1, 2], "batch_size": sizes}
     estimator, _ = _wrapped("keras_reduce" if is_ours else contender)
+    if contender == _SEEDED:
+        estimator.set_params(random_state=0)
     if contender == "keras.wrappers":
         grid = {
             "model_kwargs": [{"units": number} for number in units],
@@ -385,6 +387,7 @@ def growth(contender: str) -> Iterator[Figures]:
 _LOKY_AND_OURS = ("loky", "loky + reducers", "ours")
 _WITH_SEQUENTIAL = ("sequential", "loky", "ours", "ours, prestarted")
 _NOT_SHARED = "ours, reuse=False"
+_SEEDED = "ours, random_state=0"
 _WRAPPERS = ("keras.wrappers", "scikeras", _NOT_SHARED, "ours")
 CASES: dict[str, tuple[Callable[..., Iterator[Figures]], tuple[Any, ...], tuple[str, ...]]] = {
     "two workers ready": (ready, (), ("loky", "ours")),
@@ -394,8 +397,8 @@ CASES: dict[str, tuple[Callable[..., Iterator[Figures]], tuple[Any, ...], tuple[
     "16 predictions, 84 MB": (predict, (), _LOKY_AND_OURS),
     "permutation_importance": (importance, (), ("sequential", *_LOKY_AND_OURS)),
     "cross_validate, MobileNetV2": (validate, (), ("sequential", *_LOKY_AND_OURS)),
-    "one architecture, n_jobs=1": (reuse, (1, True), _WRAPPERS),
-    "one architecture, n_jobs=2": (reuse, (2, True), _WRAPPERS),
+    "one architecture, n_jobs=1": (reuse, (1, True), (*_WRAPPERS, _SEEDED)),
+    "one architecture, n_jobs=2": (reuse, (2, True), (*_WRAPPERS, _SEEDED)),
     "units too, n_jobs=1": (reuse, (1, False), _WRAPPERS),
     "units too, n_jobs=2": (reuse, (2, False), _WRAPPERS),
     "a task with 84 MB": (cost, (), ("loky", _NOT_SHARED, "ours")),

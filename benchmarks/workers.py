@@ -83,8 +83,9 @@ GOALS = (
     Goal("GridSearchCV, keras.wrappers", "all cpu", 1.25),
     Goal("GridSearchCV, KerasRegressor", "all cpu", 1, against="ours, reuse=False"),
     *(
-        Goal(case, "all cpu", 2.5, round=number, against=peer)
+        Goal(case, "all cpu", 10, round=number, against=peer, of=contender)
         for case, number in (("one architecture, n_jobs=1", 0), ("one architecture, n_jobs=2", 1))
+        for contender in ("ours", "ours, random_state=0")
         for peer in ("keras.wrappers", "scikeras")
     ),
     *(

@@ -23,7 +23,7 @@ from collections.abc import Callable, Hashable, Iterator
 from typing import Any, NamedTuple
 
 from ..families.keras3 import private
-from . import kernels, pipelines
+from . import pipelines
 from .building import build_ahead
 from .graphs import Trace, handle_of, without_model
 from .keys import Role, TraceKey, trace_key
@@ -219,7 +219,7 @@ class _Cache:
 
     @property
     def has_traces(self) -> bool:
-        """Whether the function has been called."""
+        """True if the function has been called."""
         return bool(self._original.values())
 
     def values(self) -> list[Any]:
@@ -249,7 +249,6 @@ class _Cache:
             self._original.delete(trace.function_type, context)
             return None
         self._wanted = None
-        kernels.note_thread()
         if not self._may_borrow():
             return None
         try:
@@ -284,7 +283,6 @@ class _Cache:
         handles = [handle_of(variable) for variable in followed.variables]
         borrowed = _Borrowed(trace.function, [handles[place] for place in trace.places])
         self._original.add(borrowed, context)
-        kernels.count_variables(len(handles))
         return borrowed
 
     def add(self, function: Any, context: Any = None) -> None:

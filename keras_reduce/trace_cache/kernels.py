@@ -1,55 +1,33 @@
 """TensorFlow's cache of kernels: optimized graphs and streams of random numbers live there.
 
+A kernel is kept until the cache is cleared. Two things are changed in how a program uses it.
+
 TensorFlow clears the cache whenever a program sets a seed, so that kernels that draw random numbers
 start their streams again. Kernels that hold optimized graphs are lost as well, and the next call
 optimizes each graph again, which takes longer than an epoch of a small model. So the cache is kept
-if none of its kernels can have drawn a number.
+if none of its kernels can have drawn a number. And variables share kernels, which takes half of the
+time to make one, and all of the memory that is lost with each.
 """
 
 from __future__ import annotations
 
 import functools
+import logging
 import random
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-# TensorFlow caches a kernel for each variable ever created, by its numbered name: some twenty
-# kilobytes for each. Clearing the cache costs a tenth of a second for the other kernels.
-_MANY_VARIABLES = 1000
+_log = logging.getLogger(__package__)
 # First words of names of functions: those of pipelines, which are instantiated for each iterator,
 # with new kernels; and those of single operations, which are watched where they are run.
 _PASSED_OVER = ("__inference_Dataset_", "__wrapped__")
 
-_variables_since = 0
-# Threads in which models have run. If there are several, the kernel cache is not cleared.
-_threads: set[int] = set()
 # Whether an operation that draws from a stream of its kernel may have run outside of a function
 # since the cache was cleared. Nothing is known of the time before the patch.
 _has_drawn = True
 # Names of functions without such operations.
 _harmless: set[str] = set()
-
-
-def note_thread() -> None:
-    """Remember that a model runs in this thread."""
-    _threads.add(threading.get_ident())
-
-
-def count_variables(number: int) -> None:
-    """Count variables that graphs are called with, and clear the cache when there were many."""
-    global _variables_since
-    _variables_since += number
-    if _variables_since < _MANY_VARIABLES:
-        return
-    living = {thread.ident for thread in threading.enumerate()}
-    # Private; `keras.utils.clear_session` calls `clear_kernel_cache` as well.
-    from tensorflow.python.eager import context
-
-    if len(_threads & living) == 1 and not _may_have_drawn(context.context()):
-        _variables_since = 0
-        context.context().clear_kernel_cache()
 
 
 def patches() -> Iterator[tuple[Any, str, Callable[[Any], Any]]]:
@@ -61,14 +39,23 @@ def patches() -> Iterator[tuple[Any, str, Callable[[Any], Any]]]:
     _has_drawn = True
     yield context.Context, "_set_global_seed", _keeping_kernels
     for module in _modules_that_draw():
-        yield module, "pywrap_tfe", _Watched
+        yield module, "pywrap_tfe", _watching
+    # Private: what makes variables.
+    from tensorflow.python.ops import gen_resource_variable_ops
+
+    yield gen_resource_variable_ops, "pywrap_tfe", _without_names
 
 
 def _keeping_kernels(original: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
     @functools.wraps(original)
     def _set_global_seed(self: Any, seed: Any) -> None:
         global _has_drawn
-        if type(seed) is not int or _may_have_drawn(self):
+        try:
+            is_kept = type(seed) is int and not _may_have_drawn(self)
+        except Exception:  # Another thread may remove a function meanwhile.
+            _log.debug("TensorFlow's kernels are not known", exc_info=True)
+            is_kept = False
+        if not is_kept:
             original(self, seed)
             _has_drawn = False  # The original has cleared the cache.
             return
@@ -79,14 +66,14 @@ def _keeping_kernels(original: Callable[[Any, Any], None]) -> Callable[[Any, Any
     return _set_global_seed
 
 
-def _may_have_drawn(context: Any) -> bool:
+def _may_have_drawn(eager: Any) -> bool:
     """Return whether a kernel in the cache may be in the middle of a stream of random numbers."""
     if _has_drawn:
         return True
-    names = {name for name in context.list_function_names() if not name.startswith(_PASSED_OVER)}
+    names = {name for name in eager.list_function_names() if not name.startswith(_PASSED_OVER)}
     _harmless.intersection_update(names)
     for name in names - _harmless:
-        operations = {node.op for node in context.get_function_def(name).node_def}
+        operations = {node.op for node in eager.get_function_def(name).node_def}
         if not operations.isdisjoint(_drawing()):
             return True
         _harmless.add(name)
@@ -115,25 +102,45 @@ def _modules_that_draw() -> set[Any]:
     return {sys.modules[function.__globals__["__name__"]] for function in functions}
 
 
-class _Watched:
-    """Stand-in for TensorFlow's C functions in one module: notes when an operation draws."""
+class _Patched:
+    """Replacement of TensorFlow's C functions in one module, with another one for eager calls."""
 
-    def __init__(self, functions: Any) -> None:
+    def __init__(self, functions: Any, execute: Callable[..., Any]) -> None:
         self._functions = functions
-        # Private: every operation that runs eagerly passes through one of these.
-        self.TFE_Py_FastPathExecute = self._noting(functions.TFE_Py_FastPathExecute)
+        # Private: every operation that runs eagerly passes through this.
+        self.TFE_Py_FastPathExecute = execute
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._functions, name)
 
-    @staticmethod
-    def _noting(execute: Callable[..., Any]) -> Callable[..., Any]:
-        drawing = _drawing()
 
-        def run(context: Any, operation: str, *arguments: Any) -> Any:
-            global _has_drawn
-            if operation in drawing:
-                _has_drawn = True
-            return execute(context, operation, *arguments)
+def _watching(functions: Any) -> _Patched:
+    """Return the C functions of a module, which note when an operation draws."""
+    drawing, execute = _drawing(), functions.TFE_Py_FastPathExecute
 
-        return run
+    def run(eager: Any, operation: str, *arguments: Any) -> Any:
+        global _has_drawn
+        if operation in drawing:
+            _has_drawn = True
+        return execute(eager, operation, *arguments)
+
+    return _Patched(functions, run)
+
+
+def _without_names(functions: Any) -> _Patched:
+    """Return the C functions of a module, which make all variables of a shape by one kernel.
+
+    TensorFlow keeps a kernel, of 35 kB, for each variable that a program ever makes, since its name
+    is an attribute of the operation. Only messages of TensorFlow show that name; Python has it too.
+    """
+    execute = functions.TFE_Py_FastPathExecute
+
+    def run(eager: Any, operation: str, *arguments: Any) -> Any:
+        # A name of the operation, then names and values of attributes.
+        names = arguments[1::2] if operation == "VarHandleOp" else ()
+        if "debug_name" in names:
+            place = 2 * names.index("debug_name") + 2
+            arguments = (*arguments[:place], "", *arguments[place + 1 :])
+        return execute(eager, operation, *arguments)
+
+    return _Patched(functions, run)

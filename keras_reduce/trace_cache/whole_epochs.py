@@ -283,7 +283,7 @@ def _loop_of(model: Any, role: Role, batches: _Batches, tensors: Any) -> Any:
         for tensor in tf.nest.flatten(tensors)
     )
     step_function = getattr(model, f"{role}_function")
-    loops: dict[Any, Any] = vars(step_function).setdefault("keras_reduce_loops", {})
+    loops: dict[Any, Any] = vars(step_function).setdefault("_shared_loops", {})
     earlier = [other for each, other in loops if each == nest]
     chosen = types if types in earlier else _closest(types, earlier)
     if chosen is None:

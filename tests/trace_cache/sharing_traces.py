@@ -26,7 +26,7 @@ from numpy import load
 import keras_reduce
 import zoo
 from checks import bits, check, main
-from keras_reduce.trace_cache import cache, kernels, pipelines
+from keras_reduce.trace_cache import cache, pipelines
 from keras_reduce.trace_cache import keys as trace_keys
 
 keras_reduce.install()
@@ -840,41 +840,6 @@ def what_xla_has_compiled():
                 results.add(life(mlp(layers.Dropout(0.2), layers.Dense(4), jit_compile=True)))
     assert len(results) == 1
     assert not traced_anew()
-
-
-@check
-def kernels_are_cleared_now_and_then_but_not_from_under_another_thread():
-    from tensorflow.python.eager import context
-
-    computed, over = threading.Event(), threading.Event()
-
-    def compute_and_wait():
-        mlp().predict(X, verbose=0)
-        computed.set()
-        over.wait(60)
-
-    cleared = []
-    clear = context.context().clear_kernel_cache
-    context.context().clear_kernel_cache = lambda: (cleared.append(1), clear())
-    thread = threading.Thread(target=compute_and_wait)
-    # Private: as if many models had been built, and no other thread had run any.
-    kernels._threads = {threading.get_ident()}
-    kernels._has_drawn = False
-    try:
-        for expected in (True, False):
-            kernels._variables_since = kernels._MANY_VARIABLES
-            life(mlp())
-            life(mlp())
-            assert bool(cleared) == expected
-            cleared.clear()
-            if expected:
-                thread.start()
-                assert computed.wait(60)
-    finally:
-        over.set()
-        thread.join()
-        del context.context().clear_kernel_cache
-        kernels._threads.clear()
 
 
 @check

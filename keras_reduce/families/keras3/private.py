@@ -95,10 +95,8 @@ WHOLE_EPOCHS = Manifest(
         "pipeline of data",
         "keras.src.backend.tensorflow.trainer:convert_to_np_if_not_ragged": "as well",
         "keras.src.backend.tensorflow.trainer:potentially_ragged_concat": "as well",
-        "keras.src.trainers.data_adapters:array_slicing.convert_to_sliceable": "to convert arrays "
-        "as pipelines do",
-        "keras.src.trainers.data_adapters:array_slicing.train_validation_split": "to split them",
-        "keras.src.trainers.data_adapters:data_adapter_utils.unpack_x_y_sample_weight": "to unpack "
+        "keras.src.trainers.data_adapters.array_slicing:train_validation_split": "to split arrays",
+        "keras.src.trainers.data_adapters.data_adapter_utils:unpack_x_y_sample_weight": "to unpack "
         "data for validation",
         "keras.src.trainers.data_adapters.array_data_adapter:ArrayDataAdapter": "to check arrays",
         "keras.src.utils.python_utils:pythonify_logs": "to return numbers",
@@ -107,8 +105,8 @@ WHOLE_EPOCHS = Manifest(
     },
 )
 KERNELS = Manifest(
-    "Seeding that keeps optimized graphs",
-    "TensorFlow optimizes all graphs again after each seed",
+    "Keeping and sharing kernels",
+    "TensorFlow optimizes graphs again after each seed, and keeps a kernel for each variable",
     {
         "tensorflow.python.eager.context:Context._set_global_seed": "to set a seed",
         "tensorflow.python.eager.context:Context.list_function_names": "to look for functions that "
@@ -116,6 +114,8 @@ KERNELS = Manifest(
         "tensorflow.python.eager.context:Context.get_function_def": "as well",
         "tensorflow.python.ops.gen_random_ops:pywrap_tfe.TFE_Py_FastPathExecute": "to notice when "
         "one of them runs eagerly",
+        "tensorflow.python.ops.gen_resource_variable_ops:pywrap_tfe.TFE_Py_FastPathExecute": "to "
+        "make variables by one kernel for each shape",
     },
 )
 

@@ -144,7 +144,8 @@ class _Batches(NamedTuple):
 
         given = [a for a in tf.nest.flatten((x, y, sample_weight)) if a is not None]
         if not given or not all(
-            type(each) is np.ndarray and each.dtype.kind in "iufb" and each.ndim for each in given
+            type(a) is np.ndarray and a.dtype.kind in "iufb" and a.dtype.isnative and a.ndim
+            for a in given
         ):
             return None
         adapter = ArrayDataAdapter(

@@ -47,6 +47,13 @@ def dense(optimizer="adam", **options):
     return model
 
 
+def plain(**options):
+    """Return a model whose steps are traced in half of the time."""
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(4, "gelu"), layers.Dense(2)])
+    model.compile("sgd", "mse", **options)
+    return model
+
+
 def classifier():
     model = keras.Sequential([layers.Dense(4, "relu"), layers.Dense(1, "sigmoid")])
     model.compile("rmsprop", "binary_crossentropy", weighted_metrics=["accuracy"])
@@ -82,8 +89,8 @@ HEADS = {"first": Y[:, :1], "second": Y[:, 1:]}
 LESSONS = {
     "a last batch that is not full": (dense, X, Y, {"batch_size": 16}),
     "full batches": (dense, X, Y, {"batch_size": 10}),
-    "one batch": (dense, X, Y, {"batch_size": 64}),
-    "in order": (dense, X, Y, {"shuffle": False}),
+    "one batch": (plain, X, Y, {"batch_size": 64}),
+    "in order": (plain, X, Y, {"shuffle": False}),
     "moving averages": (lambda: dense(averaged()), X, Y, {}),
     "a schedule": (lambda: dense(scheduled()), X, Y, {"batch_size": 7}),
     "accumulated gradients": (
@@ -94,7 +101,7 @@ LESSONS = {
     ),
     "a part for validation": (dense, X, Y, {"validation_split": 0.3, "batch_size": 8}),
     "data for validation": (
-        dense,
+        plain,
         X,
         Y,
         {"validation_data": (X[:9], Y[:9]), "validation_freq": 2, "validation_batch_size": 4},
@@ -109,7 +116,7 @@ LESSONS = {
     ),
     "inputs and targets by name": (two_heads, PAIRS, HEADS, {"batch_size": 16}),
     "sequences": (sequences, X.reshape(50, 3, 2), Y, {"batch_size": 16}),
-    "whole numbers": (dense, (X * 9).astype("int64"), Y.astype("float16"), {}),
+    "whole numbers": (plain, (X * 9).astype("int64"), Y.astype("float16"), {}),
 }
 
 
@@ -176,7 +183,7 @@ class Epochs(keras.callbacks.Callback):
     """Callback that changes the model at the start of an epoch."""
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.model.layers[-2].rate = 0.1
+        self.model.layers[0].activation = keras.activations.tanh
 
 
 class Notes(keras.callbacks.Callback):
@@ -215,9 +222,9 @@ CALLBACKS = {
 @check
 def callbacks_see_what_they_saw():
     def trained(create):
-        model, callback = dense(), create()
+        model, callback = plain(), create()
         options = {"validation_split": 0.2, "batch_size": 8, "verbose": 0}
-        history = model.fit(X, Y, epochs=6, callbacks=[callback], **options).history
+        history = model.fit(X, Y, epochs=4, callbacks=[callback], **options).history
         return [history, getattr(callback, "seen", None), variables_of(model)]
 
     for name, (create, is_whole) in CALLBACKS.items():
@@ -248,7 +255,7 @@ def other_data_and_settings_are_left_to_keras():
     for name, (options, fit) in ways.items():
 
         def trained(options=options, fit=fit):
-            model = dense(**options)
+            model = plain(**options)
             return [fit(model).history, variables_of(model)]
 
         assert len(set(results_of(trained))) == 1, name
@@ -257,7 +264,7 @@ def other_data_and_settings_are_left_to_keras():
 
 def _within_a_strategy(model):
     with tf.distribute.OneDeviceStrategy("CPU:0").scope():
-        distributed = dense()
+        distributed = plain()
     distributed.set_weights(model.get_weights())
     history = distributed.fit(X, Y, verbose=0)
     model.set_weights(distributed.get_weights())
@@ -276,7 +283,7 @@ def what_keras_refuses_it_still_refuses():
             (X[:0], Y[:0]),
         ):
             try:
-                dense().fit(*arguments, verbose=0)
+                plain().fit(*arguments, verbose=0)
             except Exception as error:
                 message = re.sub(r"dense_\d+", "dense", str(error).partition("Arguments")[0])
                 messages.append([type(error).__name__, message])
@@ -297,7 +304,7 @@ def a_signal_interrupts_an_epoch():
         raise InterruptedByTestError
 
     many = np.repeat(X, 100, axis=0), np.repeat(Y, 100, axis=0)
-    model = dense()
+    model = plain()
     model.fit(*many, batch_size=1, epochs=1, verbose=0)
     before = signal.signal(signal.SIGALRM, interrupt)
     signal.setitimer(signal.ITIMER_REAL, 0.3)
@@ -315,7 +322,7 @@ def a_signal_interrupts_an_epoch():
 @check
 def a_change_has_no_effect_before_the_model_is_compiled_again():
     def changed():
-        model = dense()
+        model = plain()
         results = [model.fit(X, Y, batch_size=10, epochs=2, verbose=0).history]
         model.layers[0].activation = keras.activations.tanh
         # The trace for full batches does for these; one for other batches is made only now.
@@ -422,9 +429,7 @@ def a_seed_starts_each_stream_again():
             results = []
             for _ in range(3):
                 keras.utils.set_random_seed(11)
-                model = dense()
-                results += [model.fit(X, Y, epochs=2, verbose=0).history, draw().numpy()]
-                results += [draw().numpy(), model.predict(X, verbose=0)]
+                results += [draw().numpy(), draw().numpy()]
             return results
 
         assert len(set(results_of(drawn))) == 1, name

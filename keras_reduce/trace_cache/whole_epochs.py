@@ -476,6 +476,13 @@ def _evaluated(model: Any, loop: _Loop, callbacks: Any) -> Any:
     return results
 
 
+def _has_rows(output: Any) -> bool:
+    """Return whether an output is a dense tensor with a row for each sample."""
+    import tensorflow as tf
+
+    return isinstance(output, tf.Tensor) and bool(output.shape.rank)
+
+
 def _predict(model: Any, given: Mapping[str, Any]) -> Callable[[], Any] | None:
     """Return a function that predicts for arrays; None if Keras is to do it."""
     import keras
@@ -493,6 +500,9 @@ def _predict(model: Any, given: Mapping[str, Any]) -> Callable[[], Any] | None:
         return None
 
     def join(*parts: Any) -> Any:
+        shapes = {tuple(part.shape[1:]) if _has_rows(part) else None for part in parts}
+        if len(shapes) == 1 and None not in shapes:
+            return np.concatenate([part.numpy() for part in parts])
         return convert_to_np_if_not_ragged(potentially_ragged_concat(list(parts)))
 
     def predict() -> Any:

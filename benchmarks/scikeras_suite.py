@@ -26,17 +26,20 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# Modules that take the place of SciKeras's, by path.
-REPLACED = {
-    "scikeras/__init__.py": "import keras_reduce\nkeras_reduce.install()\n",
-    "scikeras/wrappers.py": "keras_reduce.scikeras.wrappers",
-    "scikeras/utils/__init__.py": "keras_reduce.scikeras.utils",
-    "scikeras/utils/transformers.py": "keras_reduce.scikeras.utils.transformers",
-}
-ALIAS = """import importlib, sys
-sys.modules[__name__] = importlib.import_module({name!r})
+# The package in whose place `keras_reduce.scikeras` is.
+IN_PLACE = """import importlib, sys
+import keras_reduce
+keras_reduce.install()
+for name in ("wrappers", "utils", "utils.transformers"):
+    sys.modules[f"scikeras.{name}"] = importlib.import_module(f"keras_reduce.scikeras.{name}")
 """
-ANY_TEXT = """import pytest
+# A plugin of pytest, for both runs. The tests import a name that Keras has dropped.
+PLUGIN = """import pytest
+from keras.src.backend.common import variables
+if not hasattr(variables, "KerasVariable"):
+    variables.KerasVariable = variables.Variable
+"""
+ANY_TEXT = """
 _raises = pytest.raises
 def raises(*kinds, match=None, **options):
     return _raises(*kinds, **options)
@@ -51,13 +54,11 @@ def run(checkout: Path, wrappers: str, *, any_text: bool, select: str) -> ET.Ele
         shutil.copytree(checkout / "tests", folder / "tests")
         paths = [str(ROOT)]
         if wrappers == "keras_reduce":
-            for path, content in REPLACED.items():
-                file = folder / "in_place" / path
-                file.parent.mkdir(parents=True, exist_ok=True)
-                is_name = content.startswith("keras_reduce.")
-                file.write_text(ALIAS.format(name=content) if is_name else content)
+            package = folder / "in_place" / "scikeras"
+            package.mkdir(parents=True)
+            (package / "__init__.py").write_text(IN_PLACE)
             paths.insert(0, str(folder / "in_place"))
-        (folder / "any_text.py").write_text(ANY_TEXT if any_text else "")
+        (folder / "adjusted.py").write_text(PLUGIN + (ANY_TEXT if any_text else ""))
         report = folder / "report.xml"
         subprocess.run(
             [
@@ -65,12 +66,13 @@ def run(checkout: Path, wrappers: str, *, any_text: bool, select: str) -> ET.Ele
                 "-m",
                 "pytest",
                 "tests",
-                "-q",
+                "-v",
                 "--tb=line",
+                "--continue-on-collection-errors",
                 "-p",
                 "no:cacheprovider",
                 "-p",
-                "any_text",
+                "adjusted",
                 "-k",
                 select or "test",
                 f"--junitxml={report}",

@@ -183,6 +183,8 @@ class ClassifierLabelEncoder(TransformerMixin, BaseEstimator):  # type: ignore[m
                     cure="give the last layer one unit per class",
                 )
             raw = labels.probabilities(raw, None, max(n_classes, 2), has_steps=self._has_steps)
+            if n_classes == 1:
+                raw = np.ones_like(raw[..., :1])
         if return_proba:
             return raw
         if self._target_type in ("binary", "multiclass"):

@@ -389,6 +389,15 @@ class BaseWrapper(KerasEstimator):
                 where=f"{type(self).__name__}.optimizer",
                 cure="pass an optimizer, or compile the model with one",
             )
+        loss = getattr(model, "loss", None)
+        parts: Any = loss.values() if isinstance(loss, dict) else loss
+        if isinstance(loss, (list, tuple, dict)) and all(each is None for each in parts):
+            raise EstimatorError(
+                "The model has no loss for any of its outputs",
+                where=f"{type(self).__name__}.loss",
+                cause=f"the loss is {loss!r}",
+                cure="provide a loss for at least one output",
+            )
         self._check_loss(model)
         outputs = getattr(model, "outputs", None)
         expected = getattr(self, "n_outputs_expected_", None)

@@ -16,6 +16,7 @@ from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, cross_val
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+import importable
 import keras_reduce
 import tutorials
 from checks import check, compute_eagerly, main, raises
@@ -109,6 +110,8 @@ def parameters_that_nothing_takes():
         KerasRegressor(3).fit(X, Y)
     with raises(EstimatorError, "no optimizer"):
         regressor(optimizer=None).fit(X, Y)
+    with raises(EstimatorError, "no loss for any of its outputs"):
+        regressor(loss=[None]).fit(X, Y)
     with raises(EstimatorError, "is not a callback"):
         regressor(callbacks=[print]).fit(X, Y)
     with raises(ValueError, "requires y to be passed"):
@@ -580,6 +583,17 @@ def a_search_over_two_workers():
     scaled = parallel.best_estimator_[0].transform(X)
     (FOLDER / "trained_further").write_bytes(weights(best.partial_fit(scaled, Y)))
     np.savez(FOLDER / "expected.npz", **expected)
+
+
+@check
+def only_the_build_function_has_to_be_trusted():
+    for kind, targets in ((KerasRegressor, Y), (KerasClassifier, Y > 0)):
+        estimator = kind(importable.build, units=3, verbose=0, callbacks=keras.callbacks.History)
+        data = keras_reduce.dumps(estimator.fit(X, targets))
+        loaded = keras_reduce.loads(data, trusted=["importable.build"])
+        assert loaded.predict(X).tobytes() == estimator.predict(X).tobytes()
+        with raises(keras_reduce.UntrustedError, "importable.build"):
+            keras_reduce.loads(data, trusted=[])
 
 
 @check

@@ -176,6 +176,8 @@ class BaseWrapper(KerasEstimator):
 
     def __getattr__(self, name: str) -> Any:
         """Return a parameter that has no argument of its own in the constructor."""
+        if name == "__name__":
+            return type(self).__name__  # As SciKeras's estimators have it.
         others = {} if name.startswith("__") else vars(self).get("_routed", {})
         if name in others:
             return others[name]
@@ -859,6 +861,8 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         tags.classifier_tags.multi_label = True
+        # The score depends on the model, and the default is one epoch.
+        tags.classifier_tags.poor_score = True
         return tags
 
     @property
@@ -1079,6 +1083,8 @@ class KerasRegressor(RegressorMixin, BaseWrapper):  # type: ignore[misc]
         """Return the estimator tags of scikit-learn."""
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
+        # The score depends on the model, and the default is one epoch.
+        tags.regressor_tags.poor_score = True
         return tags
 
     @property

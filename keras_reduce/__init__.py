@@ -72,19 +72,19 @@ _LAZY = {
     "loads": "persistence",
 }
 
-_ENGINES = ("dask", "ray", "spark")
+_MODULES = ("dask", "ray", "scikeras", "spark")
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY and name not in _ENGINES:
+    if name not in _LAZY and name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    if name in _ENGINES:
+    if name in _MODULES:
         return importlib.import_module(f".{name}", __name__)
     return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:
     """Return the public names, including those that are imported when they are first used."""
-    return sorted((*__all__, *_ENGINES))
+    return sorted((*__all__, *_MODULES))

@@ -8,95 +8,42 @@ its keyword arguments. The estimators follow the current conventions of scikit-l
 
 from __future__ import annotations
 
-import copy
-import difflib
-import inspect
-from collections.abc import Callable, Container, Iterable, Mapping
-from numbers import Integral
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import issparse
-from scipy.special import expit, softmax
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.exceptions import NotFittedError
-from sklearn.metrics import accuracy_score, r2_score
-from sklearn.utils import check_array, check_random_state, column_or_1d
-from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted
 
-try:
-    from sklearn.utils.validation import validate_data
-except ImportError:  # scikit-learn 1.5, the last version that works with the wrappers of Keras 2.12
-
-    def validate_data(estimator: Any, X: Any, *, reset: bool, **_: Any) -> None:
-        """Remember names and number of the columns, or compare them with the remembered ones."""
-        estimator._check_feature_names(X, reset=reset)
-        estimator._check_n_features(X, reset=reset)
-
-
-from . import families
-from .custom_objects import by_value
-from .dry_run import dry_pickler
-from .errors import EstimatorError, ReduceError
-from .estimators import callbacks, data, seeding
-from .families._shared.lookups import LOOKUPS
+from .errors import EstimatorError
+from .estimators import callbacks, data, labels, scoring
+from .estimators.base import KerasEstimator, is_model
+from .estimators.parameters import (
+    DEFAULTS,
+    FIT,
+    KERAS,
+    PREDICT,
+    RETIRED,
+    names,
+    pick,
+    similar,
+    takes_any,
+    title,
+)
 
 _Array = NDArray[Any]
 
 __all__ = ["BaseWrapper", "EstimatorError", "KerasClassifier", "KerasRegressor"]
 
-# Arguments of Keras's own methods. They are listed here so that an estimator can be created, cloned
-# and searched over in a process that has not imported Keras. `callbacks` are for `fit` only: early
-# stopping has no effect in `predict`, which would mark the callback as used.
-_FIT = frozenset(
-    {
-        "batch_size",
-        "callbacks",
-        "class_weight",
-        "epochs",
-        "initial_epoch",
-        "sample_weight",
-        "shuffle",
-        "steps_per_epoch",
-        "validation_batch_size",
-        "validation_data",
-        "validation_freq",
-        "validation_split",
-        "validation_steps",
-        "verbose",
-    }
-)
-_PREDICT = frozenset({"batch_size", "steps", "verbose"})
-# Their defaults, except for data and objects. Here, `verbose` is 0.
-_DEFAULTS: dict[str, Any] = {
-    "batch_size": None,
-    "epochs": 1,
-    "initial_epoch": 0,
-    "shuffle": True,
-    "steps": None,
-    "steps_per_epoch": None,
-    "validation_batch_size": None,
-    "validation_freq": 1,
-    "validation_split": 0.0,
-    "validation_steps": None,
-    "verbose": 0,
-}
-# Arguments of Keras 2 only. They affect speed, not results, so they are accepted and ignored where
-# Keras has dropped them.
-_RETIRED = frozenset({"max_queue_size", "use_multiprocessing", "workers"})
-_KERAS = _FIT | _PREDICT | _RETIRED
 
-
-class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+class BaseWrapper(KerasEstimator):
     """Base class of both estimators: parameters and their routing, building, training, pickling."""
 
+    _BUILDER = "build_fn"
     build_fn: Any
-    random_state: Any
-    model_: Any
-    history_: Any
 
     def __init__(
         self,
@@ -146,15 +93,15 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
 
     def _check_params(self, params: Iterable[str], build_fn: Any) -> None:
         builder = self._builder(build_fn)
-        if builder is None or _takes_any(builder):
+        if builder is None or takes_any(builder):
             return
-        legal = _KERAS | _names(builder)
+        legal = KERAS | names(builder)
         for name in params:
             if name not in legal:
                 raise EstimatorError(
                     f"{name} is not a legal parameter",
                     where=type(self).__name__,
-                    cause=f"neither {_title(builder)} nor fit, predict or evaluate of a Keras "
+                    cause=f"neither {title(builder)} nor fit, predict or evaluate of a Keras "
                     "model takes an argument of that name",
                     cure=_cure(name, legal),
                 )
@@ -179,8 +126,8 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
         if not deep:
             return parameters
         builder = self._builder(self.build_fn)
-        taken = parameters.keys() | (_names(builder) if builder else ())
-        defaults = {name: value for name, value in _DEFAULTS.items() if name not in taken}
+        taken = parameters.keys() | (names(builder) if builder else ())
+        defaults = {name: value for name, value in DEFAULTS.items() if name not in taken}
         return {**parameters, **defaults}
 
     def set_params(self, **params: Any) -> Self:
@@ -204,7 +151,7 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
         """
         if "model" in params and "build_fn" not in params:
             builder = self._builder(self.build_fn)
-            if builder is None or "model" not in _names(builder):
+            if builder is None or "model" not in names(builder):
                 params["build_fn"] = params.pop("model")
         constructor_params = {
             name: value
@@ -236,14 +183,31 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
         dict
             Arguments for `fn`.
         """
-        return {**_pick(self.sk_params, _names(fn)), **(override or {})}
+        return {**pick(self.sk_params, names(fn)), **(override or {})}
 
     def _arguments(self, model: Any, method: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return arguments for a `method` of `model`: defaults, the constructor's, then `given`."""
-        method_names = _FIT if method == "fit" else _PREDICT
+        method_names = FIT if method == "fit" else PREDICT
         fn = getattr(model, method)
-        names = method_names if _takes_any(fn) else (method_names | _RETIRED) & _names(fn)
-        return {"verbose": 0, **_pick(self.sk_params, names), **given}
+        accepted = method_names if takes_any(fn) else (method_names | RETIRED) & names(fn)
+        arguments = {"verbose": 0, **pick(self.sk_params, accepted), **given}
+        if "callbacks" in arguments and "callbacks" not in given:
+            # Callbacks keep state from a fit. The next fit, of this estimator or of a clone, must
+            # start from the callback as it was given.
+            arguments["callbacks"] = callbacks.copied(arguments["callbacks"])
+        return arguments
+
+    def _callback_parameters(self) -> dict[str, Any]:
+        return pick(self.sk_params, {"callbacks"})
+
+    def _replace(self, values: Mapping[str, Any]) -> None:
+        self._sk_params = {**self._sk_params, **values}
+
+    def _path_of(self, name: str) -> str:
+        return name if name in self._get_param_names() else f"sk_params[{name!r}]"
+
+    def _holds_parameters(self, attribute: str) -> bool:
+        return attribute in ("build_fn", "_sk_params")
 
     # -- the fitted model -------------------------------------------------------------------------
 
@@ -274,21 +238,9 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
         if model is not None:
             self.model_ = model
 
-    def __sklearn_is_fitted__(self) -> bool:
-        """Return whether there is a model to predict with."""
-        return "model_" in vars(self)
-
-    def __sklearn_tags__(self) -> Any:
-        """Return the estimator tags of scikit-learn."""
-        tags = super().__sklearn_tags__()
-        tags.non_deterministic = self.random_state is None
-        tags.input_tags.three_d_array = True
-        return tags
-
     # -- building and training --------------------------------------------------------------------
 
-    def _build(self) -> Any:
-        """Return a new compiled model from the build function."""
+    def _build_function(self) -> Callable[..., Any]:
         builder = self._builder(self.build_fn)
         if builder is None:
             raise EstimatorError(
@@ -297,32 +249,30 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
                 cause=f"build_fn is {self.build_fn!r}, and this class has no __call__",
                 cure="pass a function that returns a compiled Keras model",
             )
-        if _is_model(builder):
+        if is_model(builder):
             raise EstimatorError(
                 "build_fn is a model",
                 where=f"{type(self).__name__}.build_fn",
                 cause="each fit trains a new model, so it needs to know how to build one",
-                cure="pass the function that builds and compiles the model",
+                cure="pass the function that builds and compiles the model; "
+                "keras_reduce.scikeras has estimators that take a model",
             )
+        return builder
+
+    def _build_arguments(self, build_function: Callable[..., Any]) -> dict[str, Any]:
         self.check_params(self.sk_params)
-        names = _names(builder)
+        accepted = names(build_function)
         # **kwargs gets only arguments that Keras does not have: not `epochs`, for example.
-        extra = self.sk_params.keys() - _KERAS if _takes_any(builder) else set()
-        arguments = _pick(self.sk_params, names | extra)
-        if "meta" in names:
+        extra = self.sk_params.keys() - KERAS if takes_any(build_function) else set()
+        arguments = pick(self.sk_params, accepted | extra)
+        if "meta" in accepted:
             arguments.setdefault("meta", self._meta())
-        if self.random_state is not None:
-            seeding.set_seed(self._seed())
-            if "random_state" in names:
-                arguments["random_state"] = self.random_state
-        model = builder(**arguments)
-        if not _is_model(model):
-            raise EstimatorError(
-                f"The build function returned {_title(model)}, not a Keras model",
-                where=f"{type(self).__name__}.build_fn",
-                cause=f"{_title(builder)} has no return statement" if model is None else "",
-                cure="return the compiled model",
-            )
+        if self.random_state is not None and "random_state" in accepted:
+            arguments["random_state"] = self.random_state
+        return arguments
+
+    def _build(self) -> Any:
+        model = super()._build()
         if getattr(model, "optimizer", None) is None:
             raise EstimatorError(
                 "The build function returned a model that is not compiled",
@@ -330,11 +280,6 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
                 cure="call model.compile(optimizer=..., loss=...) before returning it",
             )
         return model
-
-    def _seed(self) -> int:
-        if isinstance(self.random_state, Integral):
-            return int(self.random_state)
-        return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
     def _meta(self) -> dict[str, Any]:
         """Return properties of the data, for a build function with an argument `meta`."""
@@ -346,55 +291,14 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
             "n_classes_",
             "target_type_",
         }
-        return _pick(vars(self), property_names)
-
-    def _inputs(self, X: Any, *, reset: bool = False) -> Any:
-        """Return `X`, validated and in a form for Keras; with `reset`, remember its shape."""
-        if isinstance(X, Mapping) and not issparse(X):  # SciPy's DOK format is a dict
-            return {name: self._array(part) for name, part in X.items()}
-        if isinstance(X, (list, tuple)) and X and all(getattr(x, "ndim", 0) > 1 for x in X):
-            return [self._array(part) for part in X]
-        array = self._array(X)
-        if reset:
-            self.X_shape_ = array.shape
-        if array.ndim == 2:
-            # With three or more dimensions, the second may be time, and free to vary.
-            validate_data(self, X, reset=reset, skip_check_array=True)
-        return array
-
-    def _array(self, X: Any) -> _Array:
-        with data.naming_ragged(X, "X"):
-            array = np.asarray(X)
-            if array.dtype.kind in "US" or (
-                array.dtype.kind == "O"
-                and array.size > 0
-                and all(isinstance(value, str) for value in array.flat)
-            ):
-                # Text, for a model with its own TextVectorization or StringLookup. Keras accepts
-                # strings as an object array only.
-                return array.astype(object)
-            checked: _Array = check_array(X, allow_nd=True, input_name="X", estimator=self)
-            return checked
+        return pick(vars(self), property_names)
 
     def _targets(self, y: Any, *, reset: bool = False) -> _Array:
-        """Return `y`, validated; with `reset`, remember its shape and type."""
-        targets: _Array = check_array(
-            y, ensure_2d=False, allow_nd=True, input_name="y", estimator=self
-        )
+        targets: _Array = self._check_array(y, "y", ensure_2d=False, allow_nd=True)
         if reset:
-            self.n_outputs_ = targets.shape[1] if targets.ndim > 1 else 1
+            self.n_outputs_ = targets.shape[-1] if targets.ndim > 1 else 1
             self.target_type_ = "continuous-multioutput" if self.n_outputs_ > 1 else "continuous"
         return targets
-
-    def _encode(self, model: Any, y: _Array) -> _Array:
-        """Return validated targets in the form that the loss of `model` needs."""
-        return y
-
-    def _weights(self, model: Any, y: _Array, arguments: dict[str, Any]) -> None:
-        """Validate the weights among the `arguments` for training `model` on `y`, in place."""
-        if arguments.get("sample_weight") is not None:
-            weights = data.checked_weights(arguments["sample_weight"], y, model)
-            arguments["sample_weight"] = weights
 
     def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None, **kwargs: Any) -> Self:
         """Build a new model and train it.
@@ -431,133 +335,46 @@ class BaseWrapper(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
             )
-        inputs = self._inputs(X, reset=True)
-        with data.naming_ragged(y, "y"):
-            targets = self._targets(y, reset=True)
-        data.check_lengths(inputs, targets)
-        # Random seeds are global to the process.
-        with seeding.fitting(is_seeded=self.random_state is not None):
-            return self._train(inputs, targets, sample_weight, kwargs)
-
-    def _train(
-        self, inputs: Any, targets: _Array, sample_weight: Any, kwargs: Mapping[str, Any]
-    ) -> Self:
-        """Build a new model and train it on validated data."""
-        model = self._build()
-        given = dict(kwargs)
-        if "callbacks" in self.sk_params.keys() - kwargs.keys():
-            # Callbacks keep state from a fit. The next fit, of this estimator or of a clone, must
-            # start from the callback as it was given.
-            given["callbacks"] = callbacks.copied(self.sk_params["callbacks"])
-        if sample_weight is not None:
-            given["sample_weight"] = sample_weight
-        arguments = self._arguments(model, "fit", given)
-        self._weights(model, targets, arguments)
-        held_out = arguments.get("validation_data")
-        if isinstance(held_out, (tuple, list)):
-            X_val, y_val, *rest = held_out  # noqa: N806
-            labels = self._targets(y_val)
-            arguments["validation_data"] = (self._inputs(X_val), self._encode(model, labels), *rest)
-
-        self.history_ = model.fit(inputs, self._encode(model, targets), **arguments)
-        self.model_ = model
+        self.history_ = self._train(X, y, sample_weight, kwargs)
         return self
 
-    def _raw(self, X: Any, kwargs: Mapping[str, Any]) -> _Array:
-        """Return the one output of the model for `X`."""
-        check_is_fitted(self)
-        inputs = self._inputs(X)
-        predicted = self.model_.predict(inputs, **self._arguments(self.model_, "predict", kwargs))
-        return data.single_output(predicted, f"{type(self).__name__}.predict")
+    def partial_fit(
+        self, X: Any, y: Any, sample_weight: ArrayLike | None = None, **kwargs: Any
+    ) -> Self:
+        """Train the fitted model for one more epoch, or a new model for its first.
 
-    # -- cloning and pickling ---------------------------------------------------------------------
+        The result is bit for bit that of Keras's ``fit`` for this epoch.
 
-    def __sklearn_clone__(self) -> Self:
-        """Return an unfitted estimator with copies of the parameters.
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for `fit`.
+        **kwargs
+            As for `fit`, without ``epochs`` and ``initial_epoch``.
 
-        Parts of callbacks that can't be copied are shared, since a clone stays in this process.
+        Returns
+        -------
+        KerasRegressor or KerasClassifier
+            This estimator; `history_` is that of this epoch.
 
         Raises
         ------
         EstimatorError
-            If another parameter can't be copied.
+            As for `fit`.
         """
-        original = copy.copy(self)
-        original._sk_params = {k: v for k, v in self.sk_params.items() if k != "callbacks"}
-        try:
-            twin: Self = super(BaseWrapper, original).__sklearn_clone__()
-        except Exception as error:
-            self._refuse_to_copy(original.get_params(deep=False), error)
-            raise
-        if "callbacks" in self.sk_params:
-            copies = callbacks.copied(self.sk_params["callbacks"])
-            params = {**twin.sk_params, "callbacks": copies}
-            twin._sk_params = {name: params[name] for name in self.sk_params}
-        return twin
+        self._refuse_epochs(kwargs)
+        epochs = self.history_.epoch if self.__sklearn_is_fitted__() and self._has_history() else []
+        epoch = epochs[-1] + 1 if epochs else 0
+        span = {"initial_epoch": epoch, "epochs": epoch + 1}
+        self.history_ = self._train(X, y, sample_weight, {**kwargs, **span}, resumed_at=epoch)
+        return self
 
-    def _refuse_to_copy(self, parameters: Mapping[str, Any], error: Exception) -> None:
-        """Raise an error for the first part of the `parameters` that can't be copied, if any."""
-        constructor_names = self._get_param_names()
-        for name, value in parameters.items():
-            path = name if name in constructor_names else f"sk_params[{name!r}]"
-            obstacles = dry_pickler.obstacles(value, f"{type(self).__name__}.{path}", "deepcopy")
-            for obstacle in obstacles:
-                raise EstimatorError(
-                    f"The parameter {name} can't be copied for a clone",
-                    where=obstacle.path,
-                    cause=obstacle.why,
-                    cure=f"{obstacle.cure}; or use a function, which clones share",
-                ) from error
+    def _has_history(self) -> bool:
+        return "history_" in vars(self)  # Not with a model that was set by hand.
 
-    # A build function is often a lambda, a closure or defined in __main__. Plain pickle can't carry
-    # such a function and calls no reducer for functions, so the estimator replaces it.
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the state, with functions that the receiver can't import by value.
-
-        Raises
-        ------
-        ReduceError
-            If a callback can't be pickled.
-        """
-        self._check_callbacks()
-        state = super().__getstate__()
-        attributes = {name: state[name] for name in state if name not in ("build_fn", "_sk_params")}
-        try:
-            dry_pickler.check(self, attributes, name="", skip=lambda v: families.of(v) is not None)
-        except ReduceError as error:
-            raise dry_pickler.located(error, self) from error
-        packed = {name: by_value(value, LOOKUPS) for name, value in self.sk_params.items()}
-        return {**state, "build_fn": by_value(self.build_fn, LOOKUPS), "_sk_params": packed}
-
-    def _check_callbacks(self) -> None:
-        given = _pick(self.sk_params, {"callbacks"})
-        try:
-            dry_pickler.check(
-                self, {"sk_params": given}, name=type(self).__name__, skip=lambda _: False
-            )
-        except ReduceError as error:
-            raise ReduceError(
-                "A callback can't be pickled",
-                where=error.where,
-                cause=error.cause,
-                cure="fit with n_jobs=1 or in threads, where that part is shared; or pass the "
-                f"callback to fit(callbacks=...), which doesn't keep it; or {error.cure}",
-            ) from error
-
-    # A copy stays in this process, so it shares functions.
-
-    def __copy__(self) -> Self:
-        """Return a copy that shares all attributes with this estimator."""
-        twin = type(self).__new__(type(self))
-        twin.__dict__.update(self.__dict__)
-        return twin
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Return a deep copy, which shares functions and classes only."""
-        twin = memo[id(self)] = type(self).__new__(type(self))
-        twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
-        return twin
+    def _output(self, X: Any, kwargs: Mapping[str, Any]) -> _Array:
+        """Return the one output of the model for `X`."""
+        return data.single_output(self._raw(X, kwargs), f"{type(self).__name__}.predict")
 
 
 class KerasRegressor(RegressorMixin, BaseWrapper):  # type: ignore[misc]
@@ -655,7 +472,7 @@ class KerasRegressor(RegressorMixin, BaseWrapper):  # type: ignore[misc]
         NotFittedError
             If `fit` has not been called.
         """
-        y = self._raw(X, kwargs)
+        y = self._output(X, kwargs)
         return y[:, 0] if self._flat and y.ndim == 2 and y.shape[1] == 1 else y
 
     def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None, **kwargs: Any) -> float:
@@ -684,7 +501,7 @@ class KerasRegressor(RegressorMixin, BaseWrapper):  # type: ignore[misc]
         NotFittedError
             If `fit` has not been called.
         """
-        return float(r2_score(y, self.predict(X, **kwargs), sample_weight=sample_weight))
+        return scoring.r2(y, self.predict(X, **kwargs), sample_weight)
 
 
 class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
@@ -745,30 +562,38 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
     """
 
     classes_: _Array
+    # Whether y has an axis of time steps. The default is for files of the first releases.
+    _has_steps = False
+    # The labels that `partial_fit` was given.
+    _categories: _Array | None = None
 
     def _targets(self, y: Any, *, reset: bool = False) -> _Array:
         """Return indices into `classes_`, or rows of probabilities if `y` has them."""
-        labels: _Array = check_array(y, ensure_2d=False, dtype=None, input_name="y", estimator=self)
-        if labels.ndim == 2 and labels.shape[1] > 1:
-            return self._rows(labels, reset=reset)
-        labels = column_or_1d(labels, warn=True)
+        given: _Array = self._check_array(y, "y", ensure_2d=False, allow_nd=True, dtype=None)
         if reset:
-            check_classification_targets(labels)
-            self._learn(np.unique(labels))
-        unknown = np.setdiff1d(labels, self.classes_)
-        if unknown.size:
-            raise ValueError(f"y has labels that fit has not seen: {unknown.tolist()}")
-        return np.searchsorted(self.classes_, labels)
+            self._has_steps = given.ndim > 2
+        if given.ndim > 1 and given.shape[-1] > 1:
+            return self._rows(given, reset=reset)
+        shape = given.shape[:-1] if self._has_steps else (len(given),)
+        given = column_or_1d(given.reshape(-1) if self._has_steps else given, warn=True)
+        if reset:
+            check_classification_targets(given)
+            self._learn(np.unique(given) if self._categories is None else self._categories)
+        return labels.positions(given, self.classes_).reshape(shape)
 
     def _rows(self, y: _Array, *, reset: bool) -> _Array:
-        if y.dtype.kind not in "biuf" or y.min() < 0 or not np.allclose(y.sum(axis=1), 1):
+        if y.dtype.kind not in "biuf" or y.min() < 0 or not np.allclose(y.sum(axis=-1), 1):
             raise ValueError(
                 "Each row of a two-dimensional y must be one-hot, or probabilities that sum to 1; "
-                "multi-label targets are not supported"
+                "multi-label targets are not supported. Labels of time steps need an axis of "
+                "length 1: y[..., None]"
             )
         if reset:
-            self._learn(np.arange(y.shape[1]))
+            self._learn(np.arange(y.shape[-1]))
         return y
+
+    def _are_indices(self, targets: _Array) -> bool:
+        return targets.ndim == (2 if self._has_steps else 1)
 
     def _learn(self, classes: _Array) -> None:
         if len(classes) < 2:
@@ -778,46 +603,62 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
         self.target_type_ = "binary" if self.n_classes_ == 2 else "multiclass"
 
     def _encode(self, model: Any, y: _Array) -> _Array:
-        units, n_classes = _units(model), len(self.classes_)
-        if units is not None and units < n_classes and (units > 1 or n_classes > 2):
-            raise EstimatorError(
-                f"The model has {units} output units for {n_classes} classes",
-                where=f"{type(self).__name__}.build_fn",
-                cure="give the last layer one unit per class (for two classes, one is enough)",
-            )
-        sparse = _is_sparse(model.loss, units, n_classes)
-        if y.ndim == 1 and sparse is False:
-            # A fold may lack a class that the model has a unit for.
-            return np.eye(units or n_classes, dtype="float32")[y]
-        if y.ndim == 2 and (sparse or units == 1) and (y.max(axis=1) == 1).all():
-            y = y.argmax(axis=1)
-        return y
+        where, are_indices = f"{type(self).__name__}.build_fn", self._are_indices(y)
+        return labels.for_loss(model, y, len(self.classes_), where, are_indices=are_indices)
 
-    def _weights(self, model: Any, y: _Array, arguments: dict[str, Any]) -> None:
-        super()._weights(model, y, arguments)
+    def _weighted(
+        self, model: Any, inputs: Any, targets: Any, arguments: dict[str, Any]
+    ) -> tuple[Any, Any]:
+        if arguments.get("sample_weight") is not None:
+            super()._weighted(model, inputs, self._encode(model, targets), arguments)
         class_weight = arguments.pop("class_weight", None)
-        if class_weight is None:
-            return
-        # Keras refuses both kinds of weights at once, and identifies classes by index only.
-        position = y.argmax(axis=1) if y.ndim == 2 else y
-        positions = range(len(self.classes_))
-        if class_weight == "balanced":
-            present = np.unique(position)
-            weights = compute_class_weight("balanced", classes=present, y=position)
-            class_weight = dict(zip(present.tolist(), weights, strict=True))
-        elif class_weight.keys() <= set(self.classes_.tolist()):
-            class_weight = {
-                position: class_weight[label]
-                for position, label in enumerate(self.classes_.tolist())
-                if label in class_weight
-            }
-        elif not class_weight.keys() <= set(positions):
-            raise ValueError(
-                f"class_weight has keys that are no class: {list(class_weight)}, but the classes "
-                f"are {self.classes_.tolist()}"
-            )
-        by_position = np.array([class_weight.get(p, 1.0) for p in positions])
-        arguments["sample_weight"] = by_position[position] * arguments.get("sample_weight", 1.0)
+        if class_weight is not None:
+            # Keras refuses both kinds of weights at once, and identifies classes by index only.
+            position = targets if self._are_indices(targets) else targets.argmax(axis=-1)
+            weights = labels.sample_weights(class_weight, position, self.classes_)
+            of_samples = np.asarray(arguments.get("sample_weight", 1.0))
+            if 0 < of_samples.ndim < weights.ndim:
+                of_samples = of_samples[:, None]
+            arguments["sample_weight"] = weights * of_samples
+        return inputs, targets
+
+    def partial_fit(  # type: ignore[override]
+        self,
+        X: Any,
+        y: Any,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Train the fitted model for one more epoch, or a new model for its first.
+
+        The result is bit for bit that of Keras's ``fit`` for this epoch.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for `fit`.
+        classes : array-like of shape (n_classes,), optional
+            All labels, if `y` of the first call lacks some of them.
+        **kwargs
+            As for `fit`, without ``epochs`` and ``initial_epoch``.
+
+        Returns
+        -------
+        KerasClassifier
+            This estimator; `history_` is that of this epoch.
+
+        Raises
+        ------
+        EstimatorError
+            As for `fit`.
+        """
+        if classes is not None:
+            self._categories = np.unique(classes)
+        try:
+            return super().partial_fit(X, y, sample_weight, **kwargs)
+        finally:
+            self.__dict__.pop("_categories", None)
 
     def predict_proba(self, X: Any, **kwargs: Any) -> _Array:
         """Predict the probability of each class.
@@ -843,14 +684,9 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
         NotFittedError
             If `fit` has not been called.
         """
-        raw = self._raw(X, kwargs)
-        raw = raw.reshape(len(raw), -1)
-        logits = getattr(self.model_.loss, "from_logits", False)
-        if raw.shape[1] == 1:
-            positive = expit(raw) if logits else raw
-            return np.hstack([1 - positive, positive])
-        # Units beyond the classes are for classes that the training data lacked.
-        return (softmax(raw, axis=1) if logits else raw)[:, : len(self.classes_)]
+        raw = self._output(X, kwargs)
+        n_classes, has_steps = len(self.classes_), self._has_steps
+        return labels.probabilities(raw, self.model_.loss, n_classes, has_steps=has_steps)
 
     def predict(self, X: Any, **kwargs: Any) -> _Array:
         """Predict labels.
@@ -875,9 +711,9 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
         NotFittedError
             If `fit` has not been called.
         """
-        position = self.predict_proba(X, **kwargs).argmax(axis=1)
-        labels: _Array = self.classes_[position]
-        return labels
+        position = self.predict_proba(X, **kwargs).argmax(axis=-1)
+        predicted: _Array = self.classes_[position]
+        return predicted
 
     def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None, **kwargs: Any) -> float:
         """Return the accuracy of the predicted labels.
@@ -907,16 +743,12 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
             If `fit` has not been called.
         """
         predicted = self.predict(X, **kwargs)
-        y = np.asarray(y)
-        labels = self.classes_[y.argmax(axis=1)] if y.ndim == 2 and y.shape[1] > 1 else y
-        return float(accuracy_score(labels, predicted, sample_weight=sample_weight))
-
-
-def _names(fn: Callable[..., Any]) -> frozenset[str]:
-    """Return the names of the arguments that `fn` takes by name."""
-    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    parameters = inspect.signature(fn).parameters.values()
-    return frozenset(p.name for p in parameters if p.kind in by_name)
+        true = np.asarray(y)
+        if true.ndim > 1 and true.shape[-1] > 1:
+            true = self.classes_[true.argmax(axis=-1)]
+        if self._has_steps:
+            true, predicted = true.reshape(*predicted.shape, 1), predicted[..., None]
+        return scoring.accuracy(true, predicted, sample_weight)
 
 
 def _cure(name: str, legal: Iterable[str]) -> str:
@@ -925,53 +757,11 @@ def _cure(name: str, legal: Iterable[str]) -> str:
     if plain and prefix in ("model", "fit", "predict", "optimizer", "loss"):
         return (
             f"leave out SciKeras's prefix: {plain} is passed to build_fn if that has an argument "
-            "of this name, else to fit and predict"
+            "of this name, else to fit and predict; keras_reduce.scikeras has estimators with "
+            "prefixes"
         )
     if name == "model":
         return "pass the function as build_fn"
     if name in ("optimizer", "loss", "metrics"):
         return f"call compile() in build_fn; to choose from outside, give it an argument {name!r}"
-    close = difflib.get_close_matches(name, legal, n=1)
-    return f"did you mean {close[0]}?" if close else ""
-
-
-def _takes_any(fn: Callable[..., Any]) -> bool:
-    """Return whether `fn` has a ``**kwargs``."""
-    parameters = inspect.signature(fn).parameters.values()
-    return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
-
-
-def _pick(values: Mapping[str, Any], names: Container[str]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name in names}
-
-
-def _title(obj: Any) -> str:
-    """Return a short name for `obj`, for messages."""
-    return "None" if obj is None else getattr(obj, "__name__", f"a {type(obj).__name__}")
-
-
-def _is_model(obj: Any) -> bool:
-    family = families.of(obj)
-    return family is not None and family.is_model(obj)
-
-
-def _units(model: Any) -> int | None:
-    """Return the number of output units of `model`; None if it is not built yet."""
-    shape = getattr(model, "output_shape", None)
-    return shape[-1] if isinstance(shape, tuple) else None
-
-
-def _is_sparse(loss: Any, units: int | None, n_classes: int) -> bool | None:
-    """Return whether `loss` takes class indices (True) or one-hot rows (False); None if unknown."""
-    named = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
-    name = named.lower().replace("_", "")
-    home = "keras" if isinstance(loss, str) else getattr(loss, "__module__", None) or ""
-    if home.partition(".")[0] not in ("keras", "tf_keras"):
-        return None
-    if name.startswith("sparse"):
-        return True
-    if units is None:
-        # A model that is not built yet. Three classes need more than one unit; for two classes,
-        # the loss tells.
-        units = 2 if n_classes > 2 or name.startswith("categorical") else 1
-    return None if units == 1 else False
+    return similar(name, legal)

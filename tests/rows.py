@@ -320,6 +320,7 @@ ROWS = {
             "public",
             "persistence",
             "wrappers",
+            "scikeras",
             "installation",
             "hashing",
             "traces",

@@ -1,4 +1,6 @@
-"""Parts of the estimators in `keras_reduce.wrappers`, one module for each task.
+"""The implementation beneath the estimators of `keras_reduce.wrappers` and `keras_reduce.scikeras`.
 
-`seeding` isolates seeded fits, `callbacks` copies callbacks, `data` validates inputs and outputs.
+`base` builds, trains, predicts, clones and pickles. The other modules have one task each:
+`parameters` routes them, `construction` makes objects of classes, `seeding` isolates seeded fits,
+`callbacks` copies callbacks, `data` validates inputs and outputs, `labels` encodes classes.
 """

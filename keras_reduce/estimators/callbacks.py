@@ -1,4 +1,4 @@
-"""Copies of callbacks for one fit: each fit starts from the callbacks as they were given."""
+"""Callbacks for one fit: copies, so that each fit starts from them as they were given, or lists."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import copy
 from typing import Any
 
 from .. import families
+from ..errors import EstimatorError
+from .parameters import title
 
-__all__ = ["copied"]
+__all__ = ["copied", "listed"]
 
 
 def copied(value: Any, memo: dict[int, Any] | None = None) -> Any:
@@ -60,3 +62,33 @@ def _copied_in_parts(value: Any, memo: dict[int, Any]) -> Any:
 def _is_callback(value: Any) -> bool:
     family = families.of(value)
     return family is not None and family.kind(value) == "callback"
+
+
+def listed(value: Any, where: str) -> list[Any]:
+    """Return callbacks as a list, which is the form that Keras takes.
+
+    Parameters
+    ----------
+    value : object
+        A callback, a list or dict of callbacks, in which an item may be a list itself, or None.
+    where : str
+        The parameter that gave them, for the error message.
+
+    Raises
+    ------
+    EstimatorError
+        If there is an object that is not a callback.
+    """
+    if value is None:
+        return []
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return [each for item in value for each in listed(item, where)]
+    if not _is_callback(value):
+        raise EstimatorError(
+            f"{title(value)} is not a callback",
+            where=where,
+            cure="pass a callback of Keras, its class, or a list or dict of these",
+        )
+    return [value]

@@ -8,11 +8,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import check_array, check_consistent_length
+from sklearn.utils import _safe_indexing, check_array, check_consistent_length
 
 from ..errors import EstimatorError
 
-__all__ = ["check_lengths", "checked_weights", "naming_ragged", "single_output"]
+__all__ = [
+    "check_lengths",
+    "checked_weights",
+    "like_targets",
+    "n_samples",
+    "naming_ragged",
+    "selected",
+    "single_output",
+]
 
 _PAD = (
     "pad the samples to one length: keras.utils.pad_sequences(X, dtype='float32', padding='post'); "
@@ -98,7 +106,7 @@ def check_lengths(inputs: Any, targets: NDArray[Any]) -> None:
         If the numbers of samples differ.
     """
     parts = _parts(inputs)
-    lengths = sorted({len(part) for part in parts})
+    lengths = sorted({_n_rows(part) for part in parts})
     if isinstance(inputs, list) and len(parts) == len(targets) and lengths != [len(targets)]:
         raise EstimatorError(
             f"X is a list of {len(parts)} arrays, taken as {len(parts)} inputs of a model",
@@ -152,9 +160,9 @@ def checked_weights(weights: Any, targets: NDArray[Any], model: Any) -> NDArray[
             cause=f"the targets have shape {targets.shape} and the output of the model has shape "
             f"{_output_shape(model) or 'unknown'}; Keras weights the steps of an output of shape "
             "(samples, steps, units)",
-            cure="for weights of time steps, use KerasRegressor with an output and targets of "
-            "shape (samples, steps, units), also for one unit: y[..., None]; else pass one weight "
-            "for each sample, or weight the steps in a user-defined loss",
+            cure="for weights of time steps, use an output and targets of shape (samples, steps, "
+            "units), also for one unit and for labels: y[..., None]; else pass one weight for each "
+            "sample, or weight the steps in a user-defined loss",
         )
     if not checked.any():
         raise ValueError("Sample weights must contain at least one non-zero number.")
@@ -222,3 +230,60 @@ def _outputs(predicted: Any) -> Iterator[Any]:
         return
     for item in predicted:
         yield from _outputs(item)
+
+
+def like_targets(predicted: NDArray[Any], dimensions: int) -> NDArray[Any]:
+    """Return a prediction with as many dimensions as the targets.
+
+    Parameters
+    ----------
+    predicted : ndarray
+        Output of a model. An axis of one unit is dropped, or added, if the targets lack or have it.
+    dimensions : int
+        Number of dimensions of the targets.
+
+    Raises
+    ------
+    EstimatorError
+        If the number of dimensions differs otherwise.
+    """
+    if predicted.ndim == dimensions + 1 and predicted.shape[-1] == 1:
+        return predicted[..., 0]
+    if predicted.ndim == dimensions - 1:
+        return predicted[..., None]
+    if predicted.ndim != dimensions:
+        raise EstimatorError(
+            f"The model predicts an array of shape {predicted.shape}",
+            where="predict",
+            cause=f"the targets of fit had {dimensions} dimensions",
+            cure="give the model an output of the shape of the targets, or override "
+            "target_encoder in a subclass of keras_reduce.scikeras.KerasRegressor",
+        )
+    return predicted
+
+
+def n_samples(features: Any) -> int:
+    """Return the number of samples of the inputs of a model."""
+    return _n_rows(_parts(features)[0])
+
+
+def _n_rows(part: Any) -> int:
+    """Return the number of rows of an array, or of a sparse matrix, which has no length."""
+    return int(part.shape[0]) if hasattr(part, "shape") else len(part)
+
+
+def selected(inputs: Any, rows: NDArray[Any]) -> Any:
+    """Return those samples of an array or frame, or of a list or dict of them, that are selected.
+
+    Parameters
+    ----------
+    inputs : object
+        The samples.
+    rows : ndarray of bool, shape (n_samples,)
+        Which of them to return.
+    """
+    if isinstance(inputs, dict):
+        return {name: part[rows] for name, part in inputs.items()}
+    if isinstance(inputs, list):
+        return [part[rows] for part in inputs]
+    return _safe_indexing(inputs, rows)

@@ -19,6 +19,7 @@ _MODULES = (
     "sklearn.preprocessing",
     "keras",
     "keras_reduce.wrappers",
+    "keras_reduce.scikeras.wrappers",
     "keras_reduce.reducers",
     "keras_reduce.families.keras2",
     "keras_reduce.families.keras3",

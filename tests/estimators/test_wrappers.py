@@ -28,8 +28,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
-from keras_reduce import wrappers
+from exact_models import linear
 from keras_reduce.errors import ReduceError
+from keras_reduce.estimators.parameters import COMPILE, FIT, PREDICT
+from keras_reduce.estimators.parameters import names as names_of_arguments
 from keras_reduce.wrappers import EstimatorError, KerasClassifier, KerasRegressor
 from processes import python
 
@@ -43,7 +45,7 @@ LABELS = np.array(["no", "perhaps", "yes"])[np.digitize(Y, np.quantile(Y, [0.33,
 @pytest.fixture(autouse=True, scope="module")
 def _with_keras():
     """Import Keras when a test of this module runs, since its collection must not take seconds."""
-    global keras, TqdmCallback, ManySteps
+    global keras, TqdmCallback
     import keras
     from tqdm.keras import TqdmCallback
 
@@ -51,46 +53,9 @@ def _with_keras():
     gc.collect()
     gc.freeze()
 
-    @keras.saving.register_keras_serializable()
-    class ManySteps(keras.Model):
-        """A model that takes 12 steps with each batch, which is faster than 12 epochs."""
-
-        def train_step(self, data):
-            for _ in range(12):
-                logs = super().train_step(data)
-            return logs
-
 
 # Tracing costs far more than these models: hundreds of fits are quicker without it.
 fast = {"run_eagerly": True}
-
-
-def linear(meta):
-    """Build a linear model that is exact enough for scikit-learn's checks.
-
-    They compare results up to rounding in double precision, and a weight of 2 must be the same as a
-    repeated sample: this needs the mean over weights, which Keras has as a reduction.
-    """
-    import keras  # Workers import this module.
-
-    losses = keras.losses
-    if "n_classes_" in meta:
-        units, activation, loss = (
-            meta["n_classes_"],
-            "softmax",
-            losses.SparseCategoricalCrossentropy,
-        )
-    else:
-        units, activation, loss = meta["n_outputs_"], "linear", losses.MeanSquaredError
-    inputs = keras.Input((meta["n_features_in_"],), dtype="float64")
-    outputs = keras.layers.Dense(units, activation, dtype="float64")(inputs)
-    model = ManySteps(inputs, outputs)
-    model.compile(
-        keras.optimizers.Adam(0.3),
-        loss(reduction="mean_with_sample_weight", dtype="float64"),
-        run_eagerly=True,
-    )
-    return model
 
 
 def scikit_learn_checks():
@@ -229,12 +194,12 @@ def test_a_refused_set_changes_nothing():
 def test_names_of_kerass_own_methods():
     # The estimator has a copy of the names, so as not to import Keras.
     def names(method):
-        # Private: the copy has no public name.
-        return set(wrappers._names(method)) - {"self", "x", "y"}
+        return set(names_of_arguments(method)) - {"self", "x", "y"}
 
-    assert names(keras.Model.fit) == wrappers._FIT
-    assert names(keras.Model.predict) == wrappers._PREDICT | {"callbacks"}
-    assert names(keras.Model.evaluate) >= wrappers._PREDICT
+    assert names(keras.Model.fit) == FIT
+    assert names(keras.Model.predict) == PREDICT | {"callbacks"}
+    assert names(keras.Model.evaluate) >= PREDICT
+    assert names(keras.Model.compile) >= COMPILE
     # Keras 2 had these; programs may still set them.
     KerasRegressor(create_model, workers=2, use_multiprocessing=True).fit(X, Y)
 

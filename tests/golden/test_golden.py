@@ -202,6 +202,6 @@ def test_the_documentation_names_all_that_stands_in_pickles():
     marks -= {"keras_reduce_specimen", "keras_reduce_setup"}  # Names of a layer and of a function.
     assert set(re.findall(r"`(?:keras_reduce\.\w+\.)?(rebuild_\w+|receive)`", said)) == rebuilders
     assert set(re.findall(r"`(keras_reduce_\w+)`", said)) == marks
-    for module, name in re.findall(r"`keras_reduce\.(\w+)\.(\w+)`", said):
-        text = (ROOT / "keras_reduce" / f"{module}.py").read_text()
+    for module, name in re.findall(r"`keras_reduce\.([\w.]+)\.(\w+)`", said):
+        text = (ROOT / "keras_reduce" / f"{module.replace('.', '/')}.py").read_text()
         assert re.search(rf"^(?:def |class |reduce_\w+, ){name}\b", text, re.MULTILINE), name

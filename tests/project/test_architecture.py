@@ -21,7 +21,7 @@ ALLOWED = {
     "dask": "core errors integrations registry",
     "dry_run": "core custom_objects errors",
     "errors": "",
-    "estimators": "core errors families",
+    "estimators": "core custom_objects dry_run errors families",
     "examples": "errors parallel registry wrappers",
     "explanation": "core dry_run errors registry",
     "families": "_version audit core custom_objects dry_run errors identities weak_references",
@@ -38,10 +38,11 @@ ALLOWED = {
     "reducers": "_version closures core custom_objects dry_run errors "
     "families identities weak_references",
     "registry": "core custom_objects errors families integrations parallel reducers trace_cache",
+    "scikeras": "errors estimators families",
     "spark": "core integrations registry",
     "trace_cache": "core families",
     "weak_references": "core errors identities",
-    "wrappers": "core custom_objects dry_run errors estimators families",
+    "wrappers": "errors estimators",
 }
 FRAMEWORKS = {"keras", "tensorflow", "tf_keras", "jax", "torch"}
 

@@ -17,7 +17,7 @@ from processes import python
 def test_completion_shows_what_is_public():
     shown = dir(keras_reduce)
     assert set(keras_reduce.__all__) <= set(shown)
-    assert set(shown) - set(keras_reduce.__all__) == {"dask", "ray", "spark"}
+    assert set(shown) - set(keras_reduce.__all__) == {"dask", "ray", "scikeras", "spark"}
     assert "KerasRegressor" in shown
 
 

@@ -227,4 +227,5 @@ def test_the_api_is_complete():
     of_package = set(keras_reduce.__all__) - {"__version__"}
     of_errors = {f"errors.{name}" for name in keras_reduce.errors.__all__ if name not in of_package}
     others = {"inspection.Report", "explanation.Explanation", "parallel.backend.KerasBackend"}
+    others |= {f"scikeras.{name}" for name in keras_reduce.scikeras.__all__}
     assert sorted(_shown_in_the_api()) == sorted(of_package | of_errors | engines | others)

@@ -1,0 +1,73 @@
+"""Memory of a fit and a prediction on sparse rows, against the same with a dense copy of them.
+
+    python benchmarks/sparse.py [--rows N] [--columns N]
+
+Each way runs in a process of its own, whose peak memory above that before the fit is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+
+
+def measure(rows: int, columns: int, *, is_dense: bool) -> dict[str, float]:
+    """Fit and predict once; return seconds, and the growth of the peak memory in MB."""
+    import keras
+    import numpy as np
+    from scipy import sparse
+
+    import keras_reduce
+
+    def build() -> keras.Model:
+        model = keras.Sequential([keras.Input((columns,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        return model
+
+    keras_reduce.install()
+    rng = np.random.default_rng(0)
+    data = sparse.random_array(
+        (rows, columns), density=0.01, rng=rng, format="csr", dtype="float32"
+    )
+    y = rng.random(rows)
+    # What TensorFlow needs once is not counted.
+    keras_reduce.KerasRegressor(build).fit(data[:64], y[:64]).predict(data[:64])
+    before, start = peak(), time.perf_counter()
+    given = data.toarray() if is_dense else data
+    keras_reduce.KerasRegressor(build, batch_size=64).fit(given, y).predict(given)
+    return {"seconds": time.perf_counter() - start, "megabytes": peak() - before}
+
+
+def peak() -> float:
+    """Return the peak memory of this process so far, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    """Measure both ways, and print their ratio."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--columns", type=int, default=10_000)
+    parser.add_argument("--way", choices=("sparse", "dense"))
+    options = parser.parse_args()
+    if options.way:
+        is_dense = options.way == "dense"
+        print(json.dumps(measure(options.rows, options.columns, is_dense=is_dense)))
+        return
+    size = ["--rows", str(options.rows), "--columns", str(options.columns)]
+    figures = {}
+    for way in ("sparse", "dense"):
+        command = [sys.executable, __file__, *size, "--way", way]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        figures[way] = json.loads(printed.splitlines()[-1])
+        print(way, figures[way])
+    for name in ("megabytes", "seconds"):
+        print(name, round(figures["sparse"][name] / figures["dense"][name], 3))
+
+
+if __name__ == "__main__":
+    main()

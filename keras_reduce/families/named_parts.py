@@ -1,0 +1,98 @@
+"""Parts of Keras by the names that its method ``compile`` accepts.
+
+They are taken from the module `keras`, of either generation. Each function imports it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any
+
+__all__ = ["floatx", "full_name", "loss", "metric", "optimizer"]
+
+# Keras chooses the function for these names itself, by the loss and the shape of the output.
+_LEFT_TO_KERAS = ("acc", "accuracy", "ce", "crossentropy")
+
+
+def optimizer(name: str, *, has_parameters: bool = False) -> Any:
+    """Return the class of optimizers with this name."""
+    import keras
+
+    return type(keras.optimizers.get(name))
+
+
+def loss(name: str, *, has_parameters: bool = False) -> Any:
+    """Return the loss with this name: a function, or a class.
+
+    Parameters
+    ----------
+    name : str
+        Name of a function or class, such as "mse" or "Huber".
+    has_parameters : bool, default=False
+        Whether the loss will be given parameters, which a function doesn't take: then the name of a
+        function gives the class for it, such as ``Huber`` for "huber".
+    """
+    import keras
+
+    return _class_of(keras.losses.get(name), keras.losses if has_parameters else None)
+
+
+def metric(name: str, *, has_parameters: bool = False) -> Any:
+    """Return the metric with this name: a class, a function, or a name that Keras resolves.
+
+    Parameters
+    ----------
+    name, has_parameters
+        As for `loss`.
+    """
+    import keras
+
+    if name in _LEFT_TO_KERAS and not has_parameters:
+        return name
+    return _class_of(keras.metrics.get(name), keras.metrics if has_parameters else None)
+
+
+def _class_of(part: Any, module: Any) -> Any:
+    """Return the class of an instance; of a function, the class in `module` that computes it."""
+    if not inspect.isfunction(part):
+        return part if isinstance(part, type) else type(part)
+    classes = [each for each in vars(module).values() if isinstance(each, type)] if module else []
+    return next((each for each in classes if _snake(each.__name__) == part.__name__), part)
+
+
+def full_name(part: Any, kind: str) -> str:
+    """Return the full name of a loss or metric, such as "mean_squared_error" for "mse".
+
+    Parameters
+    ----------
+    part : str, class, function or instance
+        The loss or metric.
+    kind : str
+        "losses" or "metrics".
+
+    Raises
+    ------
+    ValueError
+        If Keras has none of this name.
+    """
+    import keras
+
+    if isinstance(part, str):
+        part = getattr(keras, kind).get(part)
+    if isinstance(part, str):
+        return part
+    named = part if isinstance(part, type) or inspect.isfunction(part) else type(part)
+    return _snake(named.__name__)
+
+
+def _snake(name: str) -> str:
+    """Return a name such as ``KLDivergence`` as ``kl_divergence``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def floatx() -> str:
+    """Return the name of the type that Keras computes with by default, such as "float32"."""
+    import keras
+
+    return str(keras.backend.floatx())

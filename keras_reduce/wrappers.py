@@ -426,12 +426,15 @@ class KerasRegressor(RegressorMixin, BaseWrapper):  # type: ignore[misc]
 
     Examples
     --------
-    >>> def create_model(units=8):
-    ...     model = keras.Sequential([keras.layers.Dense(units, "relu"), keras.layers.Dense(1)])
+    >>> import keras, keras_reduce, numpy as np
+    >>> def build(units=4):
+    ...     layers = [keras.Input((2,)), keras.layers.Dense(units), keras.layers.Dense(1)]
+    ...     model = keras.Sequential(layers)
     ...     model.compile("adam", "mse")
     ...     return model
-    >>> estimator = KerasRegressor(build_fn=create_model, units=16, epochs=10, random_state=0)
-    >>> estimator.fit(X, y).predict(X)  # doctest: +SKIP
+    >>> estimator = keras_reduce.KerasRegressor(build, units=3, epochs=2)
+    >>> estimator.fit(np.ones((8, 2)), np.ones(8)).predict(np.ones((5, 2))).shape
+    (5,)
     """
 
     # The default for a model set by hand, for which no y is known.
@@ -559,6 +562,20 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
     ------
     EstimatorError
         A subclass of ``ValueError``, if neither `build_fn` nor Keras's methods accept a parameter.
+
+    Examples
+    --------
+    >>> import keras, keras_reduce, numpy as np
+    >>> def build(meta):
+    ...     outputs = keras.layers.Dense(meta["n_classes_"], "softmax")
+    ...     model = keras.Sequential([keras.Input((meta["n_features_in_"],)), outputs])
+    ...     model.compile("sgd", "sparse_categorical_crossentropy")
+    ...     return model
+    >>> classifier = keras_reduce.KerasClassifier(build, epochs=2)
+    >>> classifier.fit(np.ones((6, 2)), ["no", "yes", "maybe"] * 2).classes_.tolist()
+    ['maybe', 'no', 'yes']
+    >>> classifier.predict_proba(np.ones((5, 2))).shape
+    (5, 3)
     """
 
     classes_: _Array

@@ -128,6 +128,21 @@ class BaseWrapper(KerasEstimator):
         Properties of the data of the first fit of the model.
     target_type_ : str
         Type of `y` as `sklearn.utils.multiclass.type_of_target` names it.
+
+    Examples
+    --------
+    An autoencoder, which is no regressor of targets:
+
+    >>> import keras, numpy as np
+    >>> from keras_reduce.scikeras import BaseWrapper
+    >>> def build(meta, units=1):
+    ...     features = meta["n_features_in_"]
+    ...     layers = [keras.layers.Dense(units), keras.layers.Dense(features)]
+    ...     return keras.Sequential([keras.Input((features,)), *layers])
+    >>> coder = BaseWrapper(build, loss="mse", model__units=2, fit__epochs=2, verbose=0)
+    >>> X = np.ones((6, 3))
+    >>> coder.fit(X, X).predict(X).shape
+    (6, 3)
     """
 
     _BUILDER = "model"
@@ -804,6 +819,18 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
         Number of classes.
     target_type_ : str
         "binary", "multiclass", "multilabel-indicator" or "multiclass-multioutput".
+
+    Examples
+    --------
+    >>> import keras, numpy as np
+    >>> from keras_reduce.scikeras import KerasClassifier
+    >>> def build(meta):
+    ...     outputs = keras.layers.Dense(meta["n_classes_"], "softmax")
+    ...     return keras.Sequential([keras.Input((meta["n_features_in_"],)), outputs])
+    >>> loss = "sparse_categorical_crossentropy"
+    >>> classifier = KerasClassifier(build, loss=loss, optimizer__learning_rate=0.1, verbose=0)
+    >>> classifier.fit(np.ones((6, 2)), ["no", "yes", "maybe"] * 2).classes_.tolist()
+    ['maybe', 'no', 'yes']
     """
 
     classes_: Any
@@ -1072,6 +1099,17 @@ class KerasRegressor(RegressorMixin, BaseWrapper):  # type: ignore[misc]
         Number of columns of `y`.
     target_type_ : str
         Type of `y` as `sklearn.utils.multiclass.type_of_target` names it.
+
+    Examples
+    --------
+    >>> import keras, numpy as np
+    >>> from keras_reduce.scikeras import KerasRegressor
+    >>> def build(units):
+    ...     layers = [keras.Input((2,)), keras.layers.Dense(units), keras.layers.Dense(1)]
+    ...     return keras.Sequential(layers)
+    >>> estimator = KerasRegressor(build, loss="mse", optimizer="adam", model__units=3, verbose=0)
+    >>> estimator.fit(np.ones((8, 2)), np.ones(8)).predict(np.ones((5, 2))).shape
+    (5,)
     """
 
     _dtype_of_targets = "numeric"

@@ -167,7 +167,7 @@ def test_examples_of_docstrings(tmp_path):
     names = sorted(set(_shown_in_the_api()) - NEED_A_CLUSTER - {"errors"})
     printed = python(program("docstring_examples.py"), *names, cwd=tmp_path)
     (without,) = re.findall(r"^without examples: (.*)$", printed, re.MULTILINE)
-    assert set(without.split()) <= HARD_TO_SHOW | {"KerasClassifier", "KerasRegressor"}
+    assert set(without.split()) <= HARD_TO_SHOW
 
 
 # In the row "clusters": see ``test_dask.py``.

@@ -76,13 +76,17 @@ def _channel() -> _Channel | None:
 
 
 def is_passing() -> bool:
-    """Return whether a scheduler unpickles a graph that it will send on."""
-    # Private: the method by which Dask's scheduler unpickles a graph.
-    return "distributed.scheduler" in sys.modules and any(
-        frame.f_code.co_name == "update_graph"
-        and frame.f_globals.get("__name__") == "distributed.scheduler"
-        for frame in _callers()
-    )
+    """Return whether a scheduler unpickles a graph that it will pickle for its workers."""
+    if "distributed.scheduler" not in sys.modules:
+        return False
+    for frame in _callers():
+        # Private: the method by which Dask's scheduler unpickles a graph.
+        is_scheduler = frame.f_globals.get("__name__") == "distributed.scheduler"
+        if is_scheduler and frame.f_code.co_name == "update_graph":
+            # With workers in this process, as of Client(processes=False), it pickles nothing again.
+            scheduler = frame.f_locals.get("self")
+            return not str(getattr(scheduler, "address", "")).startswith("inproc://")
+    return False
 
 
 def _callers() -> Iterator[types.FrameType]:

@@ -31,6 +31,7 @@ from dask.sizeof import sizeof
 from dask_ml.wrappers import ParallelPostFit
 from distributed import Client, KilledWorker, LocalCluster, fire_and_forget
 from distributed.protocol.serialize import Serialized, ToPickle, dask_serialize, serialize
+from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -168,17 +169,16 @@ def a_search_outlives_a_worker():
 # --- tasks of the program --------------------------------------------------------------------
 
 
-@check
-def arguments_may_be_models_and_hold_some():
+def assert_arguments_may_be_models(client):
     model = trained()
     expected = bits(model.predict(X, verbose=0))
     inside = Parts(model, (model, {"again": model}))
     futures = [
-        CLIENT.submit(answers, model),
-        CLIENT.submit(answers, inside),
-        CLIENT.submit(model.predict, X, verbose=0),
-        CLIENT.compute(dask.delayed(answers)(dask.delayed(trained)(4, 1))),
-        CLIENT.submit(lambda pair: answers(pair[1]), ("a pair", model)),
+        client.submit(answers, model),
+        client.submit(answers, inside),
+        client.submit(model.predict, X, verbose=0),
+        client.compute(dask.delayed(answers)(dask.delayed(trained)(4, 1))),
+        client.submit(lambda pair: answers(pair[1]), ("a pair", model)),
     ]
     for number, future in enumerate(futures):
         assert bits(np.asarray(future.result(PATIENCE))) == expected, number
@@ -186,7 +186,24 @@ def arguments_may_be_models_and_hold_some():
     def shared(parts):
         return parts.others[0] is parts.model is parts.others[1]["again"]
 
-    assert CLIENT.submit(shared, inside).result(PATIENCE)
+    assert client.submit(shared, inside).result(PATIENCE)
+
+
+@check
+def arguments_may_be_models_and_hold_some():
+    assert_arguments_may_be_models(CLIENT)
+
+
+@check
+def workers_within_the_program_get_the_objects_themselves():
+    """Require that a scheduler that sends to no other process hands over no placeholders."""
+    options = {"n_workers": 1, "threads_per_worker": 2, "dashboard_address": None}
+    with Client(processes=False, set_as_default=False, **options) as client:
+        assert_arguments_may_be_models(client)
+        estimator = keras_reduce.KerasRegressor(built_in_steps, random_state=1)
+        copied = client.submit(clone, estimator)
+        fitted = client.submit(lambda regressor: regressor.fit(X, Y), copied).result(PATIENCE)
+        assert bits(fitted.predict(X)) == fitted_with(1)
 
 
 class Named(keras.Sequential):

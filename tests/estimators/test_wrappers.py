@@ -69,7 +69,7 @@ def scikit_learn_checks():
 
 
 # No check is expected to fail.
-@pytest.mark.parametrize(("estimator", "check"), scikit_learn_checks())
+@pytest.mark.parametrize(("estimator", "check"), list(scikit_learn_checks()))
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 

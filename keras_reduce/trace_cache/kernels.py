@@ -5,8 +5,8 @@ A kernel is kept until the cache is cleared. Two things are changed in how a pro
 TensorFlow clears the cache whenever a program sets a seed, so that kernels that draw random numbers
 start their streams again. Kernels that hold optimized graphs are lost as well, and the next call
 optimizes each graph again, which takes longer than an epoch of a small model. So the cache is kept
-if none of its kernels can have drawn a number. And variables share kernels, which takes half of the
-time to make one, and all of the memory that is lost with each.
+if none of its kernels can have drawn a number. And variables of one shape share a kernel,
+so that no memory stays behind for each of them.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def _watching(functions: Any) -> _Patched:
 def _without_names(functions: Any) -> _Patched:
     """Return the C functions of a module, which make all variables of a shape by one kernel.
 
-    TensorFlow keeps a kernel, of 35 kB, for each variable that a program ever makes, since its name
+    TensorFlow keeps a kernel for each variable that a program ever makes, since its name
     is an attribute of the operation. Only messages of TensorFlow show that name; Python has it too.
     """
     execute = functions.TFE_Py_FastPathExecute

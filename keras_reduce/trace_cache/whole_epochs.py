@@ -1,9 +1,9 @@
 """Whole epochs in one call of a graph, and predictions without a data pipeline.
 
 For each call of ``fit``, Keras turns arrays into a pipeline of data, starts an iterator of it for
-each epoch, and calls a graph for each batch. For a small model all of that takes many times as long
-as the computation. If no code sees single batches, a loop within one graph takes the batches from
-the arrays, and computes the same steps in the same order.
+each epoch, and calls a graph for each batch. For a small model all of that takes longer than the
+computation. If no code sees single batches, a loop within one graph takes the batches from the
+arrays, and computes the same steps in the same order.
 """
 
 from __future__ import annotations

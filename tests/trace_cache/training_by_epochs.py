@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import pickle
+import random
 import re
 import resource
 import signal
@@ -225,7 +226,10 @@ def callbacks_see_what_they_saw():
         model, callback = plain(), create()
         options = {"validation_split": 0.2, "batch_size": 8, "verbose": 0}
         history = model.fit(X, Y, epochs=4, callbacks=[callback], **options).history
-        return [history, getattr(callback, "seen", None), variables_of(model)]
+        # What the program draws next is as if Keras had trained the model, too.
+        drawn = [random.random(), tf.random.uniform([2]).numpy()]
+        drawn.append(np.random.random())  # noqa: NPY002 - the generator that a seed sets
+        return [history, getattr(callback, "seen", None), variables_of(model), drawn]
 
     for name, (create, is_whole) in CALLBACKS.items():
         assert len(set(results_of(trained, create))) == 1, name

@@ -23,7 +23,7 @@ from collections.abc import Callable, Hashable, Iterator
 from typing import Any, NamedTuple
 
 from ..families.keras3 import private
-from . import pipelines
+from . import pipelines, stored
 from .building import build_ahead
 from .graphs import Trace, handle_of, without_model
 from .keys import Role, TraceKey, trace_key
@@ -278,6 +278,10 @@ class _Cache:
         key = (self._role, made_for, arguments, context, followed.key)
         trace = pool.get(key)
         if trace is None:
+            trace = stored.find(key, arguments, followed)
+            if trace is not None:
+                pool.put(key, trace)
+        if trace is None:
             self._wanted = _Wanted(key, followed, by_name, random.getstate())
             return None
         handles = [handle_of(variable) for variable in followed.variables]
@@ -299,6 +303,7 @@ class _Cache:
                 # their own.
                 if trace is not None and random.getstate() == wanted.random_state:
                     pool.put(wanted.key, trace)
+                    stored.keep(wanted.key, trace, function)
         except Exception:
             _log.debug("a trace can't be shared", exc_info=True)
 

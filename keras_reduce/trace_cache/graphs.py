@@ -38,8 +38,13 @@ def without_model(function: Any, followed: TraceKey) -> Trace | None:
     if not _is_repeatable(atomic):
         return None
     bare = _bare(atomic)
-    size = bare.cached_definition.ByteSize() + _BYTES_OF_AN_ITEM * len(followed.key)
+    size = size_of(bare.cached_definition, followed)
     return Trace(bare, [places[id(tensor)] for tensor in captured], size)
+
+
+def size_of(definition: Any, followed: TraceKey) -> int:
+    """Return the bytes of a graph's definition and of its cache key."""
+    return int(definition.ByteSize()) + _BYTES_OF_AN_ITEM * len(followed.key)
 
 
 def _bare(atomic: Any) -> Any:
@@ -60,11 +65,12 @@ def _is_repeatable(atomic: Any) -> bool:
     if atomic.call_options.control_captures:
         return False
     operations = {node.op for node in atomic.cached_definition.node_def}
-    return all(map(_is_known, operations)) and all(map(_is_repeatable, atomic.children))
+    return all(map(is_known, operations)) and all(map(_is_repeatable, atomic.children))
 
 
 @functools.cache
-def _is_known(operation: str) -> bool:
+def is_known(operation: str) -> bool:
+    """Return whether an operation has no state, except for variables and iterators."""
     # Private: the list of TensorFlow's operations.
     from tensorflow.python.framework import op_def_registry
 

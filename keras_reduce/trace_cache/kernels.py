@@ -26,6 +26,7 @@ _PASSED_OVER = ("__inference_Dataset_", "__wrapped__")
 # Whether an operation that draws from a stream of its kernel may have run outside of a function
 # since the cache was cleared. Nothing is known of the time before the patch.
 _has_drawn = True
+_times_cleared = 0
 # Names of functions without such operations.
 _harmless: set[str] = set()
 
@@ -46,10 +47,15 @@ def patches() -> Iterator[tuple[Any, str, Callable[[Any], Any]]]:
     yield gen_resource_variable_ops, "pywrap_tfe", _without_names
 
 
+def times_cleared() -> int:
+    """Return how often a seed has cleared the cache."""
+    return _times_cleared
+
+
 def _keeping_kernels(original: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
     @functools.wraps(original)
     def _set_global_seed(self: Any, seed: Any) -> None:
-        global _has_drawn
+        global _has_drawn, _times_cleared
         try:
             is_kept = type(seed) is int and not _may_have_drawn(self)
         except Exception:  # Another thread may remove a function meanwhile.
@@ -58,6 +64,7 @@ def _keeping_kernels(original: Callable[[Any, Any], None]) -> Callable[[Any, Any
         if not is_kept:
             original(self, seed)
             _has_drawn = False  # The original has cleared the cache.
+            _times_cleared += 1
             return
         # Private: all that the original does, except for clearing.
         self._seed = seed

@@ -99,6 +99,15 @@ _IN_TRAINING = frozenset(
 _RULES: tuple[Kind, ...] = ("policy", "initializer", "regularizer", "constraint", "schedule")
 # Marks in a key: unique objects, so that no value equals one.
 _AGAIN, _VARIABLE, _OBJECT, _CODE, _CLASS, _END = (object() for _ in range(6))
+# Their names, for other processes.
+MARKS = {
+    _AGAIN: "again",
+    _VARIABLE: "variable",
+    _OBJECT: "object",
+    _CODE: "code",
+    _CLASS: "class",
+    _END: "end",
+}
 
 
 class _Walk:

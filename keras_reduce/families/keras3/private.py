@@ -118,6 +118,34 @@ KERNELS = Manifest(
         "make variables by one kernel for each shape",
     },
 )
+STORED = Manifest(
+    "Traces of other processes",
+    "each process traces for itself",
+    {
+        "tensorflow.core.framework.function_pb2:FunctionDefLibrary": "to write graphs as bytes",
+        "tensorflow.core.framework.optimized_function_graph_pb2:OptimizedFunctionGraph": "to keep "
+        "optimized graphs",
+        "tensorflow.core.function.polymorphism.function_type:FunctionType": "to make a function "
+        "of a stored graph",
+        "tensorflow.core.function.trace_type.serialization:SerializedTraceType": "to write the "
+        "types of results",
+        "tensorflow.core.function.trace_type.serialization:deserialize": "as well",
+        "tensorflow.core.function.trace_type.serialization:serialize": "as well",
+        "tensorflow.python.eager.context:Context.add_function_def": "to register a stored graph",
+        "tensorflow.python.eager.context:Context.disable_graph_collection": "to get optimized "
+        "graphs",
+        "tensorflow.python.eager.context:Context.enable_graph_collection": "as well",
+        "tensorflow.python.eager.context:Context.export_run_metadata": "as well",
+        "tensorflow.python.eager.context:Context.get_function_def": "to write a graph",
+        "tensorflow.python.eager.context:Context.has_function": "to find the functions that a "
+        "graph calls",
+        "tensorflow.python.eager.polymorphic_function.atomic_function:AtomicFunction": "to make a "
+        "function of a stored graph",
+        "tensorflow.python.eager.polymorphic_function.atomic_function:CallOptions": "as well",
+        "tensorflow.python.eager.polymorphic_function.concrete_function:ConcreteFunction._call_flat"
+        "": "to store a graph after its first call",
+    },
+)
 
 # What instances have; classes don't say.
 ATTRIBUTES = {

@@ -14,16 +14,18 @@ import contextlib
 import copy
 import copyreg
 import functools
+import logging
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from .core import keras_backend, process_role, transport_detection
+from .core import keras_backend, process_role, trace_folders, transport_detection
 from .core.import_hooks import ImportHooks
 from .core.placeholders import DeferredCall, Refused
 from .core.replacements import MISSING, Replacements
-from .errors import FrameworkError
+from .errors import FileError, FrameworkError
 from .integrations import joblib_patches, patch_table
 from .integrations.private import MANIFESTS
 from .integrations.worker_requirements import GuardedPickle
@@ -43,6 +45,7 @@ class Installation(NamedTuple):
     reuse: bool = True
     backend: str | None = None  # From here on: options of the program, not sent to workers.
     progress: bool = False
+    trace_cache: str | None = None
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return receive, self._received()
@@ -66,9 +69,12 @@ class WorkerSetup:
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """Return a call of `receive`."""
-        return receive, (*self._installation._received(), True)
+        folder = self._installation.trace_cache
+        added = () if folder is None else (folder,)  # Earlier versions don't know it.
+        return receive, (*self._installation._received(), True, *added)
 
 
+_log = logging.getLogger(__package__)
 _lock = threading.RLock()
 _current: Installation | None = None  # the options in effect
 _requested: Installation | None = None  # by `install`
@@ -89,6 +95,7 @@ def install(
     prestart: bool = False,
     progress: bool | None = None,
     reuse: bool | None = None,
+    trace_cache: str | os.PathLike[str] | Literal[False] | None = None,
 ) -> None:
     """Make every pickler of this process use the reducers of this package for Keras objects.
 
@@ -116,11 +123,17 @@ def install(
     reuse : bool, optional
         Let equal models share the graphs that TensorFlow traces, in this process and in its
         workers. Results are the same to the bit. Initially True; None keeps the current value.
+    trace_cache : str or path-like or False, optional
+        Folder in which these graphs are kept for later programs, optimized. It is created if it
+        does not exist. False keeps none. Initially the variable ``KERAS_REDUCE_TRACE_CACHE`` of the
+        environment, if there is one; None keeps the current value.
 
     Raises
     ------
     ValueError
         If `backend` has another value.
+    FileError
+        If `trace_cache` can't be used: others could write to it, for example.
 
     Examples
     --------
@@ -131,10 +144,11 @@ def install(
     3
     """
     global _requested
+    folder = _cache_folder(trace_cache)
     if backend not in ("keras", "loky", None):
         raise ValueError(f"backend must be 'keras', 'loky' or None, not {backend!r}")
     with _lock:
-        wanted = _changed(_current, functions_by_value, legacy_wrappers, progress, reuse)
+        wanted = _changed(_current, functions_by_value, legacy_wrappers, progress, reuse, folder)
         wanted = wanted._replace(backend="keras" if backend == "keras" else None)
         thread_blocks = _own_blocks()
         if thread_blocks:
@@ -265,8 +279,9 @@ def _changed(
     legacy_wrappers: bool | None,
     progress: bool | None = None,
     reuse: bool | None = None,
+    trace_cache: str | Literal[False] | None = None,
 ) -> Installation:
-    before = before or Installation(backend="keras")
+    before = before or Installation(backend="keras", trace_cache=_cache_of_environment())
     return before._replace(
         functions_by_value=(
             before.functions_by_value if functions_by_value is None else functions_by_value
@@ -274,7 +289,30 @@ def _changed(
         legacy_wrappers=before.legacy_wrappers if legacy_wrappers is None else legacy_wrappers,
         progress=before.progress if progress is None else progress,
         reuse=before.reuse if reuse is None else reuse,
+        trace_cache=before.trace_cache if trace_cache is None else trace_cache or None,
     )
+
+
+def _cache_folder(
+    path: str | os.PathLike[str] | Literal[False] | None,
+) -> str | Literal[False] | None:
+    """Return the absolute path of a folder for traces, which is created; other values as is."""
+    if path is None or path is False:
+        return path
+    from .trace_cache import store
+
+    return store.create(path)
+
+
+def _cache_of_environment() -> str | None:
+    try:
+        return _cache_folder(os.environ.get(_CACHE_VARIABLE) or None) or None
+    except FileError as error:
+        _log.warning("%s is not used: %s", _CACHE_VARIABLE, error)
+        return None
+
+
+_CACHE_VARIABLE = "KERAS_REDUCE_TRACE_CACHE"
 
 
 def _settle() -> None:
@@ -285,6 +323,7 @@ def _settle() -> None:
     before, _current = _current, wanted
     if wanted == before:
         return
+    trace_folders.use(user=wanted and wanted.trace_cache)
     # Change only options that differ: other threads may be pickling.
     if before is None:
         from . import families
@@ -475,6 +514,7 @@ def receive(
     reuse: bool = True,
     framework: str | None = None,
     is_standalone: bool = False,
+    trace_cache: str | None = None,
 ) -> DeferredCall | Refused | None:
     """Install the sender's options in a worker process; elsewhere, do nothing.
 
@@ -489,6 +529,8 @@ def receive(
         The backend of the sender's Keras, which a worker must use as well.
     is_standalone : bool
         Whether this comes from a `WorkerSetup` and not from a model, which may be in a file.
+    trace_cache : str, optional
+        Folder of traces of the sender, which a worker on another machine may lack.
 
     Returns
     -------
@@ -501,7 +543,14 @@ def receive(
         If the Keras of this worker has another backend.
     """
     if transport_detection.is_passing():
-        options = functions_by_value, legacy_wrappers, reuse, framework, is_standalone
+        options = (
+            functions_by_value,
+            legacy_wrappers,
+            reuse,
+            framework,
+            is_standalone,
+            trace_cache,
+        )
         return DeferredCall(receive, options)
     if not process_role.is_worker() or not (is_standalone or transport_detection.is_sent()):
         return None
@@ -517,5 +566,15 @@ def receive(
         legacy_wrappers=legacy_wrappers,
         reuse=reuse,
         backend=None,
+        trace_cache=_if_usable(trace_cache),
     )
     return None
+
+
+def _if_usable(folder: str | None) -> str | None:
+    """Return a folder of traces if this worker has it, too, and may use it; else None."""
+    if folder is None:
+        return None
+    from .trace_cache.store import Store
+
+    return None if Store(folder).obstacle() else folder

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 from joblib._parallel_backends import FallbackToBackend, LokyBackend, SequentialBackend
 
-from ..core import keras_backend
-from . import gpus, limits, warm
+from ..core import keras_backend, trace_folders
+from . import gpus, limits, trace_folder, warm
 from .executor import Pool, Settings
 from .plain_loky import known_to_loky
 from .progress import Progress
@@ -90,6 +90,7 @@ class KerasBackend(LokyBackend):  # type: ignore[misc]
         # Part of the settings of a pool: if the program selects another Keras backend, new workers
         # are forked.
         environment |= keras_backend.environment()
+        trace_folder.ensure(options.get("temp_folder"))
         settings = Settings(
             timeout=float(idle_worker_timeout or 300),
             environment=tuple(sorted(environment.items())),
@@ -101,6 +102,7 @@ class KerasBackend(LokyBackend):  # type: ignore[misc]
             initializer=options.get("initializer"),
             initargs=tuple(options.get("initargs", ())),
             gpus=gpus.devices(options.get("gpus")),
+            folders=trace_folders.current,
         )
 
         def workers() -> Any:

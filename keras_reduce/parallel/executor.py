@@ -12,6 +12,7 @@ from joblib._memmapping_reducer import TemporaryResourcesManager, get_memmapping
 from joblib.executor import MemmappingExecutor
 from joblib.externals.loky import process_executor
 
+from ..core.trace_folders import Folders
 from . import limits, process
 from .server import Server
 from .shipping import Shipper
@@ -28,6 +29,7 @@ class Settings(NamedTuple):
     mmap_mode: str | None
     most_growth: int | None
     gpus: tuple[str, ...] = ()
+    folders: Folders = Folders()
     initializer: Any = None
     initargs: tuple[Any, ...] = ()
 
@@ -169,6 +171,7 @@ class Pool:
             initargs=(
                 settings.threads,
                 settings.most_growth,
+                settings.folders,
                 settings.initializer,
                 settings.initargs,
             ),

@@ -9,6 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..core import trace_folders
+from ..core.trace_folders import Folders
+
 _STATM = Path("/proc/self/statm")
 
 # Environment variables that limit TensorFlow's threads; joblib sets those of other libraries.
@@ -18,10 +21,11 @@ TENSORFLOW_VARIABLES = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 def begin(
     threads: int | None,
     most_growth: int | None,
+    folders: Folders,
     initializer: Callable[..., Any] | None = None,
     initargs: tuple[Any, ...] = (),
 ) -> None:
-    """Set the limits of this worker, before its first task.
+    """Set the limits of this worker, and where it finds traces, before its first task.
 
     Parameters
     ----------
@@ -29,12 +33,15 @@ def begin(
         Threads of each numerical library; None for no limit.
     most_growth : int, optional
         Bytes by which the worker may grow before it is replaced; None for no limit.
+    folders : Folders
+        Where processes share traces.
     initializer, initargs
         User-defined function, and its arguments, to call in each worker.
     """
     if threads is not None:
         limit_threads(threads)
     limit_growth(most_growth)
+    trace_folders.use(**folders._asdict())
     if initializer is not None:
         initializer(*initargs)
 

@@ -24,6 +24,7 @@ BACKEND = Manifest(
         f"{_BACKENDS}:SequentialBackend": "to run tasks one by one",
         "joblib.parallel:Parallel()._id": "to find the temporary files of a call",
         "joblib.executor:MemmappingExecutor": "to derive the pool of workers",
+        f"{_MAPPING}:_get_temp_dir": "to find a place for temporary files",
         f"{_MAPPING}:get_memmapping_reducers": "to send large arrays as files",
         f"{_MAPPING}:TemporaryResourcesManager.register_new_context": "to make a temporary folder "
         "for each call",

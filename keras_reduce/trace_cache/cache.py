@@ -23,7 +23,7 @@ from collections.abc import Callable, Hashable, Iterator
 from typing import Any, NamedTuple
 
 from ..families.keras3 import private
-from . import pipelines, stored
+from . import optimized, pipelines, stored
 from .building import build_ahead
 from .graphs import Trace, handle_of, without_model
 from .keys import Role, TraceKey, trace_key
@@ -79,6 +79,8 @@ def share_traces(on: bool) -> None:
     """Turn sharing on or off, and clear the cache."""
     global _is_on
     _is_on = on and private.can_share_traces()
+    if _is_on:
+        optimized.prepare()
     _forget()
     if _is_on:
         _forget_with_session()
@@ -303,7 +305,8 @@ class _Cache:
                 # their own.
                 if trace is not None and random.getstate() == wanted.random_state:
                     pool.put(wanted.key, trace)
-                    stored.keep(wanted.key, trace, function)
+                    if trace.size <= _MOST_BYTES:
+                        stored.keep(wanted.key, trace, function)
         except Exception:
             _log.debug("a trace can't be shared", exc_info=True)
 

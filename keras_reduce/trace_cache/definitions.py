@@ -146,10 +146,11 @@ def read(definition: Definition, parameters: Any, followed: TraceKey) -> Trace:
     Raises
     ------
     ValueError
-        If the definition is damaged, or calls an operation that no trace in the cache may call.
+        If it has another operation than traces in the cache may have, or other names.
+    google.protobuf.message.DecodeError
+        If it can't be parsed.
     """
     # Private, all: TensorFlow's table of functions, and what its own functions consist of.
-    from google.protobuf.message import DecodeError
     from tensorflow.core.framework import function_pb2
     from tensorflow.core.function.polymorphism.function_type import FunctionType
     from tensorflow.core.function.trace_type import serialization
@@ -160,12 +161,9 @@ def read(definition: Definition, parameters: Any, followed: TraceKey) -> Trace:
     )
 
     library, output = function_pb2.FunctionDefLibrary(), serialization.SerializedTraceType()
-    try:
-        library.ParseFromString(definition.library)
-        output.ParseFromString(definition.output)
-        returned = serialization.deserialize(output)
-    except DecodeError as error:
-        raise ValueError(f"no definition of a graph: {error}") from error
+    library.ParseFromString(definition.library)
+    output.ParseFromString(definition.output)
+    returned = serialization.deserialize(output)
     own = {each.signature.name for each in library.function}
     if not own or any(_NAME.fullmatch(each) is None for each in own):
         raise ValueError("functions of other names than a trace has")

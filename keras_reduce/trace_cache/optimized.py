@@ -19,7 +19,7 @@ from typing import Any
 from . import kernels
 
 _VARIABLE = "TF_GRAPH_CACHING"
-# One function at a time may find a file. Others are optimized as usual meanwhile.
+# One function at a time may find a file, or leave its graph. Others do without.
 _lock = threading.Lock()
 _BY_THE_PROGRAM = 2  # OptimizedFunctionGraph.OptimizationSource.JIT
 
@@ -34,17 +34,34 @@ def prepare() -> None:
 
 @contextlib.contextmanager
 def collected(graphs: list[Any]) -> Iterator[None]:
-    """Add the graphs that TensorFlow optimizes in this block to a list."""
-    # Private: TensorFlow's record of graphs.
-    from tensorflow.python.eager import context
+    """Add the graphs that TensorFlow optimizes in this block to a list.
 
-    eager = context.context()
-    eager.enable_graph_collection()
-    try:
+    None are listed where they could be those of others: of another thread in such a block, of a
+    program that records graphs itself, or on other devices than the CPU.
+    """
+    import tensorflow as tf
+
+    # Private, both: TensorFlow's record of graphs, and whether `tf.summary` uses it.
+    from tensorflow.python.eager import context
+    from tensorflow.python.ops import summary_ops_v2
+
+    if (
+        summary_ops_v2._current_trace_context is not None
+        or tf.config.list_logical_devices("GPU")
+        or not _lock.acquire(blocking=False)
+    ):
         yield
+        return
+    try:
+        eager = context.context()
+        eager.enable_graph_collection()
+        try:
+            yield
+        finally:
+            metadata = eager.export_run_metadata()
+            eager.disable_graph_collection()
     finally:
-        metadata = eager.export_run_metadata()
-        eager.disable_graph_collection()
+        _lock.release()
     graphs += [each.post_optimization_graph for each in metadata.function_graphs]
 
 
@@ -61,6 +78,8 @@ def of(function: Any, graphs: Iterable[Any]) -> Any:
     # Private: the form of the file.
     from tensorflow.core.framework import optimized_function_graph_pb2
 
+    if function.attr["_XlaMustCompile"].b:
+        return None  # XLA compiles it, wherever it runs.
     arguments = [each.type for each in function.signature.input_arg]
     results = [each.type for each in function.signature.output_arg]
     fitting = [

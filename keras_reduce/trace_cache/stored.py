@@ -11,18 +11,21 @@ from ..core import trace_folders
 from ..families.keras3 import private
 from . import definitions, optimized
 from .digests import digest
-from .graphs import Trace, size_of
+from .graphs import Trace
 from .keys import TraceKey
 from .store import Store
 
 _log = logging.getLogger(__package__)
+_MOST_BYTES = 1 << 28  # in memory
 
 
 def _stores() -> list[Store]:
     """Return the folders in use, the one in memory first."""
-    if not private.STORED.is_complete():
+    program, user = trace_folders.current
+    if (program or user) is None or not (private.is_tested() and private.STORED.is_complete()):
         return []
-    return [Store(path) for path in trace_folders.current if path is not None]
+    stores = [] if program is None else [Store(program, _MOST_BYTES)]
+    return stores if user is None else [*stores, Store(user)]
 
 
 def find(key: Hashable, parameters: Any, followed: TraceKey) -> Trace | None:
@@ -81,14 +84,16 @@ def keep(key: Hashable, trace: Trace, function: Any) -> None:
 
     @functools.wraps(original)
     def first_call(*args: Any, **kwargs: Any) -> Any:
-        del function._call_flat
+        if vars(function).pop("_call_flat", None) is None:
+            return original(*args, **kwargs)  # Another thread has come first.
         graphs: list[Any] = []
         with optimized.collected(graphs):
             result = original(*args, **kwargs)
         try:
             definition = definitions.written(trace, graphs, name)
-            for store in stores if definition is not None else ():
-                store.put(name, definition)
+            if definition is not None:
+                for store in stores:
+                    store.put(name, definition)
         except Exception:
             _log.debug("a trace can't be stored", exc_info=True)
         return result

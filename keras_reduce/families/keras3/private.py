@@ -144,6 +144,8 @@ STORED = Manifest(
         "tensorflow.python.eager.polymorphic_function.atomic_function:CallOptions": "as well",
         "tensorflow.python.eager.polymorphic_function.concrete_function:ConcreteFunction._call_flat"
         "": "to store a graph after its first call",
+        "tensorflow.python.ops.summary_ops_v2:_current_trace_context": "to leave alone the graphs "
+        "that a program records",
     },
 )
 

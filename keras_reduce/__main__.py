@@ -67,6 +67,18 @@ def _parser() -> argparse.ArgumentParser:
     _add_formats(explain)
     explain.set_defaults(run=_explain)
 
+    cache = commands.add_parser(
+        "cache", help="list or remove the traces that programs keep for later ones"
+    )
+    cache.add_argument("action", choices=("list", "size", "clear"))
+    cache.add_argument(
+        "folder",
+        metavar="FOLDER",
+        nargs="?",
+        help="their folder; by default the variable KERAS_REDUCE_TRACE_CACHE",
+    )
+    cache.set_defaults(run=_cache)
+
     inspect = commands.add_parser(
         "inspect", help="list the contents of a file without executing any of it"
     )
@@ -91,6 +103,12 @@ def _explain(arguments: argparse.Namespace) -> int:
     from . import explanation
 
     return explanation.main(arguments.target, as_json=arguments.json, page=arguments.html)
+
+
+def _cache(arguments: argparse.Namespace) -> int:
+    from .trace_cache import command
+
+    return command.main(arguments.action, arguments.folder)
 
 
 def _inspect(arguments: argparse.Namespace) -> int:

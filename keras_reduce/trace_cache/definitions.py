@@ -73,10 +73,10 @@ def written(trace: Trace, graphs: Any, digest: str) -> Definition | None:
         # Debugging information, and what belongs to the program in which it was traced.
         copied.attr.pop("_construction_context", None)
         _rename(copied.node_def, names)
-    try:
-        output = serialization.serialize(function.function_type.output)
-    except ValueError:
-        return None  # A type that TensorFlow can't write.
+    returned = function.function_type.output
+    if not _is_plain(returned):
+        return None
+    output = serialization.serialize(returned)
     graph = optimized.of(library.function[0], graphs)
     if graph is not None:
         _rename(graph.function_graph.node, names)
@@ -97,15 +97,15 @@ def _name(digest: str, place: int) -> str:
 def _reached(function: Any) -> dict[str, Any]:
     """Return the definitions of a function and of all that it calls, by name."""
     eager = function._bound_context  # Private: TensorFlow's table of functions.
-    found: dict[str, Any] = {}
+    reached: dict[str, Any] = {}
     names = [function.name.decode()]
     while names:
         name = names.pop()
-        if name not in found:
-            found[name] = eager.get_function_def(name)
-            for node in found[name].node_def:
+        if name not in reached:
+            reached[name] = eager.get_function_def(name)
+            for node in reached[name].node_def:
                 names += [each for each in _called(node) if eager.has_function(each)]
-    return found
+    return reached
 
 
 def _called(node: Any) -> Iterator[str]:
@@ -126,6 +126,24 @@ def _rename(nodes: Any, names: dict[str, str]) -> None:
                 value.func.name = names.get(value.func.name, value.func.name)
             for each in value.list.func:
                 each.name = names.get(each.name, each.name)
+
+
+def _is_plain(returned: Any) -> bool:
+    """Return whether the type of a result consists of what TensorFlow writes and reads in full."""
+    import tensorflow as tf
+
+    # Private: types of nests.
+    from tensorflow.core.function.trace_type import default_types
+
+    if isinstance(returned, default_types.Dict):
+        # Private: the class of the dictionary, which TensorFlow does not write.
+        is_dict = returned._placeholder_type is dict
+        return is_dict and all(map(_is_plain, returned.mapping.values()))
+    if isinstance(returned, default_types.List):
+        return _is_plain(returned.components_tuple)
+    if isinstance(returned, default_types.Tuple):
+        return all(map(_is_plain, returned.components))
+    return isinstance(returned, tf.TypeSpec)
 
 
 # --- back -------------------------------------------------------------------------------------
@@ -163,13 +181,13 @@ def read(definition: Definition, parameters: Any, followed: TraceKey) -> Trace:
     library, output = function_pb2.FunctionDefLibrary(), serialization.SerializedTraceType()
     library.ParseFromString(definition.library)
     output.ParseFromString(definition.output)
-    returned = serialization.deserialize(output)
-    own = {each.signature.name for each in library.function}
-    if not own or any(_NAME.fullmatch(each) is None for each in own):
+    returned = _with_classes(serialization.deserialize(output))
+    functions = {each.signature.name for each in library.function}
+    if not functions or any(_NAME.fullmatch(each) is None for each in functions):
         raise ValueError("functions of other names than a trace has")
     for each in library.function:
         for node in each.node_def:
-            if not (node.op in own or is_known(node.op)):
+            if not (node.op in functions or is_known(node.op)):
                 raise ValueError(f"the operation {node.op!r}, which no trace in the cache has")
     eager = context.context()
     eager.ensure_initialized()
@@ -189,6 +207,21 @@ def read(definition: Definition, parameters: Any, followed: TraceKey) -> Trace:
     size = size_of(library.function[0], followed) + len(definition.optimized)
     prepared = optimized.Prepared(function, definition.optimized)
     return Trace(prepared, list(definition.places), size)
+
+
+def _with_classes(returned: Any) -> Any:
+    """Return the type of a result that was read, with the class of its dictionaries."""
+    # Private: types of nests.
+    from tensorflow.core.function.trace_type import default_types
+
+    if isinstance(returned, default_types.Dict):
+        items = {name: _with_classes(each) for name, each in returned.mapping.items()}
+        return default_types.Dict(items, placeholder_type=dict)
+    if isinstance(returned, default_types.List):
+        return default_types.List(*_with_classes(returned.components_tuple).components)
+    if isinstance(returned, default_types.Tuple):
+        return default_types.Tuple(*map(_with_classes, returned.components))
+    return returned
 
 
 _NAME = re.compile(r"keras_reduce_[0-9a-f]{40}_(graph|part[0-9]+)_0")

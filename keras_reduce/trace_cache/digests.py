@@ -49,7 +49,7 @@ def digest(key: Hashable) -> str | None:
 
 
 def surroundings() -> tuple[Any, ...]:
-    """Return what a graph depends on beside its key: versions, processor, devices, settings."""
+    """Return versions, processor, devices and settings: graphs depend on them, too."""
     import tensorflow as tf
 
     threads = tf.config.threading

@@ -10,7 +10,7 @@ Each trace is a file named after the digest of its key::
     parts     compressed by zlib: library, output, optimized
 
 A file appears when it is whole. The least recently used files are removed when all files together
-are larger than the limit. A graph is code: a folder that somebody else could write to is not used.
+are larger than the limit. A graph is code: a folder that another user could write to is not used.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Store:
             os.utime(path)
         except (OSError, ValueError, KeyError, TypeError, zlib.error) as error:
             _log.warning(
-                "A stored trace can't be used, so the model is traced anew: %s: %s", path, error
+                "A stored trace can't be used, so the model is traced again: %s: %s", path, error
             )
             return None
         return definition

@@ -55,7 +55,7 @@ def find(key: Hashable, parameters: Any, followed: TraceKey) -> Trace | None:
             return definitions.read(definition, parameters, followed)
         except Exception:
             _log.warning(
-                "A stored trace can't be used, so the model is traced anew: %s in %s",
+                "A stored trace can't be used, so the model is traced again: %s in %s",
                 name,
                 store.folder,
                 exc_info=True,

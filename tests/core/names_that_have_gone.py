@@ -2,6 +2,7 @@
 
 import contextlib
 import pickle
+import tempfile
 
 import keras
 import numpy as np
@@ -9,10 +10,10 @@ import numpy as np
 import keras_reduce
 from checks import check, logged, main, raises
 from keras_reduce import families, reducers
-from keras_reduce.core import private_names
+from keras_reduce.core import private_names, trace_folders
 from keras_reduce.errors import FrameworkError, PayloadError, ReduceError
 from keras_reduce.families.keras3 import private, tree
-from keras_reduce.trace_cache import hooks
+from keras_reduce.trace_cache import hooks, stored
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 NEEDED = (*private.NEEDED, *private.NEEDED_WITH.get(keras.backend.backend(), ()))
@@ -32,7 +33,7 @@ def without(gone):
         return default if name == gone else find(name, default)
 
     # Private: only the first missing name is logged, so forget the earlier ones.
-    for manifest in (private.TRACES, private.WHOLE_EPOCHS, private.KERNELS):
+    for manifest in private.OPTIONAL:
         manifest._has_told = False
     private.find = private_names.find = without_one
     forget()
@@ -134,6 +135,22 @@ def without_what_faster_training_needs_traces_are_shared_all_the_same():
             assert "make_train_function" in patched
             gone = "fit" if manifest is private.WHOLE_EPOCHS else "_set_global_seed"
             assert gone not in patched
+
+
+@check(needs="tensorflow")
+def without_what_stored_traces_need_each_process_traces():
+    with tempfile.TemporaryDirectory() as folder:
+        trace_folders.use(user=folder)
+        for name in private.STORED.names:
+            with without(name), logged("keras_reduce") as messages:
+                for _ in range(2):
+                    assert stored.find((), (), None) is None
+            shown = name.replace(":", ".")
+            assert messages == [
+                f"{private.STORED.feature} is off: {shown} can't be found, so "
+                f"{private.STORED.instead}"
+            ]
+        trace_folders.use(user=None)
 
 
 @check

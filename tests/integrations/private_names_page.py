@@ -38,9 +38,7 @@ def page():
         rows({f"{k}().{n}": r for k, of in keras3.ATTRIBUTES.items() for n, r in of.items()})
     )
     for manifest in (
-        keras3.TRACES,
-        keras3.WHOLE_EPOCHS,
-        keras3.KERNELS,
+        *keras3.OPTIONAL,
         parallel.BACKEND,
         *integrations.MANIFESTS.values(),
     ):

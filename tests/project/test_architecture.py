@@ -12,7 +12,7 @@ PACKAGE = ROOT / "keras_reduce"
 # The top-level modules and the subpackages ("rooms"), each with those that it may import.
 ALLOWED = {
     "__init__": "_version errors explanation inspection persistence registry wrappers",
-    "__main__": "_version core errors examples explanation inspection",
+    "__main__": "_version core errors examples explanation inspection trace_cache",
     "_version": "",
     "audit": "errors files",
     "closures": "custom_objects errors families",
@@ -40,7 +40,7 @@ ALLOWED = {
     "registry": "core custom_objects errors families integrations parallel reducers trace_cache",
     "scikeras": "errors estimators families",
     "spark": "core integrations registry",
-    "trace_cache": "core families",
+    "trace_cache": "_version core errors families",
     "weak_references": "core errors identities",
     "wrappers": "errors estimators",
 }

@@ -10,6 +10,7 @@ import copy
 import functools
 import pickle
 import sys
+import tempfile
 
 import keras
 import numpy as np
@@ -30,6 +31,7 @@ from sklearn.utils import get_tags
 import keras_reduce
 from checks import bits, check, main
 from keras_reduce import KerasClassifier, KerasRegressor
+from keras_reduce.core import trace_folders
 from keras_reduce.trace_cache import cache
 
 keras_reduce.install()
@@ -356,6 +358,8 @@ class Lives(RuleBasedStateMachine):
     @initialize()
     def begin(self):
         self.pairs, self.kept, self.steps = [], [], 0
+        self.folder = tempfile.TemporaryDirectory()
+        trace_folders.use(user=self.folder.name)
 
     def both(self, action, *pair):
         """Apply an action to both estimators of a pair; the results must be the same."""
@@ -444,10 +448,17 @@ class Lives(RuleBasedStateMachine):
         pair = data.draw(st.sampled_from(self.pairs))
         pair[:] = map(WAYS[way], pair)
 
+    @rule()
+    def forget(self):
+        """Forget all traces: later ones are read from the folder, as another process would."""
+        cache.pool.clear()
+
     def fitted(self):
         return [pair for pair in self.pairs if pair[0].__sklearn_is_fitted__()]
 
     def teardown(self):
+        trace_folders.use(user=None)
+        self.folder.cleanup()
         # Models that were put aside are unchanged.
         for model, before in getattr(self, "kept", ()):
             assert bits(seen(model)) == before

@@ -127,8 +127,10 @@ STORED = Manifest(
         "optimized graphs",
         "tensorflow.core.function.polymorphism.function_type:FunctionType": "to make a function "
         "of a stored graph",
-        "tensorflow.core.function.trace_type.serialization:SerializedTraceType": "to write the "
-        "types of results",
+        "tensorflow.core.function.trace_type.default_types:Dict": "to write the types of results",
+        "tensorflow.core.function.trace_type.default_types:List": "as well",
+        "tensorflow.core.function.trace_type.default_types:Tuple": "as well",
+        "tensorflow.core.function.trace_type.serialization:SerializedTraceType": "as well",
         "tensorflow.core.function.trace_type.serialization:deserialize": "as well",
         "tensorflow.core.function.trace_type.serialization:serialize": "as well",
         "tensorflow.python.eager.context:Context.add_function_def": "to register a stored graph",
@@ -148,6 +150,8 @@ STORED = Manifest(
         "that a program records",
     },
 )
+# All that can be done without.
+OPTIONAL = (TRACES, WHOLE_EPOCHS, KERNELS, STORED)
 
 # What instances have; classes don't say.
 ATTRIBUTES = {

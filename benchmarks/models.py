@@ -62,34 +62,47 @@ def _resnet() -> Any:
 
     model = keras.applications.ResNet50(weights=None)
     model.compile("adam", "categorical_crossentropy")
-    _step(model, _image())
+    _step(model, image())
     return model
 
 
 def _transformer() -> Any:
+    model = encoder(12)
+    model.compile("adam", "mse")
+    _step(model, tokens())
+    return model
+
+
+def encoder(blocks: int) -> Any:
+    """Return an encoder of some blocks of a transformer for tokens, not compiled."""
     import keras
     from keras import layers
 
     inputs = keras.Input((32,), dtype="int32")
     flow = layers.Embedding(8000, 256)(inputs)
-    for _ in range(12):
+    for _ in range(blocks):
         attended = layers.MultiHeadAttention(4, 64, dropout=0.1)(flow, flow)
         flow = layers.LayerNormalization()(layers.Add()([flow, attended]))
         forward = layers.Dense(256)(layers.Dense(1024, activation="gelu")(flow))
         forward = layers.Dropout(0.1)(forward)
         flow = layers.LayerNormalization()(layers.Add()([flow, forward]))
     outputs = layers.Dense(1)(layers.GlobalAveragePooling1D()(flow))
-    model = keras.Model(inputs, outputs)
-    model.compile("adam", "mse")
-    _step(model, _tokens())
-    return model
+    return keras.Model(inputs, outputs)
 
 
 def _lstm() -> Any:
+    model = untrained_lstm()
+    model.compile("adam", "mse")
+    model.fit(tokens(), np.ones((2, 1)), verbose=0)
+    return model
+
+
+def untrained_lstm() -> Any:
+    """Return two layers of LSTM for tokens, not compiled."""
     import keras
     from keras import layers
 
-    model = keras.Sequential(
+    return keras.Sequential(
         [
             keras.Input((32,), dtype="int32"),
             layers.Embedding(5000, 128),
@@ -98,9 +111,6 @@ def _lstm() -> Any:
             layers.Dense(1),
         ]
     )
-    model.compile("adam", "mse")
-    model.fit(_tokens(), np.ones((2, 1)), verbose=0)
-    return model
 
 
 def _step(model: Any, inputs: Any) -> None:
@@ -116,11 +126,13 @@ def _floats(*shape: int) -> Any:
     return np.random.default_rng(0).random((2, *shape), dtype="float32")
 
 
-def _image() -> Any:
+def image() -> Any:
+    """Return one image."""
     return _floats(224, 224, 3)[:1]
 
 
-def _tokens() -> Any:
+def tokens() -> Any:
+    """Return two rows of tokens."""
     return np.random.default_rng(0).integers(0, 5000, (2, 32), dtype="int32")
 
 
@@ -128,8 +140,8 @@ MODELS = {
     "mlp-2x10": Model("MLP 2x10", lambda: _mlp(2, 10, 10), lambda: _floats(10)),
     "mlp-20x64": Model("MLP 20x64", lambda: _mlp(20, 64, 10), lambda: _floats(10)),
     "mlp-4x2048": Model("MLP 4x2048 + Adam", _mlp_with_slots, lambda: _floats(2048)),
-    "mobilenetv2": Model("MobileNetV2", _mobilenet, _image),
-    "resnet50": Model("ResNet50 + Adam", _resnet, _image),
-    "transformer": Model("transformer, 12 layers + Adam", _transformer, _tokens),
-    "lstm": Model("LSTM, 2 layers + Adam", _lstm, _tokens),
+    "mobilenetv2": Model("MobileNetV2", _mobilenet, image),
+    "resnet50": Model("ResNet50 + Adam", _resnet, image),
+    "transformer": Model("transformer, 12 layers + Adam", _transformer, tokens),
+    "lstm": Model("LSTM, 2 layers + Adam", _lstm, tokens),
 }

@@ -1,9 +1,10 @@
 """Registration of the reducers: `install`, `uninstall` and their options.
 
-Keras classes inherit one ``__reduce__``. Replacing it covers all subclasses, including those
-defined later, in ``__main__``, a notebook or a closure, for every pickler and `copy.deepcopy`, and
-classes with a ``__reduce__`` of their own keep it. A table of exact types (`copyreg`) would have to
-contain every class that is ever defined, and would keep all of them alive.
+Reducers of Keras's own classes are in `copyreg.dispatch_table`, which every pickler and
+`copy.deepcopy` ask by the exact type of an object. Classes derived from them inherit one
+``__reduce__``, which is replaced: that covers classes defined later, in ``__main__``, a notebook or
+a closure, and keeps none of them alive, as an entry in the table would. Classes with a
+``__reduce__`` of their own keep it. Both ways lead to the same function.
 
 Nothing here imports a framework. Patches of a module that is not loaded wait for its import.
 """
@@ -24,7 +25,7 @@ from typing import Any, Literal, NamedTuple
 from .core import keras_backend, process_role, trace_folders, transport_detection
 from .core.import_hooks import ImportHooks
 from .core.placeholders import DeferredCall, Refused
-from .core.replacements import MISSING, Replacements
+from .core.replacements import Replacements
 from .errors import FileError, FrameworkError
 from .integrations import joblib_patches, patch_table
 from .integrations.private import MANIFESTS
@@ -341,7 +342,6 @@ def _settle() -> None:
         _patches.undo()
         _by_value.undo()
         _install_reuse()
-        _forget_batches()
         _forget_backend()
     elif before is None or wanted.functions_by_value != before.functions_by_value:
         _hooks.when_imported("joblib.numpy_pickle", _settle_code)
@@ -366,12 +366,30 @@ def _install_keras(root: str) -> None:
     if family is None:
         return
     for base in family.base_classes():
-        _patches.set(base, "__reduce__", _reducing(vars(base).get("__reduce__")))
+        reduce: Any = _reducing(vars(base).get("__reduce__"))
+        _patches.set(base, "__reduce__", reduce)
+        for cls in _with_subclasses(base):
+            is_inherited = vars(object)["__reduce_ex__"] is getattr(cls, "__reduce_ex__", None)
+            is_ours = cls.__reduce__ is reduce and is_inherited
+            if is_ours and cls not in copyreg.dispatch_table:
+                _patches.set_item(copyreg.dispatch_table, cls, reduce)
     for owner, name in family.shortcuts():
         _patches.delete(owner, name)
     for owner, name, repair in family.repairs():
         _patches.set(owner, name, repair(vars(owner).get(name)))
     _set_scikeras_aside()
+
+
+def _with_subclasses(base: type) -> Iterator[type]:
+    """Yield a class of a library, and the classes of the same library that are derived from it."""
+    root = base.__module__.partition(".")[0]
+    classes, waiting = set(), [base]
+    while waiting:
+        cls = waiting.pop()
+        if cls not in classes and cls.__module__.partition(".")[0] == root:
+            yield cls
+            classes.add(cls)
+            waiting += type.__subclasses__(cls)
 
 
 def _install_reuse() -> None:
@@ -476,22 +494,7 @@ def _install_batches() -> None:
         return
     from joblib.parallel import BatchedCalls
 
-    _forgotten[BatchedCalls] = copyreg.dispatch_table.get(BatchedCalls, MISSING)
-    copyreg.pickle(BatchedCalls, reduce_batch)
-
-
-_forgotten: dict[type, Any] = {}
-
-
-def _forget_batches() -> None:
-    for cls, before in _forgotten.items():
-        if copyreg.dispatch_table.get(cls) is not reduce_batch:
-            continue
-        if before is MISSING:
-            del copyreg.dispatch_table[cls]
-        else:
-            copyreg.dispatch_table[cls] = before
-    _forgotten.clear()
+    _patches.set_item(copyreg.dispatch_table, BatchedCalls, reduce_batch)
 
 
 def reduce_batch(batch: Any) -> tuple[Any, ...]:

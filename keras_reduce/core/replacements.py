@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 __all__ = ["MISSING", "Replacements"]
@@ -27,6 +27,12 @@ class Replacements:
         before = vars(owner)[name]
         self._undo.append(lambda: _put_back(owner, name, before, MISSING))
         delattr(owner, name)
+
+    def set_item(self, mapping: MutableMapping[Any, Any], key: Any, value: Any) -> None:
+        """Set an item of a mapping and record its previous value."""
+        before = mapping.get(key, MISSING)
+        self._undo.append(lambda: _put_item_back(mapping, key, before, value))
+        mapping[key] = value
 
     def when_undone(self, function: Callable[[], None]) -> None:
         """Call `function` when everything is undone."""
@@ -55,3 +61,12 @@ def _put_back(owner: Any, name: str, before: Any, ours: Any) -> None:
         delattr(owner, name)
     else:
         setattr(owner, name, before)
+
+
+def _put_item_back(mapping: MutableMapping[Any, Any], key: Any, before: Any, ours: Any) -> None:
+    if mapping.get(key, MISSING) is not ours:
+        return  # replaced again by other code
+    if before is MISSING:
+        del mapping[key]
+    else:
+        mapping[key] = before

@@ -220,6 +220,7 @@ def _seeded_order(rows: int, seed: int) -> Any:
     import tensorflow as tf
 
     del seed  # TensorFlow itself reads it.
+
     def order(_: Any) -> Any:
         return tf.random.shuffle(tf.range(rows, dtype=tf.int64))
 

@@ -189,6 +189,88 @@ def classes_defined_later_are_covered():
             assert reduces(instance), instance
 
 
+def one_of_each_kind():
+    """Return an object of a class of Keras's own of each kind, by kind."""
+    import keras
+
+    tensor = keras.Input((2,))
+    model = keras.Sequential([tensor, keras.layers.Dropout(0.5), keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    functional = keras.Model(tensor, model(tensor))
+    objects = {
+        "model": functional,
+        "layer": model.layers[1],
+        "function": keras.Function(tensor, model(tensor)),
+        # Private: an operation has no public name.
+        "operation": (tensor + 1)._keras_history.operation,
+        "optimizer": model.optimizer,
+        "metric": keras.metrics.AUC(name="auc"),
+        "loss": keras.losses.Huber(),
+        "initializer": keras.initializers.GlorotNormal(seed=1),
+        "regularizer": keras.regularizers.L2(),
+        "constraint": keras.constraints.MaxNorm(),
+        "schedule": keras.optimizers.schedules.CosineDecay(0.1, 10),
+        "policy": keras.dtype_policies.DTypePolicy("mixed_bfloat16"),
+        "callback": keras.callbacks.EarlyStopping(),
+        "seed_generator": keras.random.SeedGenerator(1),
+        "variable": model.layers[1].kernel,
+        "tensor": tensor,
+        "node": model.layers[1]._inbound_nodes[0],  # Private: a node has no public way to it.
+    }
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        objects["tf_function"] = tf.function(len)
+    return objects
+
+
+@check
+def classes_of_keras_are_in_the_table_of_copyreg():
+    import keras
+
+    from keras_reduce.families.keras3 import kinds
+
+    objects = one_of_each_kind()
+    assert objects.keys() == kinds.bases().keys()
+    before = dict(copyreg.dispatch_table)
+    with keras_reduce.installed():
+        for kind, obj in objects.items():
+            cls = type(obj)
+            assert kinds.kind(obj) == kind, kind
+            by_table = pickle.dumps(obj)
+            reduce = copyreg.dispatch_table.pop(cls)
+            assert reduce is cls.__reduce__
+            assert pickle.dumps(obj) == by_table, kind
+            copied = pickle.loads(by_table)
+            copyreg.dispatch_table[cls] = reduce
+            assert type(copied) is cls
+            assert type(copy.deepcopy(obj)) is cls
+        for namespace in (keras, keras.layers, keras.losses, keras.metrics, keras.optimizers):
+            for cls in filter(lambda value: isinstance(value, type), vars(namespace).values()):
+                is_carried = issubclass(cls, tuple(kinds.bases().values()))
+                assert (cls in copyreg.dispatch_table) == is_carried, cls
+        derived = type("Derived", (keras.layers.Dense,), {})
+        assert derived not in copyreg.dispatch_table
+        assert reduces(derived(1))
+    assert copyreg.dispatch_table == before
+
+
+@check
+def an_entry_of_the_program_in_the_table_of_copyreg_stays():
+    import keras
+
+    def theirs(layer):
+        return str, ("theirs",)
+
+    copyreg.pickle(keras.layers.Dense, theirs)
+    try:
+        with keras_reduce.installed():
+            assert pickle.loads(pickle.dumps(keras.layers.Dense(1))) == "theirs"
+        assert copyreg.dispatch_table[keras.layers.Dense] is theirs
+    finally:
+        del copyreg.dispatch_table[keras.layers.Dense]
+
+
 @check
 def no_class_is_kept_alive():
     import gc

@@ -6,6 +6,7 @@ are registered only if these are installed.
 
 import collections
 import copy
+import copyreg
 import pickle
 import sys
 import tempfile
@@ -27,6 +28,7 @@ from sklearn.preprocessing import StandardScaler
 import keras_reduce
 from checks import check, main, raises
 from keras_reduce import errors, families
+from keras_reduce.families.keras2 import kinds
 from keras_reduce.families.keras2.framework import keras as keras2
 from processes import python
 
@@ -535,6 +537,36 @@ def optimizers_of_other_models_are_refused():
     model.compile(trained().optimizer, "mse")
     with raises(errors.ReduceError, "variables that are not part of the object"):
         pickle.dumps(model)
+
+
+@check
+def classes_of_keras_are_in_the_table_of_copyreg():
+    model = trained()
+    objects = {
+        "model": model,
+        "layer": model.layers[0],
+        "optimizer": model.optimizer,
+        "metric": keras.metrics.AUC(name="auc"),
+        "loss": keras.losses.Huber(),
+        "initializer": keras.initializers.GlorotNormal(seed=1),
+        "regularizer": keras.regularizers.L2(),
+        "constraint": keras.constraints.MaxNorm(),
+        "schedule": keras.optimizers.schedules.CosineDecay(0.1, 10),
+        "policy": keras.mixed_precision.Policy("mixed_bfloat16"),
+        "callback": keras.callbacks.EarlyStopping(),
+    }
+    assert objects.keys() == kinds.bases().keys()
+    for kind, obj in objects.items():
+        by_table = pickle.dumps(obj)
+        reduce = copyreg.dispatch_table.pop(type(obj))
+        try:
+            assert pickle.dumps(obj) == by_table, kind
+            assert type(pickle.loads(by_table)) is type(obj)
+        finally:
+            copyreg.dispatch_table[type(obj)] = reduce
+    derived = type("Derived", (keras.layers.Dense,), {})
+    assert derived not in copyreg.dispatch_table
+    assert derived.__reduce__ is copyreg.dispatch_table[keras.layers.Dense]
 
 
 @check

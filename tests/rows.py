@@ -192,6 +192,26 @@ ROWS = {
         reads=("tensorflow", "oldest"),
         zoo=_ZOO_OF_BACKENDS,
     ),
+    **{
+        backend: Row(
+            f"Keras's {title} backend, which predicts what others have trained",
+            tests=(
+                "rows",
+                "private",
+                "serving",
+                "golden::test_loads_and_answers_as_written",
+            ),
+            # Keras's NumPy backend computes some layers by JAX, and so do parts of the other one.
+            installs=("jax", *needed, *_KERAS, *_TOOLS),
+            expects=("keras>=3.15", *needed, "!tensorflow", "!torch"),
+            backend=backend,
+            reads=("tensorflow",),
+        )
+        for backend, title, needed in (
+            ("numpy", "NumPy", ()),
+            ("openvino", "OpenVINO", ("openvino>=2026.4",)),
+        )
+    },
     "keras2": Row(
         "the last TensorFlow that had Keras 2, and a scikit-learn of its time",
         tests=("rows", "keras2", "golden", "dumps"),

@@ -12,6 +12,8 @@ memory be shared:
 - JAX shows the buffer of an array on the CPU, which never changes: a step of training that may
   write over it (a donation) uses another buffer as long as a reference is held. JAX takes over
   foreign memory as well, and doesn't write into that either.
+- Keras's NumPy backend keeps a NumPy array, which only code of the program may change in place. It
+  takes over memory that nothing can write to, such as that of a file that is mapped to be read.
 - A Torch tensor on the CPU shows live memory, which training changes in place. So both ways copy:
   nothing that others may see, a file least of all, ever becomes the memory of a variable.
 
@@ -145,6 +147,8 @@ def write(variable: Any, array: Array, dtype: str, backend: str) -> None:
         _write_tensorflow(variable, array, dtype)
     elif backend == "torch":
         _write_torch(variable, array, dtype)
+    elif backend == "numpy":
+        _write_numpy(variable, array, dtype)
     else:
         _write_jax(variable, array, dtype)
 
@@ -329,7 +333,7 @@ def _resource_variable() -> Any:
         return type(tf.Variable(0.0))
 
 
-# --- JAX, and NumPy -------------------------------------------------------------------------
+# --- JAX, NumPy and OpenVINO ----------------------------------------------------------------
 
 
 def _read_jax(variable: Any) -> Array:
@@ -376,6 +380,17 @@ def _write_jax(variable: Any, array: Array, dtype: str) -> None:
     if _writes_to_a_file(array):
         array = np.array(array)  # JAX would take the very memory, which others may change.
     variable.assign(array)
+
+
+def _write_numpy(variable: Any, array: Array, dtype: str) -> None:
+    import numpy as np
+
+    if dtype in _CARRIERS:
+        import ml_dtypes
+
+        array = array.view(np.dtype(getattr(ml_dtypes, dtype)))
+    # Private: what `assign` does, which copies twice.
+    variable._initialize(np.array(array) if array.flags.writeable else np.asarray(array))
 
 
 # What JAX makes of dtypes that it is not told to take at their word.

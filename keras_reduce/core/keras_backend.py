@@ -37,6 +37,34 @@ def expected() -> str:
     return chosen() or _in_settings()
 
 
+# Keras's backends that answer only; see `keras_reduce.estimators`.
+INFERENCE_ONLY = frozenset({"numpy", "openvino"})
+
+
+def require_training(where: str) -> None:
+    """Raise an error if Keras's backend can't train.
+
+    Parameters
+    ----------
+    where : str
+        The call that is to train.
+
+    Raises
+    ------
+    FrameworkError
+        If it is the NumPy or the OpenVINO backend.
+    """
+    backend = expected()
+    if backend in INFERENCE_ONLY:
+        raise FrameworkError(
+            f"A model can't be trained with the {backend} backend of Keras",
+            where=where,
+            cause="this backend predicts only",
+            cure="set KERAS_BACKEND to tensorflow, jax or torch in the program that trains; its "
+            "files load on this backend",
+        )
+
+
 def _in_settings() -> str:
     try:
         home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()

@@ -32,6 +32,7 @@ except ImportError:  # scikit-learn 1.5, the last version that works with the wr
 
 
 from .. import families
+from ..core import keras_backend
 from ..custom_objects import by_value
 from ..dry_run import dry_pickler
 from ..errors import EstimatorError, ReduceError
@@ -237,6 +238,7 @@ class KerasEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is un
         resumed_at : int, optional
             The epoch from which the fitted model is trained further; None for a new model.
         """
+        keras_backend.require_training(f"{type(self).__name__}.fit")
         # Random seeds are global to the process.
         with seeding.fitting(is_seeded=self.random_state is not None):
             if resumed_at is not None and self.__sklearn_is_fitted__():

@@ -22,6 +22,7 @@ from sklearn.preprocessing import StandardScaler
 
 import keras_reduce
 from keras_reduce import KerasRegressor
+from keras_reduce.core import keras_backend
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(32, 6)).astype("float32")
@@ -202,9 +203,16 @@ def trained_on(obj):
     return [keras.ops.convert_to_numpy(variable) for variable in _apply(obj)]
 
 
+TRAINS = keras.backend.backend() not in keras_backend.INFERENCE_ONLY
+# On processors that compute with 16 bits, OpenVINO does so unless it is told otherwise.
+RELATIVE = 3e-2 if keras.backend.backend() == "openvino" else 1e-4
+
+
 def observed(obj):
-    """Return state, outputs and the outcome of training as arrays by name."""
-    parts = {"state": state(obj), "answer": answer(obj), "trained": trained_on(obj)}
+    """Return state, outputs and, if the backend trains, the outcome of it as arrays by name."""
+    parts = {"state": state(obj), "answer": answer(obj)}
+    if TRAINS:
+        parts["trained"] = trained_on(obj)
     return {
         f"{part} {n}": value for part, values in parts.items() for n, value in enumerate(values)
     }
@@ -259,8 +267,9 @@ def read(folder):
 
 
 def difference(name, expected, actual, writer):
-    if set(expected.files) != set(actual):
-        return f"{sorted(expected.files)} were written, {sorted(actual)} are read"
+    written = {place for place in expected.files if TRAINS or not place.startswith("trained")}
+    if written != set(actual):
+        return f"{sorted(written)} were written, {sorted(actual)} are read"
     for place, array in actual.items():
         before = expected[place]
         if not is_same(name, place.partition(" ")[0], before, array, writer):
@@ -280,7 +289,7 @@ def is_same(name, part, before, array, writer):
         return bool(np.isfinite(array).all())
     if same_backend and is_bit_equal(writer):
         return before.tobytes() == array.tobytes()
-    return np.allclose(before, array, rtol=1e-4, atol=1e-6)
+    return np.allclose(before, array, rtol=RELATIVE, atol=RELATIVE / 100)
 
 
 def is_bit_equal(writer):

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import rows
-from processes import program, python, words
+from keras_reduce.core import keras_backend
+from processes import BACKEND, program, python, words
 
 PROGRAM = "between_versions.py"
 CASES = re.findall(r"^@case\(.*\)\ndef (\w+)", program(PROGRAM).read_text(), re.MULTILINE)
@@ -19,14 +20,16 @@ ROW = os.environ.get("KERAS_REDUCE_ROW", "")
 DUMPS = os.environ.get("KERAS_REDUCE_DUMPS")
 
 # "itself": dumps that this row has written, in another process.
-WRITERS = ["itself", *(rows.ROWS[ROW].reads if DUMPS else ())]
+ITSELF = () if BACKEND in keras_backend.INFERENCE_ONLY else ("itself",)
+WRITERS = [*ITSELF, *(rows.ROWS[ROW].reads if DUMPS else ())]
 
 
 @pytest.fixture(scope="module")
 def words_of_readers(tmp_path_factory):
     """Words of the reader for the dumps of each writer."""
     dumps = tmp_path_factory.mktemp("versions")
-    python(program(PROGRAM), "write", dumps)
+    if ITSELF:
+        python(program(PROGRAM), "write", dumps)
     folders = {w: dumps if w == "itself" else Path(DUMPS) / w for w in WRITERS}
     return {writer: words(PROGRAM, "read", folder) for writer, folder in folders.items()}
 

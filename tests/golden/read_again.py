@@ -28,11 +28,11 @@ def word(folder, name, manifest, keras):
     try:
         obj = read(folder / name, entry["container"])
         answer = json.loads(json.dumps(objects.answer(keras, obj, entry["kind"])))
+        family = families.by_name(manifest["family"])
+        same_backend = family.backend() == entry["versions"].get("backend", "tensorflow")
+        return objects.difference(entry["said"], answer, same_backend=same_backend)
     except Exception:
         return traceback.format_exc()
-    family = families.by_name(manifest["family"])
-    same_backend = family.backend() == entry["versions"].get("backend", "tensorflow")
-    return objects.difference(entry["said"], answer, same_backend=same_backend)
 
 
 def main(folder):

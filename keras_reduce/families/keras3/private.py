@@ -56,6 +56,7 @@ NEEDED_WITH = {
         "keras:Variable._initialize_with_initializer": "to rebuild without running initializers",
     },
     "jax": {"keras:Model.jax_state_sync": "to read the variables of a model in a callback"},
+    "numpy": {"keras:Variable._initialize": "to let a variable share the memory of an array"},
     "torch": {"keras:Layer._track_variables": "to register variables in a layer's Torch module"},
 }
 # What only sharing traces needs, which one can do without.

@@ -16,6 +16,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 import forking
 import rows
+from keras_reduce.core import keras_backend
 from keras_reduce.families._shared.versions import generation
 from processes import ELSEWHERE, SELECTED, Checks, decorated, prepare, program, python
 
@@ -30,6 +31,8 @@ absent = [] if 2 in map(generation, ("keras", "tf_keras")) else ["keras2"]
 ENGINES = {"dask": "dask_ml", "ray": "ray", "spark": "joblibspark"}
 LIBRARIES = {"libraries": "keras_hub", "libraries_keras2": "tensorflow_decision_forests"}
 absent += [name for name, module in (ENGINES | LIBRARIES).items() if not find_spec(module)]
+# Other backends have more to be tested than answers.
+absent += [] if keras_backend.expected() in keras_backend.INFERENCE_ONLY else ["serving"]
 collect_ignore = [rows.path_of(name) for name in absent]
 
 

@@ -2,10 +2,9 @@
 
 import pytest
 
-from processes import BACKEND, decorated
+from processes import decorated
 
 
-@pytest.mark.skipif(BACKEND not in ("numpy", "openvino"), reason="needs another backend")
 @pytest.mark.parametrize("name", decorated("serving.py", "check"))
 def test_answers(run_checks, name):
     run_checks("serving.py", timeout=600).demand(name)

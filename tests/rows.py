@@ -197,7 +197,6 @@ ROWS = {
             f"Keras's {title} backend, which predicts what others have trained",
             tests=(
                 "rows",
-                "private",
                 "serving",
                 "golden::test_loads_and_answers_as_written",
             ),

@@ -306,6 +306,11 @@ TABLE: dict[families.Kind, Callable[[Any], Reduced]] = {
     "tf_function": reduce_tf_function,
 }
 
+# By name: what a reader may call to rebuild an object.
+REBUILDERS: dict[str, Callable[..., Any]] = {
+    f"rebuild_{kind}": globals()[f"rebuild_{kind}"] for kind in TABLE
+}
+
 
 class PartAttributes:
     """Reducer of an attribute value of an object, together with attributes of its inner layers.

@@ -30,7 +30,9 @@ ALLOWED = rows.MAY_BE_SKIPPED.get(ROW, {})
 absent = [] if 2 in map(generation, ("keras", "tf_keras")) else ["keras2"]
 ENGINES = {"dask": "dask_ml", "ray": "ray", "spark": "joblibspark"}
 LIBRARIES = {"libraries": "keras_hub", "libraries_keras2": "tensorflow_decision_forests"}
-absent += [name for name, module in (ENGINES | LIBRARIES).items() if not find_spec(module)]
+COMPANY = {"skops": "skops", "mlflow": "mlflow", "servers": "gunicorn"}
+OTHERS = ENGINES | LIBRARIES | COMPANY
+absent += [name for name, module in OTHERS.items() if not find_spec(module)]
 # Other backends have more to be tested than answers.
 absent += [] if keras_backend.expected() in keras_backend.INFERENCE_ONLY else ["serving"]
 collect_ignore = [rows.path_of(name) for name in absent]

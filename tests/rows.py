@@ -310,6 +310,23 @@ ROWS = {
         python="3.11",
         in_gate=False,
     ),
+    "company": Row(
+        "other formats, trackers and servers; no part of the gate, as it takes minutes",
+        tests=("rows", "skops", "mlflow", "private_names", "servers"),
+        installs=(
+            "skops>=0.16",
+            "mlflow>=3.17",
+            "gunicorn>=26",
+            "uvicorn>=0.54",
+            "scikeras",
+            "tensorboard",  # For cases of the zoo.
+            *declared(extra="tensorflow"),
+            *_TOOLS,
+        ),
+        expects=("skops>=0.16", "mlflow>=3.17", "gunicorn", "uvicorn", "keras>=3.15"),
+        backend="tensorflow",
+        in_gate=False,
+    ),
     "bare": Row(
         "no Keras, nor anything that computes for it",
         tests=(

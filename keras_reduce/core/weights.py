@@ -125,21 +125,36 @@ class Snapshot:
         self._parts, self.prepared = {}, {}
 
 
+# By which the standard library's pickler in Python, and so joblib's and ours, asks.
+_SAVE = pickle._Pickler.save.__code__  # type: ignore[attr-defined]
+
+
 @contextlib.contextmanager
-def one_call() -> Iterator[None]:
+def one_call(asking: types.CodeType = _SAVE, call: object = None) -> Iterator[None]:
     """Let a pickler written in Python, which keeps no reduce value, find this thread's snapshots.
 
     The block is one call of that pickler, as `pickle.dumps` is one of the pickler in C.
+
+    Parameters
+    ----------
+    asking : code, optional
+        That of the pickler's function that asks for reduce values.
+    call : object, optional
+        The call to which the block belongs, if it has several blocks.
     """
-    outer = getattr(_calls, "own", None)
-    _calls.own = object()
+    outer = _calls.current
+    _calls.current = (asking, object() if call is None else call)
     try:
         yield
     finally:
-        _calls.own = outer
+        _calls.current = outer
 
 
-_calls = threading.local()
+class _Calls(threading.local):
+    current: tuple[types.CodeType, object | None] = (_SAVE, None)
+
+
+_calls = _Calls()
 
 
 def _call_of_a_pickler() -> object | None:
@@ -155,13 +170,12 @@ def _call_of_a_pickler() -> object | None:
         frame = frame.f_back
     if frame is None:
         return None
-    if frame.f_code is _SAVE:
-        return getattr(_calls, "own", None)
-    return None if asks_for_reduce_values(frame.f_code) else (id(frame), frame.f_lasti)
-
-
-# By which the standard library's pickler in Python, and so joblib's and ours, asks.
-_SAVE = pickle._Pickler.save.__code__  # type: ignore[attr-defined]
+    asking, call = _calls.current
+    if frame.f_code is asking:
+        return call
+    if frame.f_code is _SAVE or asks_for_reduce_values(frame.f_code):
+        return None
+    return id(frame), frame.f_lasti
 
 
 def read(

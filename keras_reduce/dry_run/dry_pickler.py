@@ -241,7 +241,8 @@ def roots() -> tuple[Any, ...]:
         frame = frame.f_back
     # This is a pickler in Python, below the function that has started it; or the function that has
     # called a pickler in C.
-    if frame and not asks_for_reduce_values(frame.f_code):
+    is_of_skops = frame is not None and frame.f_globals.get("__name__") == "skops.io._utils"
+    if frame and not is_of_skops and not asks_for_reduce_values(frame.f_code):
         start = _start(frame)
     else:
         start = next(_starts(), None)
@@ -285,6 +286,7 @@ _VARIABLES: dict[str, tuple[str, Transport]] = {
     "multiprocessing.reduction.dumps": ("obj", "pickle"),
     "pickle.dump": ("obj", "joblib"),  # of the pickler in Python, which is joblib's base
     "copy.deepcopy": ("x", "deepcopy"),
+    "skops.io._persist._save": ("obj", "pickle"),
 }
 
 

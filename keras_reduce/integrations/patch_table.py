@@ -89,9 +89,10 @@ def _register_dask_sizes(replaced: Replacements, setup: Callable[[], Any]) -> No
     replaced.when_undone(dask_registries.register_sizes())
 
 
-def _refuse_in_skops(replaced: Replacements, setup: Callable[[], Any]) -> None:
-    from . import skops
+def _carry_in_skops(replaced: Replacements, setup: Callable[[], Any]) -> None:
+    from . import skops, skops_nodes
 
+    replaced.when_undone(skops_nodes.register())
     for owner, name, repair in skops.repairs():
         replaced.set(owner, name, repair(vars(owner)[name]))
 
@@ -136,5 +137,5 @@ CHANGES = (
         _share_classes_with("pyspark.cloudpickle.cloudpickle"),
     ),
     Change("joblibspark.backend", "spark batches", _change_batches_for_spark),
-    Change("skops.io._persist", "skops", _refuse_in_skops),
+    Change("skops.io._persist", "skops", _carry_in_skops),
 )

@@ -126,8 +126,19 @@ MANIFESTS = {
         },
     ),
     "skops": Manifest(
-        "The error that skops can't hold Keras models",
-        "skops raises an unclear error",
-        {"skops.io._utils:_get_state": "to refuse Keras objects with a clear error"},
+        "Keras objects in files of skops",
+        "skops recurses in a model until it fails, and can't read files with one",
+        {
+            "skops.io._utils:_get_state": "to write Keras objects",
+            "skops.io._utils:get_state": "to write the objects in them",
+            "skops.io._utils:get_type_paths": "to find the names that the user trusts",
+            "skops.io._utils:SaveContext.clear_memo": "to forget at the end of a file what it has",
+            "skops.io._audit:NODE_TYPE_MAPPING": "to register the nodes that read them",
+            "skops.io._audit:Node": "to define these nodes",
+            "skops.io._audit:UNINITIALIZED": "to find out that one has been rebuilt",
+            "skops.io._audit:CachedNode": "to refer to an object that was written before",
+            "skops.io._audit:get_tree": "to read the objects in them",
+            "skops.io._protocol:PROTOCOL": "to register nodes for its present format",
+        },
     ),
 }

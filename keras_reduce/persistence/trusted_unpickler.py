@@ -23,9 +23,10 @@ from ..audit import trust_policy
 from ..audit.trust_policy import Policy
 from ..errors import PayloadError, UntrustedError
 from ..files.sources import Source
-from . import config_checks, numpy_states
+from ..trusted import config_checks
+from ..trusted.names import Placeholder, resolve
+from . import numpy_states
 from .array_unpickler import ArrayUnpickler
-from .trusted_names import Placeholder, resolve
 
 
 def unpickled_by(policy: Policy, source: Source, mapping: Any) -> Any:

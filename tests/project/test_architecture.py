@@ -28,12 +28,12 @@ ALLOWED = {
     "files": "errors",
     "identities": "",
     "inspection": "audit core errors files",
-    "integrations": "_version core custom_objects dry_run errors families "
-    "legacy reducers weak_references",
+    "integrations": "_version audit closures core custom_objects dry_run errors families "
+    "identities legacy reducers trusted weak_references",
     "legacy": "wrappers",
     "parallel": "core errors",
     "persistence": "audit core custom_objects dry_run errors families "
-    "files integrations reducers registry",
+    "files integrations reducers registry trusted",
     "ray": "core integrations registry",
     "reducers": "_version closures core custom_objects dry_run errors "
     "families identities weak_references",
@@ -41,6 +41,7 @@ ALLOWED = {
     "scikeras": "errors estimators families",
     "spark": "core integrations registry",
     "trace_cache": "_version core errors families",
+    "trusted": "audit core families",
     "weak_references": "core errors identities",
     "wrappers": "errors estimators",
 }

@@ -31,6 +31,7 @@ from .core.code_objects import root_module
 from .core.placeholders import DeferredCall, Refused
 from .dry_run import dry_pickler
 from .errors import FrameworkError, KerasReduceError, PayloadError, ReduceError
+from .families._shared import forked
 from .families._shared.lookups import LOOKUPS
 from .families._shared.lost_attributes import warn_of_loss, warn_of_missing_parts
 
@@ -114,6 +115,7 @@ def rebuild_model(
             cure="write it again from the original object",
         ) from error
     payload.check_protocol(header)
+    forked.warn("A model, or a part of one, is unpickled")
     identity = _identity(header, of_others)
     if identity is not None and identity.obj is not None:
         # An optimizer, metric or loss of a model that has been rebuilt already.

@@ -361,6 +361,7 @@ def _settle() -> None:
 
 def _install_keras(root: str) -> None:
     from . import families
+    from .families._shared import forked
 
     family = families.of_module(root)
     if family is None:
@@ -377,6 +378,8 @@ def _install_keras(root: str) -> None:
         _patches.delete(owner, name)
     for owner, name, repair in family.repairs():
         _patches.set(owner, name, repair(vars(owner).get(name)))
+    forked.watch()
+    _patches.when_undone(forked.unwatch)
     _set_scikeras_aside()
 
 

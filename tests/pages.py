@@ -7,7 +7,7 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 # What a program needs that the environment of README's command lacks: the row that runs it. See
 # ``test_keras2.py`` and ``test_dask.py``.
-NEEDS = {"classic.py": "keras2", "on_dask.py": "clusters"}
+NEEDS = {"classic.py": "keras2", "in_mlflow.py": "company", "on_dask.py": "clusters"}
 
 
 def pages():

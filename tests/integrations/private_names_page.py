@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from keras_reduce.families._shared.forked import FORKS
 from keras_reduce.families.keras3 import private as keras3
 from keras_reduce.integrations import private as integrations
 from keras_reduce.parallel import private as parallel
@@ -39,6 +40,7 @@ def page():
     )
     for manifest in (
         *keras3.OPTIONAL,
+        FORKS,
         parallel.BACKEND,
         *integrations.MANIFESTS.values(),
     ):

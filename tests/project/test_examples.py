@@ -10,6 +10,7 @@ TESTED = {
     "model_zoo.py",
     "nested_cross_validation.py",
     "search_on_dask.py",
+    "served_model.py",  # in ``test_servers.py``
     "signed_handover.py",
     "tuned_pipeline.py",
 }

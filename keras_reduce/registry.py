@@ -112,8 +112,9 @@ def install(
         Make ``tensorflow.keras.wrappers.scikit_learn`` importable where TensorFlow no longer has
         this module. Initially False; None keeps the current value.
     backend : {"keras", "loky", None}, optional
-        "keras" makes the backend of `keras_reduce.parallel` joblib's default; otherwise the default
-        is unchanged. ``parallel_config("keras")`` selects the backend in any case.
+        "keras" makes the backend of `keras_reduce.parallel` joblib's default in programs that have
+        imported Keras or an estimator of this package, or started the fork server; otherwise the
+        default is unchanged. ``parallel_config("keras")`` selects the backend in any case.
     prestart : bool, optional
         Start the fork server of that backend now, in the background, so that the first parallel
         call need not wait for its imports. This takes some seconds of one core, and the memory of a
@@ -472,7 +473,7 @@ def _settle_backend() -> None:
     _default.undo()
     if MANIFESTS["backend"].is_complete():
         is_default = _current is not None and _current.backend is not None
-        joblib_patches.offer_backend(_default, _backend, is_default=is_default)
+        joblib_patches.offer_backend(_default, _backend, _default_backend if is_default else None)
 
 
 def _backend(**options: Any) -> Any:
@@ -481,6 +482,20 @@ def _backend(**options: Any) -> Any:
 
     progress = _current is not None and _current.progress
     return parallel.make_backend(**{"progress": progress, **options})
+
+
+def _default_backend(**options: Any) -> Any:
+    """Return a backend for a call of `joblib.Parallel` that names none.
+
+    That is joblib's own for a program that has nothing to do with Keras: its tasks don't need what
+    the fork server imports.
+    """
+    has_server = f"{__package__}.parallel.warm" in sys.modules
+    if not (has_server or keras_backend.is_in_use()):
+        from joblib.parallel import BACKENDS
+
+        return BACKENDS["loky"](**options)
+    return _backend(**options)
 
 
 def _forget_backend() -> None:

@@ -27,6 +27,14 @@ def current() -> str | None:
     return str(keras.config.backend()) if hasattr(keras, "config") else None
 
 
+def is_in_use() -> bool:
+    """Return whether this program may have Keras objects: Keras, or an estimator, is imported."""
+    return any(name in sys.modules for name in _USERS)
+
+
+_USERS = ("keras", "tf_keras", f"{__package__.partition('.')[0]}.estimators.base")
+
+
 def chosen() -> str | None:
     """Return the backend that this program uses or names in its environment; else None."""
     return current() or os.environ.get(_VARIABLE) or None

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from ..core import keras_backend
 from ..core.replacements import Replacements
 
 __all__ = [
@@ -47,8 +48,13 @@ def keep_dumps_whole(replaced: Replacements, setup: Callable[[], Any]) -> None:
     def dump(self: Any, obj: Any) -> None:
         # Imported on first use.
         from .joblib_dumps import dump_whole
+        from .joblib_plain_dumps import dump_plainly
 
-        dump_whole(self, obj, original_dump)
+        if type(self) is NumpyPickler and not keras_backend.is_in_use():
+            plain_dump = functools.partial(dump_plainly, dump=original_dump, save=original_save)
+            dump_whole(self, obj, plain_dump)
+        else:
+            dump_whole(self, obj, original_dump)
 
     def save(self: Any, obj: Any) -> None:
         from .joblib_dumps import save_in_one_pickle
@@ -84,18 +90,30 @@ def hash_by_content(replaced: Replacements, setup: Callable[[], Any]) -> None:
 _PLAIN = (str, int, float, bytes, tuple, list, dict, type(None))
 
 
-def offer_backend(replaced: Replacements, make: Callable[..., Any], *, is_default: bool) -> None:
-    """Register `make` with joblib as the backend "keras", and as its default if `is_default`."""
+# joblib's default backend must have a name of its own: "keras" is what a program asks for.
+_DEFAULT = "keras-if-used"
+
+
+def offer_backend(
+    replaced: Replacements, make: Callable[..., Any], make_default: Callable[..., Any] | None
+) -> None:
+    """Register `make` with joblib as the backend "keras", and `make_default` as its default."""
     from joblib import parallel
 
     parallel.BACKENDS["keras"] = make
-    if is_default:
-        replaced.set(parallel, "DEFAULT_BACKEND", "keras")
+    if make_default is not None:
+        parallel.BACKENDS[_DEFAULT] = make_default
+        replaced.when_undone(lambda: _remove(_DEFAULT, make_default))
+        replaced.set(parallel, "DEFAULT_BACKEND", _DEFAULT)
 
 
 def forget_backend(make: Callable[..., Any]) -> None:
     """Remove the backend from joblib, unless other code has replaced it."""
+    _remove("keras", make)
+
+
+def _remove(name: str, make: Callable[..., Any]) -> None:
     joblib = sys.modules.get("joblib.parallel")
     backends = getattr(joblib, "BACKENDS", {})
-    if backends.get("keras") is make:
-        del backends["keras"]
+    if backends.get(name) is make:
+        del backends[name]

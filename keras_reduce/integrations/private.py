@@ -60,6 +60,8 @@ MANIFESTS = {
             f"{_PICKLER}.dump": "to remove what was written when a dump fails",
             f"{_PICKLER}.save": "to keep an object in an array, and beside it, one object",
             f"{_PICKLER}().file_handle": "to find the file that is written",
+            f"{_PICKLER}._create_array_wrapper": "to write arrays of objects into the pickle",
+            "pickle:_Pickler.save_global": "to find code that must be written by value",
             "pickle:_Pickler.memoize": "to write an array once",
             "pickle:_Pickler.get": "to refer to a written array",
         },

@@ -39,7 +39,7 @@ class Pair:
 def work(pair):
     return Pair(pair.value + OFFSET), os.getpid()
 
-results = Parallel(2)(delayed(work)(Pair(i)) for i in range(4))
+results = Parallel(2, backend="keras")(delayed(work)(Pair(i)) for i in range(4))
 print([pair.value for pair, _ in results], os.getpid() in {worker for _, worker in results})
 """
 PRINTED = ["main part", "[10, 11, 12, 13] False"]

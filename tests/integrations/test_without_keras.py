@@ -37,3 +37,41 @@ def test_dumps_take_no_more_than_a_call_for_each_class(printed):
     assert large_installed - large < 250
     assert small_installed - small < 250
     assert large_installed < 1.02 * large
+
+
+def test_tasks_that_import_keras_themselves_return_whole_models():
+    code = """
+        import sys
+        import keras_reduce
+        from joblib import Parallel, delayed
+
+        def trained(seed):
+            import keras, numpy as np
+            keras.utils.set_random_seed(seed)
+            model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+            model.compile("adam", loss=lambda true, predicted: abs(true - predicted))
+            model.fit(np.ones((4, 2)), np.ones(4), verbose=0)
+            return model, model.predict(np.ones((1, 2)), verbose=0)
+
+        keras_reduce.install()
+        assert "keras" not in sys.modules
+        (model, answer), _ = Parallel(2)(delayed(trained)(seed) for seed in range(2))
+        import numpy as np
+        assert np.array_equal(model.predict(np.ones((1, 2)), verbose=0), answer)
+        assert model.optimizer.iterations == 1
+        """
+    python(code, fresh=True, timeout=200)
+
+
+def test_an_estimator_gets_the_workers_with_keras():
+    code = """
+        import joblib, sys
+        import keras_reduce
+        keras_reduce.install()
+        make = joblib.parallel.BACKENDS[joblib.parallel.DEFAULT_BACKEND]
+        assert type(make()).__name__ == "LokyBackend"
+        keras_reduce.KerasRegressor(len)
+        assert "keras" not in sys.modules
+        assert type(make()).__name__ == "KerasBackend"
+        """
+    python(code, fresh=True, timeout=100)

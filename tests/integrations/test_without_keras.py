@@ -9,7 +9,7 @@ from processes import program, python
 
 @pytest.fixture
 def printed(once):
-    """What the program prints, without `install` and with it."""
+    """Lines that the program prints, without `install` and with it."""
 
     def run():
         path = program("without_keras.py")

@@ -42,7 +42,7 @@ KERAS, OBJECT, METHOD, TOKEN, WEAK, ATTRIBUTES = (
 # Of skops: a reference to a node that has been written before.
 _REFERENCE = "CachedNode"
 _CODE = (custom_objects.ByValue, custom_objects.LateCode, closures.Closure)
-# skops's memo has objects by id; this key has the ids of those that have been written as a node.
+# skops's memo has objects by id; this key has what is known of the file.
 _WRITTEN = "keras_reduce"
 
 State = dict[str, Any]
@@ -56,18 +56,55 @@ def is_plain_object(path: str) -> bool:
     return path in trust_policy.CONSTRUCTORS and path.startswith(("keras.", "keras_reduce."))
 
 
+class _Written:
+    """Ids of the objects that a file has, and the number of our nodes that are being written."""
+
+    def __init__(self) -> None:
+        self.ids: set[int] = set()
+        self.depth = 0
+
+
+def _require_a_name(obj: Any) -> None:
+    """Refuse what skops would write under the name of something else.
+
+    It writes functions and classes without the class that they are in, and the keys of a dictionary
+    as those of JSON.
+    """
+    if isinstance(obj, (types.FunctionType, type)):
+        if getattr(sys.modules.get(obj.__module__), obj.__name__, obj) is not obj:
+            cause = "skops looks it up by its last name, under which its module has another object"
+            raise _refusal(f"{obj.__module__}.{obj.__qualname__}", cause, "rename it; or, ")
+    elif isinstance(obj, dict):
+        keys = [key for key in obj if isinstance(key, (str, int, float, np.generic))]
+        is_changed = any(isinstance(key, (bool, np.bool_)) for key in keys)
+        if is_changed or len(set(map(str, keys))) < len(keys):
+            raise ReduceError(
+                "skops can't carry the keys of a dictionary",
+                where=f"{{{', '.join(map(repr, list(obj)[:4]))}}}",
+                cause="it writes them as JSON does: False would come back as True, and of 1 and "
+                "'1', one would be lost",
+                cure=f"use strings, or numbers that differ; or {_OTHER_FORMATS}",
+            )
+
+
 def _writing(original: Callable[..., State], get_state: Callable[..., State]) -> Any:
     """Return the function that replaces skops's function for the state of an object."""
 
     @functools.wraps(original)
     def state_of(obj: Any, context: Any, *args: Any, **kwargs: Any) -> State:
         def child(value: Any) -> State:
-            return get_state(value, context)
+            written.depth += 1
+            try:
+                return get_state(value, context)
+            finally:
+                written.depth -= 1
 
-        written = context.memo.setdefault(_WRITTEN, set())
+        written = context.memo.setdefault(_WRITTEN, _Written())
+        if written.depth:
+            _require_a_name(obj)
         # Parts take their arrays from the snapshot of the whole, in all calls for one file.
         with one_call(get_state.__code__, id(written)):
-            state = _state(obj, child, written)
+            state = _state(obj, child, written.ids)
         return original(obj, context, *args, **kwargs) if state is None else state
 
     return state_of
@@ -194,7 +231,11 @@ def _refusal(name: str, cause: str, cure: str = "") -> ReduceError:
         "skops can't carry this code",
         where=name,
         cause=cause,
-        cure=f"{cure}if you trust all who can write the file, use another format: "
-        "keras_reduce.dump(obj, path), or in MLflow "
-        'log_model(..., serialization_format="cloudpickle")',
+        cure=f"{cure}{_OTHER_FORMATS}",
     )
+
+
+_OTHER_FORMATS = (
+    "if you trust all who can write the file, use another format: keras_reduce.dump(obj, path), or "
+    'in MLflow log_model(..., serialization_format="cloudpickle")'
+)

@@ -149,6 +149,24 @@ def code_is_refused_with_the_name_of_another_format():
 
 
 @check
+def what_skops_would_write_under_another_name_is_refused():
+    for value, name in (
+        ({False: 1, True: 2}, "{False, True}"),
+        ({"inner": [{1: "a", "1": "b"}]}, "{1, '1'}"),
+        (importable.Tools.tripled, "importable.Tools.tripled"),
+    ):
+        model = trained()
+        model.note = value
+        with raises(keras_reduce.ReduceError, "skops can't carry", name) as refusal:
+            skops.io.dumps(model)
+        assert 'serialization_format="cloudpickle"' in refusal.error.cure
+    model.note = {1: "a", "b": 2.5, 2.5: None}
+    assert skops.io.loads(skops.io.dumps(model)).note == model.note
+    # What is in no Keras object is left to skops.
+    assert skops.io.dumps({False: 1})
+
+
+@check
 def a_file_whose_config_names_another_class_needs_its_name():
     data = skops.io.dumps(trained())
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from . import wrappers
@@ -42,7 +42,7 @@ class KerasRegressor(wrappers.KerasRegressor):
         """
         return super().fit(x, y, sample_weight, **kwargs).history_
 
-    def predict(self, x: Any, **kwargs: Any) -> NDArray[Any]:
+    def predict(self, x: Any, **kwargs: Any) -> Any:
         """Predict targets.
 
         Parameters
@@ -53,9 +53,15 @@ class KerasRegressor(wrappers.KerasRegressor):
         Returns
         -------
         ndarray
-            The predictions without axes of length 1; a scalar array for a single sample.
+            The predictions without axes of length 1; a scalar array for a single sample. For
+            targets in a dict or list, a dict or list of such arrays.
         """
-        return np.squeeze(super().predict(x, **kwargs))
+        predicted = super().predict(x, **kwargs)
+        if isinstance(predicted, dict):
+            return {key: np.squeeze(each) for key, each in predicted.items()}
+        if isinstance(predicted, list):
+            return [np.squeeze(each) for each in predicted]
+        return np.squeeze(predicted)
 
     def score(self, x: Any, y: Any, **kwargs: Any) -> float:
         """Return the negative loss.
@@ -73,9 +79,11 @@ class KerasRegressor(wrappers.KerasRegressor):
             Higher is better.
         """
         check_is_fitted(self)
-        inputs, targets = self._inputs(x), self._targets(y)
+        inputs, targets = self._validated(x, y)
         loss = self.model_.evaluate(
-            inputs, targets, **self._arguments(self.model_, "evaluate", kwargs)
+            self._features(inputs),
+            self._encode(self.model_, targets),
+            **self._arguments(self.model_, "evaluate", kwargs),
         )
         return -float(loss[0] if isinstance(loss, list) else loss)
 

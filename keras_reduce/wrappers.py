@@ -15,12 +15,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.exceptions import NotFittedError
-from sklearn.utils import column_or_1d
-from sklearn.utils.multiclass import check_classification_targets
 
 from .errors import EstimatorError
-from .estimators import callbacks, data, labels, scoring
+from .estimators import callbacks, data, outputs, scoring
 from .estimators.base import KerasEstimator, is_model
+from .estimators.labels import Labels, are_columns_of_labels, times
 from .estimators.parameters import (
     DEFAULTS,
     FIT,
@@ -293,12 +292,140 @@ class BaseWrapper(KerasEstimator):
         }
         return pick(vars(self), property_names)
 
-    def _targets(self, y: Any, *, reset: bool = False) -> _Array:
-        targets: _Array = self._check_array(y, "y", ensure_2d=False, allow_nd=True)
+    # -- several outputs --------------------------------------------------------------------------
+
+    # For each output of a model that has several, by key: what `_learn` returns. The defaults are
+    # for files of the first releases.
+    _outputs: dict[str | int, Any] | None = None
+    # Whether their targets were the columns of one array.
+    _is_one_array = False
+
+    def _learn(self, part: _Array) -> Any:
+        """Return the form of the targets of one of several outputs."""
+        raise NotImplementedError
+
+    def _part(self, key: str | int, part: _Array) -> _Array:
+        """Return validated targets of one of several outputs."""
+        raise NotImplementedError
+
+    def _describe(self) -> None:
+        """Set the attributes that describe several outputs."""
+        raise NotImplementedError
+
+    def _separated(self, y: Any, inputs: Any) -> Any:
+        parts = outputs.parts(y, data.n_samples(inputs))
+        return y if parts is None else parts
+
+    def _targets_of_outputs(self, parts: Mapping[str | int, Any], *, reset: bool) -> Any:
+        """Return validated targets of several outputs."""
+        arrays = {key: self._array_of_targets(part, f"y[{key!r}]") for key, part in parts.items()}
         if reset:
-            self.n_outputs_ = targets.shape[-1] if targets.ndim > 1 else 1
-            self.target_type_ = "continuous-multioutput" if self.n_outputs_ > 1 else "continuous"
+            self._is_one_array = False
+            self._outputs = {key: self._learn(part) for key, part in arrays.items()}
+            self._describe()
+        elif self._outputs is None or self._is_one_array or set(self._outputs) != set(arrays):
+            raise EstimatorError(
+                f"y has targets of the outputs {', '.join(map(str, arrays))}",
+                where="y",
+                cause="the y of fit had another form",
+                cure="pass targets of the form that fit got",
+            )
+        return {key: self._part(key, part) for key, part in arrays.items()}
+
+    def _array_of_targets(self, y: Any, name: str = "y") -> _Array:
+        array: _Array = self._check_array(y, name, ensure_2d=False, allow_nd=True)
+        return array
+
+    def _begin(self, X: Any, y: Any) -> tuple[Any, Any, Any]:
+        model, inputs, targets = super()._begin(X, y)
+        model_heads = outputs.heads(model)
+        if model_heads and not isinstance(targets, dict):
+            columns = self._columns(targets, model_heads)
+            self._is_one_array = True
+            self._outputs = {key: self._learn(part) for key, part in columns.items()}
+            self._describe()
+            targets = {key: self._part(key, part) for key, part in columns.items()}
+        if isinstance(targets, dict):
+            # In the order of the model's outputs.
+            order = outputs.matched(model, targets, self._where)
+            self._outputs = {key: self._outputs[key] for key in order}  # type: ignore[index]
+            targets = {key: targets[key] for key in order}
+        return model, inputs, targets
+
+    @property
+    def _where(self) -> str:
+        return f"{type(self).__name__}.build_fn"
+
+    def _columns(self, y: _Array, model_heads: list[outputs.Head]) -> dict[str | int, _Array]:
+        """Return the columns of one array of targets by outputs."""
+        return outputs.split(y, model_heads, self._where)
+
+    def _encode(self, model: Any, y: Any) -> Any:
+        if not isinstance(y, dict):
+            shape = data.output_shape(model)
+            head = outputs.Head(0, shape, getattr(model, "loss", None))
+            return self._encoded(y, head, None)
+        heads = outputs.matched(model, y, self._where)
+        parts = {key: self._encoded(y[key], head, key) for key, head in heads.items()}
+        return outputs.nested(model, parts)
+
+    def _encoded(self, targets: _Array, head: outputs.Head, key: str | int | None) -> _Array:
+        """Return validated targets of an output in the form that its loss needs."""
         return targets
+
+    def _weighted(
+        self, model: Any, inputs: Any, targets: Any, arguments: dict[str, Any]
+    ) -> tuple[Any, Any]:
+        if not isinstance(targets, dict):
+            return super()._weighted(model, inputs, targets, arguments)
+        given = arguments.pop("sample_weight", None)
+        parts = outputs.parts(given, data.n_samples(inputs)) or dict.fromkeys(targets, given)
+        heads = outputs.matched(model, targets, self._where)
+        encoded = {key: self._encoded(targets[key], head, key) for key, head in heads.items()}
+        weights = {
+            key: None
+            if parts.get(key) is None
+            else data.checked_weights(parts[key], encoded[key], head.shape)
+            for key, head in heads.items()
+        }
+        weights = self._weights_of_classes(targets, weights, arguments)
+        complete = outputs.weighted(weights, targets)
+        if complete is not None:
+            arguments["sample_weight"] = outputs.nested(model, complete)
+        return inputs, targets
+
+    def _weights_of_classes(
+        self,
+        targets: Mapping[str | int, _Array],
+        weights: dict[str | int, _Array | None],
+        arguments: dict[str, Any],
+    ) -> dict[str | int, _Array | None]:
+        """Return the weights of samples times those of classes, for each of several outputs."""
+        return weights
+
+    def _answers(self, X: Any, kwargs: Mapping[str, Any]) -> dict[str | int, Any]:
+        """Return the predictions of several outputs by key."""
+        raw, where = self._raw(X, kwargs), f"{type(self).__name__}.predict"
+        assert self._outputs is not None
+        return outputs.separated(self.model_, raw, self._outputs, where)
+
+    def _score_of_outputs(
+        self, X: Any, y: Any, sample_weight: Any, kwargs: Mapping[str, Any], score: Any
+    ) -> float:
+        """Return the mean of the scores of several outputs."""
+        n_samples = data.n_samples(self._inputs(X))
+        answers = self._answers(X, kwargs)
+        true = outputs.parts(y, n_samples)
+        if true is None:
+            array = np.asarray(y)
+            true = {key: array[:, i] for i, key in enumerate(answers)}
+        weights = outputs.parts(sample_weight, n_samples) or dict.fromkeys(answers, sample_weight)
+        scores = [
+            score(key, true[key], answer, weights.get(key)) for key, answer in answers.items()
+        ]
+        return float(np.mean(scores))
+
+    # -- training ---------------------------------------------------------------------------------
 
     def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None, **kwargs: Any) -> Self:
         """Build a new model and train it.
@@ -309,11 +436,15 @@ class BaseWrapper(KerasEstimator):
             The samples. Also arrays of more dimensions, arrays of strings for a model that reads
             text, and a list or dict of arrays for a model with several inputs. The number of
             features and their names are remembered and checked for two dimensions only.
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            The targets.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), or a dict or list of arrays
+            The targets. For a model with several outputs, a dict of arrays by the names of the
+            outputs, or a list of arrays in their order; or one array with the columns of all
+            outputs side by side, which a search can slice: a column for each unit, or for a
+            classifier a column of labels for each output.
         sample_weight : array-like of shape (n_samples,) or (n_samples, n_steps), optional
             Weights, as Keras's losses apply them; of steps where the output of a regressor's model
-            has an axis of steps before that of its units.
+            has an axis of steps before that of its units. For several outputs, also a dict or list
+            with weights, or None, for each of them.
         **kwargs
             Further arguments for Keras's ``fit``; they take precedence over the
             constructor's. ``validation_data`` is validated and encoded like `X` and `y`.
@@ -440,11 +571,30 @@ class KerasRegressor(RegressorMixin, BaseWrapper):  # type: ignore[misc]
     # The default for a model set by hand, for which no y is known.
     _flat = True
 
-    def _targets(self, y: Any, *, reset: bool = False) -> _Array:
-        targets: _Array = super()._targets(y, reset=reset)
+    def _targets(self, y: Any, *, reset: bool = False) -> Any:
+        if isinstance(y, dict):
+            return self._targets_of_outputs(y, reset=reset)
+        targets = self._array_of_targets(y)
         if reset:
+            self._outputs = None
             self._flat = targets.ndim == 1
+            self.n_outputs_ = targets.shape[-1] if targets.ndim > 1 else 1
+            self.target_type_ = "continuous-multioutput" if self.n_outputs_ > 1 else "continuous"
+        elif self._outputs is not None:
+            ends = np.cumsum([columns for columns, _ in self._outputs.values()])
+            return dict(enumerate(np.split(targets, ends[:-1], axis=-1)))
         return targets
+
+    def _learn(self, part: _Array) -> tuple[int, int]:
+        """Return the number of columns, and of dimensions."""
+        return (part.shape[-1] if part.ndim > 1 else 1, part.ndim)
+
+    def _part(self, key: str | int, part: _Array) -> _Array:
+        return part
+
+    def _describe(self) -> None:
+        self.n_outputs_ = sum(columns for columns, _ in (self._outputs or {}).values())
+        self.target_type_ = "continuous-multioutput"
 
     def __sklearn_tags__(self) -> Any:
         """Return the estimator tags of scikit-learn."""
@@ -452,7 +602,7 @@ class KerasRegressor(RegressorMixin, BaseWrapper):  # type: ignore[misc]
         tags.target_tags.multi_output = True
         return tags
 
-    def predict(self, X: Any, **kwargs: Any) -> _Array:
+    def predict(self, X: Any, **kwargs: Any) -> Any:
         """Predict targets.
 
         Parameters
@@ -466,17 +616,25 @@ class KerasRegressor(RegressorMixin, BaseWrapper):  # type: ignore[misc]
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            The predictions, one-dimensional if the `y` of `fit` was.
+            The predictions, one-dimensional if the `y` of `fit` was. If it was a dict or a list of
+            arrays for several outputs, a dict or a list.
 
         Raises
         ------
         EstimatorError
-            If the model has several outputs.
+            If the model has several outputs, and `fit` had targets for one.
         NotFittedError
             If `fit` has not been called.
         """
-        y = self._output(X, kwargs)
-        return y[:, 0] if self._flat and y.ndim == 2 and y.shape[1] == 1 else y
+        if self._outputs is None:
+            y = self._output(X, kwargs)
+            return y[:, 0] if self._flat and y.ndim == 2 and y.shape[1] == 1 else y
+        answers = self._answers(X, kwargs)
+        if self._is_one_array:
+            return np.concatenate(list(answers.values()), axis=-1)
+        return outputs.joined(
+            {key: data.like_targets(y, self._outputs[key][1]) for key, y in answers.items()}
+        )
 
     def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None, **kwargs: Any) -> float:
         """Return the coefficient of determination, R².
@@ -497,14 +655,21 @@ class KerasRegressor(RegressorMixin, BaseWrapper):  # type: ignore[misc]
         Returns
         -------
         float
-            R² of the predictions.
+            R² of the predictions, the mean over columns or outputs.
 
         Raises
         ------
         NotFittedError
             If `fit` has not been called.
         """
-        return scoring.r2(y, self.predict(X, **kwargs), sample_weight)
+        if self._outputs is None or self._is_one_array:
+            return scoring.r2(y, self.predict(X, **kwargs), sample_weight)
+
+        def r2(key: str | int, true: Any, answer: _Array, weights: Any) -> float:
+            true = np.asarray(true)
+            return scoring.r2(true, data.like_targets(answer, true.ndim), weights)
+
+        return self._score_of_outputs(X, y, sample_weight, kwargs, r2)
 
 
 class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
@@ -512,7 +677,9 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
 
     Labels may be of any type. The loss gets them as indices into `classes_`, or one-hot encoded if
     one of Keras's own losses needs that: if the model has more than one output unit and the loss is
-    not a ``sparse_`` one. User-defined losses get indices.
+    not a ``sparse_`` one. User-defined losses get indices. A `y` of several columns is one-hot, or
+    has probabilities, if all its rows sum to 1; else a label indicator matrix, with 0 and 1; else
+    it has a column of labels for each output of the model.
 
     Parameters
     ----------
@@ -537,7 +704,8 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
         are shared. ``verbose`` is 0 by default.
 
         ``class_weight`` is "balanced" or a dict. Its keys are labels, or, if not all of them are,
-        indices into `classes_`, as in Keras.
+        indices into `classes_`, as in Keras. For several outputs, or a label indicator matrix, it
+        is "balanced" or a list of these; a dict by the names of the outputs if `y` is one.
 
     Attributes
     ----------
@@ -545,9 +713,10 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
         The fitted model; can also be read and set as ``model``.
     history_ : keras.callbacks.History
         What Keras's ``fit`` returned.
-    classes_ : ndarray of shape (`n_classes_`,)
-        The labels, sorted; the numbers of the columns if `y` was one-hot.
-    n_classes_ : int
+    classes_ : ndarray of shape (`n_classes_`,), or list or dict of ndarray
+        The labels, sorted; the numbers of the columns if `y` was one-hot or a label indicator
+        matrix. For several outputs, those of each.
+    n_classes_ : int, or list or dict of int
         Number of classes.
     n_features_in_ : int
         Number of features, if `X` had two dimensions.
@@ -556,7 +725,8 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
     X_shape_ : tuple of int
         Shape of `X`, if it was one array.
     target_type_ : str
-        "binary" or "multiclass".
+        "binary", "multiclass", "multilabel-indicator", or "multiclass-multioutput" for several
+        outputs.
 
     Raises
     ------
@@ -578,66 +748,118 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
     (5, 3)
     """
 
-    classes_: _Array
-    # Whether y has an axis of time steps. The default is for files of the first releases.
+    classes_: Any
+    n_classes_: Any
+    # Whether y has an axis of time steps, and whether it is a label indicator matrix. The defaults
+    # are for files of the first releases.
     _has_steps = False
+    _is_indicator = False
     # The labels that `partial_fit` was given.
     _categories: _Array | None = None
 
-    def _targets(self, y: Any, *, reset: bool = False) -> _Array:
+    def __sklearn_tags__(self) -> Any:
+        """Return the estimator tags of scikit-learn."""
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        tags.classifier_tags.multi_label = True
+        return tags
+
+    def _labels(self, key: str | int | None = None) -> Labels:
+        """Return the labels of the output, or of one of several."""
+        if key is None or self._outputs is None:
+            return Labels(self.classes_, self._has_steps, self._is_indicator)
+        return Labels(*self._outputs[key])
+
+    def _array_of_targets(self, y: Any, name: str = "y") -> _Array:
+        array: _Array = self._check_array(y, name, ensure_2d=False, allow_nd=True, dtype=None)
+        return array
+
+    def _targets(self, y: Any, *, reset: bool = False) -> Any:
         """Return indices into `classes_`, or rows of probabilities if `y` has them."""
-        given: _Array = self._check_array(y, "y", ensure_2d=False, allow_nd=True, dtype=None)
+        if isinstance(y, dict):
+            return self._targets_of_outputs(y, reset=reset)
+        given = self._array_of_targets(y)
+        is_columns = are_columns_of_labels(given) if reset else self._is_one_array
+        if is_columns:
+            columns = dict(enumerate(given.T))
+            if reset:
+                self._outputs = {key: self._learn(part) for key, part in columns.items()}
+                self._is_one_array = True
+                self._describe()
+            return {key: self._part(key, part) for key, part in columns.items()}
         if reset:
-            self._has_steps = given.ndim > 2
-        if given.ndim > 1 and given.shape[-1] > 1:
-            return self._rows(given, reset=reset)
-        shape = given.shape[:-1] if self._has_steps else (len(given),)
-        given = column_or_1d(given.reshape(-1) if self._has_steps else given, warn=True)
-        if reset:
-            check_classification_targets(given)
-            self._learn(np.unique(given) if self._categories is None else self._categories)
-        return labels.positions(given, self.classes_).reshape(shape)
+            self._outputs, self._is_one_array = None, False
+            learned = Labels.learned(given, self._categories)
+            self.classes_, self._has_steps, self._is_indicator = learned
+            self.n_classes_ = len(learned.classes)
+            self.target_type_ = learned.target_type
+        return self._labels().validated(given)
 
-    def _rows(self, y: _Array, *, reset: bool) -> _Array:
-        if y.dtype.kind not in "biuf" or y.min() < 0 or not np.allclose(y.sum(axis=-1), 1):
-            raise ValueError(
-                "Each row of a two-dimensional y must be one-hot, or probabilities that sum to 1; "
-                "multi-label targets are not supported. Labels of time steps need an axis of "
-                "length 1: y[..., None]"
-            )
-        if reset:
-            self._learn(np.arange(y.shape[-1]))
-        return y
+    def _columns(self, y: _Array, model_heads: list[outputs.Head]) -> dict[str | int, _Array]:
+        if y.ndim == 2 and y.shape[1] == len(model_heads):
+            return dict(enumerate(y.T))
+        raise EstimatorError(
+            f"The model has {len(model_heads)} outputs, and y is an array of shape {y.shape}",
+            where=self._where,
+            cause=f"the outputs are {', '.join(str(head.name) for head in model_heads)}",
+            cure="pass y as a dict of arrays by the names of the outputs, or as a list; or as one "
+            "array with a column of labels for each output",
+        )
 
-    def _are_indices(self, targets: _Array) -> bool:
-        return targets.ndim == (2 if self._has_steps else 1)
+    def _learn(self, part: _Array) -> tuple[Any, ...]:
+        """Return the fields of `Labels`; a tuple, so that files name no further class."""
+        return tuple(Labels.learned(part))
 
-    def _learn(self, classes: _Array) -> None:
-        if len(classes) < 2:
-            raise ValueError("y has 1 class, and a classifier needs at least two classes")
-        self.classes_ = classes
-        self.n_classes_ = len(classes)
-        self.target_type_ = "binary" if self.n_classes_ == 2 else "multiclass"
+    def _part(self, key: str | int, part: _Array) -> _Array:
+        return self._labels(key).validated(part)
 
-    def _encode(self, model: Any, y: _Array) -> _Array:
-        where, are_indices = f"{type(self).__name__}.build_fn", self._are_indices(y)
-        return labels.for_loss(model, y, len(self.classes_), where, are_indices=are_indices)
+    def _describe(self) -> None:
+        classes = {key: fields[0] for key, fields in (self._outputs or {}).items()}
+        self.classes_ = outputs.joined(classes)
+        self.n_classes_ = outputs.joined({key: len(each) for key, each in classes.items()})
+        self.target_type_ = "multiclass-multioutput"
+
+    def _encoded(self, targets: _Array, head: outputs.Head, key: str | int | None) -> _Array:
+        return self._labels(key).for_loss(targets, head.loss, head.units, self._where)
 
     def _weighted(
         self, model: Any, inputs: Any, targets: Any, arguments: dict[str, Any]
     ) -> tuple[Any, Any]:
+        if isinstance(targets, dict):
+            return super()._weighted(model, inputs, targets, arguments)
         if arguments.get("sample_weight") is not None:
             super()._weighted(model, inputs, self._encode(model, targets), arguments)
         class_weight = arguments.pop("class_weight", None)
         if class_weight is not None:
             # Keras refuses both kinds of weights at once, and identifies classes by index only.
-            position = targets if self._are_indices(targets) else targets.argmax(axis=-1)
-            weights = labels.sample_weights(class_weight, position, self.classes_)
-            of_samples = np.asarray(arguments.get("sample_weight", 1.0))
-            if 0 < of_samples.ndim < weights.ndim:
-                of_samples = of_samples[:, None]
-            arguments["sample_weight"] = weights * of_samples
+            weights = self._labels().weights(class_weight, targets)
+            arguments["sample_weight"] = times(weights, arguments.get("sample_weight"))
         return inputs, targets
+
+    def _weights_of_classes(
+        self,
+        targets: Mapping[str | int, _Array],
+        weights: dict[str | int, _Array | None],
+        arguments: dict[str, Any],
+    ) -> dict[str | int, _Array | None]:
+        given = arguments.pop("class_weight", None)
+        if given is None:
+            return weights
+        parts = dict.fromkeys(targets, given) if isinstance(given, str) else outputs.keyed(given)
+        if set(parts) != set(targets):
+            raise EstimatorError(
+                f"class_weight is for {', '.join(map(str, parts))}",
+                where=f"{type(self).__name__}.class_weight",
+                cause=f"the model has {len(targets)} outputs: {', '.join(map(str, targets))}",
+                cure='pass "balanced", or a list with the weights of each output, or a dict of '
+                "them if y is a dict; None where an output has none",
+            )
+        return {
+            key: weights[key]
+            if parts[key] is None
+            else times(self._labels(key).weights(parts[key], targets[key]), weights[key])
+            for key in targets
+        }
 
     def partial_fit(  # type: ignore[override]
         self,
@@ -677,7 +899,7 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
         finally:
             self.__dict__.pop("_categories", None)
 
-    def predict_proba(self, X: Any, **kwargs: Any) -> _Array:
+    def predict_proba(self, X: Any, **kwargs: Any) -> Any:
         """Predict the probability of each class.
 
         Parameters
@@ -693,19 +915,34 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
         ndarray of shape (n_samples, n_classes)
             Columns in the order of `classes_`, two of them if the model has one output unit. If
             the loss has ``from_logits=True``, the model's logits are converted to probabilities.
+            For several outputs a list with such an array for each of them, or a dict if the `y` of
+            `fit` was one.
 
         Raises
         ------
         EstimatorError
-            If the model has several outputs.
+            If the model has several outputs, and `fit` had targets for one.
         NotFittedError
             If `fit` has not been called.
         """
-        raw = self._output(X, kwargs)
-        n_classes, has_steps = len(self.classes_), self._has_steps
-        return labels.probabilities(raw, self.model_.loss, n_classes, has_steps=has_steps)
+        return self._in_form_of_targets(self._probabilities(X, kwargs))
 
-    def predict(self, X: Any, **kwargs: Any) -> _Array:
+    def _probabilities(self, X: Any, kwargs: Mapping[str, Any]) -> dict[str | int | None, _Array]:
+        """Return the probabilities by output; the key of a single output is None."""
+        if self._outputs is None:
+            raw = self._output(X, kwargs)
+            return {None: self._labels().probabilities(raw, self.model_.loss)}
+        answers = self._answers(X, kwargs)
+        heads = outputs.matched(self.model_, answers, self._where)
+        return {
+            key: self._labels(key).probabilities(raw, heads[key].loss)
+            for key, raw in answers.items()
+        }
+
+    def _in_form_of_targets(self, parts: Mapping[Any, _Array]) -> Any:
+        return parts[None] if None in parts else outputs.joined(parts)
+
+    def predict(self, X: Any, **kwargs: Any) -> Any:
         """Predict labels.
 
         Parameters
@@ -719,18 +956,22 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
         Returns
         -------
         ndarray of shape (n_samples,)
-            The most probable label of each sample.
+            The most probable label of each sample; for a label indicator matrix its rows, with 1
+            where the probability is above 0.5. For several outputs a column for each of them, or a
+            dict or list of arrays if the `y` of `fit` was one.
 
         Raises
         ------
         EstimatorError
-            If the model has several outputs.
+            If the model has several outputs, and `fit` had targets for one.
         NotFittedError
             If `fit` has not been called.
         """
-        position = self.predict_proba(X, **kwargs).argmax(axis=-1)
-        predicted: _Array = self.classes_[position]
-        return predicted
+        parts = self._probabilities(X, kwargs)
+        predicted = {key: self._labels(key).predicted(each) for key, each in parts.items()}
+        if self._is_one_array:
+            return np.column_stack(list(predicted.values()))
+        return self._in_form_of_targets(predicted)
 
     def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None, **kwargs: Any) -> float:
         """Return the accuracy of the predicted labels.
@@ -752,20 +993,25 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
         Returns
         -------
         float
-            Fraction of samples with a correctly predicted label.
+            Fraction of samples with a correctly predicted label; for a label indicator matrix, with
+            correct labels in all columns. For several outputs the mean of their scores.
 
         Raises
         ------
         NotFittedError
             If `fit` has not been called.
         """
-        predicted = self.predict(X, **kwargs)
-        true = np.asarray(y)
-        if true.ndim > 1 and true.shape[-1] > 1:
-            true = self.classes_[true.argmax(axis=-1)]
-        if self._has_steps:
-            true, predicted = true.reshape(*predicted.shape, 1), predicted[..., None]
-        return scoring.accuracy(true, predicted, sample_weight)
+        if self._outputs is None:
+            predicted = self.predict(X, **kwargs)
+            return self._labels().accuracy(y, predicted, sample_weight)
+        heads = outputs.matched(self.model_, self._outputs, self._where)
+
+        def accuracy(key: str | int, true: Any, raw: _Array, weights: Any) -> float:
+            each = self._labels(key)
+            predicted = each.predicted(each.probabilities(raw, heads[key].loss))
+            return each.accuracy(true, predicted, weights)
+
+        return self._score_of_outputs(X, y, sample_weight, kwargs, accuracy)
 
 
 def _cure(name: str, legal: Iterable[str]) -> str:

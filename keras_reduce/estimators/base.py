@@ -38,7 +38,8 @@ from ..dry_run import dry_pickler
 from ..errors import EstimatorError, ReduceError
 from ..families._shared.lookups import LOOKUPS
 from . import callbacks, data, seeding
-from .parameters import title
+from .fit_tasks import CallbackSupportMixin, FitTask, with_callbacks
+from .parameters import FIT, title
 
 __all__ = ["KerasEstimator", "is_model", "validate_data"]
 
@@ -51,8 +52,15 @@ def is_model(obj: Any) -> bool:
     return family is not None and family.is_model(obj)
 
 
-class KerasEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+class KerasEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # untyped
     """A Keras model as a scikit-learn estimator, whose subclasses define the parameters."""
+
+    # Arguments that metadata routing may pass, if they are requested: scikit-learn finds those that
+    # a method names by itself.
+    __metadata_request__fit = dict.fromkeys(FIT - {"sample_weight"})
+    __metadata_request__partial_fit = dict.fromkeys(
+        FIT - {"epochs", "initial_epoch", "sample_weight"}
+    )
 
     # The parameter that holds the build function, and the attributes that hold parameters.
     _BUILDER: str
@@ -92,8 +100,20 @@ class KerasEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is un
 
     # -- data: for subclasses to extend -----------------------------------------------------------
 
+    @property
+    def feature_encoder(self) -> Any:
+        """Transformer of `X`; subclasses override it, for example to split columns into inputs."""
+        return None
+
+    _default_feature_encoder = feature_encoder
+
     def _inputs(self, X: Any, *, reset: bool = False) -> Any:
         """Return `X`, validated and in a form for Keras; with `reset`, remember its shape."""
+        if self._encodes_frame(X):
+            validate_data(self, X, reset=reset, skip_check_array=True)
+            if reset:
+                self.X_shape_ = X.shape
+            return X
         if isinstance(X, Mapping) and not issparse(X):  # SciPy's DOK format is a dict
             return {name: self._array(part) for name, part in X.items()}
         if isinstance(X, (list, tuple)) and X and all(getattr(x, "ndim", 0) > 1 for x in X):
@@ -105,6 +125,11 @@ class KerasEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is un
             # With three or more dimensions, the second may be time, and free to vary.
             validate_data(self, X, reset=reset, skip_check_array=True)
         return array
+
+    def _encodes_frame(self, X: Any) -> bool:
+        """Return whether `X` is a frame with other columns than numbers, for a user's encoder."""
+        has_encoder = type(self).feature_encoder is not type(self)._default_feature_encoder
+        return has_encoder and hasattr(X, "columns") and np.asarray(X).dtype.kind in "OUS"
 
     def _array(self, X: Any) -> Any:
         if issparse(X):
@@ -136,7 +161,18 @@ class KerasEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is un
 
     def _features(self, inputs: Any) -> Any:
         """Return validated inputs in the form that the model needs."""
-        return inputs
+        return self.feature_encoder_.transform(inputs) if self._is_encoded("feature") else inputs
+
+    def _fit_encoder(self, kind: str, values: Any) -> None:
+        encoder = getattr(self, f"{kind}_encoder")
+        if encoder is None:
+            self.__dict__.pop(f"{kind}_encoder_", None)  # Of a fit before the class was changed.
+            return
+        setattr(self, f"{kind}_encoder_", encoder.fit(values))
+        self.__dict__.update(encoder.get_metadata() if hasattr(encoder, "get_metadata") else {})
+
+    def _is_encoded(self, kind: str) -> bool:
+        return f"{kind}_encoder_" in vars(self)  # Not with a model that was set by hand.
 
     def _encode(self, model: Any, y: Any) -> Any:
         """Return validated targets in the form that the loss of `model` needs."""
@@ -157,7 +193,8 @@ class KerasEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is un
             Arguments for Keras's ``fit``.
         """
         if arguments.get("sample_weight") is not None:
-            weights = data.checked_weights(arguments["sample_weight"], targets, model)
+            shape = data.output_shape(model)
+            weights = data.checked_weights(arguments["sample_weight"], targets, shape)
             arguments["sample_weight"] = weights
         return inputs, targets
 
@@ -202,23 +239,31 @@ class KerasEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is un
 
     def _begin(self, X: Any, y: Any) -> tuple[Any, Any, Any]:
         """Validate the data of a first fit and build a model; return model, inputs and targets."""
-        inputs = self._inputs(X, reset=True)
-        with data.naming_ragged(y, "y"):
-            targets = self._targets(y, reset=True)
-        data.check_lengths(inputs, targets)
+        inputs, targets = self._validated(X, y, reset=True)
+        self._fit_encoder("feature", inputs)
         return self._build(), inputs, targets
+
+    def _validated(self, X: Any, y: Any, *, reset: bool = False) -> tuple[Any, Any]:
+        """Return validated inputs and targets of as many samples."""
+        inputs = self._inputs(X, reset=reset)
+        with data.naming_ragged(y, "y"):
+            targets = self._targets(self._separated(y, inputs), reset=reset)
+        data.check_lengths(inputs, targets)
+        return inputs, targets
+
+    def _separated(self, y: Any, inputs: Any) -> Any:
+        """Return targets of several outputs as a dict; others as they are."""
+        return y
 
     def _resume(self, X: Any, y: Any, epoch: int) -> tuple[Any, Any, Any]:
         """Validate the data of a further fit; return the fitted model, inputs and targets."""
-        inputs = self._inputs(X)
-        with data.naming_ragged(y, "y"):
-            targets = self._targets(y)
-        data.check_lengths(inputs, targets)
+        inputs, targets = self._validated(X, y)
         if self.random_state is not None:
             # With the same seed at each call, all epochs would have the same order of samples.
             seeding.set_seed((self._seed() + epoch) % 2**31)
         return self.model_, inputs, targets
 
+    @with_callbacks
     def _train(
         self,
         X: Any,
@@ -253,16 +298,20 @@ class KerasEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is un
             held_out = arguments.get("validation_data")
             if isinstance(held_out, (tuple, list)):
                 X_val, y_val, *rest = held_out  # noqa: N806
-                labels = self._targets(y_val)
+                unseen, expected = self._validated(X_val, y_val)
                 arguments["validation_data"] = (
-                    self._features(self._inputs(X_val)),
-                    self._encode(model, labels),
+                    self._features(unseen),
+                    self._encode(model, expected),
                     *rest,
                 )
             features = self._features(inputs)
             arguments = self._sized(arguments, features)
+            metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+            task = FitTask(self, model, {"X": X, "y": y, "metadata": metadata})
+            task.begin(arguments)
             history = model.fit(x=features, y=self._encode(model, targets), **arguments)
             self.model_ = model
+            task.end()
             return history
 
     def _refuse_epochs(self, kwargs: Mapping[str, Any]) -> None:

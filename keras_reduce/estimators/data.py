@@ -18,6 +18,7 @@ __all__ = [
     "like_targets",
     "n_samples",
     "naming_ragged",
+    "output_shape",
     "selected",
     "single_output",
 ]
@@ -95,8 +96,8 @@ def _length(item: Any) -> int | None:
     return int(shape[0]) if shape else None
 
 
-def check_lengths(inputs: Any, targets: NDArray[Any]) -> None:
-    """Check that all parts of the `inputs` have as many samples as the `targets`.
+def check_lengths(inputs: Any, targets: Any) -> None:
+    """Check that all parts of the `inputs` have as many samples as all parts of the `targets`.
 
     Raises
     ------
@@ -105,9 +106,10 @@ def check_lengths(inputs: Any, targets: NDArray[Any]) -> None:
     ValueError
         If the numbers of samples differ.
     """
-    parts = _parts(inputs)
+    parts, of_targets = _parts(inputs), _parts(targets)
     lengths = sorted({_n_rows(part) for part in parts})
-    if isinstance(inputs, list) and len(parts) == len(targets) and lengths != [len(targets)]:
+    n = len(of_targets[0])
+    if isinstance(inputs, list) and len(parts) == n and lengths != [n]:
         raise EstimatorError(
             f"X is a list of {len(parts)} arrays, taken as {len(parts)} inputs of a model",
             where="X",
@@ -115,7 +117,7 @@ def check_lengths(inputs: Any, targets: NDArray[Any]) -> None:
             f"such as {_listed(lengths)}",
             cure=_PAD if len(lengths) > 1 else "make one array of them: numpy.stack(X)",
         )
-    check_consistent_length(*parts, targets)
+    check_consistent_length(*parts, *of_targets)
 
 
 def _parts(inputs: Any) -> list[Any]:
@@ -129,7 +131,9 @@ def _listed(lengths: Sequence[int]) -> str:
     return ", ".join(map(str, lengths[:3]))
 
 
-def checked_weights(weights: Any, targets: NDArray[Any], model: Any) -> NDArray[Any]:
+def checked_weights(
+    weights: Any, targets: NDArray[Any], output: tuple[int | None, ...] | None
+) -> NDArray[Any]:
     """Return validated sample weights: one for each sample, or for each step of its output.
 
     Parameters
@@ -139,8 +143,8 @@ def checked_weights(weights: Any, targets: NDArray[Any], model: Any) -> NDArray[
         axis of steps before that of its units.
     targets : ndarray
         The targets on which the model is trained.
-    model : keras.Model
-        The model.
+    output : tuple or None
+        The shape of the output; None if it is not known.
 
     Raises
     ------
@@ -153,12 +157,12 @@ def checked_weights(weights: Any, targets: NDArray[Any], model: Any) -> NDArray[
         weights, ensure_2d=False, allow_nd=True, input_name="sample_weight"
     )
     check_consistent_length(targets, checked)
-    if checked.ndim != 1 and not _has_output_for(checked.shape, targets, model):
+    if checked.ndim != 1 and not _has_output_for(checked.shape, targets, output):
         raise EstimatorError(
             f"Sample weights must be 1D, got an array of shape {checked.shape}",
             where="sample_weight",
             cause=f"the targets have shape {targets.shape} and the output of the model has shape "
-            f"{_output_shape(model) or 'unknown'}; Keras weights the steps of an output of shape "
+            f"{output or 'unknown'}; Keras weights the steps of an output of shape "
             "(samples, steps, units)",
             cure="for weights of time steps, use an output and targets of shape (samples, steps, "
             "units), also for one unit and for labels: y[..., None]; else pass one weight for each "
@@ -169,13 +173,14 @@ def checked_weights(weights: Any, targets: NDArray[Any], model: Any) -> NDArray[
     return checked
 
 
-def _has_output_for(shape: tuple[int, ...], targets: NDArray[Any], model: Any) -> bool:
+def _has_output_for(
+    shape: tuple[int, ...], targets: NDArray[Any], output: tuple[int | None, ...] | None
+) -> bool:
     """Return whether a loss has a value for each of the weights.
 
     Otherwise Keras may broadcast the weights along a wrong axis.
     """
     axes = len(shape)
-    output = _output_shape(model)
     if targets.shape[:axes] != shape:
         return False
     if output is None:
@@ -187,7 +192,7 @@ def _has_output_for(shape: tuple[int, ...], targets: NDArray[Any], model: Any) -
     return axes < len(output) and is_kept and all(size in (None, n) for size, n in sizes)
 
 
-def _output_shape(model: Any) -> tuple[int | None, ...] | None:
+def output_shape(model: Any) -> tuple[int | None, ...] | None:
     """Return the shape of the single output of `model`; None if it is not known."""
     shape = getattr(model, "output_shape", None)
     return shape if isinstance(shape, tuple) and not any(map(_length, shape)) else None
@@ -214,8 +219,9 @@ def single_output(predicted: Any, where: str) -> NDArray[Any]:
             f"The model has {len(outputs)} outputs, and an estimator predicts one array",
             where=where,
             cause=f"the outputs have the shapes {', '.join(str(np.shape(o)) for o in outputs)}",
-            cure="join them in the model by keras.layers.Concatenate, or leave out those that are "
-            "needed for training only; model_.predict(X) returns all",
+            cure="pass fit targets for each of them; or join them in the model by "
+            "keras.layers.Concatenate, or leave out those that are needed for training only; "
+            "model_.predict(X) returns all",
         )
     return np.asarray(outputs[0] if outputs else predicted)
 

@@ -1,4 +1,4 @@
-"""Parts of Keras by the names that its method ``compile`` accepts.
+"""Parts of Keras by the names that its method ``compile`` accepts, and a callback for epochs.
 
 They are taken from the module `keras`, of either generation. Each function imports it.
 """
@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Callable
 from typing import Any
 
-__all__ = ["floatx", "full_name", "loss", "metric", "optimizer"]
+__all__ = ["epoch_callback", "floatx", "full_name", "loss", "metric", "optimizer"]
 
 # Keras chooses the function for these names itself, by the loss and the shape of the output.
 _LEFT_TO_KERAS = ("acc", "accuracy", "ce", "crossentropy")
@@ -96,3 +97,10 @@ def floatx() -> str:
     import keras
 
     return str(keras.backend.floatx())
+
+
+def epoch_callback(on_epoch_end: Callable[[int, Any], None]) -> Any:
+    """Return a callback of Keras that calls a function at the end of each epoch."""
+    import keras
+
+    return keras.callbacks.LambdaCallback(on_epoch_end=on_epoch_end)

@@ -25,7 +25,7 @@ from sklearn.utils.multiclass import type_of_target
 
 from ..errors import EstimatorError
 from ..estimators import callbacks, data, labels, scoring, seeding
-from ..estimators.base import KerasEstimator, is_model, validate_data
+from ..estimators.base import KerasEstimator, is_model
 from ..estimators.construction import constructed
 from ..estimators.parameters import (
     COMPILE,
@@ -457,6 +457,8 @@ class BaseWrapper(KerasEstimator):
         """Encoder of `X`; subclasses override it, for example to split columns into inputs."""
         return Identity()
 
+    _default_feature_encoder = feature_encoder
+
     @property
     def target_encoder(self) -> Any:
         """Encoder of `y`; subclasses override it.
@@ -473,14 +475,9 @@ class BaseWrapper(KerasEstimator):
         return str(type_of_target(y.reshape(-1) if y.ndim > 2 and y.shape[-1] == 1 else y))
 
     def _inputs(self, X: Any, *, reset: bool = False) -> Any:
-        if self._encodes_frame(X):
-            validate_data(self, X, reset=reset, skip_check_array=True)
-            if reset:
-                self.X_shape_ = X.shape
-            return X
         inputs = super()._inputs(X, reset=reset)
-        if not hasattr(inputs, "ndim"):
-            return inputs  # Several inputs.
+        if not hasattr(inputs, "ndim") or hasattr(inputs, "columns"):
+            return inputs  # Several inputs, or a frame for the encoder.
         if getattr(getattr(X, "dtype", None), "kind", "") == "O" and inputs.dtype.kind == "f":
             inputs = inputs.astype(named_parts.floatx())
         if reset:
@@ -494,11 +491,6 @@ class BaseWrapper(KerasEstimator):
                 cure="pass samples of the form that fit got",
             )
         return inputs
-
-    def _encodes_frame(self, X: Any) -> bool:
-        """Return whether `X` is a frame with other columns than numbers, for a user's encoder."""
-        has_encoder = type(self).feature_encoder is not BaseWrapper.feature_encoder
-        return has_encoder and hasattr(X, "columns") and np.asarray(X).dtype.kind in "OUS"
 
     def _targets(self, y: Any, *, reset: bool = False) -> Any:
         targets: _Array = self._check_array(
@@ -518,9 +510,6 @@ class BaseWrapper(KerasEstimator):
 
     _dtype_of_targets: str | None = None
 
-    def _features(self, inputs: Any) -> Any:
-        return self.feature_encoder_.transform(inputs) if self._is_encoded("feature") else inputs
-
     def _encode(self, model: Any, y: Any) -> Any:
         return self.target_encoder_.transform(y) if self._is_encoded("target") else y
 
@@ -528,9 +517,6 @@ class BaseWrapper(KerasEstimator):
         if not self._is_encoded("target"):
             return raw
         return self.target_encoder_.inverse_transform(raw, **options)
-
-    def _is_encoded(self, kind: str) -> bool:
-        return f"{kind}_encoder_" in vars(self)  # Not with a model that was set by hand.
 
     def _weighted(
         self, model: Any, inputs: Any, targets: Any, arguments: dict[str, Any]
@@ -541,7 +527,7 @@ class BaseWrapper(KerasEstimator):
             return inputs, targets
         if isinstance(weights, dict) or _is_list_of_arrays(weights):
             return inputs, targets  # One array for each output of the model.
-        weights = data.checked_weights(weights, targets, model)
+        weights = data.checked_weights(weights, targets, data.output_shape(model))
         if weights.ndim == 1 and not weights.all():
             # Without its samples of weight 0, a fit is what it is in scikit-learn.
             kept = weights != 0
@@ -564,12 +550,10 @@ class BaseWrapper(KerasEstimator):
 
     def _initialize(self, X: Any, y: Any = None) -> tuple[Any, Any]:
         """Validate the data, fit the encoders and build the model; return the validated data."""
-        inputs = self._inputs(X, reset=True)
-        targets = None
-        if y is not None:
-            with data.naming_ragged(y, "y"):
-                targets = self._targets(y, reset=True)
-            data.check_lengths(inputs, targets)
+        if y is None:
+            inputs, targets = self._inputs(X, reset=True), None
+        else:
+            inputs, targets = self._validated(X, y, reset=True)
             self._fit_encoder("target", targets)
         self._fit_encoder("feature", inputs)
         self.model_ = self._build()
@@ -582,11 +566,6 @@ class BaseWrapper(KerasEstimator):
         where, parameters = f"{type(self).__name__}.{name}", self._parameters()
         value = constructed(parameters.get(name), routed(parameters, name, deep=True), where)
         return callbacks.listed(value, where)
-
-    def _fit_encoder(self, kind: str, values: Any) -> None:
-        encoder = getattr(self, f"{kind}_encoder").fit(values)
-        setattr(self, f"{kind}_encoder_", encoder)
-        self.__dict__.update(encoder.get_metadata() if hasattr(encoder, "get_metadata") else {})
 
     def initialize(self, X: Any, y: Any = None) -> Self:
         """Build the model without training it, for example to predict with a trained model.
@@ -914,7 +893,9 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
         # The build function may have compiled the model with another loss than the parameter.
         position, where = encoded[..., 0].astype(int), f"{type(self).__name__}.model"
         n_classes = len(self.target_encoder_.classes_)
-        suited = labels.for_loss(model, position, n_classes, where, are_indices=True)
+        shape = data.output_shape(model)
+        units = shape[-1] if shape else None
+        suited = labels.for_loss(position, n_classes, model.loss, units, where, are_indices=True)
         return suited if suited.ndim == encoded.ndim else encoded
 
     def _has_labels(self) -> bool:
@@ -930,15 +911,14 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
     ) -> tuple[Any, Any]:
         if self.class_weight is not None:
             weights = self._class_weights(model, targets)
-            of_samples = np.asarray(_or_one(arguments.get("sample_weight")))
+            given = arguments.get("sample_weight")
+            of_samples = None if given is None else np.asarray(given)
             if isinstance(weights, dict):
-                combined: Any = {name: each * of_samples for name, each in weights.items()}
+                combined: Any = {k: labels.times(each, of_samples) for k, each in weights.items()}
             elif isinstance(weights, list):
-                combined = [each * of_samples for each in weights]
-            elif 0 < of_samples.ndim < weights.ndim:
-                combined = weights * of_samples[:, None]
+                combined = [labels.times(each, of_samples) for each in weights]
             else:
-                combined = weights * of_samples
+                combined = labels.times(weights, of_samples)
             arguments["sample_weight"] = combined
         return super()._weighted(model, inputs, targets, arguments)
 
@@ -1147,10 +1127,6 @@ class KerasRegressor(RegressorMixin, BaseWrapper):  # type: ignore[misc]
             R² of the predictions.
         """
         return scoring.r2(y_true, y_pred, **kwargs)
-
-
-def _or_one(weights: Any) -> Any:
-    return 1.0 if weights is None else weights
 
 
 def _is_single(loss: Any) -> bool:

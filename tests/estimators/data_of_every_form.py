@@ -278,7 +278,7 @@ def targets_of_three_dimensions():
     assert one_hot.predict(STEPS).shape == (20, 6)
     assert 0 <= one_hot.score(STEPS, rows) <= 1
     with raises(ValueError, "y[..., None]"):
-        named("KerasClassifier", tagger).fit(STEPS, names[..., 0])
+        named("KerasClassifier", lambda: tagger({"n_classes_": 3})).fit(STEPS, names[..., 0])
 
 
 class WithoutNaN(keras.layers.Layer):

@@ -27,6 +27,37 @@ def test_data(run_checks, folder, name):
     run_checks("data_of_every_form.py", folder, path=[HERE]).demand(name)
 
 
+@pytest.mark.parametrize("name", decorated("several_outputs.py", "check"))
+def test_several_outputs(run_checks, folder, name):
+    run_checks("several_outputs.py", folder).demand(name)
+
+
+def test_dumped_models_with_several_outputs_train_on_in_a_fresh_process(run_checks, folder):
+    needed = "a_search_over_two_workers"
+    run_checks("several_outputs.py", folder, needed=[needed]).demand(needed)
+    python(
+        """
+        import sys
+        import joblib
+        import tensorflow as tf
+        tf.config.run_functions_eagerly(True)
+        for name in ("kerasregressor", "kerasclassifier"):
+            pipeline, given = joblib.load(f"{sys.argv[1]}/{name}.joblib")
+            expected = joblib.load(f"{sys.argv[1]}/{name}_expected.joblib")
+            X, y = given["X"], given["y"]
+            assert pipeline.predict(X).tobytes() == given["predicted"].tobytes()
+            scaler, best = pipeline
+            best.partial_fit(scaler.transform(X), y)
+            weights = sorted(best.model_.weights, key=lambda each: each.path)
+            bits = b"".join(each.numpy().tobytes() for each in weights)
+            assert bits == expected["trained_further"]
+            pipeline.fit(X, y)
+        """,
+        folder,
+        cwd=folder,
+    )
+
+
 def test_a_dumped_search_trains_on_in_a_fresh_process(run_checks, folder):
     needed = "a_search_over_two_workers"
     run_checks("routed_parameters.py", folder, needed=[needed]).demand(needed)

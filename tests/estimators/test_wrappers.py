@@ -823,8 +823,12 @@ def test_targets_that_are_refused():
     estimator = KerasClassifier(create_classifier)
     with pytest.raises(ValueError, match="Unknown label type"):
         estimator.fit(X, Y)
-    with pytest.raises(ValueError, match="multi-label targets are not supported"):
+    with pytest.raises(EstimatorError, match="categorical_crossentropy and 3 output units don't"):
         estimator.fit(X, np.ones((60, 3)))
+    with pytest.raises(ValueError, match="Each row of y must be one-hot"):
+        estimator.fit(X, np.full((60, 3), 0.5))
+    with pytest.raises(EstimatorError, match="the model has one output, and y has 0, 1"):
+        estimator.fit(X, np.column_stack([LABELS, LABELS]))
     with pytest.raises(ValueError, match="y has 1 class"):
         estimator.fit(X, np.ones(60))
     with pytest.raises(ValueError, match=re.escape("fit has not seen: ['maybe']")):

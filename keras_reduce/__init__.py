@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .explanation import explain
     from .inspection import inspect
     from .persistence import dump, dumps, load, loads
-    from .wrappers import KerasClassifier, KerasRegressor
+    from .wrappers import KerasClassifier, KerasRegressor, KerasTransformer
 
 __all__ = [
     "CustomObjectError",
@@ -39,6 +39,7 @@ __all__ = [
     "KerasClassifier",
     "KerasReduceError",
     "KerasRegressor",
+    "KerasTransformer",
     "MissingFileError",
     "PayloadError",
     "ReduceError",
@@ -64,6 +65,7 @@ __all__ = [
 _LAZY = {
     "KerasClassifier": "wrappers",
     "KerasRegressor": "wrappers",
+    "KerasTransformer": "wrappers",
     "dump": "persistence",
     "dumps": "persistence",
     "explain": "explanation",

@@ -18,7 +18,8 @@ from sklearn.exceptions import NotFittedError
 
 from .errors import EstimatorError
 from .estimators import callbacks, data, outputs, scoring
-from .estimators.base import KerasEstimator, is_model
+from .estimators.base import KerasEstimator, KerasIncrementalClassifier, is_model
+from .estimators.encoding import KerasEncoder
 from .estimators.labels import Labels, are_columns_of_labels, times
 from .estimators.parameters import (
     DEFAULTS,
@@ -35,7 +36,13 @@ from .estimators.parameters import (
 
 _Array = NDArray[Any]
 
-__all__ = ["BaseWrapper", "EstimatorError", "KerasClassifier", "KerasRegressor"]
+__all__ = [
+    "BaseWrapper",
+    "EstimatorError",
+    "KerasClassifier",
+    "KerasRegressor",
+    "KerasTransformer",
+]
 
 
 class BaseWrapper(KerasEstimator):
@@ -300,17 +307,33 @@ class BaseWrapper(KerasEstimator):
     # Whether their targets were the columns of one array.
     _is_one_array = False
 
-    def _learn(self, part: _Array) -> Any:
-        """Return the form of the targets of one of several outputs."""
-        raise NotImplementedError
+    # The default for a model set by hand, for which no y is known.
+    _flat = True
+
+    def _targets(self, y: Any, *, reset: bool = False) -> Any:
+        if isinstance(y, dict):
+            return self._targets_of_outputs(y, reset=reset)
+        targets = self._array_of_targets(y)
+        if reset:
+            self._outputs = None
+            self._flat = targets.ndim == 1
+            self.n_outputs_ = targets.shape[-1] if targets.ndim > 1 else 1
+            self.target_type_ = "continuous-multioutput" if self.n_outputs_ > 1 else "continuous"
+        elif self._outputs is not None:
+            ends = np.cumsum([columns for columns, _ in self._outputs.values()])
+            return dict(enumerate(np.split(targets, ends[:-1], axis=-1)))
+        return targets
+
+    def _learn(self, part: _Array) -> tuple[int, int]:
+        """Return the number of columns, and of dimensions."""
+        return (part.shape[-1] if part.ndim > 1 else 1, part.ndim)
 
     def _part(self, key: str | int, part: _Array) -> _Array:
-        """Return validated targets of one of several outputs."""
-        raise NotImplementedError
+        return part
 
     def _describe(self) -> None:
-        """Set the attributes that describe several outputs."""
-        raise NotImplementedError
+        self.n_outputs_ = sum(columns for columns, _ in (self._outputs or {}).values())
+        self.target_type_ = "continuous-multioutput"
 
     def _separated(self, y: Any, inputs: Any) -> Any:
         parts = outputs.parts(y, data.n_samples(inputs))
@@ -462,46 +485,17 @@ class BaseWrapper(KerasEstimator):
         ValueError
             If scikit-learn's validation of `X`, `y` or `sample_weight` fails.
         """
-        if y is None:
-            raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is None"
-            )
+        self._require_targets(y)
         self.history_ = self._train(X, y, sample_weight, kwargs)
         return self
 
-    def partial_fit(
-        self, X: Any, y: Any, sample_weight: ArrayLike | None = None, **kwargs: Any
-    ) -> Self:
-        """Train the fitted model for one more epoch, or a new model for its first.
+    def _next_epoch(self) -> int:
+        # There is no history with a model that was set by hand.
+        epochs = self.history_.epoch if "history_" in vars(self) else []
+        return epochs[-1] + 1 if epochs else 0
 
-        The result is bit for bit that of Keras's ``fit`` for this epoch.
-
-        Parameters
-        ----------
-        X, y, sample_weight
-            As for `fit`.
-        **kwargs
-            As for `fit`, without ``epochs`` and ``initial_epoch``.
-
-        Returns
-        -------
-        KerasRegressor or KerasClassifier
-            This estimator; `history_` is that of this epoch.
-
-        Raises
-        ------
-        EstimatorError
-            As for `fit`.
-        """
-        self._refuse_epochs(kwargs)
-        epochs = self.history_.epoch if self.__sklearn_is_fitted__() and self._has_history() else []
-        epoch = epochs[-1] + 1 if epochs else 0
-        span = {"initial_epoch": epoch, "epochs": epoch + 1}
-        self.history_ = self._train(X, y, sample_weight, {**kwargs, **span}, resumed_at=epoch)
-        return self
-
-    def _has_history(self) -> bool:
-        return "history_" in vars(self)  # Not with a model that was set by hand.
+    def _record(self, history: Any) -> None:
+        self.history_ = history
 
     def _output(self, X: Any, kwargs: Mapping[str, Any]) -> _Array:
         """Return the one output of the model for `X`."""
@@ -567,34 +561,6 @@ class KerasRegressor(RegressorMixin, BaseWrapper):  # type: ignore[misc]
     >>> estimator.fit(np.ones((8, 2)), np.ones(8)).predict(np.ones((5, 2))).shape
     (5,)
     """
-
-    # The default for a model set by hand, for which no y is known.
-    _flat = True
-
-    def _targets(self, y: Any, *, reset: bool = False) -> Any:
-        if isinstance(y, dict):
-            return self._targets_of_outputs(y, reset=reset)
-        targets = self._array_of_targets(y)
-        if reset:
-            self._outputs = None
-            self._flat = targets.ndim == 1
-            self.n_outputs_ = targets.shape[-1] if targets.ndim > 1 else 1
-            self.target_type_ = "continuous-multioutput" if self.n_outputs_ > 1 else "continuous"
-        elif self._outputs is not None:
-            ends = np.cumsum([columns for columns, _ in self._outputs.values()])
-            return dict(enumerate(np.split(targets, ends[:-1], axis=-1)))
-        return targets
-
-    def _learn(self, part: _Array) -> tuple[int, int]:
-        """Return the number of columns, and of dimensions."""
-        return (part.shape[-1] if part.ndim > 1 else 1, part.ndim)
-
-    def _part(self, key: str | int, part: _Array) -> _Array:
-        return part
-
-    def _describe(self) -> None:
-        self.n_outputs_ = sum(columns for columns, _ in (self._outputs or {}).values())
-        self.target_type_ = "continuous-multioutput"
 
     def __sklearn_tags__(self) -> Any:
         """Return the estimator tags of scikit-learn."""
@@ -672,7 +638,7 @@ class KerasRegressor(RegressorMixin, BaseWrapper):  # type: ignore[misc]
         return self._score_of_outputs(X, y, sample_weight, kwargs, r2)
 
 
-class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
+class KerasClassifier(ClassifierMixin, KerasIncrementalClassifier, BaseWrapper):  # type: ignore[misc]
     """A Keras model as a scikit-learn classifier.
 
     Labels may be of any type. The loss gets them as indices into `classes_`, or one-hot encoded if
@@ -754,8 +720,6 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
     # are for files of the first releases.
     _has_steps = False
     _is_indicator = False
-    # The labels that `partial_fit` was given.
-    _categories: _Array | None = None
 
     def __sklearn_tags__(self) -> Any:
         """Return the estimator tags of scikit-learn."""
@@ -860,44 +824,6 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
             else times(self._labels(key).weights(parts[key], targets[key]), weights[key])
             for key in targets
         }
-
-    def partial_fit(  # type: ignore[override]
-        self,
-        X: Any,
-        y: Any,
-        classes: ArrayLike | None = None,
-        sample_weight: ArrayLike | None = None,
-        **kwargs: Any,
-    ) -> Self:
-        """Train the fitted model for one more epoch, or a new model for its first.
-
-        The result is bit for bit that of Keras's ``fit`` for this epoch.
-
-        Parameters
-        ----------
-        X, y, sample_weight
-            As for `fit`.
-        classes : array-like of shape (n_classes,), optional
-            All labels, if `y` of the first call lacks some of them.
-        **kwargs
-            As for `fit`, without ``epochs`` and ``initial_epoch``.
-
-        Returns
-        -------
-        KerasClassifier
-            This estimator; `history_` is that of this epoch.
-
-        Raises
-        ------
-        EstimatorError
-            As for `fit`.
-        """
-        if classes is not None:
-            self._categories = np.unique(classes)
-        try:
-            return super().partial_fit(X, y, sample_weight, **kwargs)
-        finally:
-            self.__dict__.pop("_categories", None)
 
     def predict_proba(self, X: Any, **kwargs: Any) -> Any:
         """Predict the probability of each class.
@@ -1012,6 +938,99 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
             return each.accuracy(true, predicted, weights)
 
         return self._score_of_outputs(X, y, sample_weight, kwargs, accuracy)
+
+
+class KerasTransformer(KerasEncoder, BaseWrapper):
+    """A Keras model as a scikit-learn transformer, for example an autoencoder.
+
+    Parameters
+    ----------
+    build_fn : callable, optional
+        As for `KerasRegressor`.
+    encoder : str, callable or None, default=None
+        The part of the model that `transform` answers with: the name of a layer of a functional or
+        sequential model, whose output is the code; the name of an attribute of a subclassed model;
+        or a function from the fitted model to a model. None means the whole model.
+    decoder : str, callable or None, default=None
+        The part for `inverse_transform`: the name of an attribute of the model, or a function from
+        the fitted model to a model. None means the layers after the `encoder`.
+    supervised : bool, default=False
+        Whether `fit` trains the model on `y`, which are numbers then. Otherwise the model learns to
+        reproduce `X`, and `y` is ignored, as in other transformers.
+    random_state : int, RandomState instance or None, default=None
+        As for `KerasRegressor`.
+    **sk_params
+        As for `KerasRegressor`.
+
+    Attributes
+    ----------
+    model_ : keras.Model
+        The fitted model; can also be read and set as ``model``.
+    history_ : keras.callbacks.History
+        What Keras's ``fit`` returned.
+    n_features_in_, feature_names_in_, X_shape_, n_outputs_, target_type_
+        As for `KerasRegressor`.
+
+    Raises
+    ------
+    EstimatorError
+        A subclass of ``ValueError``, if neither `build_fn` nor Keras's methods accept a parameter.
+
+    Examples
+    --------
+    >>> import keras, keras_reduce, numpy as np
+    >>> def build(meta, units=2):
+    ...     features = meta["n_features_in_"]
+    ...     code = keras.layers.Dense(units, "relu", name="code")
+    ...     layers = [keras.Input((features,)), code, keras.layers.Dense(features)]
+    ...     model = keras.Sequential(layers)
+    ...     model.compile("adam", "mse")
+    ...     return model
+    >>> transformer = keras_reduce.KerasTransformer(build, encoder="code", units=3, epochs=2)
+    >>> codes = transformer.fit_transform(np.ones((8, 5)))
+    >>> codes.shape, transformer.inverse_transform(codes).shape
+    ((8, 3), (8, 5))
+    >>> transformer.get_feature_names_out().tolist()
+    ['kerastransformer0', 'kerastransformer1', 'kerastransformer2']
+    """
+
+    def __init__(
+        self,
+        build_fn: Callable[..., Any] | None = None,
+        *,
+        encoder: Any = None,
+        decoder: Any = None,
+        supervised: bool = False,
+        random_state: Any = None,
+        **sk_params: Any,
+    ) -> None:
+        super().__init__(build_fn, random_state=random_state, **sk_params)
+        self.encoder = encoder
+        self.decoder = decoder
+        self.supervised = supervised
+
+    def predict(self, X: Any, **kwargs: Any) -> Any:
+        """Return the output of the whole model: for an autoencoder, `X` as it reproduces it.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or another input of `fit`
+            The samples.
+        **kwargs
+            Further arguments for Keras's ``predict``; they take precedence over the
+            constructor's.
+
+        Returns
+        -------
+        ndarray
+            The output; a list or dict of arrays if the model has several.
+
+        Raises
+        ------
+        NotFittedError
+            If `fit` has not been called.
+        """
+        return self._raw(X, kwargs)
 
 
 def _cure(name: str, legal: Iterable[str]) -> str:

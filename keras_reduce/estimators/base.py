@@ -15,7 +15,7 @@ from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_array, check_random_state
@@ -41,7 +41,7 @@ from . import callbacks, data, seeding
 from .fit_tasks import CallbackSupportMixin, FitTask, with_callbacks
 from .parameters import FIT, title
 
-__all__ = ["KerasEstimator", "is_model", "validate_data"]
+__all__ = ["KerasEstimator", "KerasIncrementalClassifier", "is_model"]
 
 _Array = NDArray[Any]
 
@@ -245,11 +245,16 @@ class KerasEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
 
     def _validated(self, X: Any, y: Any, *, reset: bool = False) -> tuple[Any, Any]:
         """Return validated inputs and targets of as many samples."""
+        y = self._own_targets(X, y)
         inputs = self._inputs(X, reset=reset)
         with data.naming_ragged(y, "y"):
             targets = self._targets(self._separated(y, inputs), reset=reset)
         data.check_lengths(inputs, targets)
         return inputs, targets
+
+    def _own_targets(self, X: Any, y: Any) -> Any:
+        """Return the values that the model is trained to predict."""
+        return y
 
     def _separated(self, y: Any, inputs: Any) -> Any:
         """Return targets of several outputs as a dict; others as they are."""
@@ -314,8 +319,41 @@ class KerasEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             task.end()
             return history
 
-    def _refuse_epochs(self, kwargs: Mapping[str, Any]) -> None:
-        """Raise an error if arguments of ``partial_fit`` say how long to train."""
+    def _require_targets(self, y: Any) -> None:
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None"
+            )
+
+    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None, **kwargs: Any) -> Self:
+        """Build a new model and train it."""
+        raise NotImplementedError
+
+    def partial_fit(
+        self, X: Any, y: Any, sample_weight: ArrayLike | None = None, **kwargs: Any
+    ) -> Self:
+        """Train the model for one more epoch, or a new model for its first.
+
+        The result is bit for bit that of Keras's ``fit`` for this epoch.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for `fit`.
+        **kwargs
+            As for `fit`, without ``epochs`` and ``initial_epoch``.
+
+        Returns
+        -------
+        BaseWrapper
+            This estimator, with the epoch in `history_`.
+
+        Raises
+        ------
+        EstimatorError
+            As for `fit`.
+        """
+        self._require_targets(y)
         for name in ("epochs", "initial_epoch"):
             if name in kwargs:
                 raise EstimatorError(
@@ -324,6 +362,18 @@ class KerasEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
                     cause="it trains for one epoch, from the current one",
                     cure="call partial_fit once for each epoch",
                 )
+        epoch = self._next_epoch()
+        span = {"initial_epoch": epoch, "epochs": epoch + 1}
+        self._record(self._train(X, y, sample_weight, {**kwargs, **span}, resumed_at=epoch))
+        return self
+
+    def _next_epoch(self) -> int:
+        """Return the number of the epoch that follows those of `history_`."""
+        raise NotImplementedError
+
+    def _record(self, history: Any) -> None:
+        """Keep Keras's history of a fit as `history_`."""
+        raise NotImplementedError
 
     def _raw(self, X: Any, kwargs: Mapping[str, Any]) -> Any:
         """Return the prediction of the model for `X`."""
@@ -418,3 +468,48 @@ class KerasEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         twin = memo[id(self)] = type(self).__new__(type(self))
         twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return twin
+
+
+class KerasIncrementalClassifier(KerasEstimator):
+    """Base class of classifiers, whose `partial_fit` takes the labels that come later."""
+
+    # The labels that `partial_fit` was given.
+    _categories: _Array | None = None
+
+    def partial_fit(  # type: ignore[override]
+        self,
+        X: Any,
+        y: Any,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Train the model for one more epoch, or a new model for its first.
+
+        The result is bit for bit that of Keras's ``fit`` for this epoch.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for `fit`.
+        classes : array-like of shape (n_classes,), optional
+            All labels, if `y` of the first call lacks some of them.
+        **kwargs
+            As for `fit`, without ``epochs`` and ``initial_epoch``.
+
+        Returns
+        -------
+        KerasClassifier
+            This estimator, with the epoch in `history_`.
+
+        Raises
+        ------
+        EstimatorError
+            As for `fit`.
+        """
+        if classes is not None:
+            self._categories = np.unique(classes)
+        try:
+            return super().partial_fit(X, y, sample_weight, **kwargs)
+        finally:
+            self.__dict__.pop("_categories", None)

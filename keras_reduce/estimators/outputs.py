@@ -210,10 +210,11 @@ def split(y: _Array, model_heads: list[Head], where: str) -> dict[Key, _Array]:
     widths = [head.units if len(head.shape or ()) == 2 else None for head in model_heads]
     total = sum(width or 0 for width in widths)
     if None in widths or y.ndim != 2 or y.shape[1] != total:
+        shapes = ", ".join(str(head.shape) for head in model_heads)
         raise EstimatorError(
             f"The model has {len(model_heads)} outputs, and y is an array of shape {y.shape}",
             where=where,
-            cause=f"the outputs have the shapes {', '.join(str(head.shape) for head in model_heads)}",
+            cause=f"the outputs have the shapes {shapes}",
             cure="pass y as a dict of arrays by the names of the outputs, or as a list; or as one "
             "array with a column for each unit of all outputs",
         )

@@ -1,4 +1,4 @@
-"""Parts of Keras by the names that its method ``compile`` accepts, and a callback for epochs.
+"""Parts of Keras by the names that its method ``compile`` accepts, and parts of models.
 
 They are taken from the module `keras`, of either generation. Each function imports it.
 """
@@ -10,7 +10,16 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["epoch_callback", "floatx", "full_name", "loss", "metric", "optimizer"]
+__all__ = [
+    "epoch_callback",
+    "floatx",
+    "full_name",
+    "layer_output",
+    "loss",
+    "metric",
+    "optimizer",
+    "part_model",
+]
 
 # Keras chooses the function for these names itself, by the loss and the shape of the output.
 _LEFT_TO_KERAS = ("acc", "accuracy", "ce", "crossentropy")
@@ -104,3 +113,45 @@ def epoch_callback(on_epoch_end: Callable[[int, Any], None]) -> Any:
     import keras
 
     return keras.callbacks.LambdaCallback(on_epoch_end=on_epoch_end)
+
+
+def layer_output(model: Any, name: str) -> Any:
+    """Return the symbolic output of a layer within a functional or sequential model.
+
+    Parameters
+    ----------
+    model : keras.Model
+        The model.
+    name : str
+        The name of the layer, which may be a model itself.
+
+    Returns
+    -------
+    KerasTensor or None
+        None if the model has no such layer, or no graph of layers.
+    """
+    import keras
+
+    if not getattr(model, "inputs", None):
+        return None
+    try:
+        layer = model.get_layer(name)
+    except ValueError:
+        return None
+    # A functional model has an ``output`` of its own: that of its own graph. In the graph around
+    # it, it is an operation.
+    operation = getattr(keras, "Operation", None)
+    return layer.output if operation is None else operation.output.fget(layer)
+
+
+def part_model(inputs: Any, outputs: Any) -> Any:
+    """Return a model of the layers between symbolic tensors.
+
+    Raises
+    ------
+    ValueError
+        If `outputs` can't be computed from `inputs` alone.
+    """
+    import keras
+
+    return keras.Model(inputs, outputs)

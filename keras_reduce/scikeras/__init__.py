@@ -8,6 +8,6 @@ The submodules have the names of SciKeras's: a program moves by writing ``keras_
 
 from __future__ import annotations
 
-from .wrappers import BaseWrapper, KerasClassifier, KerasRegressor
+from .wrappers import BaseWrapper, KerasClassifier, KerasRegressor, KerasTransformer
 
-__all__ = ["BaseWrapper", "KerasClassifier", "KerasRegressor"]
+__all__ = ["BaseWrapper", "KerasClassifier", "KerasRegressor", "KerasTransformer"]

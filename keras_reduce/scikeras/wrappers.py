@@ -25,8 +25,9 @@ from sklearn.utils.multiclass import type_of_target
 
 from ..errors import EstimatorError
 from ..estimators import callbacks, data, labels, scoring, seeding
-from ..estimators.base import KerasEstimator, is_model
+from ..estimators.base import KerasEstimator, KerasIncrementalClassifier, is_model
 from ..estimators.construction import constructed
+from ..estimators.encoding import KerasEncoder
 from ..estimators.parameters import (
     COMPILE,
     FIT,
@@ -42,7 +43,7 @@ from ..estimators.parameters import (
 from ..families import named_parts
 from .utils.transformers import ClassifierLabelEncoder, Identity, RegressorTargetEncoder
 
-__all__ = ["BaseWrapper", "KerasClassifier", "KerasRegressor"]
+__all__ = ["BaseWrapper", "KerasClassifier", "KerasRegressor", "KerasTransformer"]
 
 _Array = NDArray[Any]
 
@@ -550,7 +551,7 @@ class BaseWrapper(KerasEstimator):
 
     def _initialize(self, X: Any, y: Any = None) -> tuple[Any, Any]:
         """Validate the data, fit the encoders and build the model; return the validated data."""
-        if y is None:
+        if self._own_targets(X, y) is None:
             inputs, targets = self._inputs(X, reset=True), None
         else:
             inputs, targets = self._validated(X, y, reset=True)
@@ -650,43 +651,8 @@ class BaseWrapper(KerasEstimator):
         self._record(history)
         return self
 
-    def _require_targets(self, y: Any) -> None:
-        if y is None:
-            raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is None"
-            )
-
-    def partial_fit(
-        self, X: Any, y: Any, sample_weight: ArrayLike | None = None, **kwargs: Any
-    ) -> Self:
-        """Train the model for one more epoch, or a new model for its first.
-
-        The result is bit for bit that of Keras's ``fit`` for this epoch.
-
-        Parameters
-        ----------
-        X, y, sample_weight
-            As for `fit`.
-        **kwargs
-            As for `fit`, without ``epochs`` and ``initial_epoch``.
-
-        Returns
-        -------
-        BaseWrapper
-            This estimator.
-
-        Raises
-        ------
-        EstimatorError
-            As for `fit`.
-        """
-        self._require_targets(y)
-        self._refuse_epochs(kwargs)
-        epoch = self.current_epoch
-        span = {"initial_epoch": epoch, "epochs": epoch + 1}
-        history = self._train(X, y, sample_weight, {**kwargs, **span}, resumed_at=epoch)
-        self._record(history)
-        return self
+    def _next_epoch(self) -> int:
+        return self.current_epoch
 
     def _record(self, history: Any) -> None:
         """Add the epochs of Keras's history to `history_`."""
@@ -772,7 +738,7 @@ class BaseWrapper(KerasEstimator):
         )
 
 
-class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
+class KerasClassifier(ClassifierMixin, KerasIncrementalClassifier, BaseWrapper):  # type: ignore[misc]
     """A Keras model as a scikit-learn classifier, with the parameters of SciKeras.
 
     Labels may be of any type. A model has one output with one unit for two classes, one for each
@@ -815,8 +781,6 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
     classes_: Any
     # `class_weight` becomes part of ``sample_weight``.
     _fit_kwargs = BaseWrapper._fit_kwargs - {"class_weight"}
-    # The labels that `partial_fit` was given.
-    _categories: Any = None
 
     def __init__(
         self,
@@ -939,44 +903,6 @@ class KerasClassifier(ClassifierMixin, BaseWrapper):  # type: ignore[misc]
         position = labels.positions(targets.reshape(-1), classes)
         shape = targets.shape[:-1] if targets.ndim > 2 else len(targets)
         return labels.sample_weights(self.class_weight, position.reshape(shape), classes)
-
-    def partial_fit(  # type: ignore[override]
-        self,
-        X: Any,
-        y: Any,
-        classes: ArrayLike | None = None,
-        sample_weight: ArrayLike | None = None,
-        **kwargs: Any,
-    ) -> Self:
-        """Train the model for one more epoch, or a new model for its first.
-
-        The result is bit for bit that of Keras's ``fit`` for this epoch.
-
-        Parameters
-        ----------
-        X, y, sample_weight
-            As for `fit`.
-        classes : array-like of shape (n_classes,), optional
-            All labels, if `y` of the first call lacks some of them.
-        **kwargs
-            As for `fit`, without ``epochs`` and ``initial_epoch``.
-
-        Returns
-        -------
-        KerasClassifier
-            This estimator.
-
-        Raises
-        ------
-        EstimatorError
-            As for `fit`.
-        """
-        if classes is not None:
-            self._categories = np.unique(classes)
-        try:
-            return super().partial_fit(X, y, sample_weight, **kwargs)
-        finally:
-            self.__dict__.pop("_categories", None)
 
     def predict(self, X: Any, **kwargs: Any) -> Any:
         """Predict labels.
@@ -1127,6 +1053,60 @@ class KerasRegressor(RegressorMixin, BaseWrapper):  # type: ignore[misc]
             R² of the predictions.
         """
         return scoring.r2(y_true, y_pred, **kwargs)
+
+
+class KerasTransformer(KerasEncoder, BaseWrapper):
+    """A Keras model as a scikit-learn transformer, for example an autoencoder.
+
+    SciKeras has none; the parameters are those of its estimators.
+
+    Parameters
+    ----------
+    model : callable, keras.Model or None, default=None
+        As for `BaseWrapper`.
+    encoder : str, callable or None, default=None
+        The part of the model that `transform` answers with: the name of a layer of a functional or
+        sequential model, whose output is the code; the name of an attribute of a subclassed model;
+        or a function from the fitted model to a model. None means the whole model.
+    decoder : str, callable or None, default=None
+        The part for `inverse_transform`: the name of an attribute of the model, or a function from
+        the fitted model to a model. None means the layers after the `encoder`.
+    supervised : bool, default=False
+        Whether `fit` trains the model on `y`, which are numbers then. Otherwise the model learns to
+        reproduce `X`, and `y` is ignored, as in other transformers.
+    **kwargs
+        Parameters of `BaseWrapper`.
+
+    Examples
+    --------
+    >>> import keras, numpy as np
+    >>> from keras_reduce.scikeras import KerasTransformer
+    >>> def build(meta, units):
+    ...     features = meta["n_features_in_"]
+    ...     code = keras.layers.Dense(units, "relu", name="code")
+    ...     return keras.Sequential([keras.Input((features,)), code, keras.layers.Dense(features)])
+    >>> transformer = KerasTransformer(
+    ...     build, encoder="code", model__units=3, loss="mse", optimizer="adam", verbose=0
+    ... )
+    >>> transformer.fit_transform(np.ones((8, 5))).shape
+    (8, 3)
+    """
+
+    _dtype_of_targets = "numeric"
+
+    def __init__(
+        self,
+        model: Any = None,
+        *,
+        encoder: Any = None,
+        decoder: Any = None,
+        supervised: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(model, **kwargs)
+        self.encoder = encoder
+        self.decoder = decoder
+        self.supervised = supervised
 
 
 def _is_single(loss: Any) -> bool:

@@ -47,3 +47,16 @@ def linear(meta):
         run_eagerly=True,
     )
     return model
+
+
+def coder(meta):
+    """Build an autoencoder for scikit-learn's checks, which compare results in double precision."""
+    import keras  # Workers import this module.
+
+    features = meta["n_features_in_"]
+    code = keras.layers.Dense(2, dtype="float64", name="code")
+    samples = keras.layers.Dense(features, dtype="float64")
+    model = keras.Sequential([keras.Input((features,), dtype="float64"), code, samples])
+    loss = keras.losses.MeanSquaredError(reduction="mean_with_sample_weight", dtype="float64")
+    model.compile("sgd", loss, run_eagerly=True)
+    return model

@@ -13,6 +13,7 @@ __all__ = [
     "CustomObjectError",
     "DamagedFileError",
     "EstimatorError",
+    "EstimatorTypeError",
     "FileError",
     "FrameworkError",
     "KerasReduceError",
@@ -164,6 +165,19 @@ class EstimatorError(KerasReduceError, ValueError):
     Traceback (most recent call last):
         ...
     keras_reduce.errors.EstimatorError: The build function returned None, not a Keras model ...
+    """
+
+
+class EstimatorTypeError(EstimatorError, TypeError):
+    """A parameter or argument of an estimator has a wrong type, or nothing takes it.
+
+    Examples
+    --------
+    >>> import keras_reduce
+    >>> keras_reduce.scikeras.KerasRegressor(model=3).fit([[1]], [1])
+    Traceback (most recent call last):
+        ...
+    keras_reduce.errors.EstimatorTypeError: There is nothing to build a model with ...
     """
 
 

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.exceptions import NotFittedError
 
-from .errors import EstimatorError
+from .errors import EstimatorError, EstimatorTypeError
 from .estimators import callbacks, data, outputs, scoring
 from .estimators.base import KerasEstimator, KerasIncrementalClassifier, is_model
 from .estimators.encoding import KerasEncoder
@@ -249,7 +249,7 @@ class BaseWrapper(KerasEstimator):
     def _build_function(self) -> Callable[..., Any]:
         builder = self._builder(self.build_fn)
         if builder is None:
-            raise EstimatorError(
+            raise EstimatorTypeError(
                 "There is nothing to build a model with",
                 where=f"{type(self).__name__}.build_fn",
                 cause=f"build_fn is {self.build_fn!r}, and this class has no __call__",

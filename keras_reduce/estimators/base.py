@@ -35,7 +35,7 @@ from .. import families
 from ..core import keras_backend
 from ..custom_objects import by_value
 from ..dry_run import dry_pickler
-from ..errors import EstimatorError, ReduceError
+from ..errors import EstimatorError, EstimatorTypeError, ReduceError
 from ..families._shared.lookups import LOOKUPS
 from . import callbacks, data, seeding
 from .fit_tasks import CallbackSupportMixin, FitTask, with_callbacks
@@ -356,7 +356,7 @@ class KerasEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         self._require_targets(y)
         for name in ("epochs", "initial_epoch"):
             if name in kwargs:
-                raise EstimatorError(
+                raise EstimatorTypeError(
                     f"partial_fit takes no {name}",
                     where=f"{type(self).__name__}.partial_fit",
                     cause="it trains for one epoch, from the current one",
@@ -434,8 +434,13 @@ class KerasEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         state: dict[str, Any] = super().__getstate__()
         parameters = {name: state[name] for name in state if self._holds_parameters(name)}
         attributes = {name: state[name] for name in state if name not in parameters}
+
+        def checks_itself(value: Any) -> bool:
+            # An attribute may refer back to the estimator, as scikit-learn's requests of metadata.
+            return isinstance(value, KerasEstimator) or families.of(value) is not None
+
         try:
-            dry_pickler.check(self, attributes, name="", skip=lambda v: families.of(v) is not None)
+            dry_pickler.check(self, attributes, name="", skip=checks_itself)
         except ReduceError as error:
             raise dry_pickler.located(error, self) from error
         # One level more than the default, for attributes that hold several parameters.

@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 from .. import families
-from ..errors import EstimatorError
+from ..errors import EstimatorTypeError
 from .parameters import title
 
 __all__ = ["copied", "listed"]
@@ -76,7 +76,7 @@ def listed(value: Any, where: str) -> list[Any]:
 
     Raises
     ------
-    EstimatorError
+    EstimatorTypeError
         If there is an object that is not a callback.
     """
     if value is None:
@@ -86,7 +86,7 @@ def listed(value: Any, where: str) -> list[Any]:
     if isinstance(value, (list, tuple)):
         return [each for item in value for each in listed(item, where)]
     if not _is_callback(value):
-        raise EstimatorError(
+        raise EstimatorTypeError(
             f"{title(value)} is not a callback",
             where=where,
             cure="pass a callback of Keras, its class, or a list or dict of these",

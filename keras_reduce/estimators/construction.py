@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..errors import EstimatorError
+from ..errors import EstimatorTypeError
 from .parameters import routed, title
 
 __all__ = ["constructed"]
@@ -41,7 +41,7 @@ def constructed(
 
     Raises
     ------
-    EstimatorError
+    EstimatorTypeError
         If there are parameters for an object that is not a class.
     """
     direct = {name: each for name, each in parameters.items() if "__" not in name}
@@ -72,7 +72,7 @@ def constructed(
         by_keyword = {name: each for name, each in parts.items() if not name.isdigit()}
         return value(*(parts[name] for _, name in positional), **by_keyword)
     if arguments:
-        raise EstimatorError(
+        raise EstimatorTypeError(
             f"{title(value)} is not a class, so it takes no parameters",
             where=where,
             cause=f"the routed parameters are {', '.join(sorted(arguments))}",

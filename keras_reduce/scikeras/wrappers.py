@@ -23,7 +23,7 @@ from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import type_of_target
 
-from ..errors import EstimatorError
+from ..errors import EstimatorError, EstimatorTypeError
 from ..estimators import callbacks, data, labels, scoring, seeding
 from ..estimators.base import KerasEstimator, KerasIncrementalClassifier, is_model
 from ..estimators.construction import constructed
@@ -323,7 +323,7 @@ class BaseWrapper(KerasEstimator):
             taken = given if getattr(self, "_takes_model_itself", False) else _copied_model(given)
             return lambda: taken
         if not callable(given):
-            raise EstimatorError(
+            raise EstimatorTypeError(
                 "There is nothing to build a model with",
                 where=where,
                 cause=f"model is {given!r}, and this class has no method _keras_build_fn",
@@ -344,7 +344,7 @@ class BaseWrapper(KerasEstimator):
         for name in arguments:
             if not is_open and name not in accepted:
                 what = "the model" if is_model(self.model) else title(build_function)
-                raise EstimatorError(
+                raise EstimatorTypeError(
                     f"{name} is not a legal parameter",
                     where=type(self).__name__,
                     cause=f"{what} takes no argument of this name",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...errors import EstimatorError
+from ...errors import EstimatorTypeError
 from ...families import named_parts
 
 __all__ = ["loss_name", "metric_name"]
@@ -20,7 +20,7 @@ def loss_name(loss: Any) -> str:
 
     Raises
     ------
-    EstimatorError
+    EstimatorTypeError
         If `loss` is something else.
     ValueError
         If Keras has no loss with this name.
@@ -38,7 +38,7 @@ def metric_name(metric: Any) -> str:
 
     Raises
     ------
-    EstimatorError
+    EstimatorTypeError
         If `metric` is something else.
     ValueError
         If Keras has no metric with this name.
@@ -48,7 +48,7 @@ def metric_name(metric: Any) -> str:
 
 def _full_name(part: Any, kind: str, plural: str) -> str:
     if not (isinstance(part, str) or callable(part)) or part is object:
-        raise EstimatorError(
+        raise EstimatorTypeError(
             f"{part!r} is no {kind}",
             where=kind,
             cure=f"pass a name, a function, or a {kind} of Keras or its class",

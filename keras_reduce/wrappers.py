@@ -18,7 +18,12 @@ from sklearn.exceptions import NotFittedError
 
 from .errors import EstimatorError, EstimatorTypeError
 from .estimators import callbacks, data, outputs, scoring
-from .estimators.base import KerasEstimator, KerasIncrementalClassifier, is_model
+from .estimators.base import (
+    KerasEstimator,
+    KerasIncrementalClassifier,
+    copied_model,
+    is_model,
+)
 from .estimators.encoding import KerasEncoder
 from .estimators.labels import Labels, are_columns_of_labels, times
 from .estimators.parameters import (
@@ -99,9 +104,9 @@ class BaseWrapper(KerasEstimator):
 
     def _check_params(self, params: Iterable[str], build_fn: Any) -> None:
         builder = self._builder(build_fn)
-        if builder is None or takes_any(builder):
+        if builder is None or (takes_any(builder) and not is_model(builder)):
             return
-        legal = KERAS | names(builder)
+        legal = KERAS | _arguments_of(builder)
         for name in params:
             if name not in legal:
                 raise EstimatorError(
@@ -132,7 +137,7 @@ class BaseWrapper(KerasEstimator):
         if not deep:
             return parameters
         builder = self._builder(self.build_fn)
-        taken = parameters.keys() | (names(builder) if builder else ())
+        taken = parameters.keys() | (_arguments_of(builder) if builder else ())
         defaults = {name: value for name, value in DEFAULTS.items() if name not in taken}
         return {**parameters, **defaults}
 
@@ -157,7 +162,7 @@ class BaseWrapper(KerasEstimator):
         """
         if "model" in params and "build_fn" not in params:
             builder = self._builder(self.build_fn)
-            if builder is None or "model" not in names(builder):
+            if builder is None or "model" not in _arguments_of(builder):
                 params["build_fn"] = params.pop("model")
         constructor_params = {
             name: value
@@ -256,13 +261,7 @@ class BaseWrapper(KerasEstimator):
                 cure="pass a function that returns a compiled Keras model",
             )
         if is_model(builder):
-            raise EstimatorError(
-                "build_fn is a model",
-                where=f"{type(self).__name__}.build_fn",
-                cause="each fit trains a new model, so it needs to know how to build one",
-                cure="pass the function that builds and compiles the model; "
-                "keras_reduce.scikeras has estimators that take a model",
-            )
+            return lambda: copied_model(builder, f"{type(self).__name__}.build_fn")
         return builder
 
     def _build_arguments(self, build_function: Callable[..., Any]) -> dict[str, Any]:
@@ -510,7 +509,8 @@ class KerasRegressor(RegressorMixin, BaseWrapper):  # type: ignore[misc]
     build_fn : callable, optional
         Function, or object with ``__call__``, that returns a compiled Keras model. None if a
         subclass has a ``__call__`` that does so. ``model=`` is accepted as another name for it,
-        unless `build_fn` is given or ``__call__`` exists.
+        unless `build_fn` is given or ``__call__`` exists. A compiled model may be given in its
+        place: each fit then trains a copy of it, from its weights and the state of its optimizer.
 
         It is called with those of `sk_params` that it accepts. An argument ``meta`` gets a dict of
         properties of the data: ``n_features_in_``, ``X_shape_``, ``n_outputs_`` and
@@ -652,7 +652,8 @@ class KerasClassifier(ClassifierMixin, KerasIncrementalClassifier, BaseWrapper):
     build_fn : callable, optional
         Function, or object with ``__call__``, that returns a compiled Keras model. None if a
         subclass has a ``__call__`` that does so. ``model=`` is accepted as another name for it,
-        unless `build_fn` is given or ``__call__`` exists.
+        unless `build_fn` is given or ``__call__`` exists. A compiled model may be given in its
+        place: each fit then trains a copy of it, from its weights and the state of its optimizer.
 
         It is called with those of `sk_params` that it accepts. An argument ``meta`` gets a dict of
         properties of the data: ``n_features_in_``, ``X_shape_``, ``classes_``, ``n_classes_``
@@ -1031,6 +1032,11 @@ class KerasTransformer(KerasEncoder, BaseWrapper):
             If `fit` has not been called.
         """
         return self._raw(X, kwargs)
+
+
+def _arguments_of(builder: Callable[..., Any]) -> frozenset[str]:
+    """Return the names of the arguments of a build function; none for a model."""
+    return frozenset() if is_model(builder) else names(builder)
 
 
 def _cure(name: str, legal: Iterable[str]) -> str:

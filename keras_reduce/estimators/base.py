@@ -37,11 +37,12 @@ from ..custom_objects import by_value
 from ..dry_run import dry_pickler
 from ..errors import EstimatorError, EstimatorTypeError, ReduceError
 from ..families._shared.lookups import LOOKUPS
+from ..trace_cache.cache import build_optimizer
 from . import callbacks, data, seeding
 from .fit_tasks import CallbackSupportMixin, FitTask, with_callbacks
 from .parameters import FIT, title
 
-__all__ = ["KerasEstimator", "KerasIncrementalClassifier", "is_model"]
+__all__ = ["KerasEstimator", "KerasIncrementalClassifier", "copied_model", "is_model"]
 
 _Array = NDArray[Any]
 
@@ -50,6 +51,33 @@ def is_model(obj: Any) -> bool:
     """Return whether `obj` is a Keras model."""
     family = families.of(obj)
     return family is not None and family.is_model(obj)
+
+
+def copied_model(model: Any, where: str) -> Any:
+    """Return a copy of a model that was given in place of a build function.
+
+    Parameters
+    ----------
+    model : keras.Model
+        The model, which keeps its weights while the copy is trained.
+    where : str
+        The parameter that gave it, for the error message.
+
+    Raises
+    ------
+    EstimatorError
+        If the model can't be copied.
+    """
+    copied = callbacks.copied(model)
+    if copied is model:
+        raise EstimatorError(
+            "The model can't be copied for a fit",
+            where=where,
+            cause="each fit trains a copy of the model, and Keras can't make one",
+            cure="call keras_reduce.install(), which makes more models copyable; or pass a "
+            "function that builds the model",
+        )
+    return copied
 
 
 class KerasEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # untyped
@@ -314,6 +342,8 @@ class KerasEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             metadata = None if sample_weight is None else {"sample_weight": sample_weight}
             task = FitTask(self, model, {"X": X, "y": y, "metadata": metadata})
             task.begin(arguments)
+            if families.of(model) is families.by_name("keras3"):
+                build_optimizer(model)
             history = model.fit(x=features, y=self._encode(model, targets), **arguments)
             self.model_ = model
             task.end()

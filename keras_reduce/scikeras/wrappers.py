@@ -25,7 +25,12 @@ from sklearn.utils.multiclass import type_of_target
 
 from ..errors import EstimatorError, EstimatorTypeError
 from ..estimators import callbacks, data, labels, scoring, seeding
-from ..estimators.base import KerasEstimator, KerasIncrementalClassifier, is_model
+from ..estimators.base import (
+    KerasEstimator,
+    KerasIncrementalClassifier,
+    copied_model,
+    is_model,
+)
 from ..estimators.construction import constructed
 from ..estimators.encoding import KerasEncoder
 from ..estimators.parameters import (
@@ -320,7 +325,9 @@ class BaseWrapper(KerasEstimator):
                 cure="leave out model, or remove the method",
             )
         if is_model(given):
-            taken = given if getattr(self, "_takes_model_itself", False) else _copied_model(given)
+            taken = (
+                given if getattr(self, "_takes_model_itself", False) else copied_model(given, where)
+            )
             return lambda: taken
         if not callable(given):
             raise EstimatorTypeError(
@@ -1122,20 +1129,6 @@ def _full_metric_name(name: str) -> str:
         return named_parts.full_name(name, "metrics")
     except ValueError:
         return name  # Of a user-defined metric.
-
-
-def _copied_model(model: Any) -> Any:
-    """Return a copy of a model that was given in place of a build function."""
-    copied = callbacks.copied(model)
-    if copied is model:
-        raise EstimatorError(
-            "The model can't be copied for a fit",
-            where="model",
-            cause="each fit trains a copy of the model, and Keras can't make one",
-            cure="call keras_reduce.install(), which makes more models copyable; or pass a "
-            "function that builds the model",
-        )
-    return copied
 
 
 def _constructor(cls: type) -> tuple[tuple[str, ...], bool, frozenset[str]]:

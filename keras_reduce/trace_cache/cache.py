@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from ..families.keras3 import private
 from . import optimized, pipelines, stored
-from .building import build_ahead
+from .building import build_ahead, steps_are_keras_own
 from .graphs import Trace, handle_of, without_model
 from .keys import Role, TraceKey, trace_key
 
@@ -186,6 +186,30 @@ def may_share() -> bool:
     from tensorflow.python.eager import record
 
     return _is_on and tf.executing_eagerly() and not record.could_possibly_record()
+
+
+def build_optimizer(model: Any) -> None:
+    """Create the slots of the optimizer of a model that is about to be trained for the first time.
+
+    TensorFlow traces a step twice if it creates variables. Nothing is done where user-defined code
+    may notice that it is traced once, and where the trace is shared or there is none.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A model of Keras 3, on any backend.
+    """
+    import keras
+
+    if (
+        keras.backend.backend() == "tensorflow"
+        and model.built
+        and not (model.run_eagerly or model.optimizer.built or may_share())
+        and steps_are_keras_own(model)
+    ):
+        followed = trace_key(model, "train")
+        if followed is not None and not followed.may_write:
+            model.optimizer.build(model.trainable_variables)
 
 
 class _Cache:

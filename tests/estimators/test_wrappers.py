@@ -289,9 +289,69 @@ def test_build_functions_that_cannot_be_used(build_fn, message):
         KerasRegressor(build_fn).fit(X, Y)
 
 
-def test_a_model_is_no_build_function():
-    with pytest.raises(EstimatorError, match="build_fn is a model"):
-        KerasRegressor(create_model()).fit(X, Y)
+def test_a_model_in_place_of_a_build_function():
+    given = create_model()
+    given.fit(X, Y, verbose=0)
+    before = given.get_weights()
+    estimator = KerasRegressor(model=given, random_state=0, epochs=2)
+    expected = weights_of(estimator.fit(X, Y).model_)
+    # Each fit and each clone trains a copy, from the weights and the state of the optimizer.
+    assert all(map(np.array_equal, given.get_weights(), before))
+    for twin in (estimator, clone(estimator), pickle.loads(pickle.dumps(estimator))):
+        assert weights_of(twin.fit(X, Y).model_) == expected
+    scores = [cross_val_score(each, X, Y, cv=2) for each in (estimator, clone(estimator))]
+    assert np.array_equal(*scores)
+    keras.utils.set_random_seed(0)
+    given.fit(X, Y, epochs=2, verbose=0)
+    assert weights_of(given) == expected
+    # As it is, for predictions.
+    ready = KerasRegressor(given)
+    ready.model = given
+    assert np.array_equal(ready.predict(X), given.predict(X, verbose=0)[:, 0])
+    with pytest.raises(EstimatorError, match="units is not a legal parameter"):
+        estimator.set_params(units=3)
+
+
+def weights_of(model):
+    return b"".join(each.tobytes() for each in model.get_weights())
+
+
+def test_a_first_step_is_traced_once():
+    code = """
+import keras, keras_reduce, numpy as np
+from keras_reduce import scikeras
+keras_reduce.install(reuse=False)
+X, y = np.ones((40, 4)), np.arange(40.0)
+
+def build(seed=True):
+    if seed:
+        keras.utils.set_random_seed(0)
+    layers = [keras.Input((4,)), keras.layers.Dense(2), keras.layers.Dropout(0.2)]
+    model = keras.Sequential([*layers, keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    return model
+
+traces, original = [], keras.optimizers.Adam.apply
+
+def apply(self, *args, **kwargs):
+    traces.append(self)
+    return original(self, *args, **kwargs)
+
+keras.optimizers.Adam.apply = apply
+native = build()
+native.fit(X, y, epochs=2, verbose=0)
+for estimator in (
+    keras_reduce.KerasRegressor(build, epochs=2),
+    scikeras.KerasRegressor(build, epochs=2, verbose=0),
+):
+    model = estimator.fit(X, y).model_
+    assert traces.count(model.optimizer) == 1 < traces.count(native.optimizer)
+    for mine, expected in zip(model.get_weights(), native.get_weights(), strict=True):
+        assert np.array_equal(mine, expected)
+    for mine, expected in zip(model.optimizer.variables, native.optimizer.variables, strict=True):
+        assert np.array_equal(mine, expected)
+"""
+    python(code)
 
 
 # --- the life of a model -----------------------------------------------------------------------

@@ -171,7 +171,7 @@ def outliers_set_aside_in_a_search():
 def boosted_in_a_search():
     for name, kind, estimator, y in (
         ("boosted_labels", AdaBoostClassifier, classifier(epochs=15), YES),
-        ("boosted_numbers", AdaBoostRegressor, routed_regressor(epochs=15), Y),
+        ("boosted_numbers", AdaBoostRegressor, routed_regressor(epochs=2), Y),
     ):
         boosted = kind(estimator, n_estimators=2, random_state=0)
         fitted = on_two_workers(search(boosted, {"learning_rate": [1.0]}), y, sample_weight=WEIGHTS)

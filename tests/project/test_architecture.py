@@ -21,7 +21,7 @@ ALLOWED = {
     "dask": "core errors integrations registry",
     "dry_run": "core custom_objects errors",
     "errors": "",
-    "estimators": "core custom_objects dry_run errors families",
+    "estimators": "core custom_objects dry_run errors families trace_cache",
     "examples": "errors parallel registry wrappers",
     "explanation": "core dry_run errors registry",
     "families": "_version audit core custom_objects dry_run errors identities weak_references",

@@ -29,7 +29,11 @@ ALLOWED = rows.MAY_BE_SKIPPED.get(ROW, {})
 # What is not there is not tested; a row that lists it must have it.
 absent = [] if 2 in map(generation, ("keras", "tf_keras")) else ["keras2"]
 ENGINES = {"dask": "dask_ml", "ray": "ray", "spark": "joblibspark"}
-LIBRARIES = {"libraries": "keras_hub", "libraries_keras2": "tensorflow_decision_forests"}
+LIBRARIES = {
+    "libraries": "keras_hub",
+    "libraries_keras2": "tensorflow_decision_forests",
+    "with_other_packages": "imblearn",
+}
 COMPANY = {"skops": "skops", "mlflow": "mlflow", "servers": "gunicorn"}
 OTHERS = ENGINES | LIBRARIES | COMPANY
 absent += [name for name, module in OTHERS.items() if not find_spec(module)]

@@ -327,6 +327,31 @@ ROWS = {
         backend="tensorflow",
         in_gate=False,
     ),
+    "searches": Row(
+        "packages that search, sample or hold data for estimators; no part of the gate",
+        tests=("rows", "with_other_packages"),
+        installs=(
+            "scikit-optimize>=0.10",
+            "optuna>=4",
+            "optuna-integration>=4",
+            "imbalanced-learn>=0.14",
+            "polars>=1",
+            "pyarrow>=20",
+            *declared(extra="tensorflow"),
+            *_TOOLS,
+        ),
+        expects=(
+            "scikit-optimize",
+            "optuna",
+            "optuna-integration",
+            "imbalanced-learn",
+            "polars",
+            "pyarrow",
+            "keras>=3.15",
+        ),
+        backend="tensorflow",
+        in_gate=False,
+    ),
     "bare": Row(
         "no Keras, nor anything that computes for it",
         tests=(

@@ -1052,4 +1052,4 @@ def _cure(name: str, legal: Iterable[str]) -> str:
         return "pass the function as build_fn"
     if name in ("optimizer", "loss", "metrics"):
         return f"call compile() in build_fn; to choose from outside, give it an argument {name!r}"
-    return similar(name, legal)
+    return similar(name, legal) or f"give build_fn an argument {name!r}, or leave it out"

@@ -57,7 +57,7 @@ def read(source: Source) -> Reading:
                 reason = "it refers to something that is not in it"
             reading.ended = f"at byte {source.tell()} of {source.size}: {reason}"
             if reading.objects and source.tell() - start < 64:
-                reading.ended = f"{source.size - start} bytes follow that are no pickle ({reason})"
+                reading.ended = f"before {source.size - start} bytes that are no pickle ({reason})"
             elif reading.protocols or reading.globals:
                 # Not a pickle by chance: its partial contents are reported.
                 reading.objects.append(machine.remains())
@@ -110,7 +110,7 @@ class _Machine:
     def remains(self) -> Items:
         """Return the objects of an incomplete pickle."""
         return Items(
-            "broken off after", [each for level in self._marks for each in level] + self._stack
+            "incomplete pickle", [each for level in self._marks for each in level] + self._stack
         )
 
     def _push(self, value: Any) -> None:

@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from ..errors import FileError, MissingFileError
 
+_FOR_OPEN_FILES = "pass the path of the file; dumps and loads return and take bytes"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_FOR_FOLDERS = {errno.EINVAL, errno.ENOTSUP}
 
@@ -28,7 +29,10 @@ def file_name(path: str | os.PathLike[str], order: str) -> str:
     """
     if isinstance(path, (str, os.PathLike)):
         return os.fspath(path)
-    raise TypeError(f"path must be str or os.PathLike, not {type(path).__qualname__}: {order}")
+    raise TypeError(
+        f"path must be str or os.PathLike, not {type(path).__qualname__}: "
+        + (_FOR_OPEN_FILES if hasattr(path, "read") or hasattr(path, "write") else order)
+    )
 
 
 def file_error(error: OSError, doing: str, path: str) -> FileError:

@@ -70,8 +70,15 @@ class Trailer(NamedTuple):
         return index + head + xxhash.xxh3_128_digest(index + head + end) + end
 
     @classmethod
-    def read(cls, source: Source) -> Trailer:
+    def read(cls, source: Source, plain: str = "") -> Trailer:
         """Return the trailer of a file.
+
+        Parameters
+        ----------
+        source : Source
+            The file, or bytes.
+        plain : str
+            How a file without a trailer can be read, for the error.
 
         Raises
         ------
@@ -81,11 +88,11 @@ class Trailer(NamedTuple):
             If it is damaged.
         """
         if source.size == 0:
-            raise _foreign(source, "is empty")
+            raise _foreign(source, "is empty", plain)
         footer = source.bytes_at(max(source.size - _SIZE, 0), source.size)
         version, magic = _END.unpack(footer[-_END.size :].rjust(_END.size, b"\0"))
         if len(footer) < _SIZE or magic != _MAGIC:
-            raise _foreign(source, "does not end as keras_reduce.dump ends a file")
+            raise _foreign(source, "does not end as keras_reduce.dump ends a file", plain)
         if version != VERSION:
             raise PayloadError(
                 f"The file has format version {version}, but this version reads {VERSION}",
@@ -148,11 +155,10 @@ def damaged(where: str, cause: str) -> DamagedFileError:
     )
 
 
-def _foreign(source: Source, how: str) -> PayloadError:
+def _foreign(source: Source, how: str, plain: str) -> PayloadError:
     return PayloadError(
         f"The file {how}",
         where=source.name,
         cause="it was cut off, or was not written by keras_reduce.dump",
-        cure="write it again; files of joblib.dump are read by joblib.load, or by "
-        "keras_reduce.load(..., verify=False)",
+        cure=f"write it again{plain and '; '}{plain}",
     )

@@ -84,9 +84,11 @@ def title(call: Call) -> tuple[str, list[tuple[str, Any]]] | None:
 
 
 def _told(code: CodeObject) -> str:
-    file = re.split(r"[/\\]", code.file)[-1]
-    line = f"line {code.line} of " if code.line is not None else ""
-    return f"{_cut(code.name)} ({line}{_cut(file)})"
+    line = f"line {code.line}" if code.line is not None else ""
+    # cloudpickle since 3.1 leaves out the file.
+    file = "" if code.file == "<dynamic-code>" else _cut(re.split(r"[/\\]", code.file)[-1])
+    place = " of ".join(filter(None, (line, file)))
+    return f"{_cut(code.name)} ({place})" if place else _cut(code.name)
 
 
 def _cut(text: str) -> str:

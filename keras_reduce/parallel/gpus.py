@@ -24,7 +24,7 @@ def devices(wanted: str | Sequence[str | int] | None) -> tuple[str, ...]:
     Raises
     ------
     ValueError
-        If `wanted` is another string.
+        If `wanted` is something else.
     """
     if wanted is None:
         return ()
@@ -32,6 +32,8 @@ def devices(wanted: str | Sequence[str | int] | None) -> tuple[str, ...]:
         if wanted != "auto":
             raise ValueError(f"gpus must be 'auto', a list of names, or None, not {wanted!r}")
         return _of_this_program()
+    if not isinstance(wanted, Iterable):
+        raise ValueError(f"gpus must be 'auto', a list of names, or None, not {wanted!r}")
     return tuple(str(name) for name in wanted)
 
 

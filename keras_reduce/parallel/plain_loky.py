@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from numbers import Integral, Real
 from typing import Any
 
 _KERAS_OPTIONS = {"gpus", "max_worker_growth", "progress", "retries"}
@@ -27,12 +28,22 @@ def check(options: Mapping[str, Any]) -> None:
     ------
     TypeError
         If there is no such option; the message suggests the nearest name.
+    ValueError
+        If `retries` or `max_worker_growth` is not a number that makes sense. Workers would find
+        that out, long after the program has set it.
     """
     for name in options.keys() - _KERAS_OPTIONS - _LOKY_OPTIONS:
         close = difflib.get_close_matches(name, _KERAS_OPTIONS | _LOKY_OPTIONS, n=1)
         names = ", ".join(sorted(_KERAS_OPTIONS))
         cure = f"did you mean {close[0]!r}?" if close else f"it has {names}"
         raise TypeError(f"The backend 'keras' has no option {name!r}: {cure}")
+    retries, growth = options.get("retries", 0), options.get("max_worker_growth")
+    if not isinstance(retries, Integral) or retries < 0:
+        raise ValueError(f"retries must be a whole number, 0 or more, not {retries!r}")
+    if growth is not None and (not isinstance(growth, Real) or growth < 0):
+        raise ValueError(
+            f"max_worker_growth must be a number of bytes, or None for no limit, not {growth!r}"
+        )
 
 
 def known_to_loky(options: Mapping[str, Any]) -> dict[str, Any]:

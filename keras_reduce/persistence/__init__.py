@@ -149,7 +149,7 @@ def load(
             f"mmap_mode must be None, 'r' or 'c', not {mmap_mode!r}: changes of the file would "
             "contradict its digests. joblib.load maps in the other modes."
         )
-    name = file_name(path, "load(path) takes a file; loads(data) takes bytes")
+    name = file_name(path, "load(path) takes the path of a file; loads(data) takes bytes")
     secrets, policy = _secrets(key), _policy(trusted)
     with opened(name) as file:
         source: Source = FileSource(file, name)
@@ -172,7 +172,8 @@ def load(
         elif secrets:
             signing.check(source.blocks(0, source.size), secrets, name)
         are_read = verify is True or not mmap_mode or bool(compressor)
-        _verify(source, verify, is_signed=secrets is not None, arrays=are_read)
+        plain = _plain("a file of joblib.dump", "joblib.load", "keras_reduce.load", policy)
+        _verify(source, verify, is_signed=secrets is not None, arrays=are_read, plain=plain)
         is_verified = verify is not False or secrets is not None
         return reader.unpickled(source, verified=is_verified, mapping=mapping, policy=policy)
 
@@ -247,6 +248,8 @@ def loads(
         If the bytes are damaged, cut off, or not from `dumps`.
     CustomObjectError
         If a module, class or function that they need is missing.
+    TypeError
+        If `data` is not bytes.
 
     Examples
     --------
@@ -254,7 +257,14 @@ def loads(
     >>> keras_reduce.loads(keras_reduce.dumps([1, 2]), trusted=[])
     [1, 2]
     """
-    view, secrets, policy = memoryview(data).cast("B"), _secrets(key), _policy(trusted)
+    try:
+        view = memoryview(data)
+    except TypeError:
+        raise TypeError(
+            f"data must be bytes, not {type(data).__qualname__}: loads(data) takes bytes; "
+            "load(path) takes the path of a file"
+        ) from None
+    view, secrets, policy = view.cast("B"), _secrets(key), _policy(trusted)
     compressor = compression.compressor_of(bytes(view[:16]))
     if compressor:
         size = None
@@ -266,7 +276,8 @@ def loads(
         source = MemorySource([view], _BYTES)
     if secrets:
         signing.check(source.blocks(0, source.size), secrets, _BYTES)
-    _verify(source, verify, is_signed=secrets is not None, arrays=True)
+    plain = _plain("a result of pickle.dumps", "pickle.loads", "keras_reduce.loads", policy)
+    _verify(source, verify, is_signed=secrets is not None, arrays=True, plain=plain)
     is_verified = verify is not False or secrets is not None
     return reader.unpickled(source, verified=is_verified, policy=policy)
 
@@ -284,9 +295,19 @@ def _write(obj: Any, emit: writer.Emit, secrets: list[bytes] | None) -> None:
         writer.write(obj, emit_signed)
 
 
-def _verify(source: Source, verify: bool | None, *, is_signed: bool, arrays: bool) -> None:
+def _plain(kind: str, other: str, ours: str, policy: Policy | None) -> str:
+    """Return how to read what another writer has written, for an error."""
+    if policy is None:
+        return f"{kind} is read by {other}, or by {ours}(..., verify=False)"
+    # Another reader would run what the list refuses.
+    return f"{kind} is read, by the same list, by {ours}(..., trusted=[...], verify=False)"
+
+
+def _verify(
+    source: Source, verify: bool | None, *, is_signed: bool, arrays: bool, plain: str
+) -> None:
     """Remove the signature from a source, and compare it with its digests if required."""
     signing.take_off(source)
     # A signature covers the same bytes as the digests.
     if verify or (verify is None and not is_signed):
-        reader.checked(source, arrays=arrays)
+        reader.checked(source, arrays=arrays, plain=plain)

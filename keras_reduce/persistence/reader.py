@@ -15,9 +15,12 @@ from .array_unpickler import ArrayUnpickler
 from .trusted_unpickler import unpickled_by
 
 
-def checked(source: Source, *, arrays: bool) -> None:
-    """Verify `source` by its trailer; with `arrays`, also the bytes of arrays."""
-    Trailer.read(source).verify(source, arrays=arrays)
+def checked(source: Source, *, arrays: bool, plain: str = "") -> None:
+    """Verify `source` by its trailer; with `arrays`, also the bytes of arrays.
+
+    `plain` tells in an error how a source without a trailer can be read.
+    """
+    Trailer.read(source, plain).verify(source, arrays=arrays)
 
 
 def unpickled(

@@ -350,12 +350,16 @@ class BaseWrapper(KerasEstimator):
         arguments = {**plain, **routed(self._parameters(), "model")}
         for name in arguments:
             if not is_open and name not in accepted:
-                what = "the model" if is_model(self.model) else title(build_function)
+                is_built = is_model(self.model)
+                what = "the model" if is_built else title(build_function)
+                cure = "leave it out"
+                if not is_built:
+                    cure = f"give {what} an argument {name!r}, or leave it out"
                 raise EstimatorTypeError(
                     f"{name} is not a legal parameter",
                     where=type(self).__name__,
                     cause=f"{what} takes no argument of this name",
-                    cure=similar(name, accepted),
+                    cure=similar(name, accepted) or cure,
                 )
         if is_open or "meta" in accepted:
             arguments["meta"] = self._get_metadata()

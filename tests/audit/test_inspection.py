@@ -56,8 +56,10 @@ def reported(path, obj):
 def test_a_function_by_value_takes_one_line(tmp_path):
     report = reported(tmp_path / "file", {"square": lambda x: x**2, "rows": 3})
     tree = report.to_dict()["content"][0].splitlines()
+    # cloudpickle since 3.1 leaves out the file.
     assert re.fullmatch(
-        r"  'square' = function '.*<lambda>' \(line \d+ of '.*'\), by value", tree[1]
+        r"  'square' = function '.*<lambda>' \(line \d+( of 'test_inspection.py')?\), by value",
+        tree[1],
     )
     assert tree[2:] == ["  'rows' = 3"]
     assert report.code == ["test_a_function_by_value_takes_one_line.<locals>.<lambda>"]
@@ -70,7 +72,7 @@ def test_long_names_of_functions_are_cut_off(tmp_path):
     function = eval(compile("lambda: 1", "folder/" + "f" * 100 + "\nsecond line", "eval"))
     function.__code__ = function.__code__.replace(co_qualname="q" * 100, co_name="first\nsecond")
     tree = reported(tmp_path / "file", function).to_dict()["content"][0]
-    assert tree.startswith(f"function {'q' * 60!r}… (line 1 of ")
+    assert tree.startswith(f"function {'q' * 60!r}… (line 1")
     assert "\n" not in tree
     assert len(tree) < 200
 
@@ -137,7 +139,7 @@ def test_command_says_what_is_wrong(tmp_path):
     path.write_bytes(pickle.dumps([1, 2]) + b"more")
     outcome = command("inspect", path)
     assert outcome.returncode == 1
-    assert "4 bytes follow that are no pickle" in outcome.stdout
+    assert "Reading ended before 4 bytes that are no pickle" in outcome.stdout
     path.write_bytes(b"")
     for wrong in (path, tmp_path / "nowhere"):
         outcome = command("inspect", wrong)

@@ -439,7 +439,7 @@ def a_model_that_is_given():
     # A model that is not compiled.
     bare = build(dropout=0.0, meta={})
     assert KerasRegressor(bare, loss="mse", verbose=0).fit(X, Y).score(X, Y) <= 1
-    with raises(EstimatorError, "units is not a legal parameter", "the model takes no argument"):
+    with raises(EstimatorError, "units is not a legal parameter", "What to do: leave it out"):
         KerasRegressor(bare, loss="mse", model__units=2).fit(X, Y)
 
 

@@ -10,7 +10,7 @@ import pytest
 import keras_reduce
 from keras_reduce import KerasRegressor, PayloadError
 from keras_reduce.__main__ import main
-from keras_reduce.parallel import make_backend, progress, server, warm
+from keras_reduce.parallel import gpus, make_backend, progress, server, warm
 from processes import python
 
 
@@ -27,6 +27,9 @@ def test_completion_shows_what_is_public():
         (lambda: keras_reduce.dump("file", [1]), "dump(obj, path) takes the object first"),
         (lambda: keras_reduce.inspect([1]), "explain(obj) looks into an object"),
         (lambda: keras_reduce.load(b"bytes"), "loads(data) takes bytes"),
+        (lambda: keras_reduce.loads("file"), "load(path) takes the path of a file"),
+        (lambda: keras_reduce.load(io.BytesIO()), "pass the path of the file; dumps and loads"),
+        (lambda: keras_reduce.dump([1], io.BytesIO()), "pass the path of the file"),
     ],
 )
 def test_swapped_arguments(call, cure):
@@ -68,11 +71,48 @@ def test_a_plain_file_of_joblib(tmp_path):
     assert "so keras_reduce.dump did not write it" in str(keras_reduce.inspect(path))
 
 
+@pytest.mark.parametrize("trusted", [None, []])
+def test_a_plain_file_is_not_sent_to_a_reader_that_trusts_more(tmp_path, trusted):
+    path = tmp_path / "plain.joblib"
+    joblib.dump([1, 2], path)
+    for read in (
+        lambda: keras_reduce.load(path, trusted=trusted),
+        lambda: keras_reduce.loads(path.read_bytes(), trusted=trusted),
+    ):
+        with pytest.raises(PayloadError) as caught:
+            read()
+        assert "verify=False" in caught.value.cure
+        for call in ("joblib.load", "pickle.loads"):
+            assert (call in caught.value.cure) <= (trusted is None)
+        assert ("trusted=[...]" in caught.value.cure) is (trusted is not None)
+    assert keras_reduce.load(path, trusted=[], verify=False) == [1, 2]
+
+
 def test_options_that_the_backend_does_not_have():
     with pytest.raises(TypeError, match="no option 'retrys': did you mean 'retries'"):
         make_backend(retrys=1)
     with keras_reduce.installed(), pytest.raises(TypeError, match="'gpu': did you mean 'gpus'"):
         joblib.parallel_config("keras", gpu=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"retries": "2"}, "retries must be a whole number, 0 or more, not '2'"),
+        ({"retries": -1}, "retries must be a whole number, 0 or more, not -1"),
+        ({"max_worker_growth": "40 MB"}, "max_worker_growth must be a number of bytes"),
+    ],
+)
+def test_values_that_the_backend_can_not_use(options, said):
+    with pytest.raises(ValueError, match=said):
+        make_backend(**options)
+    make_backend(retries=2, max_worker_growth=None)
+
+
+def test_gpus_are_a_list():
+    with pytest.raises(ValueError, match="gpus must be 'auto', a list of names, or None, not 1"):
+        gpus.devices(1)
+    assert gpus.devices([0, "1"]) == ("0", "1")
 
 
 def test_a_bar_that_cannot_be_shown(monkeypatch, caplog):
@@ -119,6 +159,7 @@ def test_a_file_in_place_of_a_module_is_explained(tmp_path, capsys):
         ("optimizer", "give it an argument 'optimizer'"),
         ("model", "pass the function as build_fn"),
         ("epoch", "did you mean epochs"),
+        ("nonsense", "give build_fn an argument 'nonsense', or leave it out"),
     ],
 )
 def test_parameters_of_scikeras(name, cure):

@@ -22,6 +22,12 @@ def test_links_work_where_only_readme_is_shown():
     assert "Links lead to files of this repository" in text
 
 
+def test_both_pages_with_the_command_say_how_long_the_tests_take():
+    pattern = r"some (\w+) minutes on two cores"
+    (of_readme,) = re.findall(pattern, README.read_text())
+    assert re.findall(pattern, (ROOT / "CONTRIBUTING.md").read_text()) == [of_readme]
+
+
 def test_ways_of_travel_are_counted():
     assert f"{len(TRANSPORTS)} ways of travel" in README.read_text()
 

@@ -242,16 +242,16 @@ class _Counted(KerasBackend):
 
 
 class _Bar:
-    """Progress line: finished steps, all steps and the time; shown in a terminal only."""
+    """Progress: in a terminal a line that is painted again and again, else a line per stage."""
 
     def __init__(self, total: int, stream: TextIO) -> None:
-        self._total, self._stream = total, stream
+        self._total, self._stream, self._is_terminal = total, stream, stream.isatty()
         self._done, self._stage, self._start = 0, "", time.perf_counter()
         self._closed = threading.Event()
         self._painter = threading.Thread(target=self._paint, daemon=True)
 
     def __enter__(self) -> Self:
-        if self._stream.isatty():
+        if self._is_terminal:
             self._painter.start()
         return self
 
@@ -262,6 +262,9 @@ class _Bar:
 
     def stage(self, name: str) -> None:
         self._stage = name
+        if not self._is_terminal:
+            self._stream.write(f"{name} ...\n")
+            self._stream.flush()
 
     def step(self, count: int = 1) -> None:
         self._done += count

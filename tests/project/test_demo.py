@@ -37,8 +37,13 @@ def test_demo_agrees_with_a_fresh_process(tmp_path):
     assert re.fullmatch(r"[\d.]+ s, \d+ kB", rows["joblib.dump"])
     assert rows["GridSearchCV on 2 processes"].split()[1] == "s,"
     assert rows["joblib.load in a fresh process"].split()[1] == "s,"
-    # No progress bar without a terminal, and no start messages of TensorFlow.
-    assert result.stderr == ""
+    # Without a terminal a line for each stage, no bar, and no start messages of TensorFlow.
+    assert result.stderr.splitlines() == [
+        "importing Keras ...",
+        "searching ...",
+        "dumping ...",
+        "loading in a fresh process ...",
+    ]
 
 
 def test_disagreement_is_an_error(monkeypatch, capfd):
@@ -76,14 +81,17 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize(("stream", "shown"), [(Terminal(), True), (io.StringIO(), False)])
-def test_bar_shows_in_a_terminal_only(stream, shown):
+def test_a_bar_in_a_terminal_and_lines_elsewhere(stream, shown):
     # Private: parts of the demo are tested one by one.
     with demo._Bar(4, stream) as bar:
         bar.stage("searching")
         bar.step()
         time.sleep(0.3)
     assert ("1/4" in stream.getvalue()) is shown
-    assert stream.getvalue().endswith("\r\x1b[K" if shown else "")
+    if shown:
+        assert stream.getvalue().endswith("\r\x1b[K")
+    else:
+        assert stream.getvalue() == "searching ...\n"
 
 
 def test_demo_without_keras_names_what_to_install(tmp_path):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import dataclasses
 import html
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -13,7 +15,17 @@ from typing import Any
 
 from ..errors import FileError
 
-__all__ = ["Branch", "Presentable", "as_html", "as_text", "plain", "present", "shortened", "show"]
+__all__ = [
+    "Branch",
+    "Presentable",
+    "as_html",
+    "as_text",
+    "output",
+    "plain",
+    "present",
+    "shortened",
+    "show",
+]
 
 
 @dataclasses.dataclass
@@ -90,6 +102,20 @@ def _escaped(character: str) -> str:
 
 
 _COLOURS = {"title": "bold", "quiet": "dim", "good": "green", "bad": "bold red"}
+
+
+@contextlib.contextmanager
+def output() -> Iterator[None]:
+    """Drop the output of a block if its reader, such as ``head``, has ended."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Otherwise the interpreter would report the error when it ends, see
+        # https://docs.python.org/3/library/signal.html#note-on-sigpipe.
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, sys.stdout.fileno())
+        os.close(nothing)
 
 
 def show(report: Presentable) -> None:
@@ -182,10 +208,11 @@ def present(report: Presentable, *, as_json: bool = False, page: str | None = No
             raise FileError(
                 "The page can't be written", page, str(error), "use another path", error.errno
             ) from error
-    if as_json:
-        print(report.to_json())
-    elif page is None:
-        show(report)
+    with output():
+        if as_json:
+            print(report.to_json())
+        elif page is None:
+            show(report)
 
 
 def shortened(items: list[Any], most: int, line: Callable[[Any], Branch]) -> list[Branch]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 
-from ..core.report_tree import plain
+from ..core.report_tree import output, plain
 from ..errors import FileError
 from .store import Store
 
@@ -45,12 +45,12 @@ def main(action: str, folder: str | None) -> int:
     entries = store.entries()
     if action == "clear":
         store.clear()
-    elif action == "list":
-        for entry in reversed(entries):
-            used = datetime.datetime.fromtimestamp(entry.used).strftime("%Y-%m-%d %H:%M:%S")
-            print(plain(f"{used}  {entry.size / 1e6:8.3f} MB  {entry.path.stem}"))
     size = sum(entry.size for entry in entries) / 1e6
     number = "1 trace" if len(entries) == 1 else f"{len(entries)} traces"
     done = "removed from" if action == "clear" else "in"
-    print(plain(f"{number}, {size:.3f} MB, {done} {path}"))
+    with output():
+        for entry in reversed(entries) if action == "list" else ():
+            used = datetime.datetime.fromtimestamp(entry.used).strftime("%Y-%m-%d %H:%M:%S")
+            print(plain(f"{used}  {entry.size / 1e6:8.3f} MB  {entry.path.stem}"))
+        print(plain(f"{number}, {size:.3f} MB, {done} {path}"))
     return 0

@@ -120,6 +120,29 @@ def test_unknown_command(capsys):
     assert "'demo'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [["inspect"], ["inspect", "--json"], ["cache", "list"]])
+def test_a_reader_of_the_output_that_has_ended(tmp_path, command):
+    path = tmp_path
+    if command[0] == "inspect":
+        path = tmp_path / "file"
+        keras_reduce.dump([1], path)
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        result = subprocess.run(
+            [sys.executable, "-m", "keras_reduce", *command, path],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.DEVNULL,
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    finally:
+        os.close(writer)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 def test_version(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--version"])

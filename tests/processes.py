@@ -282,7 +282,12 @@ def _compiled_once():
 
 
 def _may_be_forked(environment):
-    """Tell whether other programs run with the same settings, but for the seed of hashes."""
+    """Tell whether other programs run with the same settings, but for the seed of hashes.
+
+    OpenVINO starts threads when it is imported, so that a forked process would wait for them.
+    """
+    if environment.get("KERAS_BACKEND") == "openvino":
+        return False
     usual = forking.settings({**os.environ, **_default_environment()})
     hash_seed = {"PYTHONHASHSEED": environment.get("PYTHONHASHSEED")}
     return {**usual, **hash_seed} == {**forking.settings(environment), **hash_seed}

@@ -205,6 +205,7 @@ ROWS = {
             expects=("keras>=3.15", *needed, "!tensorflow", "!torch"),
             backend=backend,
             reads=("tensorflow",),
+            in_gate=backend == "numpy",  # OpenVINO compiles each model, which takes minutes.
         )
         for backend, title, needed in (
             ("numpy", "NumPy", ()),

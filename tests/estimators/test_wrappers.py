@@ -63,6 +63,8 @@ def scikit_learn_checks():
     for kind in (KerasRegressor, KerasClassifier):
         estimator = kind(linear, batch_size=500, random_state=0)
         for copied, check in estimator_checks_generator(estimator):
+            if check.func.__name__.endswith("_decision_function"):
+                continue  # scikit-learn skips it: a method that these estimators lack.
             options = ",".join(f"{name}={value}" for name, value in check.keywords.items())
             name = f"{check.func.__name__}({options})" if options else check.func.__name__
             yield pytest.param(copied, check, id=f"{kind.__name__}-{name}")

@@ -30,7 +30,7 @@ def ensure(temp_folder: str | None) -> None:
     global _owner
     if _owner == os.getpid():
         return
-    folder, _ = _get_temp_dir(f"keras_reduce_traces_{uuid.uuid4().hex}", temp_folder)
+    folder, _ = _get_temp_dir(f"keras-reduce-traces-{uuid.uuid4().hex}", temp_folder)
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)  # joblib may have made it.
         Path(folder).chmod(0o700)

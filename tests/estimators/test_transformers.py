@@ -18,14 +18,14 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("transformers")
 
 
-@pytest.mark.parametrize("name", decorated("transformers.py", "check"))
+@pytest.mark.parametrize("name", decorated("encoding_models.py", "check"))
 def test_transformers(run_checks, folder, name):
-    run_checks("transformers.py", folder).demand(name)
+    run_checks("encoding_models.py", folder).demand(name)
 
 
 def test_dumped_transformers_train_on_in_a_fresh_process(run_checks, folder):
     needed = "a_pipeline_in_a_search_over_two_workers"
-    run_checks("transformers.py", folder, needed=[needed]).demand(needed)
+    run_checks("encoding_models.py", folder, needed=[needed]).demand(needed)
     python(
         """
         import sys

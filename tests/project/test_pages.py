@@ -29,7 +29,7 @@ def printed(folder):
 
 def test_every_program_runs_in_a_row(printed):
     assert set(NEEDS) <= set(programs())
-    assert set(NEEDS.values()) <= set(rows.in_gate())
+    assert set(NEEDS.values()) <= rows.ROWS.keys()
     assert sorted(printed) == needing("")
 
 

@@ -46,7 +46,7 @@ def test_the_folder_of_a_program_goes_with_it(number):
     finally:
         running.close()
     folder = Path(running.stdout.strip())
-    assert folder.name.startswith("keras_reduce_traces_"), running.printed
+    assert folder.name.startswith("keras-reduce-traces-"), running.printed
     end = time.monotonic() + 30
     while folder.exists() and time.monotonic() < end:
         time.sleep(0.05)  # The tracker of resources removes it.

@@ -79,7 +79,11 @@ def written(trace: Trace, graphs: Any, digest: str) -> Definition | None:
     output = serialization.serialize(returned)
     graph = optimized.of(library.function[0], graphs)
     if graph is not None:
-        _rename(graph.function_graph.node, names)
+        nodes = graph.function_graph.node
+        _rename(nodes, names)
+        # TensorFlow may have made further functions, which are not in the library.
+        if any(name not in names.values() for node in nodes for name in _called(node)):
+            graph = None
     return Definition(
         library.SerializeToString(deterministic=True),
         output.SerializeToString(deterministic=True),
@@ -104,13 +108,13 @@ def _reached(function: Any) -> dict[str, Any]:
         if name not in reached:
             reached[name] = eager.get_function_def(name)
             for node in reached[name].node_def:
-                names += [each for each in _called(node) if eager.has_function(each)]
+                called = (node.op, *_called(node))
+                names += [each for each in called if eager.has_function(each)]
     return reached
 
 
 def _called(node: Any) -> Iterator[str]:
-    """Yield the names of functions that an operation calls, and its own."""
-    yield node.op
+    """Yield the names of functions that an operation calls in its attributes."""
     for value in node.attr.values():
         if value.HasField("func"):
             yield value.func.name

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from .._version import __version__
-from .keys import MARKS
+from .keys import MARKS, is_trusted
 
 # Variables of the environment that change what TensorFlow and its compilers make of a graph.
 _SETTINGS = ("TF_", "XLA_", "KERAS_", "CUDA_", "OMP_", "MKL_", "ONEDNN_", "DNNL_", "KMP_")
@@ -152,6 +152,9 @@ def _framed(kind: str, content: bytes) -> bytes:
 
 @functools.lru_cache(maxsize=4096)
 def _class(cls: type) -> bytes:
+    """Return the name of a class of a library; what others mean by a name may change."""
+    if cls.__module__ != "builtins" and not is_trusted(cls.__module__):
+        raise _UnspeakableError
     return _framed("class", f"{cls.__module__}.{cls.__qualname__}".encode())
 
 

@@ -284,7 +284,7 @@ class _Walk:
         elif isinstance(value, np.generic):
             self.items += (type(value), value.tobytes())
         elif isinstance(value, (np.dtype, tf.DType, tf.TensorShape)) or (
-            isinstance(value, enum.Enum) and _is_trusted(type(value).__module__)
+            isinstance(value, enum.Enum) and is_trusted(type(value).__module__)
         ):
             self.items += (type(value), repr(value))
         elif value is tf.distribute.get_strategy():
@@ -309,7 +309,7 @@ class _Walk:
             self.items.append(functools.partial)
             self.add((value.func, value.args, value.keywords, vars(value)))
         elif isinstance(value, types.ModuleType):
-            if not _is_trusted(value.__name__):
+            if not is_trusted(value.__name__):
                 raise _UnclearError
             self.items.append(value.__name__)
         elif isinstance(value, types.BuiltinFunctionType):
@@ -322,7 +322,7 @@ class _Walk:
         owner = getattr(value, "__self__", None)
         self._globals_read.add(value.__name__)
         if value in _SAFE_BUILTINS or (
-            _is_trusted(getattr(value, "__module__", None) or _module(owner))
+            is_trusted(getattr(value, "__module__", None) or _module(owner))
             and (owner is None or isinstance(owner, types.ModuleType))
         ):
             self.items.append(value)
@@ -331,8 +331,8 @@ class _Walk:
 
     def _add_function(self, function: types.FunctionType) -> None:
         # Not by __module__, which a decorator copies from the decorated function.
-        is_trusted = _is_trusted(function.__globals__.get("__name__"))
-        if not is_trusted:
+        is_of_library = is_trusted(function.__globals__.get("__name__"))
+        if not is_of_library:
             self.has_own_code = True
         elif self.has_own_code:
             self._globals_read.add(function.__name__)  # It may call user-defined code.
@@ -341,7 +341,7 @@ class _Walk:
         self.add(list(function.__defaults__ or ()))
         self.add(dict(function.__kwdefaults__ or {}))
         self.add(code_objects.closure(function))
-        if is_trusted:
+        if is_of_library:
             return
         self.add({k: value for k, value in vars(function).items() if k != "__wrapped__"})
         reading = _reading(function.__code__)
@@ -362,10 +362,10 @@ class _Walk:
         if id(cls) in self._places:
             self.items += (_AGAIN, self._places[id(cls)][0])
             return
-        if _is_trusted(cls.__module__) or cls in _SAFE_BUILTINS:
+        if is_trusted(cls.__module__) or cls in _SAFE_BUILTINS:
             self.items.append(cls)
             return
-        if type(cls) is not type and not _is_trusted(type(cls).__module__):
+        if type(cls) is not type and not is_trusted(type(cls).__module__):
             raise _UnclearError
         self.has_own_code = True
         self._remember(cls, _CLASS, cls.__qualname__)
@@ -566,7 +566,7 @@ def _module(owner: Any) -> str:
     return owner.__name__ if isinstance(owner, types.ModuleType) else ""
 
 
-def _is_trusted(module: str | None) -> bool:
+def is_trusted(module: str | None) -> bool:
     """Return whether tracing code of a module depends on its arguments only."""
     name = module or ""
     return name.partition(".")[0] in _TRUSTED and not name.startswith("numpy.random")
@@ -574,12 +574,12 @@ def _is_trusted(module: str | None) -> bool:
 
 def _is_determined_by_items(cls: type) -> bool:
     """Return whether a container is determined by its items."""
-    return cls in _CONTAINERS or hasattr(cls, "_fields") or _is_trusted(cls.__module__)
+    return cls in _CONTAINERS or hasattr(cls, "_fields") or is_trusted(cls.__module__)
 
 
 def _is_determined_by_attributes(cls: type) -> bool:
     """Return whether objects of a class are determined by their attributes."""
-    may_be = is_built_in(cls) or not _is_trusted(cls.__module__)
+    may_be = is_built_in(cls) or not is_trusted(cls.__module__)
     return may_be and all(map(_is_written_in_python, cls.__mro__[:-1]))
 
 
@@ -617,7 +617,7 @@ def _reading(code: types.CodeType) -> _Reading | None:
         )
         if name in _UNCLEAR_INSTRUCTIONS:
             return None
-        if name == "IMPORT_NAME" and not _is_trusted(instruction.argval):
+        if name == "IMPORT_NAME" and not is_trusted(instruction.argval):
             return None
         if "ATTR" in name or "METHOD" in name or name == "IMPORT_FROM":
             attributes.add(str(instruction.argval))

@@ -34,7 +34,7 @@ from .definitions import Definition
 _log = logging.getLogger(__package__)
 _MAGIC = b"keras_reduce trace 1\n"
 _SUFFIX = ".trace"
-_MOST_BYTES = 1 << 30  # some 2,000 deep models
+_MOST_BYTES = 1 << 30
 _ABANDONED = 3600.0  # seconds, after which a temporary file belongs to a writer that is gone
 
 

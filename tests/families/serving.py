@@ -1,6 +1,6 @@
-"""Answers without TensorFlow: files of other backends on Keras's NumPy and OpenVINO backends.
+"""Answers without TensorFlow: models and estimators on Keras's NumPy and OpenVINO backends.
 
-Their files are the golden ones, written on TensorFlow, which is not in this environment.
+Files that were written on TensorFlow are read by the tests of golden files.
 """
 
 from __future__ import annotations

@@ -360,6 +360,9 @@ class Lives(RuleBasedStateMachine):
         self.pairs, self.kept, self.steps = [], [], 0
         self.folder = tempfile.TemporaryDirectory()
         trace_folders.use(user=self.folder.name)
+        # Each life begins with a fit, which from the second life on has a trace to share.
+        self.make(noisy=False, units=3)
+        self.both(lambda estimator: seen(estimator.fit(X, Y).model_), *self.pairs[0])
 
     def both(self, action, *pair):
         """Apply an action to both estimators of a pair; the results must be the same."""

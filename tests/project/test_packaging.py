@@ -16,6 +16,7 @@ import keras_reduce
 from pages import pages
 from processes import ROOT, python
 
+ADDRESS = "https://example.org/developers/keras_reduce"
 # Folders that the source archive has as they are.
 GRAFTED = ("benchmarks", "docs", "examples", "findings", "tests")
 BUILT = ("__pycache__", "_build", "build", "dist", "*.egg-info", "*.pyc")
@@ -38,7 +39,9 @@ def built(tmp_path_factory):
     source = folder / "source"
     hidden = shutil.ignore_patterns(".[!c]*", *BUILT)
     shutil.copytree(ROOT, source, ignore=hidden, symlinks=True)
-    run("-m", "build", "--no-isolation", "--outdir", folder / "dist", source, cwd=folder)
+    environment = {**os.environ, "KERAS_REDUCE_ADDRESS": f"{ADDRESS}/"}
+    command = ("-m", "build", "--no-isolation", "--outdir", folder / "dist", source)
+    run(*command, cwd=folder, env=environment)
     return folder / "dist"
 
 
@@ -97,9 +100,48 @@ def test_the_wheel_has_the_package_only(site):
     assert any(name.endswith("/licenses/LICENSE") for name in information)
 
 
-def test_metadata(site):
+@pytest.fixture(scope="module")
+def metadata(site):
+    """The metadata of the wheel."""
     (path,) = site.glob("*.dist-info/METADATA")
+    return Parser().parsestr(path.read_text())
+
+
+def links(text):
+    """Return the targets of the links and pictures of a page in Markdown."""
+    return re.findall(r"\]\(([^)]*)\)", text)
+
+
+def test_links_work_on_the_page_of_an_index(metadata):
+    urls = dict(each.split(", ") for each in metadata.get_all("Project-URL"))
+    assert urls.pop("Homepage") == ADDRESS
+    assert urls.pop("Issues") == f"{ADDRESS}/issues"
+    assert urls.keys() == {"Documentation", "Changelog"}
+    page = metadata.get_payload()
+    assert page.startswith("# keras_reduce")
+    files = f"{ADDRESS}/blob/v{keras_reduce.__version__}/"
+    for url in (*urls.values(), *links(page)):
+        assert url.startswith(files)
+        assert (ROOT / url.removeprefix(files).partition("#")[0]).is_file()
+    assert len(links(page)) == len(links((ROOT / "README.md").read_text())) > 10
+
+
+def test_without_an_address_there_are_names_of_files_for_links(tmp_path):
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "keras_reduce/_version.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "keras_reduce" / "__init__.py").touch()
+    build = "from setuptools import build_meta as b; b.prepare_metadata_for_build_wheel('.')"
+    environment = {name: text for name, text in os.environ.items() if "_ADDRESS" not in name}
+    run("-c", build, cwd=tmp_path, env=environment)
+    (path,) = tmp_path.glob("*.dist-info/METADATA")
     metadata = Parser().parsestr(path.read_text())
+    assert metadata.get_all("Project-URL") is None
+    assert links(metadata.get_payload()) == []
+    assert "Security (`docs/security.md`)" in metadata.get_payload()
+
+
+def test_metadata(metadata):
     assert metadata["Version"] == keras_reduce.__version__
     assert metadata["License-Expression"] == "Apache-2.0"
     versions = re.search(r">=3\.(\d+),<3\.(\d+)|<3\.(\d+),>=3\.(\d+)", metadata["Requires-Python"])

@@ -1048,6 +1048,8 @@ def _cure(name: str, legal: Iterable[str]) -> str:
             "of this name, else to fit and predict; keras_reduce.scikeras has estimators with "
             "prefixes"
         )
+    if name == "warm_start" or (plain and prefix in ("callbacks", "compile", "metrics", "score")):
+        return f"use the estimators of keras_reduce.scikeras, which take SciKeras's {name}"
     if name == "model":
         return "pass the function as build_fn"
     if name in ("optimizer", "loss", "metrics"):

@@ -40,7 +40,7 @@ class Head(NamedTuple):
     name : str or int
         Its name; its position if the model has no name for it.
     shape : tuple or None
-        Its shape, with None for sizes that vary; None if it is not model_heads.
+        Its shape, with None for sizes that vary; None if it is not known.
     loss : object
         The loss that it is compiled with.
     """
@@ -51,7 +51,7 @@ class Head(NamedTuple):
 
     @property
     def units(self) -> int | None:
-        """Length of the last axis; None if it is not model_heads."""
+        """Length of the last axis; None if it is not known."""
         return self.shape[-1] if self.shape else None
 
 

@@ -83,8 +83,11 @@ def decompressed_blocks(file: BinaryIO, compressor: str, name: str) -> Iterator[
     PayloadError
         If it is damaged.
     """
+    is_compressed = False
     try:
-        yield from _blocks(file, compressor)
+        for block in _blocks(file, compressor):
+            is_compressed = True
+            yield block
     except KerasReduceError:
         raise
     except (zlib.error, lzma.LZMAError, EOFError, ValueError, OSError, RuntimeError) as error:
@@ -92,7 +95,10 @@ def decompressed_blocks(file: BinaryIO, compressor: str, name: str) -> Iterator[
             isinstance(error, OSError) and error.errno is not None
         ):  # errors of bz2 and lz4 have none
             raise file_error(error, "read", name) from error
-        raise damaged(name, f"it can't be decompressed ({error})") from error
+        cause = f"it can't be decompressed ({error})"
+        if not is_compressed:  # The first bytes of a compressor may be those of a text.
+            cause += ", or it is a file of another kind, such as text"
+        raise damaged(name, cause) from error
 
 
 def _blocks(file: BinaryIO, compressor: str) -> Iterator[bytes]:

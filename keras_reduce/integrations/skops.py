@@ -49,7 +49,7 @@ State = dict[str, Any]
 
 
 def is_plain_object(path: str) -> bool:
-    """Return whether a class, by its path, is one of an estimator, or of a part, of ours or Keras.
+    """Return whether a path names a class of an estimator, or of a part of one, here or in Keras.
 
     Its objects are created without its constructor, and then get their attributes.
     """

@@ -133,7 +133,7 @@ def _rename(nodes: Any, names: dict[str, str]) -> None:
 
 
 def _is_plain(returned: Any) -> bool:
-    """Return whether the type of a result consists of what TensorFlow writes and reads in full."""
+    """Return whether TensorFlow can write the type of a result and read it without loss."""
     import tensorflow as tf
 
     # Private: types of nests.

@@ -1,7 +1,7 @@
-"""Digests of cache keys: what a key is called in other processes and in later programs.
+"""Digests of cache keys, by which other processes and later programs find a trace.
 
-A key compares objects of this process. Its digest spells out what they are: classes and built-in
-functions by their names, code by its instructions. A key with an object that has no such spelling
+A key compares objects of this process. Its digest is made from what they are: classes and built-in
+functions by their names, code by its instructions. A key with an object that only this process has
 has no digest, so its trace stays in the process. Code of libraries is covered by versions only
 (`surroundings`).
 """
@@ -31,7 +31,7 @@ _WITHOUT_EFFECT = frozenset({"TF_CPP_MIN_LOG_LEVEL", "TF_GRAPH_CACHING"})
 _PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "tensorflow-intel", "numpy", "ml_dtypes")
 
 
-class _UnspeakableError(Exception):
+class _ProcessLocalError(Exception):
     """An object in a key has no name outside of this process."""
 
 
@@ -43,7 +43,7 @@ def digest(key: Hashable) -> str | None:
     """
     try:
         spelled = b"".join(map(_spelled, (surroundings(), key)))
-    except (_UnspeakableError, RecursionError):
+    except (_ProcessLocalError, RecursionError):
         return None
     return hashlib.blake2b(spelled, digest_size=20).hexdigest()
 
@@ -119,7 +119,7 @@ def _spelled(value: Any) -> bytes:
         return _framed("bytes", value)
     if cls is object:
         if value not in MARKS:
-            raise _UnspeakableError
+            raise _ProcessLocalError
         return _framed("mark", MARKS[value].encode())
     if isinstance(value, type):
         return _class(value)
@@ -137,7 +137,7 @@ def _spelled(value: Any) -> bytes:
     # Types of arguments and the context of a trace, which TensorFlow describes in full.
     text = repr(value)
     if not cls.__module__.startswith("tensorflow.") or " at 0x" in text or " object" in text:
-        raise _UnspeakableError
+        raise _ProcessLocalError
     return _framed(cls.__qualname__, text.encode())
 
 
@@ -154,7 +154,7 @@ def _framed(kind: str, content: bytes) -> bytes:
 def _class(cls: type) -> bytes:
     """Return the name of a class of a library; what others mean by a name may change."""
     if cls.__module__ != "builtins" and not is_trusted(cls.__module__):
-        raise _UnspeakableError
+        raise _ProcessLocalError
     return _framed("class", f"{cls.__module__}.{cls.__qualname__}".encode())
 
 

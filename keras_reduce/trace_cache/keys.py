@@ -77,7 +77,7 @@ class _UnclearError(Exception):
     """A trace may depend on an object that no key can cover."""
 
 
-# --- attributes that no graph follows from -----------------------------------------------------
+# --- attributes that no graph depends on -------------------------------------------------------
 
 # What recurrent cells make in a call and clear after it: None, where there was nothing before.
 _CLEARED = frozenset({"_dropout_mask", "_recurrent_dropout_mask"})

@@ -25,7 +25,7 @@ _BY_THE_PROGRAM = 2  # OptimizedFunctionGraph.OptimizationSource.JIT
 
 
 def prepare() -> None:
-    """Set the variable, without a folder: to change it later doesn't move the environment."""
+    """Set the variable to an empty text, so that later values don't reallocate the environment."""
     os.environ.setdefault(_VARIABLE, "")
 
 

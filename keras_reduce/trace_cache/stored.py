@@ -1,4 +1,4 @@
-"""Traces that other processes have left, and those that this one leaves."""
+"""Lookup of traces that other processes have stored, and storing of those of this process."""
 
 from __future__ import annotations
 

@@ -790,7 +790,8 @@ def files_of_others():
         refused(data, "keras_reduce.dump")
         with raises(PayloadError) if data[:1] != b"\x80" else contextlib.nullcontext():
             loads(data, verify=False)
-    refused(b"x marks the spot\n" * 50, "decompressed")  # the first bytes of a zlib stream
+    # The first bytes of a zlib stream.
+    refused(b"x marks the spot\n" * 50, "decompressed", "another kind, such as text")
 
 
 @check

@@ -158,6 +158,8 @@ def test_a_file_in_place_of_a_module_is_explained(tmp_path, capsys):
         ("model__units", "leave out SciKeras's prefix: units"),
         ("optimizer", "give it an argument 'optimizer'"),
         ("model", "pass the function as build_fn"),
+        ("callbacks__stop__patience", "use the estimators of keras_reduce.scikeras"),
+        ("warm_start", "use the estimators of keras_reduce.scikeras"),
         ("epoch", "did you mean epochs"),
         ("nonsense", "give build_fn an argument 'nonsense', or leave it out"),
     ],

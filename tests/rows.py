@@ -312,7 +312,7 @@ ROWS = {
         in_gate=False,
     ),
     "company": Row(
-        "other formats, trackers, servers, pools and stores; no part of the gate, as it takes minutes",
+        "formats, trackers, servers, pools and stores; no part of the gate, as it takes minutes",
         tests=("rows", "skops", "mlflow", "private_names", "servers", "pools"),
         installs=(
             "skops>=0.16",

@@ -48,7 +48,7 @@ def trained():
 
 
 def outcome(model):
-    """Return what a model predicts, and its history and weights after further training."""
+    """Return predictions of a model, and its history and weights after further training."""
     history = model.fit(X, Y, epochs=2, batch_size=4, shuffle=False, verbose=0).history
     return bits([model.predict(X, verbose=0), history, *model.get_weights()])
 
@@ -260,7 +260,6 @@ def losses(study):
 @check
 def study_of_optuna_in_threads_and_in_processes():
     model = trained()
-    found = []
     with tempfile.TemporaryDirectory() as folder:
         one, threads, processes = (f"{folder}/{name}" for name in ("one", "threads", "processes"))
         go_on(one, model, 4)
@@ -268,10 +267,10 @@ def study_of_optuna_in_threads_and_in_processes():
         context = multiprocessing.get_context("spawn")
         with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as pool:
             list(pool.map(go_on, [processes] * 2, [model] * 2, [3, 3]))
-        found = [losses(_study(path)) for path in (one, threads, processes)]
-    assert len(found[0]) == 4
+        results = [losses(_study(path)) for path in (one, threads, processes)]
+    assert len(results[0]) == 4
     # Two workers may try the same rate: not each study has all of them.
-    assert all(each.items() <= found[0].items() and each for each in found[1:]), found
+    assert all(each.items() <= results[0].items() and each for each in results[1:]), results
 
 
 # --- queues --------------------------------------------------------------------------------------

@@ -40,7 +40,8 @@ CELLS = (
         print(pool.submit(count, pickle.dumps(model)).result(60))
     """,
     """
-    print(joblib.Parallel(2)(joblib.delayed(answer)(model) for _ in range(2)) == [answer(model)] * 2)
+    answers = joblib.Parallel(2)(joblib.delayed(answer)(model) for _ in range(2))
+    print(answers == [answer(model)] * 2)
     """,
 )
 

@@ -34,7 +34,7 @@ LIBRARIES = {
     "libraries_keras2": "tensorflow_decision_forests",
     "with_other_packages": "imblearn",
 }
-COMPANY = {"skops": "skops", "mlflow": "mlflow", "servers": "gunicorn"}
+COMPANY = {"skops": "skops", "mlflow": "mlflow", "servers": "gunicorn", "pools": "mpi4py"}
 OTHERS = ENGINES | LIBRARIES | COMPANY
 absent += [name for name, module in OTHERS.items() if not find_spec(module)]
 # Other backends have more to be tested than answers.

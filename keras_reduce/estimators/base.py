@@ -410,7 +410,7 @@ class KerasEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         features = self._features(self._inputs(X))
         arguments = self._sized(self._arguments(self.model_, "predict", kwargs), features)
-        return self.model_.predict(x=features, **arguments)
+        return data.in_dtypes_of_numpy(self.model_.predict(x=features, **arguments))
 
     # -- cloning and pickling ---------------------------------------------------------------------
 

@@ -226,6 +226,25 @@ def single_output(predicted: Any, where: str) -> NDArray[Any]:
     return np.asarray(outputs[0] if outputs else predicted)
 
 
+def in_dtypes_of_numpy(predicted: Any) -> Any:
+    """Return a prediction with float32 in place of dtypes that packages add to NumPy.
+
+    A model with the policy "mixed_bfloat16" predicts such arrays. scikit-learn's metrics and its
+    other estimators take them for text, or raise TypeError (1.9).
+
+    Parameters
+    ----------
+    predicted : object
+        Return value of Keras's ``predict``: an array, or a nest of lists and dicts.
+    """
+    if isinstance(predicted, Mapping):
+        return {name: in_dtypes_of_numpy(item) for name, item in predicted.items()}
+    if isinstance(predicted, (list, tuple)):
+        return type(predicted)(map(in_dtypes_of_numpy, predicted))
+    is_added = isinstance(predicted, np.ndarray) and predicted.dtype.isbuiltin == 2
+    return predicted.astype("float32") if is_added else predicted
+
+
 def _outputs(predicted: Any) -> Iterator[Any]:
     """Yield the arrays in a nest of lists and dicts; none for a list of plain numbers."""
     if isinstance(predicted, Mapping):

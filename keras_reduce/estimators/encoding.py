@@ -169,7 +169,8 @@ class KerasEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, KerasEstim
 
     def _answer(self, part: Any, features: Any) -> _Array:
         arguments = self._sized(self._arguments(part, "predict", {}), features)
-        return data.single_output(part.predict(x=features, **arguments), type(self).__name__)
+        predicted = data.in_dtypes_of_numpy(part.predict(x=features, **arguments))
+        return data.single_output(predicted, type(self).__name__)
 
     @available_if(lambda self: not self.supervised)  # type: ignore[untyped-decorator]
     def score(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> float:

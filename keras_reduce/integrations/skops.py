@@ -35,9 +35,9 @@ def repairs() -> Iterable[tuple[Any, str, Callable[[Any], Any]]]:
 # The format of the nodes. A reader refuses a later one.
 VERSION = 1
 # The names of the nodes. skops names one in its error where it is not registered.
-KERAS, OBJECT, METHOD, TOKEN, WEAK, ATTRIBUTES = (
+KERAS, OBJECT, METHOD, TOKEN, WEAK, ATTRIBUTES, ARRAY = (
     f"{name}Node of keras_reduce.install()"
-    for name in ("Keras", "Object", "Method", "Token", "Weak", "Attributes")
+    for name in ("Keras", "Object", "Method", "Token", "Weak", "Attributes", "Array")
 )
 # Of skops: a reference to a node that has been written before.
 _REFERENCE = "CachedNode"
@@ -102,6 +102,8 @@ def _writing(original: Callable[..., State], get_state: Callable[..., State]) ->
         written = context.memo.setdefault(_WRITTEN, _Written())
         if written.depth:
             _require_a_name(obj)
+        if written.depth and _has_added_dtype(obj):
+            return _array(obj, child)
         # Parts take their arrays from the snapshot of the whole, in all calls for one file.
         with one_call(get_state.__code__, id(written)):
             state = _state(obj, child, written.ids)
@@ -192,6 +194,33 @@ def _payload(
     for _ in snapshot or ():  # It ends by being iterated, as a pickler does.
         pass
     return node
+
+
+def _has_added_dtype(obj: Any) -> bool:
+    """Return whether an array or a scalar has a dtype of another package, such as bfloat16.
+
+    skops writes arrays with `numpy.save`, which writes such a dtype as one of raw bytes.
+    """
+    return isinstance(obj, (np.ndarray, np.generic)) and (
+        obj.dtype.isbuiltin == 2 or any(field[0].isbuiltin == 2 for field in _fields(obj.dtype))
+    )
+
+
+def _fields(dtype: Any) -> Iterable[Any]:
+    return dtype.fields.values() if dtype.fields else ()
+
+
+def _array(obj: Any, child: Callable[[Any], State]) -> State:
+    """Return the node of an array or a scalar with a dtype of another package."""
+    if obj.dtype.fields or type(obj) not in (np.ndarray, obj.dtype.type):
+        raise ReduceError(
+            "skops can't carry an array",
+            where=f"{type(obj).__name__} of {obj.dtype}",
+            cause="it would come back as one of raw bytes",
+            cure=f"use a plain array of one dtype; or {_OTHER_FORMATS}",
+        )
+    bits = np.asarray(obj).view(f"u{obj.dtype.itemsize}")
+    return _node(ARRAY, type(obj), dtype=obj.dtype.name, bits=child(bits))
 
 
 def _is_code(obj: Any) -> bool:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
+import ml_dtypes
+import numpy as np
 from skops.io._audit import NODE_TYPE_MAPPING, UNINITIALIZED, Node, get_tree
 from skops.io._protocol import PROTOCOL
 from skops.io._utils import get_type_paths
@@ -197,6 +199,22 @@ class _MethodNode(_Node):
         return getattr(owner, self._method)
 
 
+class _ArrayNode(_Node):
+    """An array or a scalar with a dtype of `ml_dtypes`, which Keras requires."""
+
+    def _read(self, state: Any) -> None:
+        self._bits = self._child(state["bits"])
+        self._is_scalar = self.class_name != np.ndarray.__name__
+        self._dtype = np.dtype(getattr(ml_dtypes, state["dtype"]))
+        if self._dtype.isbuiltin != 2:  # Any class would be the dtype of objects.
+            raise _damaged(f"{state['dtype']!r} is no dtype of ml_dtypes")
+        self.children = {"bits": self._bits}
+
+    def _rebuild(self) -> Any:
+        array = self._bits.construct().view(self._dtype)
+        return array[()] if self._is_scalar else array
+
+
 class _TokenNode(_Node):
     def _rebuild(self) -> Any:
         return identities.rebuild_identity()
@@ -239,6 +257,7 @@ _NODES = {
     skops.TOKEN: _TokenNode,
     skops.WEAK: _WeakNode,
     skops.ATTRIBUTES: _AttributesNode,
+    skops.ARRAY: _ArrayNode,
 }
 
 

@@ -1,5 +1,6 @@
 """Models with several inputs and outputs in estimators, and tutorials; all code in ``__main__``."""
 
+import functools
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import StackingClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -321,6 +322,33 @@ def values_that_are_missing():
             kind(build, **options).fit(data, Y)
         with raises(ValueError, "Input y contains NaN"):
             kind(build, **options).fit(X, targets)
+
+
+@check
+def models_that_compute_in_bfloat16():
+    def build(units=1, activation=None, loss="mse"):
+        dense = [
+            keras.layers.Dense(n, a, dtype="mixed_bfloat16")
+            for n, a in ((3, "relu"), (units, activation))
+        ]
+        model = keras.Sequential([keras.Input((4,)), *dense])
+        model.compile("sgd", loss)
+        return model
+
+    labels = {"units": 2, "activation": "softmax", "loss": "sparse_categorical_crossentropy"}
+    for module in (keras_reduce, scikeras):
+        regressor = module.KerasRegressor(build, verbose=0)
+        assert np.isfinite(cross_val_score(regressor, X, Y, cv=2, error_score="raise")).all()
+        classifier = module.KerasClassifier(functools.partial(build, **labels), verbose=0)
+        scores = cross_val_score(
+            classifier, X, YES, cv=2, scoring="neg_brier_score", error_score="raise"
+        )
+        assert np.isfinite(scores).all()
+        fitted = regressor.fit(X, Y)
+        assert fitted.predict(X).dtype == "float32"
+        assert fitted.model_.predict(X, verbose=0).dtype == "bfloat16"
+    coder = keras_reduce.KerasTransformer(build)
+    assert np.isfinite(make_pipeline(coder, LinearRegression()).fit(X, Y).score(X, Y))
 
 
 @check

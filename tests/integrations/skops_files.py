@@ -13,6 +13,7 @@ import weakref
 import zipfile
 
 import keras
+import ml_dtypes
 import numpy as np
 import skops.io
 from sklearn.pipeline import make_pipeline
@@ -70,6 +71,40 @@ def arrays_are_members_of_the_file_and_nothing_is_a_pickle():
         assert len([name for name in names if name.endswith(".npy")]) >= 2
         assert {name.rpartition(".")[2] for name in names} == {"npy", "json"}
         assert b"pickle" not in file.read("schema.json")
+
+
+def added(schema):
+    """Return the first node of an array with a dtype that a package adds."""
+    nodes = [schema]
+    for node in nodes:
+        if isinstance(node, dict) and node.get("__loader__", "").startswith("Array"):
+            return node
+        nodes += node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    raise AssertionError("there is none")
+
+
+@check
+def dtypes_that_packages_add_to_numpy_come_back():
+    model = trained(keras.layers.Dense(2, dtype="bfloat16"))
+    model.note = {
+        "array": np.arange(6).reshape(2, 3).astype(ml_dtypes.bfloat16).T,
+        "scalar": ml_dtypes.float8_e4m3fn(1.5),
+        "small": np.array([1, -3], ml_dtypes.int4),
+    }
+    data = skops.io.dumps(model)
+    copied = skops.io.loads(data)
+    assert answers(copied) == answers(model)
+    for name, value in model.note.items():
+        assert copied.note[name].dtype == value.dtype
+        assert type(copied.note[name]) is type(value)
+        assert (copied.note[name] == value).all()
+    for name in ("finfo", "__name__", "float32"):
+        crafted = changed(data, lambda schema, name=name: added(schema).update(dtype=name))
+        with raises(keras_reduce.PayloadError, "skops file"):
+            skops.io.loads(crafted)
+    model.note = np.zeros(2, [("field", ml_dtypes.bfloat16)])
+    with raises(keras_reduce.ReduceError, "raw bytes"):
+        skops.io.dumps(model)
 
 
 @check

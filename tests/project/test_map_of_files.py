@@ -51,3 +51,9 @@ def test_files_and_names_of_the_guide_for_contributors_are_there():
 
 def _modules(folder):
     return sorted((ROOT / folder).rglob("*.py"))
+
+
+def test_each_finding_is_on_the_page_of_surprises():
+    page = (ROOT / "docs" / "surprises.md").read_text()
+    findings = {path.name for path in (ROOT / "findings").iterdir()}
+    assert set(re.findall(r"`(\w+\.sh)`", page)) == findings

@@ -22,13 +22,13 @@ from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, OrdinalEncoder
 
 import keras_reduce
 import tutorials
-from checks import check, compute_eagerly, main, raises
+from checks import check, main, raises
 from keras_reduce import scikeras
 from keras_reduce.errors import EstimatorError
 from tutorials import BOTH, IMAGES, KINDS, TUTORIALS, YES, X, Y
 
+# Models of one architecture share traces, which is cheaper than computing eagerly.
 keras_reduce.install()
-compute_eagerly()
 rng = np.random.default_rng(0)
 
 

@@ -39,8 +39,6 @@ def test_dumped_models_with_several_outputs_train_on_in_a_fresh_process(run_chec
         """
         import sys
         import joblib
-        import tensorflow as tf
-        tf.config.run_functions_eagerly(True)
         for name in ("kerasregressor", "kerasclassifier"):
             pipeline, given = joblib.load(f"{sys.argv[1]}/{name}.joblib")
             expected = joblib.load(f"{sys.argv[1]}/{name}_expected.joblib")
@@ -66,8 +64,6 @@ def test_a_dumped_search_trains_on_in_a_fresh_process(run_checks, folder):
         import sys
         import joblib
         import numpy as np
-        import tensorflow as tf
-        tf.config.run_functions_eagerly(True)
         folder = sys.argv[1]
         search = joblib.load(f"{folder}/routed.joblib")
         X, y = np.load(f"{folder}/X.npy"), np.load(f"{folder}/y.npy")
@@ -93,8 +89,6 @@ def test_dumped_tutorials_answer_in_a_fresh_process(run_checks, folder):
         import sys
         import joblib
         import numpy as np
-        import tensorflow as tf
-        tf.config.run_functions_eagerly(True)
         for name, (estimator, X, y, expected) in joblib.load(
             f"{sys.argv[1]}/tutorials.joblib"
         ).items():

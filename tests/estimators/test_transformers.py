@@ -30,8 +30,6 @@ def test_dumped_transformers_train_on_in_a_fresh_process(run_checks, folder):
         """
         import sys
         import joblib
-        import tensorflow as tf
-        tf.config.run_functions_eagerly(True)
         for name in ("named", "routed"):
             search = joblib.load(f"{sys.argv[1]}/{name}.joblib")
             X, labels, expected = joblib.load(f"{sys.argv[1]}/{name}_expected.joblib")

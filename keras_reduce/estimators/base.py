@@ -142,6 +142,10 @@ class KerasEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             if reset:
                 self.X_shape_ = X.shape
             return X
+        if data.is_ragged(X):
+            if reset:
+                self.X_shape_ = tuple(X.shape)
+            return self._array(X)
         if isinstance(X, Mapping) and not issparse(X):  # SciPy's DOK format is a dict
             return {name: self._array(part) for name, part in X.items()}
         if isinstance(X, (list, tuple)) and X and all(getattr(x, "ndim", 0) > 1 for x in X):
@@ -163,6 +167,10 @@ class KerasEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         if issparse(X):
             # Keras takes rows of this format, batch by batch, so that no dense copy of all exists.
             return self._check_array(X, "X", accept_sparse="csr")
+        if data.is_ragged(X):
+            values = np.asarray(X.flat_values)
+            self._check_array(values, "X", ensure_2d=False, allow_nd=True, dtype=None)
+            return X
         with data.naming_ragged(X, "X"):
             array = np.asarray(X)
             if array.dtype.kind in "US" or (
@@ -177,6 +185,7 @@ class KerasEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
 
     def _check_array(self, values: Any, name: str, **options: Any) -> Any:
         """Return an array that scikit-learn has validated; NaN is allowed by a tag only."""
+        data.check_not_masked(values, name)
         # scikit-learn 1.5 has other tags, and none of its versions has one for targets.
         has_tags = hasattr(BaseEstimator, "__sklearn_tags__")
         if has_tags and self.__sklearn_tags__().input_tags.allow_nan:
@@ -189,7 +198,9 @@ class KerasEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
 
     def _features(self, inputs: Any) -> Any:
         """Return validated inputs in the form that the model needs."""
-        return self.feature_encoder_.transform(inputs) if self._is_encoded("feature") else inputs
+        if self._is_encoded("feature"):
+            inputs = self.feature_encoder_.transform(inputs)
+        return data.with_text_tensors(inputs)
 
     def _fit_encoder(self, kind: str, values: Any) -> None:
         encoder = getattr(self, f"{kind}_encoder")
@@ -344,7 +355,8 @@ class KerasEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             task.begin(arguments)
             if families.of(model) is families.by_name("keras3"):
                 build_optimizer(model)
-            history = model.fit(x=features, y=self._encode(model, targets), **arguments)
+            with data.naming_ragged(features, "X"):
+                history = model.fit(x=features, y=self._encode(model, targets), **arguments)
             self.model_ = model
             task.end()
             return history
@@ -387,7 +399,7 @@ class KerasEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         for name in ("epochs", "initial_epoch"):
             if name in kwargs:
                 raise EstimatorTypeError(
-                    f"partial_fit takes no {name}",
+                    f"Invalid argument {name} of partial_fit",
                     where=f"{type(self).__name__}.partial_fit",
                     cause="it trains for one epoch, from the current one",
                     cure="call partial_fit once for each epoch",
@@ -410,7 +422,9 @@ class KerasEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         features = self._features(self._inputs(X))
         arguments = self._sized(self._arguments(self.model_, "predict", kwargs), features)
-        return data.in_dtypes_of_numpy(self.model_.predict(x=features, **arguments))
+        with data.naming_ragged(features, "X"):
+            predicted = self.model_.predict(x=features, **arguments)
+        return data.in_dtypes_of_numpy(predicted)
 
     # -- cloning and pickling ---------------------------------------------------------------------
 

@@ -73,7 +73,7 @@ def constructed(
         return value(*(parts[name] for _, name in positional), **by_keyword)
     if arguments:
         raise EstimatorTypeError(
-            f"{title(value)} is not a class, so it takes no parameters",
+            f"{title(value)} does not accept parameters because it's not a class",
             where=where,
             cause=f"the routed parameters are {', '.join(sorted(arguments))}",
             cure="pass the class, or a name of one; or give the object its parameters "

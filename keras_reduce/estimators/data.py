@@ -8,35 +8,46 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from sklearn.utils import _safe_indexing, check_array, check_consistent_length
 
 from ..errors import EstimatorError
+from ..families import named_parts
 
 __all__ = [
     "check_lengths",
+    "check_not_masked",
     "checked_weights",
+    "is_ragged",
     "like_targets",
     "n_samples",
     "naming_ragged",
     "output_shape",
     "selected",
     "single_output",
+    "with_text_tensors",
 ]
 
 _PAD = (
     "pad the samples to one length: keras.utils.pad_sequences(X, dtype='float32', padding='post'); "
-    "the layers Masking, or Embedding(mask_zero=True), let a model skip the padding"
+    "the layers Masking, or Embedding(mask_zero=True), let a model skip the padding; or, if the "
+    "model takes them, make a tf.RaggedTensor of X in a pipeline's FunctionTransformer"
 )
+
+
+def is_ragged(values: Any) -> bool:
+    """Return whether `values` are a ragged tensor of TensorFlow."""
+    return hasattr(values, "ragged_rank")
 
 
 @contextlib.contextmanager
 def naming_ragged(values: Any, name: str) -> Iterator[None]:
-    """Raise a clear error if `values` can't be converted to an array because they are ragged.
+    """Raise a clear error if this context fails for `values` that are ragged.
 
     Parameters
     ----------
     values : object
-        The object that is converted to an array in this context.
+        The object that is converted to an array, or that a model gets.
     name : str
         The name of the argument.
 
@@ -47,13 +58,13 @@ def naming_ragged(values: Any, name: str) -> Iterator[None]:
     """
     try:
         yield
-    except (TypeError, ValueError):
+    except Exception:  # An error of TensorFlow is of its own kind.
         _refuse_ragged(values, name)
         raise
 
 
 def _refuse_ragged(values: Any, name: str) -> None:
-    if hasattr(values, "ragged_rank"):  # of TensorFlow's ragged tensors
+    if is_ragged(values):
         values = values.to_list()
     lengths = _lengths(values)
     if len(lengths) > 1:
@@ -94,6 +105,24 @@ def _length(item: Any) -> int | None:
         return len(item)
     shape = getattr(item, "shape", None)
     return int(shape[0]) if shape else None
+
+
+def check_not_masked(values: Any, name: str) -> None:
+    """Check that `values` are no masked array of NumPy: the values behind its mask would count.
+
+    Raises
+    ------
+    EstimatorError
+        If they are one, and a value is masked.
+    """
+    if np.ma.is_masked(values):
+        raise EstimatorError(
+            f"{name} is a masked array of NumPy",
+            where=name,
+            cause="Keras would compute with the values behind the mask",
+            cure=f"fill them, {name}.filled(0.0), and let the layer Masking(mask_value=0.0) skip "
+            "such time steps; or leave out these samples, or give them the weight 0",
+        )
 
 
 def check_lengths(inputs: Any, targets: Any) -> None:
@@ -223,6 +252,13 @@ def single_output(predicted: Any, where: str) -> NDArray[Any]:
             "keras.layers.Concatenate, or leave out those that are needed for training only; "
             "model_.predict(X) returns all",
         )
+    if outputs and is_ragged(outputs[0]):
+        raise EstimatorError(
+            "The model predicts samples of different lengths",
+            where=where,
+            cause="they don't make one array",
+            cure="pad them in the model, or call model_.predict(X), which returns a ragged tensor",
+        )
     return np.asarray(outputs[0] if outputs else predicted)
 
 
@@ -250,7 +286,7 @@ def _outputs(predicted: Any) -> Iterator[Any]:
     if isinstance(predicted, Mapping):
         predicted = list(predicted.values())
     if not isinstance(predicted, (list, tuple)):
-        if np.ndim(predicted):
+        if is_ragged(predicted) or np.ndim(predicted):
             yield predicted
         return
     for item in predicted:
@@ -285,6 +321,16 @@ def like_targets(predicted: NDArray[Any], dimensions: int) -> NDArray[Any]:
             "target_encoder in a subclass of keras_reduce.scikeras.KerasRegressor",
         )
     return predicted
+
+
+def with_text_tensors(features: Any) -> Any:
+    """Return the inputs of a model, with arrays of strings as Keras takes them."""
+    if isinstance(features, Mapping) and not issparse(features):
+        return {name: with_text_tensors(part) for name, part in features.items()}
+    if isinstance(features, list):
+        return [with_text_tensors(part) for part in features]
+    is_text = type(features) is np.ndarray and features.dtype.kind == "O"
+    return named_parts.text_tensor(features) if is_text else features
 
 
 def n_samples(features: Any) -> int:

@@ -213,7 +213,9 @@ def positions(labels: _Array, classes: _Array) -> _Array:
     """
     unknown = np.setdiff1d(labels, classes)
     if unknown.size:
-        raise ValueError(f"y has labels that fit has not seen: {unknown.tolist()}")
+        raise ValueError(
+            f"Found unknown categories: y has labels that fit has not seen: {unknown.tolist()}"
+        )
     return np.searchsorted(classes, labels)
 
 

@@ -1,4 +1,4 @@
-"""Parts of Keras by the names that its method ``compile`` accepts, and parts of models.
+"""Parts of Keras by the names that its method ``compile`` accepts, parts of models, and text.
 
 They are taken from the module `keras`, of either generation. Each function imports it.
 """
@@ -19,6 +19,7 @@ __all__ = [
     "metric",
     "optimizer",
     "part_model",
+    "text_tensor",
 ]
 
 # Keras chooses the function for these names itself, by the loss and the shape of the output.
@@ -106,6 +107,20 @@ def floatx() -> str:
     import keras
 
     return str(keras.backend.floatx())
+
+
+def text_tensor(strings: Any) -> Any:
+    """Return an array of strings as Keras takes it for a model with a TextVectorization.
+
+    On TensorFlow, Keras converts an array of objects with one axis itself, but no other one.
+    """
+    import keras
+
+    if keras.backend.backend() != "tensorflow" or strings.ndim == 1:
+        return strings
+    import tensorflow as tf
+
+    return tf.constant(strings)
 
 
 def epoch_callback(on_epoch_end: Callable[[int, Any], None]) -> Any:

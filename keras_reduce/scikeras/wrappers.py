@@ -246,8 +246,8 @@ class BaseWrapper(KerasEstimator):
             else:
                 legal = sorted({*self._parameters(), *KERAS, *COMPILE})
                 cure = similar(name, legal) or (
-                    f"pass {name} to the constructor, or give the build function an argument "
-                    f"{name!r}"
+                    "This issue can likely be resolved by setting this parameter in the "
+                    f"constructor; or give the build function an argument {name!r}"
                 )
                 raise EstimatorError(
                     f"Invalid parameter {name} for estimator {type(self).__name__}",
@@ -321,7 +321,8 @@ class BaseWrapper(KerasEstimator):
             raise EstimatorError(
                 "There are two ways to build a model",
                 where=where,
-                cause=f"model is {title(given)}, and this class has a method _keras_build_fn",
+                cause=f"model is {title(given)}; with it, the class cannot implement "
+                "``_keras_build_fn``",
                 cure="leave out model, or remove the method",
             )
         if is_model(given):
@@ -334,7 +335,8 @@ class BaseWrapper(KerasEstimator):
                 "There is nothing to build a model with",
                 where=where,
                 cause=f"model is {given!r}, and this class has no method _keras_build_fn",
-                cure="pass a function that returns a Keras model, or a model",
+                cure="``model`` must be a function that returns a Keras model, or a model; or the "
+                "class must implement ``_keras_build_fn``",
             )
         build_function: Callable[..., Any] = given
         return build_function
@@ -358,7 +360,7 @@ class BaseWrapper(KerasEstimator):
                 raise EstimatorTypeError(
                     f"{name} is not a legal parameter",
                     where=type(self).__name__,
-                    cause=f"{what} takes no argument of this name",
+                    cause=f"{what} got an unexpected keyword argument",
                     cure=similar(name, accepted) or cure,
                 )
         if is_open or "meta" in accepted:
@@ -414,8 +416,9 @@ class BaseWrapper(KerasEstimator):
             model.compile(**self._get_compile_kwargs())
         if getattr(model, "optimizer", None) is None:
             raise EstimatorError(
-                "The model has no optimizer",
+                "You must provide an optimizer",
                 where=f"{type(self).__name__}.optimizer",
+                cause="the model has none",
                 cure="pass an optimizer, or compile the model with one",
             )
         loss = getattr(model, "loss", None)
@@ -448,7 +451,7 @@ class BaseWrapper(KerasEstimator):
         wanted, got = (named_parts.full_name(each, "losses") for each in (given, actual))
         if wanted != got:
             raise EstimatorError(
-                f"The parameter loss is {wanted}, but the model was compiled with {got}",
+                f"The parameter loss is {wanted} but model compiled with {got}",
                 where=f"{type(self).__name__}.loss",
                 cause="the build function compiles the model itself",
                 cure="leave out the parameter, or compile with compile_kwargs['loss']",

@@ -49,7 +49,7 @@ def metric_name(metric: Any) -> str:
 def _full_name(part: Any, kind: str, plural: str) -> str:
     if not (isinstance(part, str) or callable(part)) or part is object:
         raise EstimatorTypeError(
-            f"{part!r} is no {kind}",
+            f"``{kind}`` must be a {kind}, not {part!r}",
             where=kind,
             cure=f"pass a name, a function, or a {kind} of Keras or its class",
         )

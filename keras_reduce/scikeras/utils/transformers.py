@@ -59,7 +59,7 @@ class TargetReshaper(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def inverse_transform(self, y: _Array) -> _Array:
         """Return `y` with one dimension if that of `fit` had one, and `y` is one column."""
-        check_is_fitted(self)
+        check_is_fitted(self, msg="This %(name)s is not initialized. Call 'fit' first.")
         return y[:, 0] if self.ndim_ == 1 and y.ndim == 2 else y
 
 
@@ -139,7 +139,7 @@ class ClassifierLabelEncoder(TransformerMixin, BaseEstimator):  # type: ignore[m
         """
         if y.shape[1:] != self._y_shape[1:] and not (y.ndim > 2 and self._has_steps):
             raise EstimatorError(
-                f"y has shape {y.shape}, and the y of fit had {self._y_shape}",
+                f"Detected ``y`` to have shape {y.shape}, and the y of fit had {self._y_shape}",
                 where="y",
                 cure="pass as many columns, or features, of y as to fit",
             )
@@ -244,7 +244,7 @@ class RegressorTargetEncoder(TransformerMixin, BaseEstimator):  # type: ignore[m
         """
         if y.ndim == 2 and y.shape[1:] != self._y_shape[1:]:
             raise EstimatorError(
-                f"y has shape {y.shape}, and the y of fit had {self._y_shape}",
+                f"Detected ``y`` to have shape {y.shape}, and the y of fit had {self._y_shape}",
                 where="y",
                 cure="pass as many columns as to fit",
             )

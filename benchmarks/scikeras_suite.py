@@ -1,12 +1,16 @@
-"""Run SciKeras's own test suite with its wrappers, or with those of `keras_reduce.scikeras`.
+"""Run SciKeras's own test suite with its wrappers, and with those of `keras_reduce.scikeras`.
 
 The suite is in SciKeras's repository only, not in its packages: pass a folder with a checkout of
-it. Nothing is written there. Both runs are on the versions installed beside this script; for the
-first, SciKeras must be installed.
+the tag of the installed SciKeras. Nothing is written there. Both runs are on the versions installed
+beside this script.
 
-    python benchmarks/scikeras_suite.py CHECKOUT --wrappers scikeras
+    python benchmarks/scikeras_suite.py CHECKOUT
     python benchmarks/scikeras_suite.py CHECKOUT --wrappers keras_reduce
     python benchmarks/scikeras_suite.py CHECKOUT --wrappers keras_reduce --any-text
+
+Without ``--wrappers``, both run, and results/scikeras_suite.json gets the outcomes. The checks of
+scikit-learn in the suite differ with the tags of an estimator: for `keras_reduce` there
+are more. So outcomes of the tests that both have are counted apart.
 
 With ``--any-text``, a test that expects an error accepts any text of the message. Tests that do
 not pass with `keras_reduce.scikeras` are listed with their reasons in scikeras_differences.toml:
@@ -29,7 +33,11 @@ import tomllib
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+from machine import versions
+
 ROOT = Path(__file__).parents[1]
+RESULT = ROOT / "benchmarks" / "results" / "scikeras_suite.json"
+BOTH = ("scikeras", "keras_reduce")
 # The package in whose place `keras_reduce.scikeras` is.
 IN_PLACE = """import importlib, sys
 import keras_reduce
@@ -51,21 +59,21 @@ pytest.raises = raises
 """
 
 
-def compare(outcomes: dict[str, str]) -> list[str]:
+def compare(results: dict[str, str]) -> list[str]:
     """Return the tests whose outcome is not as scikeras_differences.toml has it.
 
     Parameters
     ----------
-    outcomes : dict of str to str
+    results : dict of str to str
         The outcome of each test.
     """
     content = tomllib.loads((Path(__file__).parent / "scikeras_differences.toml").read_text())
-    failed = {name for name, outcome in outcomes.items() if outcome in ("failure", "error")}
+    failed = {name for name, outcome in results.items() if outcome in ("failure", "error")}
     unexpected = []
     explained = set()
     for difference in content["difference"]:
         for pattern in difference["tests"]:
-            names = {name for name in outcomes if fnmatch.fnmatchcase(name, pattern)}
+            names = {name for name in results if fnmatch.fnmatchcase(name, pattern)}
             explained |= names
             passing = () if difference.get("may_pass") else sorted(names - failed)
             unexpected += [f"passes, but is listed: {name}" for name in passing]
@@ -115,31 +123,71 @@ def run(checkout: Path, wrappers: str, *, any_text: bool, select: str) -> ET.Ele
         return ET.parse(report).getroot()
 
 
-def main() -> None:
-    """Print the number of tests by outcome, and the names of those that do not pass."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("checkout", type=Path)
-    parser.add_argument("--wrappers", choices=("keras_reduce", "scikeras"), default="keras_reduce")
-    parser.add_argument("--any-text", action="store_true")
-    parser.add_argument("--select", default="", help="expression for pytest -k")
-    parser.add_argument("--out", type=Path, help="file for the outcomes, as JSON")
-    options = parser.parse_args()
-    root = run(options.checkout, options.wrappers, any_text=options.any_text, select=options.select)
-    outcomes = {}
+def outcomes(root: ET.Element) -> dict[str, tuple[str, list[str]]]:
+    """Return the outcome of each test, and the first lines of its message, from pytest's report."""
+    results = {}
     for case in root.iter("testcase"):
         kinds = [child.tag for child in case if child.tag in ("failure", "error", "skipped")]
         message = next((c.get("message", "") for c in case if c.tag in ("failure", "error")), "")
         name = f"{case.get('classname')}.{case.get('name')}".removeprefix(".")
         name = name.removeprefix("tests.")
-        outcomes[name] = (kinds[0] if kinds else "passed", message.splitlines()[:2])
-    for name, (outcome, message) in outcomes.items():
-        if outcome in ("failure", "error"):
-            print(outcome, name, *message, sep="\n    ")
-    print(dict(collections.Counter(outcome for outcome, _ in outcomes.values())))
-    if options.out:
-        options.out.write_text(json.dumps(outcomes, indent=1))
-    if options.wrappers == "keras_reduce" and not (options.any_text or options.select):
-        unexpected = compare({name: outcome for name, (outcome, _) in outcomes.items()})
+        results[name] = (kinds[0] if kinds else "passed", message.splitlines()[:2])
+    return results
+
+
+def count(results: dict[str, str]) -> dict[str, int]:
+    """Return the number of tests with each outcome."""
+    return dict(sorted(collections.Counter(results.values()).items()))
+
+
+def report(results: dict[str, dict[str, str]]) -> dict[str, object]:
+    """Return the result of both runs: numbers, and each test that does not pass with both.
+
+    Parameters
+    ----------
+    results : dict of dict
+        The outcome of each test, for both wrappers.
+    """
+    theirs, ours = (results[name] for name in BOTH)
+    names = {*theirs, *ours}
+    shared = theirs.keys() & ours.keys()
+    return {
+        "versions": versions(),
+        "all tests": {name: count(results[name]) for name in BOTH},
+        "tests that both have": {
+            name: count({test: results[name][test] for test in shared}) for name in BOTH
+        },
+        "not passed": {
+            name: {which: results[which].get(name, "not there") for which in BOTH}
+            for name in sorted(names)
+            if {theirs.get(name), ours.get(name)} & {"failure", "error"}
+        },
+    }
+
+
+def main() -> None:
+    """Print the number of tests by outcome, and the names of those that do not pass."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("checkout", type=Path)
+    parser.add_argument("--wrappers", choices=BOTH, help="default: both, and the result is written")
+    parser.add_argument("--any-text", action="store_true")
+    parser.add_argument("--select", default="", help="expression for pytest -k")
+    options = parser.parse_args()
+    results: dict[str, dict[str, str]] = {}
+    for wrappers in (options.wrappers,) if options.wrappers else BOTH:
+        root = run(options.checkout, wrappers, any_text=options.any_text, select=options.select)
+        details = outcomes(root)
+        for name, (outcome, message) in details.items():
+            if outcome in ("failure", "error"):
+                print(outcome, name, *message, sep="\n    ")
+        results[wrappers] = {name: outcome for name, (outcome, _) in details.items()}
+        print(wrappers, count(results[wrappers]))
+    if options.any_text or options.select:
+        return
+    if not options.wrappers:
+        RESULT.write_text(json.dumps(report(results), indent=1) + "\n")
+    if "keras_reduce" in results:
+        unexpected = compare(results["keras_reduce"])
         print(*unexpected, sep="\n")
         sys.exit(bool(unexpected))
 

@@ -2,5 +2,6 @@
 
 `base` builds, trains, predicts, clones and pickles. The other modules have one task each:
 `parameters` routes them, `construction` makes objects of classes, `seeding` isolates seeded fits,
-`callbacks` copies callbacks, `data` validates inputs and outputs, `labels` encodes classes.
+`callbacks` copies callbacks, `data` validates inputs and outputs, `labels` encodes classes,
+`several_outputs` is the base of estimators for models with more than one.
 """

@@ -28,7 +28,8 @@ import joblib._dask
 import keras
 import numpy as np
 from dask.sizeof import sizeof
-from dask_ml.wrappers import ParallelPostFit
+from dask_ml.model_selection import HyperbandSearchCV
+from dask_ml.wrappers import Incremental, ParallelPostFit
 from distributed import Client, KilledWorker, LocalCluster, fire_and_forget
 from distributed.protocol.serialize import Serialized, ToPickle, dask_serialize, serialize
 from sklearn.base import clone
@@ -38,6 +39,7 @@ from sklearn.preprocessing import StandardScaler
 import keras_reduce
 from checks import bits, check, main, raises
 from cluster_models import (
+    BATCH,
     DISGUISES,
     OTHERS,
     PATIENCE,
@@ -51,6 +53,7 @@ from cluster_models import (
     assert_same_ensembles,
     assert_same_estimators,
     behaviour,
+    build,
     ensemble,
     grid_search,
     keras_regressor,
@@ -62,6 +65,7 @@ from cluster_models import (
     trained,
     validated,
 )
+from keras_reduce import scikeras
 from keras_reduce.core import array_backends
 from keras_reduce.integrations import dask_admission
 
@@ -277,6 +281,41 @@ def a_pipeline_predicts_the_blocks_of_an_array():
     assert bits(predictions) == bits(
         np.concatenate([fitted.predict(X[:12]), fitted.predict(X[12:])])
     )
+
+
+@check
+def blocks_of_an_array_are_epochs():
+    blocks, targets = (dask.array.from_array(each, chunks=12) for each in (X, Y))
+    for module in (keras_reduce, scikeras):
+        estimator = module.KerasRegressor(build, batch_size=BATCH, random_state=0, verbose=0)
+        incremental = Incremental(estimator, shuffle_blocks=False)
+        incremental.fit(blocks, targets)
+        alone = clone(estimator)
+        for rows in (slice(12), slice(12, None)):
+            alone.partial_fit(X[rows], Y[rows])
+        assert behaviour(incremental.estimator_.model_) == behaviour(alone.model_)
+        assert bits(incremental.predict(blocks).compute()) == bits(
+            np.concatenate([alone.predict(X[:12]), alone.predict(X[12:])])
+        )
+
+
+@check
+def hyperband_searches_epoch_by_epoch():
+    blocks, targets = (dask.array.from_array(each, chunks=8) for each in (X, Y))
+    for module, name in ((keras_reduce, "units"), (scikeras, "model__units")):
+        estimator = module.KerasRegressor(build, batch_size=4, random_state=0, verbose=0)
+        search = HyperbandSearchCV(estimator, {name: [2, 3, 4]}, max_iter=3, random_state=0)
+        # dask-ml calls dask.persist within the client's loop, which Dask refuses otherwise.
+        with dask.config.set(scheduler=CLIENT.get):
+            search.fit(blocks, targets)
+        assert search.best_params_[name] in (2, 3, 4)
+        best = search.best_estimator_
+        assert best.model_.layers[0].units == search.best_params_[name]
+        # Two of the three blocks are for training; each call of partial_fit is an epoch of one.
+        calls = search.cv_results_["partial_fit_calls"][search.best_index_]
+        assert best.model_.optimizer.iterations.numpy() == 2 * calls
+        twin = keras_reduce.loads(keras_reduce.dumps(search))
+        assert bits(twin.best_estimator_.predict(X)) == bits(best.predict(X))
 
 
 @check

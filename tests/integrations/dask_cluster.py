@@ -285,6 +285,7 @@ def a_pipeline_predicts_the_blocks_of_an_array():
 
 @check
 def blocks_of_an_array_are_epochs():
+    CLIENT.register_plugin(keras_reduce.dask.plugin())
     blocks, targets = (dask.array.from_array(each, chunks=12) for each in (X, Y))
     for module in (keras_reduce, scikeras):
         estimator = module.KerasRegressor(build, batch_size=BATCH, random_state=0, verbose=0)
@@ -301,6 +302,7 @@ def blocks_of_an_array_are_epochs():
 
 @check
 def hyperband_searches_epoch_by_epoch():
+    CLIENT.register_plugin(keras_reduce.dask.plugin())
     blocks, targets = (dask.array.from_array(each, chunks=8) for each in (X, Y))
     for module, name in ((keras_reduce, "units"), (scikeras, "model__units")):
         estimator = module.KerasRegressor(build, batch_size=4, random_state=0, verbose=0)

@@ -137,8 +137,6 @@ def scikit_learn_checks():
 # No check is expected to fail.
 @pytest.mark.parametrize(("estimator", "check"), list(scikit_learn_checks()))
 def test_scikit_learn_checks(estimator, check):
-    if check.func.__name__ == "check_class_weight_classifiers":
-        estimator.set_params(epochs=5)  # The default of other classifiers is hundreds of steps.
     check(estimator)
 
 

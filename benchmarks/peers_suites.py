@@ -30,14 +30,14 @@ INSTALLED = """
 import keras, keras_reduce
 keras_reduce.install()
 """
-# The class has the name "loky"; nothing else of joblib's table of backends is changed, since tests
-# are made of its names. scikit-learn, which workers have imported, brings libraries with threads.
+# joblib's table of backends has the same names as without, since tests are made of them. scikit-learn, which workers have imported, brings libraries with threads.
 IN_PLACE_OF_LOKY = """
 import sklearn.ensemble
 import keras, keras_reduce
 from joblib import parallel
 from keras_reduce.parallel.backend import KerasBackend
 keras_reduce.install(backend=None)
+parallel.BACKENDS.pop("keras", None)
 parallel.BACKENDS["loky"] = KerasBackend
 """
 

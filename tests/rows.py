@@ -268,6 +268,7 @@ ROWS = {
             *declared(extra="tensorflow"),
             *_TOOLS,
             "dask-ml",
+            "ray[tune]",
             "scikeras",
         ),
         expects=("distributed", "dask-ml", "ray", "pyspark", "joblibspark", "keras>=3.15"),

@@ -17,6 +17,7 @@ import joblib
 import keras
 import numpy as np
 import ray
+import ray.tune
 from ray.util.joblib import register_ray
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
@@ -390,6 +391,28 @@ def actors_share_the_memory_of_a_stored_model():
     others = [ray.put(np.full(250 * MEBIBYTE, 7, "uint8")) for _ in range(2)]
     assert bits(result(readers[1].answer.remote())) == expected
     assert len(others) == 2
+
+
+def tried(config, model):
+    """Train a copy of a model with a learning rate, and return its behaviour."""
+    copied = cloudpickle.loads(cloudpickle.dumps(model))
+    copied.optimizer.learning_rate = config["rate"]
+    return {"bits": behaviour(copied), "process": os.getpid()}
+
+
+@check
+def trials_of_ray_tune_get_the_model():
+    rates = [0.01, 0.1]
+    model = trained()
+    expected = {rate: tried({"rate": rate}, model)["bits"] for rate in rates}
+    tuner = ray.tune.Tuner(
+        ray.tune.with_parameters(tried, model=model),
+        param_space={"rate": ray.tune.grid_search(rates)},
+        run_config=ray.tune.RunConfig(storage_path=FOLDER, verbose=0),
+    )
+    results = list(tuner.fit())
+    assert {each.config["rate"]: each.metrics["bits"] for each in results} == expected
+    assert PROGRAM not in {each.metrics["process"] for each in results}
 
 
 if __name__ == "__main__":

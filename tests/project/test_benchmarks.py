@@ -1,7 +1,10 @@
 """The benchmarks run and write their results; times are not tested."""
 
 import json
+import re
+import tomllib
 from importlib.util import find_spec
+from pathlib import Path
 
 from processes import ROOT, python
 
@@ -90,3 +93,21 @@ def test_workers(tmp_path):
     report = (tmp_path / "workers.md").read_text()
     assert report.count(f"| {case} |") == 2  # goals
     assert "| ours | second |" in report
+
+
+def test_differences_from_suites_of_peers_are_named():
+    """Each is a test of the installed version, with a reason; and the suites have other tests."""
+    text = (ROOT / "benchmarks" / "peers_differences.toml").read_text()
+    modules = {
+        "joblib": ("test_numpy_pickle", "test_hashing", "test_memory"),
+        "joblib_parallel": ("test_parallel",),
+    }
+    rows = tomllib.loads(text)
+    assert rows.keys() == modules.keys()
+    for suite, names in modules.items():
+        sources = [Path(find_spec(f"joblib.test.{name}").origin).read_text() for name in names]
+        tests = set(re.findall(r"^def (test_\w+)\(", "\n".join(sources), re.MULTILINE))
+        listed = [test for row in rows[suite] for test in row["tests"]]
+        assert len(set(listed)) == len(listed) < len(tests) / 10
+        assert set(listed) <= tests
+        assert all(row["reason"] for row in rows[suite])

@@ -34,6 +34,7 @@ from .errors import FrameworkError, KerasReduceError, PayloadError, ReduceError
 from .families._shared import forked
 from .families._shared.lookups import LOOKUPS
 from .families._shared.lost_attributes import warn_of_loss, warn_of_missing_parts
+from .families.keras3 import templates
 
 State = dict[str, Any] | None
 # Last: identity tokens of variables, of other objects, and of targets of weak references.
@@ -104,6 +105,14 @@ def rebuild_model(
         return DeferredCall(rebuild_model, (*arguments, of_variables, of_others, of_targets))
     if isinstance(installation, Refused):
         return installation
+    request = templates.Request.of(
+        json, arrays, compile_config, custom_objects, objects, of_others, of_targets
+    )
+    if request is not None:
+        clone = request.clone(of_variables)
+        if clone is not None:
+            forked.warn("A model, or a part of one, is unpickled")
+            return clone
     document = payload.decode(json)
     try:
         header, architecture = document["header"], document["config"]
@@ -133,7 +142,11 @@ def rebuild_model(
     resolved_objects = _custom_objects.resolve(custom_objects)
     values, assets = weights.pair(header, arrays)
     try:
-        with family.reading(resolved_objects, objects, of_others), weak_references.rebuilding():
+        with (
+            family.reading(resolved_objects, objects, of_others),
+            weak_references.rebuilding(),
+            request.recording() if request else contextlib.nullcontext(),
+        ):
             obj = family.construct(architecture, header, compilation, objects)
             # Assets first: some create variables, and a user-defined loading method may write
             # rounded values into variables, which the exact ones must then overwrite.
@@ -151,6 +164,8 @@ def rebuild_model(
             weights.assign(tree.own_variables, unfilled, family.backend(), written_on)
             family.finish(tree)
             own_variables = [tree.own_variables.get(path) for path in values]
+        if request is not None:
+            request.record(obj, document, own_variables)
     except KerasReduceError:
         raise
     except Exception as error:

@@ -124,7 +124,8 @@ def install(
         keeps the current value.
     reuse : bool, optional
         Let equal models share the graphs that TensorFlow traces, in this process and in its
-        workers. Results are the same to the bit. Initially True; None keeps the current value.
+        workers, and clone models that were loaded before. Results are the same to the bit.
+        Initially True; None keeps the current value.
     trace_cache : str or path-like or False, optional
         Folder in which these graphs are kept for later programs, optimized. It is created if it
         does not exist. False keeps none. Initially the variable ``KERAS_REDUCE_TRACE_CACHE`` of the
@@ -397,7 +398,7 @@ def _with_subclasses(base: type) -> Iterator[type]:
 
 
 def _install_reuse() -> None:
-    """Turn the sharing of traces on or off, according to the current options."""
+    """Turn traces and templates on or off, according to the current options."""
     from . import families
 
     is_wanted = _current is not None and _current.reuse
@@ -405,8 +406,10 @@ def _install_reuse() -> None:
         return
     _reuse.undo()
     if "keras3" in (family.NAME for family in families.loaded()):
+        from .families.keras3 import templates
         from .trace_cache import cache, hooks
 
+        templates.use(is_wanted)
         cache.share_traces(is_wanted)
         for owner, name, hook in hooks.patches() if is_wanted else ():
             _reuse.set(owner, name, hook(vars(owner)[name]))

@@ -203,7 +203,7 @@ def _reading_tensorflow() -> tuple[Any, Any, Any, Any]:
 def _write_tensorflow(variable: Any, array: Array, dtype: str) -> None:
     import tensorflow as tf
 
-    tensor = _tensor(array, dtype)
+    tensor = as_tensor(array, dtype)
     value = _value(variable)
     if isinstance(value, _resource_variable()) and tf.executing_eagerly():
         # What `assign` does, without its detours.
@@ -212,31 +212,54 @@ def _write_tensorflow(variable: Any, array: Array, dtype: str) -> None:
         variable.assign(tensor)
 
 
-def _tensor(array: Array, dtype: str) -> Any:
+def as_tensor(array: Array, dtype: str) -> Any:
     """Return a tensor with the values of `array`, in the array's own memory if it can."""
-    import tensorflow as tf
-
+    from_dlpack, constant, bitcast = _writing_tensorflow()
     if dtype in _UNCAST:
         import ml_dtypes
 
-        return tf.constant(array.view(getattr(ml_dtypes, dtype)))
+        return constant(array.view(getattr(ml_dtypes, dtype)))
     if _may_be_shared(array):
         exported = array if array.flags.writeable else _unlocked(array)
-        tensor = tf.experimental.dlpack.from_dlpack(exported.__dlpack__())
+        tensor = from_dlpack(exported.__dlpack__())
+    elif _may_be_exported(array):
+        # TensorFlow would copy twice.
+        tensor = from_dlpack(_aligned(array).__dlpack__())
     else:
-        tensor = tf.constant(array)
-    return tf.bitcast(tensor, dtype) if dtype in _CARRIERS else tensor
+        tensor = constant(array)
+    return bitcast(tensor, dtype) if dtype in _CARRIERS else tensor
+
+
+@functools.cache
+def _writing_tensorflow() -> tuple[Any, Any, Any]:
+    import tensorflow as tf
+
+    return tf.experimental.dlpack.from_dlpack, tf.constant, tf.bitcast
+
+
+def _may_be_exported(array: Array) -> bool:
+    # DLPack, as TensorFlow reads it, knows no other kinds.
+    return array.dtype.kind in "iufc" and array.dtype.isnative and array.size > 0
 
 
 def _may_be_shared(array: Array) -> bool:
     return (
-        array.flags.c_contiguous
-        and array.dtype.kind in "iufc"  # DLPack, as TensorFlow reads it, knows no others.
-        and array.dtype.isnative
-        and array.size > 0
+        _may_be_exported(array)
+        and array.flags.c_contiguous
         and array.__array_interface__["data"][0] % ALIGNMENT == 0
         and not _writes_to_a_file(array)
     )
+
+
+def _aligned(array: Array) -> Array:
+    """Return a copy of `array` that is aligned."""
+    import numpy as np
+
+    memory = np.empty(array.nbytes + ALIGNMENT, "uint8")
+    start = -memory.__array_interface__["data"][0] % ALIGNMENT
+    copied = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copied[...] = array
+    return copied
 
 
 def _writes_to_a_file(array: Array) -> bool:
@@ -290,7 +313,7 @@ def _tensor_of_zeros(shape: tuple[int, ...], dtype: str) -> Any:
     plain = np.dtype(carrier(dtype))
     size = math.prod(shape) * plain.itemsize
     array = _zeros(size)[:size].view(plain).reshape(shape)
-    return _tensor(array, dtype) if _may_be_shared(array) else None
+    return as_tensor(array, dtype) if _may_be_shared(array) else None
 
 
 def is_placeholder(variable: Any) -> bool:

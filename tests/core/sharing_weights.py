@@ -275,13 +275,22 @@ def every_variable_is_made_and_filled_once():
 
         return noted
 
-    write, initialize = array_backends.write, keras.Variable._initialize
-    array_backends.write = noting(filled, write)
-    keras.Variable._initialize = noting(initialized, initialize)
+    places = [
+        (array_backends, "write", filled),
+        (keras.Variable, "_initialize", initialized),
+    ]
+    if keras.backend.backend() == "tensorflow":
+        # Private: this makes variables of TensorFlow directly.
+        places.append((reading, "_begin_with", initialized))
+    originals = [getattr(owner, name) for owner, name, _ in places]
+    for (owner, name, target), original in zip(places, originals, strict=True):
+        setattr(owner, name, noting(target, original))
     try:
-        copied = pickle.loads(content)
+        with keras_reduce.installed(reuse=False):  # Without clones.
+            copied = pickle.loads(content)
     finally:
-        array_backends.write, keras.Variable._initialize = write, initialize
+        for (owner, name, _), original in zip(places, originals, strict=True):
+            setattr(owner, name, original)
     everything = [*variables(copied), *(v for metric in copied.metrics for v in metric.variables)]
     assert sorted(initialized) == sorted(filled) == sorted(map(id, everything))
 

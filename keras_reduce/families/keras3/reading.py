@@ -18,11 +18,13 @@ from ...errors import PayloadError
 from ...identities import Identity, by_number
 from .._shared.patches import Patch
 from .._shared.registered import register, resolved
+from . import raw_variables
 from .assembled import put_together
 from .attributes import rebuild
 from .harmless import is_harmless
 from .kinds import is_built_in
 from .patches import READING, current
+from .private import TEMPLATES
 from .tree import Tree, nodes
 
 
@@ -146,7 +148,7 @@ def _points() -> list[Patch]:
     from keras.src import backend as keras_backend
     from keras.src.random import seed_generator
     from keras.src.saving import serialization_lib
-    from keras.src.utils import python_utils
+    from keras.src.utils import naming, python_utils
 
     points: list[Patch] = [
         (keras_backend, "is_tensor", _quick_is_tensor),
@@ -157,7 +159,23 @@ def _points() -> list[Patch]:
     if keras.backend.backend() == "tensorflow":
         # And where a variable gets its first values, which rebuilding overwrites.
         points.append((keras.Variable, "_initialize_with_initializer", _uninitialized))
+        # And where it gives automatic names, which a template has to give again.
+        if TEMPLATES.is_complete():
+            points.append((naming, "uniquify", _noting_names))
     return points
+
+
+def _noting_names(original: Callable[[str], str]) -> Callable[[str], str]:
+    def uniquify(name: str) -> str:
+        unique = original(name)
+        names = getattr(current, "names", None)
+        if names is None:
+            return unique
+        unique = "".join([*unique])  # A text of its own, by which to tell it from equal ones.
+        names.append((name, unique))
+        return unique
+
+    return uniquify
 
 
 def _mended_class(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -347,10 +365,27 @@ def _uninitialized(original: Callable[..., Any]) -> Callable[..., Any]:
         if reading is None or tensor is None:
             original(variable, initializer)
         else:
-            variable._initialize(tensor)
+            _begin_with(variable, tensor)
             reading.put_off(variable, initializer)
 
     return _initialize_with_initializer
+
+
+def _begin_with(variable: Any, tensor: Any) -> None:
+    """Give a new variable of Keras one of TensorFlow that holds `tensor`."""
+    if not raw_variables.is_possible():
+        variable._initialize(tensor)
+        return
+    # Private: what `Variable._initialize` sets.
+    variable._value = raw_variables.Maker()(
+        variable._name,
+        variable._shape,
+        tensor.dtype,
+        tensor,
+        trainable=variable._trainable,
+        aggregation=variable._map_aggregation(variable._aggregation),
+        synchronization=variable._map_synchronization(variable._synchronization),
+    )
 
 
 def _is_made_by_keras() -> bool:

@@ -30,7 +30,8 @@ INSTALLED = """
 import keras, keras_reduce
 keras_reduce.install()
 """
-# joblib's table of backends has the same names as without, since tests are made of them. scikit-learn, which workers have imported, brings libraries with threads.
+# joblib's table of backends has the same names as without this package, since tests are made of
+# them. scikit-learn, which workers have imported, brings libraries with threads.
 IN_PLACE_OF_LOKY = """
 import sklearn.ensemble
 import keras, keras_reduce

@@ -1,6 +1,6 @@
-"""Ragged and masked sequences, images and texts in searches over two workers.
+"""Sequences with targets for each step, values that are missing, images and texts in searches.
 
-Each search is written, and read by a test in another process.
+Each search runs on two workers. It is written, and read by a test in another process.
 """
 
 import sys
@@ -51,21 +51,22 @@ def weights_of(estimator):
     return b"".join(each.tobytes() for each in estimator.model_.get_weights())
 
 
-def in_searches(kind, build, data, *steps):
+def in_searches(kind, build, data, *steps, tried=None, sample_weight=None):
     """Search with estimators over two workers, and write them for a reader."""
-    for name, estimator, y in estimators(build):
+    for name, estimator, y in tried or estimators(build):
         pipeline = make_pipeline(*steps, estimator)
         grid = {f"{pipeline.steps[-1][0]}__epochs": [1, 2]}
         search = GridSearchCV(pipeline, grid, cv=2, error_score="raise")
+        weights = {f"{pipeline.steps[-1][0]}__sample_weight": sample_weight}
         scores = []
         for n_jobs in (1, 2):
             with parallel_config("keras", n_jobs=n_jobs):
-                fitted = clone(search).fit(data, y)
+                fitted = clone(search).fit(data, y, **weights if sample_weight is not None else {})
             scores.append(fitted.cv_results_["mean_test_score"].tobytes())
         assert scores[0] == scores[1], name
         assert np.isfinite(np.frombuffer(scores[0])).all()
         predicted = fitted.predict(data)
-        assert predicted.shape == (N,)
+        assert predicted.shape == np.shape(y)[: predicted.ndim]
         path = FOLDER / f"{kind}_{name}.joblib"
         joblib.dump((fitted, data, y), path)
         further = fitted.best_estimator_
@@ -145,6 +146,59 @@ def masked_steps():
         fitted = estimator.fit(STEPS, y)
         answers = getattr(fitted, "predict_proba", fitted.predict)
         assert np.allclose(answers(longer), answers(STEPS), atol=1e-6)
+
+
+def tagger(meta):
+    steps = [keras.Input((None, 2)), layers.Masking()]
+    return compiled(keras.Sequential([*steps, layers.Dense(3, "relu")]), meta)
+
+
+@check
+def targets_and_weights_of_each_step():
+    targets = STEPS.sum(axis=2, keepdims=True)
+    names = np.array(["O", "B", "I"])[np.digitize(targets, [-0.5, 0.5])]
+    tried = [
+        ("regressor", scikeras.KerasRegressor(tagger, **OPTIONS), targets),
+        ("classifier", keras_reduce.KerasClassifier(tagger, **OPTIONS), names),
+    ]
+    weights = (STEPS != 0).any(axis=2).astype("float32")
+    in_searches("steps", tagger, STEPS, tried=tried, sample_weight=weights)
+
+
+class WithoutNaN(layers.Layer):
+    def call(self, inputs):
+        return keras.ops.where(keras.ops.isnan(inputs), 0.0, inputs)
+
+
+def observed(y_true, y_pred):
+    is_known = ~keras.ops.isnan(y_true)
+    difference = keras.ops.where(is_known, y_true - y_pred, 0.0)
+    return keras.ops.mean(keras.ops.square(difference), axis=-1)
+
+
+def allowing_nan(meta):
+    model = keras.Sequential([keras.Input((2,)), WithoutNaN(), layers.Dense(1)])
+    model.compile("adam", observed)
+    return model
+
+
+class Allowing(keras_reduce.KerasRegressor):
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+    def score(self, X, y):  # noqa: N803 - of scikit-learn
+        is_known = ~np.isnan(y)
+        return -float(np.abs(self.predict(X) - y)[is_known].mean())
+
+
+@check
+def values_that_are_missing():
+    samples, targets = STEPS[:, 0].copy(), Y.copy()
+    samples[::5, 0] = targets[::7] = np.nan
+    tried = [("regressor", Allowing(allowing_nan, **OPTIONS), targets)]
+    in_searches("missing", allowing_nan, samples, tried=tried)
 
 
 @check

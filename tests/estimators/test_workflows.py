@@ -71,7 +71,7 @@ def test_searches_of_every_form_train_on_in_a_fresh_process(run_checks, folder):
         import joblib
 
         paths = sorted(Path(sys.argv[1], "forms").glob("*.joblib"))
-        assert len(paths) == 10, len(paths)
+        assert len(paths) == 13, len(paths)
         contents = {path: joblib.load(path) for path in paths}
         # From here on, models share traces.
         import keras_reduce

@@ -102,6 +102,7 @@ _ON_OTHER_BACKENDS = (
     "backends::test_what_one_backend_writes_another_reads",
     "backends::test_workers_compute_with_what_the_program_has_chosen[by_environment]",
     "backends::test_a_worker_that_has_another_backend_says_so",
+    "backends::test_sparse_rows_reach_an_estimator_of_each_backend",
 )
 # Cases of the zoo that may differ between backends; and those that may differ between tf_keras and
 # the Keras 2 of TensorFlow 2.12, with which all cases are tried.

@@ -177,3 +177,25 @@ def test_what_is_missing_is_named(tmp_path):
     )
     assert f"pip install keras {absent}" in said
     assert f"set KERAS_BACKEND={BACKEND}" in said
+
+
+def test_sparse_rows_reach_an_estimator_of_each_backend():
+    python(
+        """
+        import keras, keras_reduce
+        import numpy as np
+        from scipy import sparse
+
+        keras_reduce.install()
+        rows = sparse.random(40, 30, 0.1, "csr", dtype="float32", random_state=0)
+        targets = np.asarray(rows.sum(1)).ravel()
+
+        def build():
+            model = keras.Sequential([keras.Input((30,)), keras.layers.Dense(1)])
+            model.compile("sgd", "mse")
+            return model
+
+        estimator = keras_reduce.KerasRegressor(build, batch_size=8).fit(rows, targets)
+        assert np.allclose(estimator.predict(rows), estimator.predict(rows.toarray()), atol=1e-5)
+        """
+    )

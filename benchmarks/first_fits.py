@@ -15,10 +15,7 @@ import argparse
 import functools
 import hashlib
 import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import models
+from fresh import run
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -100,18 +98,11 @@ def _figures(contender: str, name: str) -> dict[str, Any]:
 
 def _apart(contender: str, name: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-        if contender == "later":
-            environment["KERAS_REDUCE_TRACE_CACHE"] = folder
-        for _ in range(2 if contender == "later" else 1):
-            done = subprocess.run(
-                [sys.executable, __file__, "--contender", contender, "--model", name],
-                env=environment,
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+        is_later = contender == "later"
+        cache = {"KERAS_REDUCE_TRACE_CACHE": folder} if is_later else {}
+        for _ in range(1 + is_later):
+            figures = run(__file__, "--contender", contender, "--model", name, **cache)
+    return dict(figures)
 
 
 # --- results ----------------------------------------------------------------------------------

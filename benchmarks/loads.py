@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import pickle
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
+from fresh import run
 from models import MODELS, build
 
 LATER = 8
@@ -53,17 +51,6 @@ def read(contender: str, file: Path) -> list[float]:
     return times
 
 
-def _apart(step: str, contender: str, model: str, file: Path) -> str:
-    done = subprocess.run(
-        [sys.executable, __file__, "--step", step, contender, model, str(file)],
-        env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout
-
-
 def main() -> None:
     """Measure both contenders and print a table, or do one step in this process."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -73,10 +60,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.step:
         step, contender, model, file = options.step
-        if step == "write":
-            write(contender, model, Path(file))
-        else:
-            print(json.dumps(read(contender, Path(file))))
+        function = {"write": write, "read": lambda contender, _, file: read(contender, file)}[step]
+        print(json.dumps(function(contender, model, Path(file))))
         return
     print("| model | loads | Keras alone, CPU ms | keras_reduce | ratio |")
     print("| --- | --- | --- | --- | --- |")
@@ -87,9 +72,8 @@ def main() -> None:
                 for contender in CONTENDERS:
                     file = Path(folder, contender)
                     if not turn:
-                        _apart("write", contender, model, file)
-                    printed = _apart("read", contender, model, file)
-                    runs[contender].append(json.loads(printed.splitlines()[-1]))
+                        run(__file__, "--step", "write", contender, model, file)
+                    runs[contender].append(run(__file__, "--step", "read", contender, model, file))
         for loads, of_run in (("first", slice(0, 1)), ("later", slice(1, None))):
             native, ours = (
                 1e3 * min(least for run in runs[each] for least in run[of_run])

@@ -13,9 +13,9 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import time
+
+from fresh import in_turn
 
 ROWS, FEATURES, EPOCHS = 300, 10, 2
 CONTENDERS = ("keras.wrappers", "keras_reduce", "keras_reduce.scikeras")
@@ -69,13 +69,7 @@ def main() -> None:
     if options.contender:
         print(json.dumps(measure(options.contender, options.repeats)))
         return
-    figures: dict[str, list[dict[str, float]]] = {name: [] for name in CONTENDERS}
-    for _ in range(options.rounds):
-        for name in CONTENDERS:
-            command = [sys.executable, __file__, "--contender", name]
-            command += ["--repeats", str(options.repeats)]
-            printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-            figures[name].append(json.loads(printed.splitlines()[-1]))
+    figures = in_turn(__file__, CONTENDERS, options.rounds, "--repeats", options.repeats)
     for what in ("fit", "predict"):
         medians = {
             name: statistics.median(each[what] for each in measured)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import subprocess
-import sys
 import time
+
+from fresh import run
 
 
 def measure(rows: int, columns: int, *, is_dense: bool) -> dict[str, float]:
@@ -61,9 +61,7 @@ def main() -> None:
     size = ["--rows", str(options.rows), "--columns", str(options.columns)]
     figures = {}
     for way in ("sparse", "dense"):
-        command = [sys.executable, __file__, *size, "--way", way]
-        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        figures[way] = json.loads(printed.splitlines()[-1])
+        figures[way] = run(__file__, *size, "--way", way)
         print(way, figures[way])
     for name in ("megabytes", "seconds"):
         print(name, round(figures["sparse"][name] / figures["dense"][name], 3))

@@ -23,6 +23,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from fresh import in_turn
+
 TASKS = 10_000
 CONTENDERS = ("joblib", "keras_reduce")
 
@@ -94,13 +96,7 @@ def main() -> None:
     if options.contender:
         print(json.dumps(measure(options.contender, options.repeats)))
         return
-    figures: dict[str, list[dict[str, dict]]] = {name: [] for name in CONTENDERS}
-    for _ in range(options.rounds):
-        for name in CONTENDERS:
-            command = [sys.executable, __file__, "--contender", name]
-            command += ["--repeats", str(options.repeats)]
-            printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-            figures[name].append(json.loads(printed.splitlines()[-1]))
+    figures = in_turn(__file__, CONTENDERS, options.rounds, "--repeats", options.repeats)
     alone, beside = (figures[name] for name in CONTENDERS)
     for operation in alone[0]["seconds"]:
         times = [

@@ -9,15 +9,19 @@ alone, an edited function would hash like the one before.
 
 from __future__ import annotations
 
+import copyreg
 import functools
 import types
 from typing import Any
+
+from joblib.hashing import Hasher
 
 from .. import families, reducers
 from ..core import code_objects
 from ..custom_objects import ByValue, is_importable
 from ..reducers import PartAttributes
 from ..weak_references import WeakAttribute
+from .joblib_plain_dumps import is_probably_importable
 
 _CACHED = type(functools.lru_cache(len))
 
@@ -57,7 +61,8 @@ def canonical(obj: Any, *, code: bool = True) -> Any:
     if isinstance(obj, types.ModuleType):
         return _module, (obj.__name__,)
     if isinstance(obj, frozenset):
-        return _frozenset, (set(obj),)  # joblib hashes sets independently of their order.
+        # joblib hashes sets independently of their order.
+        return _frozenset, (set(obj),) if type(obj) is frozenset else (set(obj), type(obj))
     if isinstance(obj, types.MappingProxyType):
         return _same, (dict(obj),)
     if isinstance(obj, _CACHED):
@@ -75,6 +80,69 @@ def canonical(obj: Any, *, code: bool = True) -> Any:
 
 
 _METHODS = ("__reduce_ex__", "__reduce__", "__getstate__")
+
+
+# --- in programs without Keras ------------------------------------------------------------------
+
+
+def begin_plainly(hasher: Any, *, code: bool) -> None:
+    """Let a new Hasher use joblib's own methods until code must be hashed by its content.
+
+    The hashes are the same as by `canonical`, which costs a call for each object.
+    """
+    hasher.reducer_override = None
+    hasher.dispatch, hasher.dispatch_table = _dispatch(code), _REDUCERS
+    if code:
+        hasher.save_global = types.MethodType(_save_global, hasher)
+
+
+def _dispatch(code: bool) -> dict[type, Any]:
+    table = {**Hasher.dispatch, **dict.fromkeys(_CANONICAL, _save_canonically)}
+    return {**table, types.FunctionType: _save_code, type: _save_code} if code else table
+
+
+_CANONICAL = (
+    types.ModuleType,
+    frozenset,
+    types.MappingProxyType,
+    _CACHED,
+    ByValue,
+    PartAttributes,
+    WeakAttribute,
+)
+
+
+def _save_canonically(hasher: Any, obj: Any) -> None:
+    hasher.save_reduce(*canonical(obj), obj=obj)
+
+
+def _save_code(hasher: Any, obj: Any) -> None:
+    hasher.save_global(obj)
+
+
+def _save_global(hasher: Any, obj: Any, name: str | None = None, **options: Any) -> None:
+    is_code = name is None and isinstance(obj, (types.FunctionType, type))
+    if is_code and not is_probably_importable(obj):
+        for attribute in ("reducer_override", "dispatch", "dispatch_table", "save_global"):
+            vars(hasher).pop(attribute, None)
+        hasher.save(obj)
+    else:
+        Hasher.save_global(hasher, obj, name, **options)
+
+
+class _Reducers:
+    """Table of reducers: that of copyreg, and `canonical` for the classes that it is for."""
+
+    def get(self, kind: type, default: Any = None) -> Any:
+        if issubclass(kind, _CANONICAL):
+            return canonical
+        return copyreg.dispatch_table.get(kind, default)
+
+
+_REDUCERS = _Reducers()
+
+
+# --- by content ---------------------------------------------------------------------------------
 
 
 def _of_function(function: types.FunctionType) -> tuple[Any, ...]:

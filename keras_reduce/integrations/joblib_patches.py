@@ -68,10 +68,14 @@ def keep_dumps_whole(replaced: Replacements, setup: Callable[[], Any]) -> None:
 
 def hash_by_content(replaced: Replacements, setup: Callable[[], Any]) -> None:
     """Make joblib's Hasher, a Python class, hash Keras objects and code by their content."""
-    from joblib.hashing import Hasher
+    from joblib.hashing import Hasher, NumpyHasher
     from joblib.numpy_pickle import NumpyPickler
 
     from ..core.dispatch import standardized
+
+    def hashes_code() -> bool:
+        # Set by `carry_code_by_value`: one option controls both.
+        return "reducer_override" in vars(NumpyPickler)
 
     def reducer_override(self: Any, obj: Any) -> Any:
         # Imported on first use, since many programs never hash.
@@ -79,9 +83,17 @@ def hash_by_content(replaced: Replacements, setup: Callable[[], Any]) -> None:
 
         if isinstance(obj, _PLAIN):
             return NotImplemented
-        # Set by `carry_code_by_value`: one option controls both.
-        return canonical(obj, code="reducer_override" in vars(NumpyPickler))
+        return canonical(obj, code=hashes_code())
 
+    def hash(self: Any, *args: Any, **kwargs: Any) -> Any:
+        from .joblib_hashing import begin_plainly
+
+        if type(self) in (Hasher, NumpyHasher) and not keras_backend.is_in_use():
+            begin_plainly(self, code=hashes_code())
+        return original_hash(self, *args, **kwargs)
+
+    original_hash = Hasher.hash
+    replaced.set(Hasher, "hash", functools.wraps(original_hash)(hash))
     replaced.set(Hasher, "reducer_override", reducer_override)
     # The hash of an object must not depend on what was imported before joblib.
     replaced.set(Hasher, "dispatch", standardized(Hasher))

@@ -20,7 +20,7 @@ from ..core.dispatch import STANDARD, standardized
 from ..custom_objects import is_importable
 from .joblib_dumps import has_identities
 
-__all__ = ["dump_plainly"]
+__all__ = ["dump_plainly", "is_probably_importable"]
 
 Dump = Callable[[Any, Any], None]
 
@@ -65,6 +65,14 @@ class _Reducers:
 
 
 _REDUCERS = _Reducers()
+
+
+def is_probably_importable(obj: Any) -> bool:
+    """Return whether a reader can import a function or class, perhaps as it was found before."""
+    has_exceptions = cloudpickle.list_registry_pickle_by_value()
+    return (is_importable if has_exceptions else _is_importable)(obj)
+
+
 # Classes and functions that were found in their modules are usually still there.
 _is_importable = functools.lru_cache(maxsize=1024)(is_importable)
 
@@ -75,8 +83,7 @@ def _save_function(pickler: Any, function: Any) -> None:
 
 def _save_global(pickler: Any, obj: Any, name: str | None = None) -> None:
     is_code = name is None and isinstance(obj, (types.FunctionType, type))
-    has_exceptions = is_code and cloudpickle.list_registry_pickle_by_value()
-    if is_code and not (is_importable if has_exceptions else _is_importable)(obj):
+    if is_code and not is_probably_importable(obj):
         _give_back(pickler)
         pickler.save(obj)
     else:

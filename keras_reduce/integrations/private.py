@@ -69,7 +69,11 @@ MANIFESTS = {
     "hashing": Manifest(
         "Hashes of Keras objects that are the same in every process",
         "joblib.hash hashes their pickles, which differ between processes",
-        {"joblib.hashing:Hasher.dispatch": "to give joblib's Hasher a reducer for Keras objects"},
+        {
+            "joblib.hashing:Hasher.dispatch": "to give joblib's Hasher a reducer for Keras objects",
+            "joblib.hashing:Hasher.save_global": "to hash code by its content",
+            "joblib.hashing:NumpyHasher": "to use joblib's own methods in programs without Keras",
+        },
     ),
     "dask batches": Manifest(
         "Batches for Dask that are unpickled in their task",

@@ -29,14 +29,49 @@ def test_files_and_hashes_and_processes_are_the_same(printed):
     assert installed[-2] == "[]"
 
 
-def test_dumps_take_no_more_than_a_call_for_each_class(printed):
+@pytest.mark.parametrize("function", ["dumped", "hash"])
+def test_each_object_takes_no_call_more(printed, function):
     (large, small), (large_installed, small_installed) = (
-        json.loads(lines[-1].removeprefix("calls ")) for lines in printed
+        json.loads(lines[-1].removeprefix("calls "))[function] for lines in printed
     )
     # What is done for each dump and each class; nothing is done for each object.
     assert large_installed - large < 250
     assert small_installed - small < 250
     assert large_installed < 1.02 * large
+
+
+def test_hashes_are_the_same_once_keras_is_imported():
+    code = """
+        import collections, enum, functools, json, types
+        import joblib, keras_reduce
+        import numpy as np
+
+        keras_reduce.install()
+
+        class Names(frozenset):
+            pass
+
+        class Kind(enum.Enum):
+            ONE = 1
+
+        def scaled(values, by=2.0):
+            return values * by
+
+        values = [
+            len, np.mean, json.dumps, scaled, lambda values: scaled(values), Names, Kind, Kind.ONE,
+            Names("ab"), frozenset("ab"), json, types.ModuleType("own"), types.MappingProxyType({}),
+            functools.lru_cache(scaled), functools.partial(scaled, by=3), type(None),
+            collections.OrderedDict(a=np.arange(3)), [np.float32, np.dtype("f4")], {"ab", "c"},
+        ]
+        values.append([*values])
+        before = [joblib.hash(value) for value in values]
+        import keras
+        after = [joblib.hash(value) for value in values]
+        pairs = zip(values, before, after, strict=True)
+        assert not [value for value, one, other in pairs if one != other]
+        assert len(set(before)) == len(before)
+        """
+    python(code, fresh=True)
 
 
 def test_tasks_that_import_keras_themselves_return_whole_models():

@@ -81,5 +81,8 @@ if __name__ == "__main__":
     print("children", sum(len(each.read_text().split()) for each in lists))
     print(sorted(name for name in ("keras", "tensorflow") if name in sys.modules))
     large = {"numbers": list(range(3000)), "pipelines": [PIPELINE] * 3, "array": ARRAY}
-    counts = [count_of_calls(dumped, each) for each in (large, PIPELINE)]
+    counts = {
+        function.__name__: [count_of_calls(function, each) for each in (large, PIPELINE)]
+        for function in (dumped, joblib.hash)
+    }
     print("calls", json.dumps(counts))

@@ -1,4 +1,4 @@
-"""Clones of models that were loaded before: see ``families/templates.py``."""
+"""Clones of models that were loaded before: see ``families/cloning.py``."""
 
 import pytest
 
@@ -6,8 +6,8 @@ from processes import BACKEND, decorated
 
 if BACKEND == "tensorflow":
     CASES = [f"zoo_{name}" for name in decorated("zoo.py", "case")]
-    CHECKS = [name for name in decorated("templates.py", "check") if name != "case"]
+    CHECKS = [name for name in decorated("cloning.py", "check") if name != "case"]
 
     @pytest.mark.parametrize("name", [*CHECKS, *CASES])
     def test_clones_are_as_rebuilt_models(run_checks, name):
-        run_checks("templates.py", timeout=900).demand(name)
+        run_checks("cloning.py", timeout=900).demand(name)

@@ -27,14 +27,14 @@ def test_data(run_checks, folder, name):
     run_checks("data_of_every_form.py", folder, path=[HERE]).demand(name)
 
 
-@pytest.mark.parametrize("name", decorated("several_outputs.py", "check"))
+@pytest.mark.parametrize("name", decorated("several_heads.py", "check"))
 def test_several_outputs(run_checks, folder, name):
-    run_checks("several_outputs.py", folder).demand(name)
+    run_checks("several_heads.py", folder).demand(name)
 
 
 def test_dumped_models_with_several_outputs_train_on_in_a_fresh_process(run_checks, folder):
     needed = "a_search_over_two_workers"
-    run_checks("several_outputs.py", folder, needed=[needed]).demand(needed)
+    run_checks("several_heads.py", folder, needed=[needed]).demand(needed)
     python(
         """
         import sys

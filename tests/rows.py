@@ -255,6 +255,7 @@ ROWS = {
             "golden::test_loads_by_a_list_of_what_is_trusted",
             "parallel::test_after_the_program_has_computed_with_tensorflow",
             "traces::test_estimators_find_the_same_with_shared_traces[random_lives_are_as_those_of_their_twins]",
+            "templates::test_clones_are_as_rebuilt_models[training_goes_on_bit_for_bit]",
         ),
         installs=oldest(),
         expects=oldest(),

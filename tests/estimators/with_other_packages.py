@@ -87,7 +87,8 @@ def search_with_optuna():
                 random_state=0,
                 error_score="raise",
             )
-            search.fit(X, Y)
+            with parallel_config("keras", n_jobs=2):
+                search.fit(X, Y)
             assert 2 <= search.best_params_[units] <= 4
             assert [trial.state.name for trial in search.trials_] == ["COMPLETE"] * 2
         carried(f"optuna_{name}", search.best_estimator_, X, Y)

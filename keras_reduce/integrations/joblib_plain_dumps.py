@@ -31,7 +31,9 @@ def dump_plainly(pickler: Any, obj: Any, dump: Dump, save: Dump) -> None:
     pickler.save = types.MethodType(save, pickler)
     if carries_code:
         pickler.reducer_override = None
-        pickler.dispatch, pickler.dispatch_table = _dispatch(), _REDUCERS
+        pickler.dispatch = _dispatch()
+        # A plain dictionary, which is asked for each object without a call of Python's.
+        pickler.dispatch_table = {**_reducers_of_cloudpickle(), **copyreg.dispatch_table}
         pickler.save_global = types.MethodType(_save_global, pickler)
     pickler._create_array_wrapper = types.MethodType(_array_wrapper, pickler)
     try:
@@ -53,18 +55,9 @@ def _dispatch() -> dict[type, Any]:
     return {**table, types.FunctionType: _save_function, type: STANDARD[type]}
 
 
-class _Reducers:
-    """Table of reducers: those of copyreg, then cloudpickle's."""
-
-    def __init__(self) -> None:
-        self._others = dict(cloudpickle.Pickler.dispatch_table)
-
-    def get(self, kind: type, default: Any = None) -> Any:
-        reducer = copyreg.dispatch_table.get(kind)
-        return self._others.get(kind, default) if reducer is None else reducer
-
-
-_REDUCERS = _Reducers()
+@functools.cache
+def _reducers_of_cloudpickle() -> dict[type, Any]:
+    return dict(cloudpickle.Pickler.dispatch_table)
 
 
 def is_probably_importable(obj: Any) -> bool:

@@ -18,6 +18,7 @@ __all__ = [
     "check_lengths",
     "check_not_masked",
     "checked_weights",
+    "in_dtypes_of_numpy",
     "is_ragged",
     "like_targets",
     "n_samples",
@@ -276,7 +277,8 @@ def in_dtypes_of_numpy(predicted: Any) -> Any:
     if isinstance(predicted, Mapping):
         return {name: in_dtypes_of_numpy(item) for name, item in predicted.items()}
     if isinstance(predicted, (list, tuple)):
-        return type(predicted)(map(in_dtypes_of_numpy, predicted))
+        plain = list if isinstance(predicted, list) else tuple  # not a named one, which takes items
+        return plain(map(in_dtypes_of_numpy, predicted))
     is_added = isinstance(predicted, np.ndarray) and predicted.dtype.isbuiltin == 2
     return predicted.astype("float32") if is_added else predicted
 

@@ -133,6 +133,7 @@ def pool_of_pathos():
     from pathos.helpers import mp
     from pathos.pools import ProcessPool
 
+    assert mp.get_start_method() == "fork"
     mp.set_start_method("spawn", force=True)
     pool = ProcessPool(1)
     try:
@@ -150,6 +151,7 @@ def manager():
 
         def send(model):
             shared["model"] = model
+            assert shared["model"] is not shared["model"]
             return pool.apply(visit_shared, (shared,))
 
         arrives(send)
@@ -204,7 +206,8 @@ def broadcast_of_mpi4py():
 @check
 def broadcast_of_mpi4py_out_of_band():
     check = """
-MPI.pickle.THRESHOLD = 0  # Otherwise arrays of less than 256 KiB go in band.
+assert MPI.pickle.THRESHOLD == 256 * 1024
+MPI.pickle.THRESHOLD = 0  # Otherwise smaller arrays go in band.
 content, buffers = MPI.pickle.dumps_oob(pools.trained())
 assert not pools.is_in_band(content)
 assert pools.is_in_band(b"".join(map(memoryview, buffers)))

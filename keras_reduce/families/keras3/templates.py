@@ -93,20 +93,19 @@ class _Cache:
 
     def clear(self) -> None:
         with self._lock:
-            self._entries: collections.OrderedDict[Any, _Template | None] = (
-                collections.OrderedDict()
-            )
+            self._entries: collections.OrderedDict[Any, Any] = collections.OrderedDict()
             self.size = 0
 
     def get(self, key: Any) -> Any:
-        """Return the template of a key, None if it has none, `_UNKNOWN` if that is not known."""
+        """Return what `put` has kept for a key; `_UNKNOWN` if there is nothing."""
         with self._lock:
             entry = self._entries.get(key, _UNKNOWN)
             if entry is not _UNKNOWN:
                 self._entries.move_to_end(key)
             return entry
 
-    def put(self, key: Any, template: _Template | None) -> None:
+    def put(self, key: Any, template: Any) -> None:
+        """Keep a template, None for an object that can have none, or `_SEEN`."""
         with self._lock:
             self._drop(key)
             self._entries[key] = template
@@ -123,14 +122,17 @@ class _Cache:
 
 
 _UNKNOWN = object()
+# In place of a template: the object was rebuilt once, and gets a template the next time.
+_SEEN = object()
 MOST_BYTES = 64 * 2**20
 
 
-def _size(key: Any, template: _Template | None) -> int:
+def _size(key: Any, template: Any) -> int:
     # A Python object takes about 64 bytes.
     text, compile_config, *_ = key
-    references = 0 if template is None else len(template.constants)
-    content = 0 if template is None else len(template.content)
+    is_made = isinstance(template, _Template)
+    references = len(template.constants) if is_made else 0
+    content = len(template.content) if is_made else 0
     return len(text) + len(compile_config or "") + content + 64 * (references + 16)
 
 
@@ -300,7 +302,13 @@ class Request:
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Watch the rebuilding of the object, if there is to be a template of it."""
-        if None in (cache.get(self._form), cache.get(self._exact)):
+        entries = cache.get(self._form), cache.get(self._exact)
+        if None in entries:
+            yield
+            return
+        if not self._children and entries == (_UNKNOWN, _UNKNOWN):
+            # To make a template takes as long as to rebuild a layer, and most are loaded once.
+            cache.put(self._form, _SEEN)
             yield
             return
         self._recording = _Recording(self._children)

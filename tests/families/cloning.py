@@ -53,7 +53,8 @@ def compare(content):
     before = {name: count + 7 for name, count in counters().items()}
     rebuilt, after = loaded(content, before, reuse=False)
     assert not len(templates.cache)
-    loaded(content, dict(counters()))
+    for _ in range(2):  # The second load makes the templates.
+        loaded(content, dict(counters()))
     (clone, named), (other, named_again) = [loaded(content, before) for _ in range(2)]
     assert named == named_again == after, "the counters of automatic names differ"
     comparison = Comparison(rebuilt, clone)
@@ -140,7 +141,9 @@ def training_goes_on_bit_for_bit():
 
 @check
 def whole_models_are_cloned():
-    pickle.loads(content := pickle.dumps(branched()))
+    content = pickle.dumps(branched())
+    for _ in range(2):
+        pickle.loads(content)
     cloned, all_of_them = payloads(content)
     assert cloned == all_of_them == 9, (cloned, all_of_them)
 
@@ -158,7 +161,8 @@ def layers_of_other_names_are_clones():
         v.path for layer in rebuilt for v in layer.variables
     ]
     templates.clear()
-    assert payloads(content)[0] == 2
+    # The second layer makes the template.
+    assert [payloads(content)[0] for _ in range(2)] == [1, 3]
 
 
 @check
@@ -179,7 +183,7 @@ def names_that_occur_by_chance():
                 before = dict(counters())
                 expected = [loaded(content, before, reuse=False)[0] for content in contents]
             templates.clear()
-            for content in contents:
+            for content in (contents[0], *contents):
                 loaded(content, before)
             for content, model in zip(contents, expected, strict=True):
                 differences = Comparison(model, loaded(content, before)[0]).differences
@@ -218,7 +222,7 @@ def an_optimizer_beside_its_model():
 @check
 def surroundings_make_a_difference():
     content = pickle.dumps([layers.Activation("relu"), branched()])
-    for _ in range(2):
+    for _ in range(3):
         pickle.loads(content)
     global_policy = keras.config.dtype_policy()
 
@@ -229,7 +233,7 @@ def surroundings_make_a_difference():
     def in_scope(scope):
         with scope:
             loads = [loaded(content, dict(counters()), reuse=False)[0]]
-            loads += [pickle.loads(content) for _ in range(2)]
+            loads += [pickle.loads(content) for _ in range(3)]
         return loads
 
     scopes = (
@@ -306,7 +310,9 @@ def templates_take_little_memory_and_go():
     bound, templates.MOST_BYTES = templates.MOST_BYTES, 300_000
     try:
         for units in range(1, 40):
-            pickle.loads(pickle.dumps(zoo.mlp(layers.Dense(units, activation="tanh"))))
+            content = pickle.dumps(zoo.mlp(layers.Dense(units, activation="tanh")))
+            for _ in range(2):
+                pickle.loads(content)
             assert templates.cache.size <= templates.MOST_BYTES
         assert 3 < len(templates.cache) < 60
     finally:

@@ -1,8 +1,9 @@
 """Templates: object graphs of layers and models that this process has rebuilt before.
 
 Rebuilding from a config runs Keras's constructors, ``build`` and ``compile``. What they make
-follows from the payload and from the open scopes, so a second load of one architecture need not run
-them: the object graph of the first is kept as a pickle, without variables, and unpickled.
+follows from the payload and from the open scopes, so later loads of one architecture need not run
+them: the object graph of the second is kept as a pickle, without variables, and unpickled. The
+first load makes no template, which would take as long as the load itself.
 
 Each payload has a template of its own. In the one of a model, the layers that its config lists are
 references to the objects that the pickler has rebuilt already; what making the model has changed in

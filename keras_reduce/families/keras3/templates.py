@@ -98,7 +98,7 @@ class _Cache:
             self.size = 0
 
     def get(self, key: Any) -> Any:
-        """Return what `put` has kept for a key; `_UNKNOWN` if there is nothing."""
+        """Return the entry of a key, see `put`; `_UNKNOWN` if there is none."""
         with self._lock:
             entry = self._entries.get(key, _UNKNOWN)
             if entry is not _UNKNOWN:

@@ -1,6 +1,6 @@
 """Layers of Keras that its NumPy and OpenVINO backends compute, and those that they can't.
 
-Where there is no TensorFlow, each public layer must answer, or stand in the table of
+Where there is no TensorFlow, each public layer must answer, or be in the table of
 ``docs/backends.md``. With a command line, this program prints the layers that don't answer.
 """
 
@@ -107,23 +107,39 @@ OWN_INPUTS: dict[str, Any] = {
     "StringLookup": WORDS,
     "TextVectorization": WORDS,
 }
-OF_SEVERAL = {
-    *("Add", "AdditiveAttention", "Attention", "Average", "Concatenate", "Dot", "Maximum"),
-    *("Minimum", "Multiply", "Subtract"),
-}
-# Base classes, and layers that wrap what no file of ours is about.
-NOT_TRIED = {
-    *("InputLayer", "Layer", "Wrapper", "RNN"),
-    *("FlaxLayer", "JaxLayer", "TFSMLayer", "TorchModuleWrapper"),
-    "MaxNumBoundingBoxes",  # of dictionaries of boxes
-}
+OF_SEVERAL = [
+    "Add",
+    "AdditiveAttention",
+    "Attention",
+    "Average",
+    "Concatenate",
+    "Dot",
+    "Maximum",
+    "Minimum",
+    "Multiply",
+    "Subtract",
+]
+# Base classes, layers that wrap another framework, and one that takes dictionaries of boxes.
+NOT_TRIED = [
+    "InputLayer",
+    "Layer",
+    "Wrapper",
+    "RNN",
+    "FlaxLayer",
+    "JaxLayer",
+    "TFSMLayer",
+    "TorchModuleWrapper",
+    "MaxNumBoundingBoxes",
+]
 
 
 def public() -> dict[str, type[keras.Layer]]:
     """Return the layers that Keras exports, each once."""
     classes = {name: value for name, value in vars(layers).items() if isinstance(value, type)}
     names = {name for name, value in classes.items() if issubclass(value, keras.Layer)}
-    return {name: classes[name] for name in sorted(names - NOT_TRIED) if _is_its_name(name)}
+    return {
+        name: classes[name] for name in sorted(names.difference(NOT_TRIED)) if _is_its_name(name)
+    }
 
 
 def _is_its_name(name: str) -> bool:
@@ -192,7 +208,7 @@ def listed() -> set[str]:
 
 
 @check
-def each_layer_answers_or_stands_on_the_page():
+def each_layer_answers_or_is_on_the_page():
     failures = {name: why for name in public() if (why := failure(name))}
     assert failures.keys() == listed(), failures
 

@@ -12,7 +12,7 @@ from joblib._parallel_backends import FallbackToBackend, LokyBackend, Sequential
 from ..core import keras_backend, trace_folders
 from . import gpus, limits, trace_folder, warm
 from .executor import Pool, Settings
-from .plain_loky import known_to_loky
+from .plain_loky import check, known_to_loky
 from .progress import Progress
 from .retries import Retries
 
@@ -20,6 +20,8 @@ _log = logging.getLogger(__package__)
 _pool = Pool()
 # Bytes. Each fit of a small model leaks four to five megabytes.
 MOST_GROWTH = 200 * 2**20
+# What `joblib.Parallel` passes to every backend beside the options that it was given itself.
+_OF_PARALLEL = ("context", "verbose")
 
 
 class KerasBackend(LokyBackend):  # type: ignore[misc]
@@ -72,6 +74,7 @@ class KerasBackend(LokyBackend):  # type: ignore[misc]
         **options: Any,
     ) -> int:
         """Prepare the workers; return their number."""
+        check({name: value for name, value in options.items() if name not in _OF_PARALLEL})
         n_jobs = self.effective_n_jobs(n_jobs)
         if n_jobs == 1:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))

@@ -91,8 +91,13 @@ def test_a_plain_file_is_not_sent_to_a_reader_that_trusts_more(tmp_path, trusted
 def test_options_that_the_backend_does_not_have():
     with pytest.raises(TypeError, match="no option 'retrys': did you mean 'retries'"):
         make_backend(retrys=1)
-    with keras_reduce.installed(), pytest.raises(TypeError, match="'gpu': did you mean 'gpus'"):
-        joblib.parallel_config("keras", gpu=1)
+    with keras_reduce.installed():
+        with pytest.raises(TypeError, match="'gpu': did you mean 'gpus'"):
+            joblib.parallel_config("keras", gpu=1)
+        for n_jobs in (1, 2):
+            parallel = joblib.Parallel(n_jobs, backend="keras", retrys=1)
+            with pytest.raises(TypeError, match="no option 'retrys': did you mean 'retries'"):
+                parallel(joblib.delayed(abs)(number) for number in range(2))
 
 
 @pytest.mark.parametrize(

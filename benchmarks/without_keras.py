@@ -99,8 +99,7 @@ def main() -> None:
     alone, beside = (figures[name] for name in CONTENDERS)
     for operation in alone[0]["seconds"]:
         times = [
-            min(each["seconds"][operation] for each in measured)
-            for measured in (alone, beside)
+            min(each["seconds"][operation] for each in measured) for measured in (alone, beside)
         ]
         print(f"{operation}: {times[0]:.4f} s alone, ratio {times[1] / times[0]:.3f}")
     different = [each["equal"] for each in (*alone, *beside) if each["equal"] != alone[0]["equal"]]

@@ -10,8 +10,8 @@ memory be shared:
   moves the variable, again. But it takes for granted that memory is aligned for vector
   instructions, and aborts the process where it is not.
 - JAX shows the buffer of an array on the CPU, which never changes: a step of training that may
-  write over it (a donation) uses another buffer as long as a reference is held. JAX takes over
-  foreign memory as well, and doesn't write into that either.
+  write over it (a donation) uses another buffer as long as a reference is held. Only shards are
+  copied, into one array. JAX takes over foreign memory as well, and doesn't write into that either.
 - Keras's NumPy backend keeps a NumPy array, which only code of the program may change in place. It
   takes over memory that nothing can write to, such as that of a file that is mapped to be read.
 - A Torch tensor on the CPU shows live memory, which training changes in place. So both ways copy:
@@ -366,11 +366,26 @@ def _read_jax(variable: Any) -> Array:
     if variable._value is None and variable._initializer is None:
         raise _being_trained(variable, "it has no value at this moment")
     try:
-        array = np.asarray(variable.value)
+        value = variable.value
+        if not (getattr(value, "is_fully_addressable", True) or value.is_fully_replicated):
+            raise _spread(variable)
+        array = np.asarray(value)
     except (RuntimeError, TypeError) as error:
         raise _being_trained(variable, str(error)) from error
     carrier = _CARRIERS.get(array.dtype.name)
     return array if carrier is None else array.view(carrier)
+
+
+def _spread(variable: Any) -> ReduceError:
+    return ReduceError(
+        "A variable can't be read: its shards are in several processes",
+        where=variable.path,
+        cause="a distribution of Keras shards it over devices of other processes "
+        "(jax.distributed.initialize)",
+        cure="shard within processes only; or call jax.experimental.multihost_utils."
+        "process_allgather(variable.value, tiled=True) in all of them for each variable, and "
+        "assign the results to a model that was made outside of the distribution",
+    )
 
 
 def _being_trained(variable: Any, why: str) -> ReduceError:

@@ -362,7 +362,7 @@ def advanced(network):
 
 
 def elsewhere(content):
-    """Return what `advanced` returns for a pickled model in another process."""
+    """Return the outcome of `advanced` with a pickled model in another process."""
     path, result = FOLDER / "network", FOLDER / "result"
     path.write_bytes(content)
     code = (

@@ -1,4 +1,4 @@
-"""What programs use beside Keras and joblib: containers, dtypes, datasets, notebooks.
+"""Containers, dtypes, datasets and notebooks that programs use beside Keras and joblib.
 
 Objects go to workers of the backend "keras", or through files, and must compute there as here.
 """
@@ -54,7 +54,7 @@ def outcome(model, data=None):
 
 
 def in_workers(function, *arguments, count=2):
-    """Return what a function returns in another process, which must be alike in all calls."""
+    """Return the result of a function in other processes, which must be alike in all calls."""
     with parallel_config("keras", n_jobs=2):
         results = Parallel()(
             delayed(lambda *given: (os.getpid(), function(*given)))(*arguments)

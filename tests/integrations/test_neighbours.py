@@ -1,4 +1,4 @@
-"""What programs use beside Keras and joblib: see ``integrations/neighbours.py``."""
+"""Containers, datasets and notebooks beside Keras: see ``integrations/neighbours.py``."""
 
 import pytest
 

@@ -37,5 +37,5 @@ def _layout_by_path(variable: Any, distribution: Any) -> Any:
 
 
 def _sharding(layout: Any) -> Any:
-    """Return what JAX makes of a layout: two layouts are never equal themselves."""
+    """Return the sharding of JAX for a layout: two layouts are never equal themselves."""
     return getattr(layout, "backend_layout", layout)

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from ...core.code_objects import root_module
 from ...core.payload import PLAIN
 from ...errors import ReduceError
-from ...torch_modules import pickle_parametrized
 from .._shared.nests import unwrapped
 from .._shared.patches import Patch
 from .._shared.registered import registered_name
@@ -28,6 +27,7 @@ from .making import MadePart, made_parts, ties
 from .patches import WRITING, current
 from .rules import describes_itself, has_identity, overrides, set_by_the_user, travels_by_attributes
 from .state import state
+from .torch_modules import pickle_parametrized
 from .tree import Tree
 
 if TYPE_CHECKING:

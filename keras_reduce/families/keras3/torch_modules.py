@@ -15,7 +15,7 @@ def pickle_parametrized(module: Any) -> None:
     from torch.nn.utils import parametrize
 
     for each in module.modules():
-        cls = type(each)
+        cls: Any = type(each)
         if parametrize.is_parametrized(each) and "__getstate__" in vars(cls):
             cls.__reduce_ex__ = reduce_parametrized
 

@@ -120,7 +120,7 @@ def write(folder):
 
 
 def written():
-    """Yield what `write` has noted of each model, with its distribution."""
+    """Yield each model with its distribution and the notes of `write`."""
     for kind, spread in distributions().items():
         for name in MAKERS:
             (sharded, whole), noted = pickle.loads(Path(sys.argv[2], f"{kind}_{name}").read_bytes())

@@ -176,7 +176,7 @@ ROWS = {
     ),
     "jax": Row(
         "Keras 3 on JAX, without TensorFlow",
-        tests=_ON_OTHER_BACKENDS,
+        tests=(*_ON_OTHER_BACKENDS, "distribution"),
         installs=("jax", *_KERAS, *_TOOLS, "scikeras"),
         expects=("jax>=0.4", "keras>=3.15", "!tensorflow", "!torch"),
         backend="jax",

@@ -10,8 +10,8 @@ memory be shared:
   moves the variable, again. But it takes for granted that memory is aligned for vector
   instructions, and aborts the process where it is not.
 - JAX shows the buffer of an array on the CPU, which never changes: a step of training that may
-  write over it (a donation) uses another buffer as long as a reference is held. JAX takes over
-  foreign memory as well, and doesn't write into that either.
+  write over it (a donation) uses another buffer as long as a reference is held. Only shards are
+  copied, into one array. JAX takes over foreign memory as well, and doesn't write into that either.
 - Keras's NumPy backend keeps a NumPy array, which only code of the program may change in place. It
   takes over memory that nothing can write to, such as that of a file that is mapped to be read.
 - A Torch tensor on the CPU shows live memory, which training changes in place. So both ways copy:
@@ -25,15 +25,22 @@ what it would be elsewhere, and a value that does not fit on the way back is ref
 from __future__ import annotations
 
 import functools
+import logging
 import math
+import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PayloadError, ReduceError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
 
     Array = np.ndarray[Any, Any]
+
+_log = logging.getLogger(__package__.partition(".")[0])
 
 # Dtypes that NumPy only knows through ml_dtypes, by the unsigned integer of the same width.
 _CARRIERS = {"bfloat16": "uint16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8"}
@@ -178,6 +185,7 @@ def _read_tensorflow(value: Any) -> Array:
         tensor = read_op(resource=value.handle, dtype=value.dtype)
     else:
         tensor = value.read_value() if hasattr(value, "read_value") else value
+        _warn_of_replicas(value, as_array)
     name = tensor.dtype.name
     if name in _UNCAST:
         copied: Array = tensor.numpy().view(_CARRIERS[name])
@@ -190,6 +198,27 @@ def _read_tensorflow(value: Any) -> Array:
         # Not in host memory (a GPU), or a dtype without a buffer format.
         array = as_array(tensor.numpy())
     return array
+
+
+def _warn_of_replicas(value: Any, as_array: Callable[[Any], Array]) -> None:
+    """Log, once for a variable, that only one of its replicas is carried, if they differ."""
+    replicas = getattr(value, "values", ())  # Of a variable that a strategy mirrors.
+    if not isinstance(replicas, tuple) or len(replicas) < 2 or id(value) in _told:
+        return
+    if value.aggregation.name != "NONE":
+        return  # Metrics count in each replica, and begin again in each epoch.
+    first, *others = (as_array(replica.read_value().numpy()) for replica in replicas)
+    if any(first.tobytes() != other.tobytes() for other in others):
+        _told[id(value)] = value
+        _log.warning(
+            "The replicas of the variable %s differ; only that of the first device is carried, as "
+            "in Keras's own files. BatchNormalization(synchronized=True) keeps them alike",
+            value.name,
+        )
+
+
+# The variables that a warning was given for: a model is reduced many times.
+_told: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
 
 @functools.cache
@@ -352,8 +381,12 @@ def _resource_variable() -> Any:
     """Return the class of TensorFlow's usual variables, which has no public name."""
     import tensorflow as tf
 
-    with tf.init_scope():
-        return type(tf.Variable(0.0))
+    classes: list[type] = []
+    # The scope of a strategy, in which variables are of another class, is that of one thread.
+    thread = threading.Thread(target=lambda: classes.append(type(tf.Variable(0.0))))
+    thread.start()
+    thread.join()
+    return classes[0]
 
 
 # --- JAX, NumPy and OpenVINO ----------------------------------------------------------------
@@ -366,11 +399,26 @@ def _read_jax(variable: Any) -> Array:
     if variable._value is None and variable._initializer is None:
         raise _being_trained(variable, "it has no value at this moment")
     try:
-        array = np.asarray(variable.value)
+        value = variable.value
+        if not (getattr(value, "is_fully_addressable", True) or value.is_fully_replicated):
+            raise _spread(variable)
+        array = np.asarray(value)
     except (RuntimeError, TypeError) as error:
         raise _being_trained(variable, str(error)) from error
     carrier = _CARRIERS.get(array.dtype.name)
     return array if carrier is None else array.view(carrier)
+
+
+def _spread(variable: Any) -> ReduceError:
+    return ReduceError(
+        "A variable can't be read: its shards are in several processes",
+        where=variable.path,
+        cause="a distribution of Keras shards it over devices of other processes "
+        "(jax.distributed.initialize)",
+        cure="shard within processes only; or call jax.experimental.multihost_utils."
+        "process_allgather(variable.value, tiled=True) in all of them for each variable, and "
+        "assign the results to a model that was made outside of the distribution",
+    )
 
 
 def _being_trained(variable: Any, why: str) -> ReduceError:

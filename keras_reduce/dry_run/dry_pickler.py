@@ -346,7 +346,9 @@ class _Visits(threading.local):
 _visits = _Visits()
 
 # What is in the way inside of these are locks and handles that their user has not made.
-_OPAQUE = re.compile(r"threading\.\w+|tensorflow\.python\.(data|client|distribute|framework)\..*")
+_OPAQUE = re.compile(
+    r"threading\.\w+|tensorflow\.python\.(data|client|distribute|framework)\..*|orbax\..*"
+)
 
 
 def _walk(
@@ -722,6 +724,7 @@ _CURES = {
     "strategy can't leave its process; a model that was made in its scope can",
     r"tensorflow\..*(Graph|Session|ConcreteFunction)": "make it where it is used: neither graphs "
     "nor sessions leave their process",
+    r"orbax\..*": "make a new callback where training goes on, for the same directory",
     r"weakref\..*|builtins\.weak.*": "keep the object itself, or leave it out of the state",
 }
 _GENERIC = (

@@ -1,10 +1,13 @@
 """Memory and values of variables on the current backend: shared memory, and independent copies."""
 
 import contextlib
+import copy
 import pickle
+import subprocess
 import sys
 import tempfile
 import threading
+import warnings
 from pathlib import Path
 
 import joblib
@@ -100,8 +103,6 @@ def what_has_been_read_stays_as_it_was(network):
 
 @with_and_without_compiling
 def a_copy_is_a_copy(network):
-    import copy
-
     expected = values(network)
     copied = copy.deepcopy(network)
     assert values(copied) == expected
@@ -343,6 +344,85 @@ def modules_of_torch_travel_in_layers():
     assert again.layers[0].variables[0].value is module.linear.weight
     assert values(train(again)) == values(train(network))
     assert torch.equal(module.norm.running_mean, original.norm.running_mean)
+
+
+def wrapped(*modules):
+    """Return a trained model of layers around modules of Torch, for 8 inputs."""
+    keras.utils.set_random_seed(0)
+    inner = [layers.TorchModuleWrapper(each, output_shape=(None, 8)) for each in modules]
+    network = keras.Sequential([keras.Input((8,)), *inner, layers.Dense(1)])
+    network.compile("adam", "mse")
+    return advanced(network) and network
+
+
+def advanced(network):
+    """Train a model of 8 inputs; return its predictions and values."""
+    network.fit(X[:, :8], Y, epochs=2, batch_size=16, shuffle=False, verbose=0)
+    return [network.predict(X[:, :8], verbose=0).tobytes(), *values(network)]
+
+
+def elsewhere(content):
+    """Return the outcome of `advanced` with a pickled model in another process."""
+    path, result = FOLDER / "network", FOLDER / "result"
+    path.write_bytes(content)
+    code = (
+        f"import pickle, sys; sys.path[:0] = {[str(Path(__file__).parent), *sys.path]!r}\n"
+        f"import aliasing; from pathlib import Path\n"
+        f"result = aliasing.advanced(pickle.loads(Path({str(path)!r}).read_bytes()))\n"
+        f"Path({str(result)!r}).write_bytes(pickle.dumps(result))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return pickle.loads(result.read_bytes())
+
+
+@check(needs="torch")
+def modules_of_torch_that_are_unlike_others():
+    import torch
+    from torch import nn
+    from torch.nn.utils import parametrizations
+
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        old = nn.utils.weight_norm(nn.Linear(8, 8))
+    lazy, shared, frozen = nn.LazyLinear(8), nn.Linear(8, 8), nn.Linear(8, 8)
+    lazy(torch.zeros(1, 8))
+    frozen.weight.requires_grad_(requires_grad=False)
+    parametrized = nn.Sequential(
+        parametrizations.weight_norm(nn.Linear(8, 8)),
+        parametrizations.spectral_norm(nn.Linear(8, 8)),
+        parametrizations.orthogonal(nn.Linear(8, 8)),
+        nn.utils.parametrize.register_parametrization(nn.Linear(8, 8), "bias", nn.Tanh()),
+    )
+    network = wrapped(parametrized, old, lazy, shared, nn.Sequential(frozen, shared), shared)
+    content = pickle.dumps(network)
+    copies = [pickle.loads(content), keras_reduce.loads(keras_reduce.dumps(network))]
+    outcomes = [elsewhere(content), *map(advanced, [network, *copies])]
+    assert all(outcome == outcomes[0] for outcome in outcomes)
+    for copied in copies:
+        parts = [layer.module for layer in copied.layers[:-1]]
+        assert parts[3] is parts[4][1] is parts[5]
+        assert [type(each).__name__ for each in parts[0]] == ["ParametrizedLinear"] * 4
+        nn.utils.parametrize.remove_parametrizations(parts[0][0], "weight")
+        assert type(parts[0][0]) is nn.Linear
+        assert not parts[4][0].weight.requires_grad
+    again = pickle.loads(pickle.dumps(wrapped(parametrizations.weight_norm(nn.Linear(8, 8)))))
+    assert advanced(copy.deepcopy(again)) == advanced(pickle.loads(pickle.dumps(again)))
+    with raises(ValueError, "LazyModule"):  # By Keras.
+        layers.TorchModuleWrapper(nn.LazyLinear(8))
+
+
+@check(needs="jax")
+def functions_of_jax_in_layers():
+    """Refuse a layer that Keras can't make again. Others need TensorFlow in Keras 3.15."""
+    layer = layers.JaxLayer(
+        lambda params, inputs: inputs @ params, params=np.ones((8, 4), "float32")
+    )
+    network = keras.Sequential([keras.Input((8,)), layer])
+    with raises(ReduceError, "without an init_fn", "beside params") as told:
+        pickle.dumps(network)
+    assert layer.name in told.error.where
 
 
 @check

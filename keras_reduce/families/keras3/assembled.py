@@ -18,6 +18,7 @@ from ...custom_objects import by_value, found_as
 from ...errors import PayloadError, ReduceError
 from .._shared.lookups import LOOKUPS
 from .kinds import bases
+from .layouts import rename
 
 Parts = tuple[dict[str, Any], tuple[Any, ...]]
 
@@ -91,7 +92,7 @@ def _make_variable(plain: dict[str, Any], regularizer: Any, constraint: Any) -> 
     # TensorFlow makes no zeros of 8 bits, so that they are cast.
     is_tiny = arguments["dtype"].startswith("float8")
     variable = keras.Variable(_cast_zeros if is_tiny else "zeros", **arguments)
-    variable._path = path
+    rename(variable, path)
     variable.overwrite_with_gradient = overwrite
     variable.regularizer, variable.constraint = regularizer, constraint
     return variable

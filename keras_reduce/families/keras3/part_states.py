@@ -121,11 +121,15 @@ def restore_part_states(
     What this version of a class has no part for is lost, with a warning; if the part had variables,
     `weights.assign` names them and raises.
     """
+    import keras
+
+    # It makes more layers when it has its vocabularies again, as they are by default.
+    spaces = [path for path, part in parts.items() if isinstance(part, keras.utils.FeatureSpace)]
     missing = []
     for path, state in states.items():
         if path in parts:
             _restore(parts[path], state, parts[""], objects, deserialize)
-        else:
+        elif not any(path.startswith(f"{space}/".lstrip("/")) for space in spaces):
             missing += [f"{path}:{name}" for name in state.get("attributes", ())]
     warn_of_missing_parts(parts, missing)
 

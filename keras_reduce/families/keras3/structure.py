@@ -20,6 +20,7 @@ from .assets import assets, restore_assets
 from .attributes import decoder, encoder
 from .compilation import compile_all
 from .kinds import as_module, is_a, is_built_in, is_module
+from .layouts import rename
 from .making import replace, tie
 from .optimizers import exclusions_of, optimizers_of, restore_optimizers
 from .order import order_of, restore_order
@@ -386,12 +387,7 @@ def _restore_paths(tree: Tree, structure: Mapping[str, Any]) -> None:
     names = [name for name, *_ in structure["weights"]]
     for name, path in zip(names, paths, strict=False):
         if name in tree.own_variables:
-            _rename(tree.own_variables[name], path)
-
-
-def _rename(variable: Any, path: str) -> None:
-    if getattr(variable, "path", path) != path:
-        variable._path = path  # Private: the public name is read-only.
+            rename(tree.own_variables[name], path)
 
 
 def _adopt(parts: Mapping[str, Any], children: Mapping[str, int], objects: Sequence[Any]) -> bool:
@@ -406,7 +402,7 @@ def _adopt(parts: Mapping[str, Any], children: Mapping[str, int], objects: Seque
         restore_assets(target, assets(source))
         weights.transfer(source.variables, target.variables, keras.backend.backend())
         for name, variable in source.variables.items():
-            _rename(target.variables[name], variable.path)
+            rename(target.variables[name], variable.path)
             identities.replace(variable, target.variables[name])
     return adopted
 

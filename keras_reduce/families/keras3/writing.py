@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...core.code_objects import root_module
 from ...core.payload import PLAIN
+from ...errors import ReduceError
 from .._shared.nests import unwrapped
 from .._shared.patches import Patch
 from .._shared.registered import registered_name
@@ -26,6 +27,7 @@ from .making import MadePart, made_parts, ties
 from .patches import WRITING, current
 from .rules import describes_itself, has_identity, overrides, set_by_the_user, travels_by_attributes
 from .state import state
+from .torch_modules import pickle_parametrized
 from .tree import Tree
 
 if TYPE_CHECKING:
@@ -165,6 +167,7 @@ def _keyed_object(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
             return _described(obj, table)
         if is_torch_wrapper(obj):
             return _wrapper_config(obj, table)
+        _refuse_incomplete_jax_layer(obj)
         if is_policy_map(obj):
             return _policy_map_config(obj)
         public = _public_name(cls) if has_config(obj) and is_built_in(cls) else None
@@ -271,12 +274,45 @@ def is_torch_wrapper(obj: Any) -> bool:
     return type(obj) is keras.layers.TorchModuleWrapper
 
 
+def _refuse_incomplete_jax_layer(obj: Any) -> None:
+    """Refuse a layer around functions of JAX or a module of Flax that can't be made again.
+
+    The configs of these leave out the initial parameters (Keras 3.15).
+    """
+    import keras
+
+    cls = type(obj)
+    if cls is keras.layers.FlaxLayer:
+        raise ReduceError(
+            "A FlaxLayer can't be carried",
+            where=obj.name,
+            cause="modules of Flax hold local functions, which no pickler takes by name",
+            cure="use keras.layers.JaxLayer with two functions that make the module and call its "
+            "apply() and init()",
+        )
+    if cls is keras.layers.JaxLayer and keras.backend.backend() != "jax":
+        raise ReduceError(
+            "A JaxLayer can't be carried on this backend",
+            where=obj.name,
+            cause="on TensorFlow, one that is made again has other variables than the original",
+            cure="set KERAS_BACKEND=jax",
+        )
+    if cls is keras.layers.JaxLayer and obj.init_fn is None and obj.variables:
+        raise ReduceError(
+            "A JaxLayer without an init_fn can't be carried",
+            where=obj.name,
+            cause="its config leaves out params and state",
+            cure="give it an init_fn that makes parameters of the same structure, beside params",
+        )
+
+
 def _wrapper_config(wrapper: Any, table: Table) -> dict[str, Any]:
     """Serialize the wrapper of a Torch module as Keras does, but leave the module to the pickler.
 
     Its config would hold a pickle of the module, with all weights, as text.
     """
     config = super(type(wrapper), wrapper).get_config()
+    pickle_parametrized(wrapper.module)
     module = _child_reference(wrapper.module, table.defer_to_pickler(wrapper.module, "module"))
     inner = {**serialize(config), "output_shape": wrapper.output_shape, "module": module}
     wrapped = {

@@ -9,6 +9,7 @@ import tempfile
 import threading
 import warnings
 from pathlib import Path
+from unittest import mock
 
 import joblib
 import keras
@@ -411,6 +412,21 @@ def modules_of_torch_that_are_unlike_others():
     assert advanced(copy.deepcopy(again)) == advanced(pickle.loads(pickle.dumps(again)))
     with raises(ValueError, "LazyModule"):  # By Keras.
         layers.TorchModuleWrapper(nn.LazyLinear(8))
+
+
+@check(needs="torch")
+def parametrized_modules_are_refused_if_torch_has_changed():
+    from torch import nn
+
+    from keras_reduce.families.keras3.private import PARAMETRIZED
+
+    network = wrapped(nn.utils.parametrizations.weight_norm(nn.Linear(8, 8)))
+    content = pickle.dumps(network)
+    with mock.patch.dict(PARAMETRIZED.names, {"torch.nn.utils.parametrize:_gone": ""}):
+        with raises(KerasReduceError, "parametrize._gone", "version of Torch"):
+            pickle.loads(content)
+        with raises(ReduceError, "parametrized modules"):
+            pickle.dumps(wrapped(nn.utils.parametrizations.weight_norm(nn.Linear(8, 8))))
 
 
 @check(needs="jax")

@@ -40,6 +40,8 @@ def page():
     )
     for manifest in (
         *keras3.OPTIONAL,
+        keras3.LAYOUTS,
+        keras3.PARAMETRIZED,
         FORKS,
         parallel.BACKEND,
         *integrations.MANIFESTS.values(),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from . import private
+
 
 def rename(variable: Any, path: str) -> None:
     """Give a variable the path of its original, by which regular expressions know it.
@@ -26,7 +28,7 @@ def rename(variable: Any, path: str) -> None:
 
 
 def _layout_by_path(variable: Any, distribution: Any) -> Any:
-    if distribution is None or not hasattr(variable, "_layout"):
+    if distribution is None or not private.LAYOUTS.is_complete():
         return None
     # Private. A distribution first returns the layout that a variable has already.
     layout, variable._layout = variable._layout, None

@@ -191,8 +191,23 @@ TEMPLATES = Manifest(
         "tensorflow.python.trackable.layer_utils:AttributeSentinel": "as well",
     },
 )
+LAYOUTS = Manifest(
+    "Restoring the layouts of a distribution of Keras",
+    "rebuilt variables have the layouts of other paths",
+    {"keras:Variable()._layout": "to give a variable the layout of its path"},
+)
 # All that can be done without.
 OPTIONAL = (TRACES, WHOLE_EPOCHS, KERNELS, STORED, RAW_VARIABLES, TEMPLATES)
+# On other backends. Without the second, what it is needed for is refused.
+PARAMETRIZED = Manifest(
+    "Carrying parametrized modules of Torch",
+    "Torch refuses to pickle them",
+    {
+        "torch.nn.utils.parametrize:_inject_new_class": "to make a module of the class that Torch "
+        "makes",
+        "torch.nn.utils.parametrize:_inject_property": "as well",
+    },
+)
 
 # What instances have; classes don't say.
 ATTRIBUTES = {

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ...errors import FrameworkError
+from .private import PARAMETRIZED
+
 
 def pickle_parametrized(module: Any) -> None:
     """Let the pickler take parametrized modules in a `module`.
@@ -14,6 +17,8 @@ def pickle_parametrized(module: Any) -> None:
     """
     from torch.nn.utils import parametrize
 
+    if not PARAMETRIZED.is_complete():
+        return
     for each in module.modules():
         cls: Any = type(each)
         if parametrize.is_parametrized(each) and "__getstate__" in vars(cls):
@@ -42,11 +47,22 @@ def rebuild_parametrized(cls: Any, names: tuple[str, ...]) -> Any:
     """Return a module of the class that Torch makes for parametrized tensors, without a state.
 
     The path of this function is wire format.
+
+    Raises
+    ------
+    FrameworkError
+        If Torch has no longer what makes such a class.
     """
     from torch.nn.utils import parametrize
 
+    if gone := PARAMETRIZED.missing():
+        raise FrameworkError(
+            "A parametrized module of Torch can't be rebuilt",
+            cause=f"{gone[0].replace(':', '.')} can't be found in this version of Torch",
+            cure="load it with the version of Torch with which it was written",
+        )
     module = cls.__new__(cls)
-    # Private: what register_parametrization() does to the class.
+    # What register_parametrization() does to the class.
     parametrize._inject_new_class(module)
     for name in names:
         parametrize._inject_property(module, name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
+import sys
 import threading
 import time
 import weakref
@@ -169,13 +170,22 @@ def rebuild_model(
     except KerasReduceError:
         raise
     except Exception as error:
+        cure = (
+            "compare the versions and the code of custom classes on both sides; a class whose "
+            "constructor takes more than its get_config() returns can't be rebuilt"
+        )
+        if isinstance(error, RecursionError):
+            # Keras (3.15) follows a chain of layers by recursion, and as deep as the chain is long.
+            cure = (
+                f"raise Python's limit in each process that reads the object, which is "
+                f"{sys.getrecursionlimit()} here, for example by sys.setrecursionlimit(20_000)"
+            )
         raise PayloadError(
             f"The {architecture.get('class_name', 'object')} can't be rebuilt from its config",
             where=str(architecture.get("config", {}).get("name", "")),
             cause=f"{type(error).__name__}: {error}. Written with {_spelled(header)}, read with "
             f"{_spelled({'versions': family.versions()})}" + _untested(family),
-            cure="compare the versions and the code of custom classes on both sides; a class whose "
-            "constructor takes more than its get_config() returns can't be rebuilt",
+            cure=cure,
         ) from error
     identities.settle(of_variables, own_variables)
     if identity is not None:

@@ -7,6 +7,7 @@ import io
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import weakref
 from collections.abc import Sequence
@@ -53,6 +54,8 @@ class Popen:
             # The trackers have other file descriptors in the worker.
             preparation["tracker_fd"] = self.duplicate_for_child(preparation["tracker_fd"])
             preparation["mp_tracker_fd"] = self.duplicate_for_child(_standard_tracker()._fd)
+            # A model may be a chain of layers that Keras (3.15) follows by recursion.
+            preparation["recursion_limit"] = sys.getrecursionlimit()
             reduction.dump({**os.environ, **process.env}, message)
             reduction.dump(preparation, message)
             reduction.dump(process, message)

@@ -40,6 +40,7 @@ def main(program: int, fds: list[int]) -> int:
         os.environ.update(environment)
         for tracker in ("tracker_fd", "mp_tracker_fd"):
             preparation[tracker] = handed[preparation[tracker]]
+        sys.setrecursionlimit(preparation.pop("recursion_limit"))
         spawn.prepare(preparation)
         itself = pickle.load(message)
     finally:

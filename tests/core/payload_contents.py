@@ -2059,6 +2059,67 @@ def a_layer_in_two_functional_models_of_one_model():
 
 
 @check
+def a_chain_that_is_longer_than_the_recursion_limit_allows():
+    chain = [layers.Dense(1) for _ in range(300)]
+    content = pickle.dumps(keras.Sequential([keras.Input((1,)), *chain]))
+    limit, depth, frame = sys.getrecursionlimit(), 0, sys._getframe()
+    while frame is not None:
+        depth, frame = depth + 1, frame.f_back
+    sys.setrecursionlimit(depth + 250)
+    try:
+        with raises(PayloadError, "sys.setrecursionlimit") as refused:
+            pickle.loads(content)
+    finally:
+        sys.setrecursionlimit(limit)
+    assert type(refused.error.__cause__) is RecursionError
+    assert len(pickle.loads(content).layers) == 300
+
+
+class Late(layers.Layer):
+    """A layer that makes another when it is built."""
+
+    def build(self, shape):
+        self.inner = layers.Dense(2)
+        self.inner.build(shape)
+        super().build(shape)
+
+
+class Listed(layers.Layer):
+    def __init__(self, count):
+        super().__init__()
+        self.count = count
+        self.parts = [layers.Dense(2) for _ in range(count)] + [Late() for _ in range(2)]
+
+    def get_config(self):
+        return {"count": self.count}
+
+
+@check
+def many_parts_are_built_with_few_walks_over_the_whole():
+    structure = importlib.import_module("keras_reduce.families.keras3.structure")
+    outer = Listed(40)
+    for part in outer.parts:
+        part.build((None, 2))
+    content = pickle.dumps(outer)
+    walk, walked = structure.nodes, []
+
+    def counted(obj):
+        if type(obj) is Listed:
+            walked.append(obj)
+        return walk(obj)
+
+    structure.nodes = counted
+    try:
+        copied = pickle.loads(content)
+    finally:
+        structure.nodes = walk
+    assert len(walked) < 10
+    pairs = zip(outer.variables, copied.variables, strict=True)
+    assert len(copied.variables) == 84
+    assert all(same(ours, theirs) for ours, theirs in pairs)
+
+
+@check
 def the_private_parts_of_keras_are_where_we_look_for_them():
     """Fail with the name of an attribute that the adapter replaces or reads and Keras has moved."""
     from keras_reduce.families.keras3 import kinds, rules, seeds, tree

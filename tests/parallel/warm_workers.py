@@ -103,6 +103,21 @@ def workers_have_keras_but_not_what_this_program_ran():
 
 
 @check
+def workers_have_the_recursion_limit_of_the_program():
+    limit = sys.getrecursionlimit()
+    # Private: the state of the backend between calls has no public name.
+    backend._pool.shutdown()
+    sys.setrecursionlimit(limit + 1234)
+    try:
+        limits_of_workers = Parallel(2)(delayed(sys.getrecursionlimit)() for _ in range(2))
+    finally:
+        sys.setrecursionlimit(limit)
+        # Private, as above.
+        backend._pool.shutdown()
+    assert limits_of_workers == [limit + 1234] * 2
+
+
+@check
 def results_may_come_as_they_are_ready():
     ordered = Parallel(2, return_as="generator")(delayed(abs)(-i) for i in range(10))
     assert list(ordered) == list(range(10))

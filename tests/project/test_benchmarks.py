@@ -10,6 +10,7 @@ from processes import ROOT, python
 
 RUN = ROOT / "benchmarks" / "run.py"
 WORKERS = ROOT / "benchmarks" / "workers.py"
+SCALE = ROOT / "benchmarks" / "scale.py"
 
 
 def test_smallest_run(tmp_path):
@@ -93,6 +94,16 @@ def test_workers(tmp_path):
     report = (tmp_path / "workers.md").read_text()
     assert report.count(f"| {case} |") == 2  # goals
     assert "| ours | second |" in report
+
+
+def test_scale(tmp_path):
+    python(SCALE, "compressed", "--size", "0.001", "--out", tmp_path, "--folder", tmp_path)
+    document = json.loads((tmp_path / "scale.json").read_text())
+    figures = document["compressed"]["figures"]
+    assert figures["read"]["equal"] is True
+    assert 0 < figures["write"]["megabytes"] < figures["write"]["weights"]
+    printed = python(SCALE, "--out", tmp_path)
+    assert "| `dump(compress=1)`, 0.001 GB |" in printed
 
 
 def test_differences_from_suites_of_peers_are_named():

@@ -139,6 +139,32 @@ def test_clusters():
     assert "{Dask}, {Ray} and {Spark} times as fast".format(**ratios) in README.read_text()
 
 
+def test_scale(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    from scale import CASES, tables
+
+    document = json.loads((RESULTS / "scale.json").read_text())
+    lines = text("benchmarks").splitlines()
+    assert [row for row in tables(document) if row not in lines] == []
+    assert set(document) <= set(CASES)
+
+
+def equal(figures):
+    """Yield each verdict on equality in figures of any depth."""
+    for name, value in figures.items():
+        if name == "equal":
+            yield value
+        elif isinstance(value, dict):
+            yield from equal(value)
+
+
+def test_no_copy_differs_at_scale():
+    document = json.loads((RESULTS / "scale.json").read_text())
+    verdicts = list(equal(document))
+    assert len(verdicts) > 30
+    assert all(verdicts)
+
+
 def test_suite_of_scikeras():
     result = json.loads((RESULTS / "scikeras_suite.json").read_text())
     shared, everything = result["tests that both have"], result["all tests"]

@@ -491,12 +491,24 @@ def _name_layers(obj: Any, called: Mapping[str, list[str]]) -> None:
 
 
 def _build_parts(obj: Any, built: Any) -> None:
+    by_path, is_current = nodes(obj), True
     for path, build_config in built:
-        # Looked up again each time, as building a layer may create others below it.
-        node = nodes(obj).get(path)
+        if path not in by_path and not is_current:
+            by_path, is_current = nodes(obj), True
+        node = by_path.get(path)
         if node is not None and not node.built:
+            before = _ids_below(node)
             node.build_from_config(build_config)
             node.built = True
+            is_current = False
+            # Building a layer may create others below it. To walk over the whole model after each
+            # layer would take minutes for thousands of them.
+            if _ids_below(node) != before:
+                by_path, is_current = nodes(obj), True
+
+
+def _ids_below(node: Any) -> dict[str, int]:
+    return {path: id(part) for path, part in nodes(node).items()}
 
 
 def _mend_lambda_masks(parts: Mapping[str, Any]) -> None:

@@ -529,6 +529,8 @@ def spark() -> Iterator[Callable[[Any], list[Any]]]:
     from pyspark.sql import SparkSession
 
     options = {"spark.ui.enabled": "false", "spark.driver.host": "127.0.0.1"}
+    # The default, 1 GB, is too little for a broadcast of 2 GB: java.lang.OutOfMemoryError.
+    options["spark.driver.memory"] = "6g"
     session = SparkSession.builder.master("local[2]").config(map=options).getOrCreate()
     context = session.sparkContext
 

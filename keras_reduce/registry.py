@@ -498,7 +498,9 @@ def _default_backend(**options: Any) -> Any:
         from joblib.parallel import BACKENDS
 
         return BACKENDS["loky"](**options)
-    return _backend(**options)
+    backend = _backend(**options)
+    backend.is_asked_for = False
+    return backend
 
 
 def _forget_backend() -> None:

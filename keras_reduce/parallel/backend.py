@@ -64,6 +64,10 @@ class KerasBackend(LokyBackend):  # type: ignore[misc]
         *limits.TENSORFLOW_VARIABLES,
     ]
 
+    # As joblib's default it ignores what it doesn't know, as loky does: the program may not even
+    # know that this backend is there.
+    is_asked_for = True
+
     def configure(
         self,
         n_jobs: int = 1,
@@ -74,7 +78,8 @@ class KerasBackend(LokyBackend):  # type: ignore[misc]
         **options: Any,
     ) -> int:
         """Prepare the workers; return their number."""
-        check({name: value for name, value in options.items() if name not in _OF_PARALLEL})
+        if self.is_asked_for:
+            check({name: value for name, value in options.items() if name not in _OF_PARALLEL})
         n_jobs = self.effective_n_jobs(n_jobs)
         if n_jobs == 1:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))

@@ -320,6 +320,16 @@ def lost_tasks_are_sent_again():
 
 
 @check
+def unknown_options_are_refused_where_the_backend_is_asked_for():
+    tasks = [delayed(abs)(-number) for number in range(2)]
+    assert Parallel(2, retrys=1)(tasks) == [0, 1]  # Like loky, the default that this replaces.
+    with parallel_config("keras", n_jobs=2), raises(TypeError, "did you mean 'retries'"):
+        Parallel(retrys=1)(tasks)
+    with raises(TypeError, "did you mean 'retries'"):
+        Parallel(2, backend="keras", retrys=1)(tasks)
+
+
+@check
 def deaths_are_counted():
     dies = raises(process_executor.TerminatedWorkerError)
     with parallel_config("keras", retries=2), Log() as lines, dies:

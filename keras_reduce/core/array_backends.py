@@ -207,8 +207,9 @@ def _warn_of_replicas(value: Any, as_array: Callable[[Any], Array]) -> None:
         return
     if value.aggregation.name != "NONE":
         return  # Metrics count in each replica, and begin again in each epoch.
-    first, *others = (as_array(replica.read_value().numpy()) for replica in replicas)
-    if any(first.tobytes() != other.tobytes() for other in others):
+    values = (as_array(replica.read_value().numpy()) for replica in replicas)
+    first, *others = (array.reshape(-1).view("uint8") for array in values)
+    if any((first != other).any() for other in others):
         _told[id(value)] = value
         _log.warning(
             "The replicas of the variable %s differ; only that of the first device is carried, as "

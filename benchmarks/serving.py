@@ -6,7 +6,7 @@ The models are built on TensorFlow and written to files. A process of each backe
 predicts one row. PATH is an interpreter with Keras, JAX and OpenVINO, and without TensorFlow; by
 default that of this program. Figures are seconds from the start of the process to the answer, CPU
 seconds, and the largest resident memory; medians of fresh processes, in turn. Writes
-``serving.json``, ``serving.md`` and ``serving.png``.
+``serving.json``, ``serving.md`` and ``serving.png``. Linux only.
 """
 
 from __future__ import annotations
@@ -31,12 +31,15 @@ MODELS = ("mlp-2x10", "mlp-4x2048", "mobilenetv2", "transformer")
 BACKENDS = {"tensorflow": "TensorFlow", "numpy": "NumPy", "openvino": "OpenVINO"}
 FIGURES = {"seconds": "s", "cpu": "s of CPU", "memory": "MB"}
 
+# The peak of the process comes from /proc: that of `getrusage` includes what its parent had.
 _SERVER = """
-import resource, sys, time
+import sys, time
+from pathlib import Path
 import keras_reduce
 content = keras_reduce.load(sys.argv[1], mmap_mode="r")
 content["model"].predict(content["inputs"], verbose=0)
-memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+status = Path("/proc/self/status").read_text()
+memory = int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
 print(time.time(), time.process_time(), memory)
 """
 

@@ -2,21 +2,23 @@
 
     python benchmarks/sparse.py [--rows N] [--columns N]
 
-Each way runs in a process of its own, whose peak memory above that before the fit is measured.
+Each way runs in a process of its own; memory is its growth at its peak. Linux only.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import time
+from collections.abc import Callable
+from typing import Any
 
+import memory
 from fresh import run
 
 
 def measure(rows: int, columns: int, *, is_dense: bool) -> dict[str, float]:
-    """Fit and predict once; return seconds, and the growth of the peak memory in MB."""
+    """Fit and predict once; return seconds, and the growth of memory at its peak in MB."""
     import keras
     import numpy as np
     from scipy import sparse
@@ -36,15 +38,17 @@ def measure(rows: int, columns: int, *, is_dense: bool) -> dict[str, float]:
     y = rng.random(rows)
     # What TensorFlow needs once is not counted.
     keras_reduce.KerasRegressor(build).fit(data[:64], y[:64]).predict(data[:64])
-    before, start = peak(), time.perf_counter()
-    given = data.toarray() if is_dense else data
-    keras_reduce.KerasRegressor(build, batch_size=64).fit(given, y).predict(given)
-    return {"seconds": time.perf_counter() - start, "megabytes": peak() - before}
+    start = time.perf_counter()
+    _, grown = memory.grown(lambda: _used(build, data.toarray() if is_dense else data, y))
+    if grown is None:
+        raise SystemExit("The counters of Linux are needed to measure memory.")
+    return {"seconds": time.perf_counter() - start, "megabytes": grown["peak"] / 1e6}
 
 
-def peak() -> float:
-    """Return the peak memory of this process so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def _used(build: Callable[[], Any], given: Any, y: Any) -> Any:
+    import keras_reduce
+
+    return keras_reduce.KerasRegressor(build, batch_size=64).fit(given, y).predict(given)
 
 
 def main() -> None:

@@ -17,7 +17,6 @@ import json
 import pickle
 import pickletools
 import random
-import resource
 import signal
 import sys
 import tempfile
@@ -34,6 +33,7 @@ from sklearn.preprocessing import StandardScaler
 
 from keras_reduce import KerasReduceError, dumps, inspect, load
 from keras_reduce.audit import trust_policy
+from process_memory import in_bytes
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "protocol-1" / "keras3"
 TRUSTED = ["golden_code_keras3.", "golden_code_tensorflow."]
@@ -225,7 +225,7 @@ def main(seconds, seed, most=10**9):
             path.write_bytes(files[-3])
             reader(path, files[-3])
         by_trusting(GOLDEN / "sequential.dump", b"")
-        before = _peak()
+        before = in_bytes("VmHWM")
         end = time.monotonic() + seconds
         cases = 0
         while time.monotonic() < end and cases < most:
@@ -236,7 +236,7 @@ def main(seconds, seed, most=10**9):
             for reader in READERS:
                 word = _word(reader, path, data)
                 table[f"{reader.__name__}: {word.splitlines()[0]}"] += 1
-                grown = _peak() - before
+                grown = in_bytes("VmHWM") - before
                 if word.startswith("WRONG") or grown > MOST:
                     name = f"fuzz-{seed}-{cases}-{reader.__name__}.bin"
                     Path(name).write_bytes(data)
@@ -260,10 +260,6 @@ def _word(reader, path, data):
         return "WRONG: " + traceback.format_exc(limit=-6)
     finally:
         signal.alarm(0)
-
-
-def _peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
 if __name__ == "__main__":

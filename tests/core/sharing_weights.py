@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import ctypes
 import functools
 import gc
 import importlib
@@ -27,6 +26,7 @@ from checks import check, main, raises
 from keras_reduce import ReduceError, reducers
 from keras_reduce.core import array_backends, weights
 from keras_reduce.core.dispatch import STANDARD
+from process_memory import growth_below
 
 # The package exports functions of the same names.
 alike, reading, writing = (
@@ -193,22 +193,6 @@ def a_map_that_writes_to_its_file_is_copied():
             assert not held(variable).any()
 
 
-def growth(work):
-    """Return the peak growth of the process in bytes while it did `work`, and the result."""
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")
-    before = memory("VmRSS")
-    result = work()
-    return memory("VmHWM") - before, result
-
-
-def memory(name):
-    lines = Path("/proc/self/status").read_text().splitlines()
-    (kilobytes,) = (line.split()[1] for line in lines if line.startswith(f"{name}:"))
-    return 1024 * int(kilobytes)
-
-
 @check
 def memory_is_taken_once_only():
     model = keras.Sequential(
@@ -221,20 +205,20 @@ def memory_is_taken_once_only():
     assert size > 3 * room
     pickle.loads(pickle.dumps(trained()))  # Imports and traces happen at the first call.
     # An older protocol copies each array to bytes first, and keeps them.
-    used, _ = growth(lambda: pickle.dumps(model, protocol=4))
-    assert used < 2 * size + room, used
-    used, content = growth(lambda: pickle.dumps(model, protocol=5))
-    assert used < size + room, used
+    with growth_below(2 * size + room):
+        pickle.dumps(model, protocol=4)
+    with growth_below(size + room):
+        content = pickle.dumps(model, protocol=5)
     # One copy are the bytes; pickle creates arrays from them, which the model takes over.
-    used, returned = growth(functools.partial(pickle.loads, content))
-    assert used < 2 * size + room, used
+    with growth_below(2 * size + room):
+        returned = pickle.loads(content)
     del returned, content
-    used, (text, buffers) = growth(lambda: out_of_band(model))
-    assert used < room, used
-    used, returned = growth(lambda: pickle.loads(text, buffers=buffers))
-    assert used < room, used
-    used, copied = growth(lambda: copy.deepcopy(model))
-    assert used < room, used
+    with growth_below(room):
+        text, buffers = out_of_band(model)
+    with growth_below(room):
+        returned = pickle.loads(text, buffers=buffers)
+    with growth_below(room):
+        copied = copy.deepcopy(model)
     assert addresses(copied) == addresses(model) == addresses(returned)
 
 

@@ -36,6 +36,7 @@ from keras_reduce.errors import (
 from keras_reduce.files import atomic, compression
 from keras_reduce.files.sources import MemorySource
 from keras_reduce.files.trailer import Trailer
+from process_memory import growth_below
 
 GRID = np.arange(12.0).reshape(3, 4)
 ARRAYS = {
@@ -328,16 +329,8 @@ def memory_stays_within_bounds():
             (size + slack, lambda: loads(data)),
             (slack, lambda: load(plain, mmap_mode="r", verify=True)),
         ):
-            Path("/proc/self/clear_refs").write_text("5")  # reset the peak
-            before = memory("VmRSS")
-            result = work()
-            assert memory("VmHWM") - before < bound, (bound, memory("VmHWM") - before)
-            del result
-
-
-def memory(name):
-    text = Path("/proc/self/status").read_text()
-    return int(text.partition(f"{name}:")[2].split()[0]) * 1024
+            with growth_below(bound):
+                work()
 
 
 # --- atomic writes -------------------------------------------------------------------------------

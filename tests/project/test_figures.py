@@ -139,6 +139,24 @@ def test_clusters():
     assert "{Dask}, {Ray} and {Spark} times as fast".format(**ratios) in README.read_text()
 
 
+def test_serving():
+    results = json.loads((RESULTS / "serving.json").read_text())["results"].values()
+
+    def ends(backend, figure, ratio):
+        ratios = [ratio(each["tensorflow"][figure], each[backend][figure]) for each in results]
+        return min(ratios), max(ratios)
+
+    page = text("backends")
+    numpy, openvino = (ends(name, "seconds", lambda a, b: a / b) for name in ("numpy", "openvino"))
+    assert "{:.1f} to {:.1f} times as soon on NumPy".format(*numpy) in page
+    assert "{:.1f} to {:.1f} times on OpenVINO".format(*openvino) in page
+    numpy, openvino = (
+        ends(name, "memory", lambda a, b: 100 * b / a) for name in ("numpy", "openvino")
+    )
+    assert "NumPy takes {:.0f} to {:.0f} % of TensorFlow".format(*numpy) in page
+    assert "OpenVINO {:.0f} to {:.0f} %.".format(*openvino) in page
+
+
 def test_scale(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     from scale import CASES, tables

@@ -682,6 +682,14 @@ def tables(document: Figures) -> Iterator[str]:
                 f"| {figures[case]['call']['seconds']:.0f} | {largest[0]:,.0f} | {total:,.0f} "
                 f"| {largest[1]:,.0f} |"
             )
+    if "fits" in figures:
+        of = figures["fits"]
+        yield "| fits | wall, CPU: s | growth of the program, MB | taken from the machine, MB |"
+        yield "| --- | --- | --- | --- |"
+        yield (
+            f"| {of['fits']:,.0f} | {of['call']['seconds']:.0f}, {of['cpu of all']:.0f} "
+            f"| {of['call']['kept']:.0f} | {of['taken from the machine']:.0f} |"
+        )
 
 
 def _operations(document: Figures, figures: Figures) -> Iterator[tuple[str, Figures, float]]:

@@ -28,7 +28,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import cloudpickle
 
-from .core import keras_backend, transport_detection
+from .core import context, keras_backend
 from .core.placeholders import DeferredCall
 from .errors import CustomObjectError, KerasReduceError, PayloadError, ReduceError
 from .identities import Identity, is_detached
@@ -814,7 +814,7 @@ def rebuild_by_value(
     CustomObjectError
         If the code can't be rebuilt in this process.
     """
-    if transport_detection.is_passing():
+    if context.is_passing():
         return DeferredCall(rebuild_by_value, (blob, name, token, referents, backend))
     live = _recognised(token)
     if live is not None:
@@ -909,7 +909,7 @@ def rebuild_late_code(
     blob: bytes, name: str = "", referents: tuple[Any, ...] = (), backend: str = ""
 ) -> Any:
     """Rebuild a `LateCode`; its path is wire format."""
-    if transport_detection.is_passing():
+    if context.is_passing():
         return DeferredCall(rebuild_late_code, (blob, name, referents, backend))
     keras_backend.prefer(backend)
     return LateCode(blob, name, referents, backend)

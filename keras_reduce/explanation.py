@@ -12,8 +12,9 @@ from typing import Any
 from joblib.numpy_pickle import NumpyPickler
 
 from . import registry
+from .core.context import Transport
 from .core.report_tree import Branch, Presentable, as_text, present
-from .dry_run.dry_pickler import Obstacle, Transport, obstacles
+from .dry_run.dry_pickler import Obstacle, obstacles
 from .errors import KerasReduceError
 
 __all__ = ["Explanation", "TargetError", "explain", "main"]

@@ -22,10 +22,9 @@ from ._version import __version__
 from .core import (
     array_backends,
     c_picklers,
-    call_stacks,
+    context,
     keras_backend,
     payload,
-    transport_detection,
     weights,
 )
 from .core.code_objects import root_module
@@ -101,7 +100,7 @@ def rebuild_model(
     FrameworkError
         If Keras can't be imported here, or lacks a private name that is needed.
     """
-    if transport_detection.is_passing():
+    if context.is_passing():
         arguments = json, arrays, compile_config, custom_objects, objects, installation
         return DeferredCall(rebuild_model, (*arguments, of_variables, of_others, of_targets))
     if isinstance(installation, Refused):
@@ -376,7 +375,7 @@ def rebuild_part_attributes(owner: Any, attributes: Mapping[str, Any], value: An
     The path of this function is wire format. Attributes of parts that this version of a class does
     not have are lost, with a warning.
     """
-    if transport_detection.is_passing():
+    if context.is_passing():
         return DeferredCall(rebuild_part_attributes, (owner, attributes, value))
     family = families.of(owner)
     parts = family.survey(owner).nodes if family else {"": owner}
@@ -506,7 +505,7 @@ def _take_apart(
         places = None
         if dissection.table.has_late_code:
             places = closures.Places(obj, obj, dissection.tree).before_compiling()
-        code = dissection.table.pack(bounds, places, carries_code=dry_pickler.carries_code())
+        code = dissection.table.pack(bounds, places, carries_code=context.carries_code())
         objects = tuple(
             _custom_objects.by_value(value, LOOKUPS, bounds) for value in dissection.table.objects
         )
@@ -707,11 +706,7 @@ def _is_changing(
 
 def _is_being_built(tree: families.Tree) -> bool:
     """Return whether another thread is in the ``build`` of a part, which sets ``built`` first."""
-    return call_stacks.run_elsewhere(
-        lambda frame: (
-            frame.f_code.co_name == "build" and id(frame.f_locals.get("self")) in tree.parts
-        )
-    )
+    return context.runs_elsewhere({"build"}, lambda part: id(part) in tree.parts)
 
 
 def _dissect_unchecked(obj: Any, family: families.Family) -> _Dissection:
@@ -843,7 +838,7 @@ class _TargetSearch:
         self._obj, self._tree, self._snapshot, self._listed = obj, tree, snapshot, listed
         self._witness: Any = None
         # `copy.deepcopy` keeps references to targets that it does not copy.
-        self._is_on = dry_pickler.is_asked() and not dry_pickler.is_copying()
+        self._is_on = context.is_asked() and not dry_pickler.is_copying()
 
     def reducer_of(self, name: str, value: Any) -> weak_references.WeakAttribute:
         """Return the reducer of an attribute with weak references.

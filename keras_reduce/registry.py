@@ -22,7 +22,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
-from .core import keras_backend, process_role, trace_folders, transport_detection
+from .core import context, keras_backend, process_role, trace_folders
 from .core.import_hooks import ImportHooks
 from .core.placeholders import DeferredCall, Refused
 from .core.replacements import Replacements
@@ -427,16 +427,14 @@ def _reducing(original: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
         if reducers.says_itself(self, "__getstate__"):
             return untouched(self)
         # copy.copy passes the reduce value to the copy as it is, without copying its contents.
-        # There is no calling frame where a thread has begun with a function in C.
-        caller_code = getattr(sys._getframe().f_back, "f_code", None)
-        if caller_code is copy.copy.__code__:
+        if context.is_called_by(copy.copy):
             reduced = reducers.reduce_for_a_copy(self)
         else:
             reduced = reducers.reduce(self)
         if reduced is None:
             return untouched(self)
         rebuild, arguments, state, snapshot, tokens = reduced
-        if caller_code is copy.deepcopy.__code__:
+        if context.is_called_by(copy.deepcopy):
             arguments = reducers.for_a_deep_copy(arguments)
         return rebuild, reducers.complete(arguments, _current, tokens), state, snapshot
 
@@ -568,7 +566,7 @@ def receive(
     FrameworkError
         If the Keras of this worker has another backend.
     """
-    if transport_detection.is_passing():
+    if context.is_passing():
         options = (
             functions_by_value,
             legacy_wrappers,
@@ -578,13 +576,13 @@ def receive(
             trace_cache,
         )
         return DeferredCall(receive, options)
-    if not process_role.is_worker() or not (is_standalone or transport_detection.is_sent()):
+    if not process_role.is_worker() or not (is_standalone or context.is_sent()):
         return None
     if framework is not None:
         try:
             keras_backend.follow(framework)
         except FrameworkError as error:
-            if is_standalone or not transport_detection.are_errors_lost():
+            if is_standalone or not context.are_errors_lost():
                 raise
             return Refused(error)
     install(

@@ -1,4 +1,4 @@
-"""Contents of functions and classes: closures, globals, members, defining module."""
+"""Contents of functions and classes: closures, globals, constants, members, defining module."""
 
 from __future__ import annotations
 
@@ -37,13 +37,20 @@ def used_globals(function: types.FunctionType) -> dict[str, Any]:
 def global_names(code: types.CodeType) -> tuple[str, ...]:
     """Return the names of the globals that `code` uses, without names of attributes."""
     names = {i.argval for i in dis.get_instructions(code) if i.opname in _GLOBAL_ACCESS}
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            names.update(global_names(constant))
-    return tuple(sorted(names))
+    return tuple(sorted(names.union(*map(global_names, inner(code)))))
 
 
 _GLOBAL_ACCESS = {"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"}
+
+
+def inner(code: types.CodeType) -> list[types.CodeType]:
+    """Return the code of functions and classes within `code`."""
+    return [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
+
+
+def texts(code: types.CodeType) -> set[str]:
+    """Return the texts among the constants of `code`."""
+    return {constant for constant in code.co_consts if isinstance(constant, str)}
 
 
 def root_module(obj: Any) -> str:

@@ -7,20 +7,15 @@ payload lacks, or the reverse, is an error: nothing is ever left at a random sta
 
 from __future__ import annotations
 
-import contextlib
-import pickle
-import sys
 import threading
-import types
 import weakref
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PayloadError
-from . import array_backends
-from .call_stacks import PACKAGE, asks_for_reduce_values
+from . import array_backends, context
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy as np
 
@@ -40,7 +35,7 @@ class Snapshot:
       it when it is done with the parts, and drops it, while it keeps all else for its memo.
     - The call of the pickler (`pickle.dumps`, say) has to be the same. Code that asks for a reduce
       value itself, as picklers written in Python do, may keep it: its parts are read again. Ours,
-      which is written in Python too, says by `one_call` that it keeps none.
+      which is written in Python too, says by `context.one_call` that it keeps none.
 
     Parameters
     ----------
@@ -65,7 +60,7 @@ class Snapshot:
         self._root, *below = parts
         self._parts = {id(part): part for part in below}
         self.prepared: dict[int, Any] = {}
-        self._call = _call_of_a_pickler()
+        self._call = context.call_of_a_pickler()
         if self._call is not None:
             others = [each for each in self._references() if each() is not None]
             self._alive.references = [*others, weakref.ref(self)]
@@ -87,7 +82,7 @@ class Snapshot:
             snapshot = reference()
             if snapshot is None or id(part) not in snapshot._parts:
                 continue
-            if snapshot._call == _call_of_a_pickler():
+            if snapshot._call == context.call_of_a_pickler():
                 return snapshot
         return None
 
@@ -123,59 +118,6 @@ class Snapshot:
     def end(self) -> None:
         """Stop serving values from this snapshot."""
         self._parts, self.prepared = {}, {}
-
-
-# By which the standard library's pickler in Python, and so joblib's and ours, asks.
-_SAVE = pickle._Pickler.save.__code__  # type: ignore[attr-defined]
-
-
-@contextlib.contextmanager
-def one_call(asking: types.CodeType = _SAVE, call: object = None) -> Iterator[None]:
-    """Let a pickler written in Python, which keeps no reduce value, find this thread's snapshots.
-
-    The block is one call of that pickler, as `pickle.dumps` is one of the pickler in C.
-
-    Parameters
-    ----------
-    asking : code, optional
-        That of the pickler's function that asks for reduce values.
-    call : object, optional
-        The call to which the block belongs, if it has several blocks.
-    """
-    outer = _calls.current
-    _calls.current = (asking, object() if call is None else call)
-    try:
-        yield
-    finally:
-        _calls.current = outer
-
-
-class _Calls(threading.local):
-    current: tuple[types.CodeType, object | None] = (_SAVE, None)
-
-
-_calls = _Calls()
-
-
-def _call_of_a_pickler() -> object | None:
-    """Return a token of the call of the pickler that asks for a reduce value.
-
-    That is frame and instruction at which other packages' code waits for a pickler in C, or the
-    block of `one_call`. None if other code asks.
-    """
-    frame: types.FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if str(frame.f_globals.get("__name__", "")).partition(".")[0] != PACKAGE:
-            break
-        frame = frame.f_back
-    if frame is None:
-        return None
-    asking, call = _calls.current
-    if frame.f_code is asking:
-        return call
-    if frame.f_code is _SAVE or asks_for_reduce_values(frame.f_code):
-        return None
-    return id(frame), frame.f_lasti
 
 
 def read(

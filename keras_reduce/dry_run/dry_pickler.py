@@ -12,19 +12,19 @@ import copy
 import functools
 import pickle
 import re
-import sys
 import threading
 import types
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import cloudpickle
 import numpy as np
 
-from ..core.call_stacks import PACKAGE, asks_for_reduce_values
+from ..core import context
 from ..core.code_objects import root_module
+from ..core.context import Transport
 from ..core.dispatch import STANDARD
 from ..core.payload import PLAIN
 from ..core.weights import Snapshot
@@ -33,15 +33,11 @@ from ..errors import KerasReduceError, ReduceError
 
 __all__ = [
     "Obstacle",
-    "Transport",
-    "carries_code",
     "check",
     "located",
     "obstacles",
     "root_path",
 ]
-
-Transport = Literal["pickle", "cloudpickle", "joblib", "deepcopy"]
 
 
 class Obstacle(NamedTuple):
@@ -143,30 +139,7 @@ def is_copying() -> bool:
     """Return whether it is `copy.deepcopy` that asks for a reduce value."""
     if _visits.current:
         return isinstance(_visits.current.pickler, _DryCopier)
-    return next((start.transport == "deepcopy" for start in _starts()), False)
-
-
-def carries_code() -> bool:
-    """Return whether what asks for a reduce value carries code by value, or copies it as it is.
-
-    That is so for cloudpickle's pickler, joblib's and ours, which are taught it, and for
-    `copy.deepcopy`. To be called while a reducer runs.
-    """
-    frame: types.FrameType | None = sys._getframe(1)
-    while frame and str(frame.f_globals.get("__name__")).partition(".")[0] == PACKAGE:
-        frame = frame.f_back
-    if frame is None:
-        return False
-    if frame.f_code in (_SAVE, copy.deepcopy.__code__):
-        pickler = frame.f_locals.get("self")
-        return frame.f_code is not _SAVE or hasattr(pickler, "reducer_override")
-    name = str(frame.f_globals.get("__name__"))
-    # Of joblib, Ray and Spark, which bring their own, too.
-    return frame.f_code.co_name == "dump" and f".{name}".endswith(".cloudpickle")
-
-
-# By which the standard library's pickler in Python, and so joblib's and ours, asks.
-_SAVE = pickle._Pickler.save.__code__  # type: ignore[attr-defined]
+    return next((start.transport == "deepcopy" for start in context.starts()), False)
 
 
 def root_path(obj: Any, name: str = "") -> str:
@@ -181,8 +154,8 @@ def root_path(obj: Any, name: str = "") -> str:
         return ""  # a dry run is under way, which knows the path itself
     # What failed has an error of its own, which must not be lost over one in here.
     with contextlib.suppress(Exception):
-        outermost: dict[str, _Start] = {}
-        for start in _starts():
+        outermost: dict[str, context.Start] = {}
+        for start in context.starts():
             outermost.pop(start.function, None)  # copy.deepcopy calls itself
             outermost[start.function] = start
         roots = [
@@ -236,27 +209,8 @@ def roots() -> tuple[Any, ...]:
     """
     if _search.roots:
         return _search.roots
-    frame: types.FrameType | None = sys._getframe(1)
-    while frame and str(frame.f_globals.get("__name__")).partition(".")[0] == PACKAGE:
-        frame = frame.f_back
-    # This is a pickler in Python, below the function that has started it; or the function that has
-    # called a pickler in C.
-    is_of_skops = frame is not None and frame.f_globals.get("__name__") == "skops.io._utils"
-    if frame and not is_of_skops and not asks_for_reduce_values(frame.f_code):
-        start = _start(frame)
-    else:
-        start = next(_starts(), None)
+    start = context.start_of_pickler()
     return (start.root,) if start else ()
-
-
-def is_asked() -> bool:
-    """Return whether a pickler asks for a reduce value, and not a program by `reducers.reduce`."""
-    frame: types.FrameType | None = sys._getframe(1)
-    while frame and str(frame.f_globals.get("__name__")).partition(".")[0] == PACKAGE:
-        if frame.f_code.co_name == "__reduce__":
-            return True
-        frame = frame.f_back
-    return False
 
 
 def _all_below(root: Any) -> Iterator[Any]:
@@ -267,47 +221,6 @@ def _all_below(root: Any) -> Iterator[Any]:
 
 def _is_snapshot(obj: Any) -> bool:
     return isinstance(obj, Snapshot)
-
-
-class _Start(NamedTuple):
-    """A function that has started a dump."""
-
-    function: str
-    transport: Transport
-    by_value: bool
-    root: Any
-
-
-# Function, in Python, that starts a dump -> its variable that holds the root.
-_VARIABLES: dict[str, tuple[str, Transport]] = {
-    "cloudpickle.cloudpickle.dump": ("obj", "cloudpickle"),
-    "joblib.externals.cloudpickle.cloudpickle.dump": ("obj", "cloudpickle"),
-    "multiprocessing.reduction.dump": ("obj", "pickle"),
-    "multiprocessing.reduction.dumps": ("obj", "pickle"),
-    "pickle.dump": ("obj", "joblib"),  # of the pickler in Python, which is joblib's base
-    "copy.deepcopy": ("x", "deepcopy"),
-    "skops.io._persist._save": ("obj", "pickle"),
-}
-
-
-def _starts() -> Iterator[_Start]:
-    """Yield the dumps that are under way in this thread, the innermost first."""
-    frame: types.FrameType | None = sys._getframe(1)
-    while frame:
-        start = _start(frame)
-        if start is not None:
-            yield start
-        frame = frame.f_back
-
-
-def _start(frame: types.FrameType) -> _Start | None:
-    """Return the dump that a frame has started; None for a frame of another function."""
-    function = f"{frame.f_globals.get('__name__')}.{frame.f_code.co_name}"
-    if function not in _VARIABLES:
-        return None
-    variable, transport = _VARIABLES[function]
-    by_value = hasattr(frame.f_locals.get("self"), "reducer_override")
-    return _Start(function, transport, by_value, frame.f_locals.get(variable))
 
 
 # --- the walk ------------------------------------------------------------------------------------
@@ -661,7 +574,7 @@ class _DryCopier(_DryPickler):
         method = None if isinstance(obj, type) else getattr(obj, "__deepcopy__", None)
         if method is None or type(obj) in self.dispatch:
             return NotImplemented
-        is_ours = getattr(method, "__module__", "").partition(".")[0] == PACKAGE
+        is_ours = getattr(method, "__module__", "").partition(".")[0] == context.PACKAGE
         return (object, (), getattr(obj, "__dict__", {})) if is_ours else ""
 
     def save_global(self, obj: Any, name: Any = None) -> None:

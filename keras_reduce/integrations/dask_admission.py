@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from ..core import process_role
-from ..core.call_stacks import PACKAGE
+from ..core.context import PACKAGE
 from ..errors import FrameworkError
 from . import worker_requirements
 

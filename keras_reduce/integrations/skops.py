@@ -18,7 +18,7 @@ import numpy as np
 
 from .. import closures, custom_objects, families, identities, reducers, weak_references
 from ..audit import trust_policy
-from ..core.weights import one_call
+from ..core.context import one_call
 from ..errors import ReduceError
 from ..trusted.config_checks import named_globals
 

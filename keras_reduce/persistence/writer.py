@@ -17,7 +17,7 @@ from joblib.numpy_pickle import NumpyArrayWrapper, NumpyPickler
 from joblib.numpy_pickle_utils import Pickler
 
 from .. import registry
-from ..core import weights
+from ..core import context
 from ..core.array_backends import ALIGNMENT, never_changes
 from ..core.dispatch import STANDARD
 from ..custom_objects import companion
@@ -50,7 +50,7 @@ def write(obj: Any, emit: Emit) -> None:
     with registry.in_use() as options:
         pickler = _Pickler(sink, options.functions_by_value)
         try:
-            with weights.one_call():
+            with context.one_call():
                 pickler.dump(obj)
         except (KerasReduceError, MemoryError):
             raise
@@ -61,7 +61,7 @@ def write(obj: Any, emit: Emit) -> None:
 
 def _refusal(obj: Any, error: Exception, by_value: bool) -> ReduceError:
     # With code by value, this pickler carries what cloudpickle does.
-    transport: dry_pickler.Transport = "cloudpickle" if by_value else "joblib"
+    transport: context.Transport = "cloudpickle" if by_value else "joblib"
     obstacle = next(dry_pickler.obstacles(obj, type(obj).__name__.lower(), transport), None)
     kind = type(obj).__qualname__
     cause = f"{type(error).__name__}: {error}"

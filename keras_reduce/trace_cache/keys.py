@@ -627,13 +627,11 @@ def _reading(code: types.CodeType) -> _Reading | None:
             and "%" in instruction.argval
         ):
             return None  # Formatting may show the name of an object.
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            inner = _reading(constant)
-            if inner is None:
-                return None
-            attributes |= inner.attributes
-            may_write |= inner.may_write
+    for inner in map(_reading, code_objects.inner(code)):
+        if inner is None:
+            return None
+        attributes |= inner.attributes
+        may_write |= inner.may_write
     may_write |= not _MUTATORS.isdisjoint(attributes)
     return _Reading(frozenset(code_objects.global_names(code)), frozenset(attributes), may_write)
 

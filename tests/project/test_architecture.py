@@ -184,3 +184,31 @@ def test_tests_say_why_they_reach_for_private_names(path):
     for line in private_names(tree):
         first = max(node.end_lineno for node in tree.body if node.end_lineno < line)
         assert "# Private:" in "\n".join(lines[first:line]), f"line {line}"
+
+
+# Words in the code that finds context instead of being given it, and the modules that may: one for
+# call stacks, few for the others.
+FOUND_CONTEXT = {
+    "stacks": ({"_getframe", "_current_frames", "currentframe", "f_back"}, "core.context"),
+    "bytecode": (
+        {"get_instructions"},
+        "core.code_objects families._shared.assigned_attributes trace_cache.keys",
+    ),
+    "threads": (
+        {"local", "ContextVar"},
+        "audit.trust_policy core.context core.import_hooks core.weights custom_objects "
+        "dry_run.dry_pickler families._shared.patches identities weak_references",
+    ),
+}
+
+
+@pytest.mark.parametrize("subject", FOUND_CONTEXT)
+def test_context_is_found_in_few_modules(subject):
+    words, allowed = FOUND_CONTEXT[subject]
+    users = {
+        name_of(path)
+        for path in modules()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr in words
+    }
+    assert users == set(allowed.split())

@@ -7,6 +7,8 @@ import functools
 import types
 from typing import Any, NamedTuple
 
+from ...core import code_objects
+
 
 def set_by(cls: type) -> frozenset[str]:
     """Return the names of the attributes that the methods of `cls` itself set on their object."""
@@ -52,8 +54,7 @@ def set_in(method: Any) -> frozenset[str]:
 def _set_in(code: types.CodeType, self_name: str) -> frozenset[str]:
     """Return the names of the attributes that a method, with functions in it, sets."""
     names = frozenset(assignment.name for assignment in _assignments(code, self_name))
-    inner = (item for item in code.co_consts if isinstance(item, types.CodeType))
-    return names.union(*(_set_in(item, self_name) for item in inner))
+    return names.union(*(_set_in(inner, self_name) for inner in code_objects.inner(code)))
 
 
 @functools.lru_cache(maxsize=4096)

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from ...core import code_objects
 from ...core.payload import PLAIN
 
 # Arguments that every Keras class takes and that are carried in any case, and shapes, which no
@@ -112,7 +113,7 @@ def _all_names(cls: type) -> set[str]:
         code = getattr(inspect.unwrap(constructor), "__code__", None)
         if isinstance(code, types.CodeType):
             # kwargs.pop("units")
-            names |= {const for const in code.co_consts if isinstance(const, str)}
+            names |= code_objects.texts(code)
         if not is_open:
             break
     return names

@@ -19,13 +19,17 @@ if TYPE_CHECKING:
 Patch = tuple[Any, str, Callable[[Any], Any]]
 
 
+class Work(threading.local):
+    """Notes of what a thread is doing, for the replacements to see."""
+
+
 class Patches:
     """Replacements of module attributes while at least one thread needs them.
 
-    What a thread is doing is noted in `current`, for the replacements to see.
+    What a thread is doing is noted in `current`.
     """
 
-    def __init__(self, current: threading.local) -> None:
+    def __init__(self, current: Work) -> None:
         self.current = current
         self._make: Callable[[], list[Patch]] = list
         self._lock = threading.Lock()

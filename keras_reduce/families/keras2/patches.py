@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-
-from .._shared.patches import Patches
+from .._shared.patches import Patches, Work
 
 # `table` while a thread writes, `objects` and `by_key` while it reads.
-current = threading.local()
+current = Work()
 WRITING = Patches(current)

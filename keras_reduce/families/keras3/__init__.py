@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ...core import call_stacks
+from ...core import context
 from . import private
 from .assets import assets, finish, restore_assets
 from .compilation import compilation
@@ -129,9 +129,7 @@ def survey(root: Any, children: Iterable[Any] = ()) -> Tree:
 
 def _is_at_work(model: Any) -> bool:
     """Return whether another thread is training `model`; to put values back would spoil that."""
-    return call_stacks.run_elsewhere(
-        lambda frame: frame.f_code.co_name in _AT_WORK and frame.f_locals.get("self") is model
-    )
+    return context.runs_elsewhere(_AT_WORK, lambda part: part is model)
 
 
 _AT_WORK = frozenset(

@@ -5,10 +5,8 @@ The patches are in `writing` and `reading`.
 
 from __future__ import annotations
 
-import threading
-
-from .._shared.patches import Patches
+from .._shared.patches import Patches, Work
 
 # `table` while the thread writes, `reading` while it reads.
-current = threading.local()
+current = Work()
 WRITING, READING = Patches(current), Patches(current)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import functools
 import inspect
 import random
-import sys
-import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from ...audit import trust_policy
-from ...core import array_backends
+from ...core import array_backends, context
 from ...core.payload import PLAIN
 from ...errors import PayloadError
 from ...identities import Identity, by_number
@@ -393,13 +391,8 @@ def _is_made_by_keras() -> bool:
 
     A user-defined one may go on at once to compute something from the values.
     """
-    frame: types.FrameType | None = sys._getframe(2)
-    while frame is not None:
-        module = str(frame.f_globals.get("__name__", ""))
-        if not module.startswith(_PLUMBING):
-            return module.partition(".")[0] in ("keras", "keras_reduce")
-        frame = frame.f_back
-    return False
+    module = context.calling_module(_PLUMBING, depth=3)
+    return module.partition(".")[0] in ("keras", "keras_reduce")
 
 
 # Private: modules on the way from a class that asks for a variable to the variable.

@@ -124,13 +124,9 @@ def _named(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
     A name that has no value here, an attribute, comes with None.
     """
     yield from code_objects.closure(function).items()
-    for code in reached([function.__code__], _inner_code):
+    for code in reached([function.__code__], code_objects.inner):
         for name in code.co_names:
             yield name, function.__globals__.get(name)
-
-
-def _inner_code(code: types.CodeType) -> list[types.CodeType]:
-    return [item for item in code.co_consts if isinstance(item, types.CodeType)]
 
 
 def _is_random(value: Any, named: Mapping[str, Any]) -> bool:

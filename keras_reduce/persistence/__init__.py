@@ -206,11 +206,7 @@ def dumps(obj: Any, compress: Any = 0, *, key: Keys | None = None) -> bytes:
     [1, 2]
     """
     method, secrets = writer.chosen_compression(compress), _secrets(key)
-    if method is None:
-        # Keep views of arrays until all pieces are joined.
-        pieces: list[bytes | memoryview] = []
-        _write(obj, pieces.append, secrets)
-        return b"".join(pieces)
+    # It hands over its bytes without a copy; pieces that are joined at the end are there twice.
     buffer = io.BytesIO()
     with writer.emitting(buffer, _BYTES, method) as emit:
         _write(obj, emit, secrets)

@@ -412,13 +412,14 @@ def _variables_of(obj):
 
 def _of_graph(keras, found):
     first, second = found["models"]
-    parts = {"one": _of_model(keras, first), "two": _of_model(keras, second)}
+    # First, as predict() on OpenVINO gives the model another history (Keras 3.15).
     said = {
         "shared": first.layers[0] is second.layers[0] is found["layer"],
         "history": found["history"] is first.history and found["history"].model is first,
         "callback": found["callback"].model is second,
         "words": found["words"],
     }
+    parts = {"one": _of_model(keras, first), "two": _of_model(keras, second)}
     merged = {
         section: {
             f"{k} {name}": v for k, part in parts.items() for name, v in part[section].items()
